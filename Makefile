@@ -1,0 +1,54 @@
+# Every step runs from a fresh clone: what it needs it builds first, and what is there already costs nothing.
+# `make test ARGS="-k unsubscribe"` hands ARGS to pytest; `make lock UPGRADE=1` also moves to newer versions.
+
+BIN := .venv/bin
+COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev run browser test check format bench screenshots lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## Build .venv/ with what the product needs to run
+	@./mkenv.sh runtime
+
+dev: ## Build .venv/ with the test tools as well
+	@./mkenv.sh dev
+
+run: install ## Start the demo: web, worker and sandbox, with made-up people
+	@$(BIN)/python -m sandbox.demo
+
+browser: # Installs Chromium where that is possible; without it the browser tests are skipped
+	@tests/get-browser.sh
+
+test: dev browser ## Run all tests, on SQLite and PostgreSQL, and in a browser
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+# All three run even if one fails, so that one round shows everything.
+check: dev ## Check format, lint and types
+	@failed=; \
+	$(BIN)/ruff format --check . || failed=1; \
+	$(BIN)/ruff check . || failed=1; \
+	$(BIN)/mypy || failed=1; \
+	test -z "$$failed"
+
+format: dev ## Format the code and apply the safe fixes of the linter
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+bench: dev ## Measure the speed of the hot paths
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+screenshots: dev browser ## Take pictures of the pages
+	@$(BIN)/python -m tests.screenshots $(ARGS)
+
+lock: ## Pin what the .in files ask for, with hashes (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv; pip can install it." >&2; exit 1; }
+	$(COMPILE) --output-file requirements.txt requirements.in
+	$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
+
+clean: ## Remove .venv/ and the caches, never the data in instance/
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

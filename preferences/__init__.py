@@ -1,0 +1,93 @@
+"""A preference center: the one place that knows who may be sent what."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
+import structlog
+from flask import Flask
+from flask_migrate import Migrate
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wrappers import Response
+
+from preferences import cli, web
+from preferences.config import Settings, from_process, read_connectors
+from preferences.domain.addresses import Fingerprints
+from preferences.links import Links
+from preferences.site import EXTENSION, CatalogCache, Site
+from preferences.store.db import Database, db, engine_options, engine_url
+from preferences.store.shared import Reader, Writer
+from preferences.web.front import Front
+from preferences.web.pages import PAGE_HEADERS
+
+ROOT: Final = Path(__file__).parent.parent
+STATIC: Final = Path(__file__).parent / "static"
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The site as a WSGI application. Wires everything, decides nothing."""
+    settings = settings or from_process()
+    app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(STATIC))
+    url = engine_url(settings.database_url)
+    app.config.update(
+        SECRET_KEY=settings.secret_keys[-1],
+        SECRET_KEY_FALLBACKS=list(settings.secret_keys[:-1]),
+        SQLALCHEMY_DATABASE_URI=url,
+        SQLALCHEMY_ENGINE_OPTIONS=engine_options(url, settings.database_pool),
+        SEND_FILE_MAX_AGE_DEFAULT=31_536_000,
+    )
+    app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
+    db.init_app(app)
+    with app.app_context():
+        site = make_site(settings, Database(db.engine), app)
+    app.extensions[EXTENSION] = site
+    app.after_request(_secure)
+    web.register(app)
+    Migrate(app, db, directory=str(ROOT / "migrations"))
+    cli.register(app)
+    app.wsgi_app = Front(app.wsgi_app, site)  # type: ignore[method-assign]
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
+    return app
+
+
+def make_site(settings: Settings, database: Database, app: Flask) -> Site:
+    """The parts of the site, from its settings."""
+    fingerprints = Fingerprints(settings.key_bytes(settings.fingerprint_keys))
+    return Site(
+        settings=settings,
+        database=database,
+        fingerprints=fingerprints,
+        writer=Writer(database, fingerprints),
+        reader=Reader(database),
+        links=Links(settings.key_bytes(settings.link_keys), settings.public_url),
+        catalog=CatalogCache(database),
+        connectors=read_connectors(settings.config_file, os.environ),
+        templates=app.jinja_env,
+        style_version=hashlib.sha256((STATIC / "style.css").read_bytes()).hexdigest()[:12],
+    )
+
+
+def configure_logging() -> None:
+    """One line of JSON for each event, on standard output."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _secure(response: Response) -> Response:
+    for name, value in PAGE_HEADERS:
+        response.headers.setdefault(name, value)
+    return response

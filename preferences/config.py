@@ -1,0 +1,218 @@
+"""Settings: typed, complete, and refused when wrong.
+
+Owns what each setting means and what it may be. Reads the environment once, when asked; reports every problem at once;
+never shows a value, since most of them are secrets. Each `NAME` may instead be given as `NAME_FILE`, a file holding it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from preferences.domain.errors import Misconfigured
+
+SHORTEST_KEY: Final = 16
+
+
+def _split(value: object) -> object:
+    return [part for part in re.split(r"[\s,]+", value) if part] if isinstance(value, str) else value
+
+
+Listed = Annotated[tuple[str, ...], BeforeValidator(_split)]
+
+
+class Settings(BaseModel):
+    """Everything that the process needs to know. See docs/operator.md for each in words."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid")
+
+    public_url: str
+    """Where recipients reach the site: the beginning of every link. https, or http on this machine alone."""
+    secret_keys: Listed
+    """Keys of sessions and forms, oldest first; the last one signs."""
+    link_keys: Listed
+    """Keys of the links in mails, oldest first; the last one signs. Removing one kills the links it signed."""
+    fingerprint_keys: Listed
+    """Keys of address fingerprints, oldest first; the last one is used. Removing one forgets erased people's wishes."""
+    database_url: str = "sqlite:///instance/preferences.db"
+    """`sqlite:///path` or `postgresql://…`."""
+    database_pool: Annotated[int, Field(ge=1, le=200)] = 10
+    """The most database connections a process keeps."""
+    config_file: Path = Path("instance/config.toml")
+    """The connectors' settings. May be missing: then there are none."""
+    smtp_url: str = ""
+    """`smtp://…` or `smtps://…`: how our own letters leave."""
+    rate_limit_url: str = "memory://"
+    """Where counts of requests are kept: `memory://` per process, or `redis://…` for many."""
+    trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
+    """How many reverse proxies stand in front and set X-Forwarded-For and -Proto."""
+
+    @field_validator("public_url")
+    @classmethod
+    def _https_or_local(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must be an address such as https://preferences.example.com")
+        if parts.scheme == "http" and not _is_local(parts.hostname):
+            raise ValueError("must be https: links in mails must not travel in the clear")
+        return value.rstrip("/")
+
+    @field_validator("secret_keys", "link_keys", "fingerprint_keys")
+    @classmethod
+    def _long_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("needs at least one key")
+        if any(len(key) < SHORTEST_KEY for key in value):
+            raise ValueError(f"each key needs at least {SHORTEST_KEY} characters")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        try:
+            backend = make_url(value).drivername.partition("+")[0]
+        except ArgumentError:
+            backend = ""
+        if backend not in {"sqlite", "postgresql", "postgres"}:
+            raise ValueError("must begin with sqlite:/// or postgresql://")
+        return value
+
+    @property
+    def root(self) -> str:
+        """The path under which the site lives; empty at the root of a host."""
+        return urlsplit(self.public_url).path.rstrip("/")
+
+    @property
+    def host(self) -> str:
+        """The host of `public_url`."""
+        return urlsplit(self.public_url).hostname or ""
+
+    def key_bytes(self, keys: tuple[str, ...]) -> list[bytes]:
+        """Keys as the signing libraries take them."""
+        return [key.encode() for key in keys]
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str]) -> Self:
+        """Settings from the environment. Raises Misconfigured naming every problem, and no value."""
+        values, problems = _given(environment, cls.model_fields)
+        try:
+            settings = cls.model_validate(values)
+        except ValidationError as error:
+            problems += [_problem(detail) for detail in error.errors(include_input=False, include_url=False)]
+        if problems:
+            raise Misconfigured("\n".join(["The settings are not complete:", *problems]))
+        return settings
+
+
+def _given(environment: Mapping[str, str], fields: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    values: dict[str, str] = {}
+    problems: list[str] = []
+    for field in fields:
+        name = field.upper()
+        value, path = environment.get(name), environment.get(f"{name}_FILE")
+        if value and path:
+            problems.append(f"  {name}: given twice, as {name} and as {name}_FILE; keep one")
+        elif path:
+            try:
+                values[field] = Path(path).read_text().strip()
+            except OSError as error:
+                problems.append(f"  {name}_FILE: cannot be read ({error.strerror})")
+        elif value:
+            values[field] = value
+    return values, problems
+
+
+def _problem(detail: Mapping[str, Any]) -> str:
+    name = str(detail["loc"][0]).upper() if detail["loc"] else "settings"
+    if detail["type"] == "missing":
+        hint = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'" if name.endswith("KEYS") else ""
+        return f"  {name}: is not set" + (f"; make a key with: {hint}" if hint else "")
+    return f"  {name}: {str(detail['msg']).removeprefix('Value error, ')}"
+
+
+def _is_local(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class ConnectorSettings(BaseModel):
+    """One `[connectors.NAME]` table of the configuration file, with its secrets resolved."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
+    kind: str
+    base_url: str
+    brand: str = "default"
+    api_key: str = ""
+    signing_secrets: tuple[str, ...] = ()
+    webhook_secrets: tuple[str, ...] = ()
+    topics: Mapping[str, str] = Field(default_factory=dict)
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be an address such as https://api.example.com")
+        return value.rstrip("/")
+
+
+def read_connectors(path: Path, environment: Mapping[str, str]) -> dict[str, ConnectorSettings]:
+    """The connectors in the configuration file, by name; none if there is no file.
+
+    Raises Misconfigured naming the file, the connector and the setting.
+    """
+    if not path.exists():
+        return {}
+    try:
+        tables = tomllib.loads(path.read_text()).get("connectors", {})
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path.name} cannot be read: {error}") from None
+    return {name: _connector(name, table, environment) for name, table in tables.items()}
+
+
+def _connector(name: str, table: Mapping[str, Any], environment: Mapping[str, str]) -> ConnectorSettings:
+    try:
+        return ConnectorSettings.model_validate({"name": name, **_resolved(name, table, environment)})
+    except ValidationError as error:
+        details = error.errors(include_input=False, include_url=False)
+        problems = [f"{'.'.join(map(str, d['loc']))}: {d['msg']}" for d in details]
+        raise Misconfigured(f"connector {name}: {'; '.join(problems)}") from None
+
+
+def _resolved(name: str, value: Any, environment: Mapping[str, str]) -> Any:
+    """Replace each `{ env = "NAME" }` and `{ file = "PATH" }` by the secret it names."""
+    if isinstance(value, list):
+        return [_resolved(name, item, environment) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"env"}:
+        if not environment.get(str(value["env"])):
+            raise Misconfigured(f"connector {name}: the environment has no {value['env']}")
+        return environment[str(value["env"])]
+    if value.keys() == {"file"}:
+        try:
+            return Path(value["file"]).read_text().strip()
+        except OSError as error:
+            raise Misconfigured(f"connector {name}: {value['file']} cannot be read ({error.strerror})") from None
+    return {key: _resolved(name, item, environment) for key, item in value.items()}
+
+
+def from_process() -> Settings:
+    """The settings of this process."""
+    return Settings.from_env(os.environ)

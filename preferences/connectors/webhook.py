@@ -1,0 +1,153 @@
+"""Any system that speaks Standard Webhooks, both ways: https://github.com/standard-webhooks/standard-webhooks.
+
+Out: `POST {base_url}/preferences`, signed with every secret in `signing_secrets`, so the receiver can change its own
+while both are valid. In: signed with any secret in `webhook_secrets`. List: `GET {base_url}/suppressions`. The bodies
+are described in docs/connectors.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from standardwebhooks.webhooks import Webhook
+
+from preferences.connectors.base import Connector, Listed, Parsed, Push, Refusal
+from preferences.domain.acts import EventKind, ProviderEvent
+from preferences.domain.addresses import read_address
+from preferences.domain.errors import BadAddress, BadPayload, BadSignature, Misconfigured, TryLater
+from preferences.domain.terms import Channel, Status
+
+PAGE: Final = 1_000
+KINDS: Final = {kind.value: kind for kind in EventKind}
+
+
+class WebhookConnector(Connector):
+    """Our own protocol, for systems that no other connector is written for."""
+
+    can_lift = True
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> None:
+        # The library's own window is five minutes either way, right here: each attempt is signed afresh. It lets
+        # ValueError and binascii.Error out for malformed headers, and this verb has one way to say no.
+        for secret in self.settings.webhook_secrets:
+            try:
+                Webhook(secret).verify(body, {name.lower(): value for name, value in headers.items()})
+            except Exception:  # noqa: S112, BLE001 - any failure is the same no; the next secret may fit
+                continue
+            return
+        raise BadSignature("no secret fits")
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
+        try:
+            message = json.loads(body)
+            kind = KINDS.get(message["type"])
+            event = None if kind is None else self._event(kind, message, headers["webhook-id"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, BadAddress):
+            raise BadPayload("not as docs/connectors.md describes it") from None
+        return Parsed([event], 0) if event else Parsed([], 1)
+
+    def _event(self, kind: EventKind, message: dict[str, Any], message_id: str) -> ProviderEvent | None:
+        data = message["data"]
+        topic = self.topic_of(data.get("list", "")) if kind is EventKind.UNSUBSCRIBE else ""
+        if topic is None:
+            return None
+        return ProviderEvent(
+            kind=kind,
+            address=read_address(Channel(data.get("channel", "email")), data["address"]),
+            event_id=message_id[:200],
+            occurred_at=_instant(message.get("timestamp")),
+            brand=self.settings.brand,
+            topic=topic,
+        )
+
+    def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
+        now = datetime.now(UTC)
+        message = {
+            "type": "preferences.changed",
+            "timestamp": now.isoformat(),
+            "data": {"changes": [_change(push) for push in pushes]},
+        }
+        body = json.dumps(message, separators=(",", ":")).encode()
+        answer = self.session.call(
+            "POST", f"{self.settings.base_url}/preferences", headers=self._signed(body, now), body=body
+        )
+        return _refusals(answer, pushes)
+
+    def list_suppressed(self) -> Iterator[Listed]:
+        after = ""
+        headers = {"Authorization": f"Bearer {self.settings.api_key}"}
+        while True:
+            params = {"limit": str(PAGE)} | ({"after": after} if after else {})
+            page = self.session.call("GET", f"{self.settings.base_url}/suppressions", headers=headers, params=params)
+            try:
+                rows = [_listed(row) for row in page["suppressions"]]
+                following = page.get("next")
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise TryLater("a list that is not as described") from None
+            yield from (row for row in rows if row is not None)
+            if not following or str(following) == after:
+                return
+            after = str(following)
+
+    def _signed(self, body: bytes, now: datetime) -> dict[str, str]:
+        if not self.settings.signing_secrets:
+            raise Misconfigured("signing_secrets is empty")
+        # The id is that of the content, so that every try of the same message bears the same one.
+        message_id = f"msg_{hashlib.sha256(body).hexdigest()[:32]}"
+        try:
+            signatures = [
+                Webhook(secret).sign(message_id, now, body.decode()) for secret in self.settings.signing_secrets
+            ]
+        except ValueError:
+            raise Misconfigured("signing_secrets holds something that is not whsec_ and base64") from None
+        return {
+            "Content-Type": "application/json",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": " ".join(signatures),
+        }
+
+
+def _change(push: Push) -> dict[str, Any]:
+    status = "suppressed" if push.reason else push.status.value
+    return {
+        "contact": str(push.contact_id),
+        "channel": push.address.channel.value,
+        "address": push.address.value,
+        "list": push.list_ref,
+        "status": status if push.status is Status.UNSUBSCRIBED else push.status.value,
+        "reason": push.reason and push.reason.value,
+        "entry": push.entry,
+        "since": push.since.isoformat(),
+    }
+
+
+def _refusals(answer: Any, pushes: Sequence[Push]) -> list[Refusal]:
+    rejected = answer.get("rejected", []) if isinstance(answer, dict) else []
+    reasons = {str(item.get("contact")): str(item.get("why", ""))[:200] for item in rejected}
+    ids = {push.contact_id for push in pushes}
+    return [Refusal(one, reasons[str(one)]) for one in sorted(ids) if str(one) in reasons]
+
+
+def _listed(row: Mapping[str, Any]) -> Listed | None:
+    kind = KINDS.get(row.get("kind", ""))
+    if kind is None:
+        return None
+    try:
+        address = read_address(Channel(row.get("channel", "email")), row["address"])
+    except BadAddress:
+        return None
+    return Listed(address=address, list_ref=str(row["list"]), kind=kind, occurred_at=_instant(row.get("occurred_at")))
+
+
+def _instant(text: Any) -> datetime | None:
+    """An ISO 8601 instant with its zone; None for anything else, which then counts from receipt."""
+    try:
+        instant = datetime.fromisoformat(text)
+    except (ValueError, TypeError):
+        return None
+    return instant.astimezone(UTC) if instant.tzinfo else None

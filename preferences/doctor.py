@@ -1,0 +1,136 @@
+"""The checks that an operator runs before and after each change.
+
+Owns the rules of `flask doctor`, each with an id that documentation can name. Invariant: reads only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from preferences.connectors import make_connector
+from preferences.domain.errors import PreferencesError, StoreBusy
+from preferences.domain.terms import MessageClass
+from preferences.site import Site
+from preferences.store import cursors, queries
+from preferences.store.migrations import pending
+
+MOST_SKEW_SECONDS: Final = 5.0
+MOST_LAG: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `level` is ok, warning or wrong."""
+
+    rule: str
+    level: str
+    text: str
+
+    @property
+    def mark(self) -> str:
+        """Four letters in front of the line."""
+        return {"ok": "ok  ", "warning": "warn", "wrong": "BAD "}[self.level]
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it must be mended."""
+        return self.level == "wrong"
+
+
+def examine(site: Site) -> list[Finding]:
+    """Everything, in the order in which it should be mended."""
+    findings = list(_settings(site))
+    try:
+        findings += _database(site)
+    except StoreBusy as error:
+        return [*findings, Finding("DB-REACH", "wrong", f"the database cannot be reached: {error}")]
+    return findings
+
+
+def _settings(site: Site) -> Iterator[Finding]:
+    url = site.settings.public_url
+    if url.startswith("https://"):
+        yield Finding("URL-HTTPS", "ok", "links are https")
+    else:
+        yield Finding(
+            "URL-HTTPS", "wrong", "PUBLIC_URL is not https: right for a trial on this machine, never for mail"
+        )
+    keys = [*site.settings.secret_keys, *site.settings.link_keys, *site.settings.fingerprint_keys]
+    if len(set(keys)) == len(keys):
+        yield Finding("KEYS-APART", "ok", "every key serves one purpose")
+    else:
+        yield Finding(
+            "KEYS-APART", "wrong", "a key is used twice: SECRET_KEYS, LINK_KEYS and FINGERPRINT_KEYS must differ"
+        )
+    for name, settings in site.connectors.items():
+        try:
+            connector = make_connector(settings)
+        except PreferencesError as error:
+            yield Finding("CONN-KIND", "wrong", str(error))
+            continue
+        if not connector.takes_webhooks:
+            yield Finding("CONN-SECRET", "warning", f"{name} has no webhook secret, so its reports are not taken")
+
+
+def _database(site: Site) -> Iterator[Finding]:
+    if site.database.read(pending):
+        yield Finding("DB-SCHEMA", "wrong", "tables are missing or old: run `flask db upgrade`")
+        return
+    yield Finding("DB-SCHEMA", "ok", "the database has every migration")
+    skew = _skew_seconds(site)
+    level = "ok" if skew <= MOST_SKEW_SECONDS else "wrong"
+    yield Finding("CLOCK", level, f"this machine's clock and the database's differ by {skew:.1f} s")
+    catalog = site.database.read(queries.catalog)
+    yield from _brands(catalog)
+    yield from _mappings(site, catalog)
+    yield from _cursors(site)
+
+
+def _skew_seconds(site: Site) -> float:
+    if site.database.is_sqlite:
+        return 0.0
+    theirs = site.database.read(queries.server_time)
+    return abs((datetime.now(UTC) - theirs).total_seconds())
+
+
+def _brands(catalog: queries.Catalog) -> Iterator[Finding]:
+    for brand in catalog.brands.values():
+        missing = [
+            option
+            for option, value in (("--postal-address", brand.postal_address), ("--contact-email", brand.contact_email))
+            if not value
+        ]
+        if missing:
+            text = f"brand {brand.slug} has no {' and no '.join(missing)}; set it with `flask brand set`"
+            yield Finding("BRAND-WHO", "warning", text)
+    if not any(topic.message_class is MessageClass.MARKETING for topic in catalog.topics.values()):
+        yield Finding("TOPIC-ANY", "warning", "there is no marketing topic yet; `flask topic add` makes one")
+
+
+def _mappings(site: Site, catalog: queries.Catalog) -> Iterator[Finding]:
+    for name, settings in site.connectors.items():
+        for topic in catalog.topics.values():
+            if topic.message_class is MessageClass.MARKETING and topic.slug not in settings.topics:
+                text = f"{name} has no list for topic {topic.slug}: opting out of it alone is not told there"
+                yield Finding("CONN-MAP", "warning", text)
+        for slug in settings.topics:
+            if slug != "*" and slug not in catalog.topics:
+                yield Finding("CONN-MAP", "wrong", f"{name} maps {slug}, which is not a topic")
+
+
+def _cursors(site: Site) -> Iterator[Finding]:
+    head = site.database.read(queries.head_seq)
+    for name in site.connectors:
+        cursor = site.database.read(cursors.find_cursor, name)
+        if cursor is None:
+            yield Finding("CONN-RUN", "warning", f"{name} never ran: start `flask worker`")
+        elif cursor.paused_because:
+            text = f"{name} is paused: {cursor.paused_because}; mend it, then `flask resume {name}`"
+            yield Finding("CONN-RUN", "wrong", text)
+        elif head - cursor.position > MOST_LAG:
+            yield Finding("CONN-RUN", "wrong", f"{name} is {head - cursor.position} entries behind")
+        else:
+            yield Finding("CONN-RUN", "ok", f"{name} is in step")

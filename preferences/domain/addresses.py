@@ -1,0 +1,109 @@
+"""Addresses: their normal form, the fingerprint that outlives them, and the mask that pages show.
+
+Owns what makes two spellings the same address. Two libraries without input or output, `email-validator` and
+`phonenumbers`, are the only ones the domain allows itself (docs/decisions/0004-addresses.md); both are loaded on the
+first address that needs them. Invariant: equal addresses have equal fingerprints, whoever typed them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from preferences.domain.errors import BadAddress
+from preferences.domain.terms import Address, Channel
+
+LONGEST: Final = 254
+"""Octets in an address: RFC 5321 §4.5.3.1.3 leaves 254 for it inside the path's angle brackets."""
+
+_PLAIN_EMAIL: Final = re.compile(
+    r"[a-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@(?!xn--)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])",
+)
+"""The addresses that nearly everybody has. Whatever else arrives goes to the library."""
+
+
+def read_address(channel: Channel, text: str) -> Address:
+    """The address in normal form: without surrounding space, lower case, an international domain as A-labels.
+
+    Dots and plus signs stay: they belong to the mailbox's owner. Raises BadAddress, whose message never holds the
+    text.
+    """
+    if "\x00" in text or len(text) > 4 * LONGEST:
+        raise BadAddress("not an address")
+    if channel is Channel.EMAIL:
+        return Address(channel, _email(text))
+    if channel is Channel.POST:
+        return Address(channel, _post(text))
+    return Address(channel, _phone(text))
+
+
+def _email(text: str) -> str:
+    plain = text.strip().lower() if text.isascii() else ""
+    if _PLAIN_EMAIL.fullmatch(plain) and len(plain) <= LONGEST and len(plain.partition("@")[0]) <= 64:
+        return plain
+    from email_validator import EmailNotValidError, validate_email
+
+    try:
+        parts = validate_email(
+            text.strip(), check_deliverability=False, test_environment=True, globally_deliverable=False
+        )
+    except EmailNotValidError:
+        raise BadAddress("not an e-mail address") from None
+    return f"{parts.local_part.lower()}@{(parts.ascii_domain or parts.domain).lower()}"
+
+
+def _phone(text: str) -> str:
+    import phonenumbers
+
+    try:
+        number = phonenumbers.parse(text, None)
+    except phonenumbers.NumberParseException:
+        raise BadAddress("not a telephone number with its country code, such as +1 202 555 0123") from None
+    if not phonenumbers.is_possible_number(number):
+        raise BadAddress("not a possible telephone number")
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _post(text: str) -> str:
+    folded = " ".join(text.casefold().split())
+    if not folded:
+        raise BadAddress("an empty postal address")
+    return folded
+
+
+class Fingerprints:
+    """Keyed hashes of addresses: HMAC-SHA-256 over channel and normal form, in base64url (43 characters).
+
+    Keys run from the oldest to the newest, as in `LINK_KEYS`. A new fingerprint uses the newest; looking one up tries
+    every key, so a rotation forgets nobody.
+    """
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        if not keys:
+            raise ValueError("at least one fingerprint key")
+        self._newest_first = tuple(reversed(keys))
+
+    def of(self, address: Address) -> str:
+        """The fingerprint to store."""
+        return _fingerprint(self._newest_first[0], address)
+
+    def candidates(self, address: Address) -> tuple[str, ...]:
+        """Every fingerprint that may stand in the database for this address, the newest first."""
+        return tuple(_fingerprint(key, address) for key in self._newest_first)
+
+
+def _fingerprint(key: bytes, address: Address) -> str:
+    digest = hmac.digest(key, f"{address.channel}:{address.value}".encode(), "sha256")
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+
+def mask(address: Address) -> str:
+    """Enough of an address for its owner to know it, too little for anybody else: `j•••@example.com`."""
+    if address.channel is Channel.EMAIL:
+        local, _, domain = address.value.rpartition("@")
+        return f"{local[0] if len(local) > 2 else ''}•••@{domain}"
+    return f"•••{address.value[-2:]}"

@@ -1,0 +1,103 @@
+"""Which wish counts: the fold from entries to the current state.
+
+Owns the order between entries and nothing else. Invariant: the state is the *greatest* entry of a total order, so it
+is the same whatever the order of arrival and however often an entry is repeated.
+
+The order, from the weightiest consideration to the lightest:
+
+1. A yes from a door that is not trusted for it (an import, a provider's list) yields to everything else, so it can
+   start a subscription and never revive one.
+2. The newer act wins. An act is never newer than the moment we learned of it.
+3. At the same instant the stricter one wins: a no beats a yes.
+
+A yes of unknown time weighs nothing; a no of unknown time counts from when we learned of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from preferences.domain.terms import Basis, Choice, Entry, Status, Suppression, Verb
+
+STRICTNESS: Final = {Status.SUBSCRIBED: 0, Status.NEVER_ASKED: 1, Status.UNSUBSCRIBED: 2}
+
+Weight = tuple[bool, datetime, int, str]
+
+
+def clamp(occurred_at: datetime | None, recorded_at: datetime) -> datetime | None:
+    """When it is taken to have happened: as told, but never later than we learned of it."""
+    return None if occurred_at is None else min(occurred_at, recorded_at)
+
+
+def weigh(status: Status, at: datetime, *, trusted: bool, basis: Basis | None) -> Weight:
+    """The place of a wish in the order: the greater one is the state."""
+    is_no = status is Status.UNSUBSCRIBED
+    return (is_no or trusted, at, STRICTNESS[status], basis or "")
+
+
+def _effective_time(entry: Entry, *, is_no: bool) -> datetime | None:
+    if entry.occurred_at is None and is_no:
+        return entry.recorded_at
+    return entry.occurred_at
+
+
+def apply(old: Choice | None, entry: Entry) -> Choice | None:
+    """The wish after `entry`, given the one before it."""
+    if entry.status is None:
+        raise ValueError("a suppression says nothing about a wish")
+    at = _effective_time(entry, is_no=entry.status is Status.UNSUBSCRIBED)
+    if at is None:
+        return old
+    if old is not None:
+        weight = weigh(entry.status, at, trusted=entry.trusted, basis=entry.basis)
+        if weight <= weigh(old.status, old.at, trusted=old.trusted, basis=old.basis):
+            return old
+    same = old is not None and old.status is entry.status
+    return Choice(
+        status=entry.status,
+        at=at,
+        since=old.since if same and old else at,
+        seq=old.seq if same and old else entry.seq,
+        trusted=entry.trusted,
+        basis=entry.basis,
+    )
+
+
+def apply_suppression(old: Suppression | None, entry: Entry) -> Suppression | None:
+    """The suppression after `entry`: newest wins, suppressing wins ties, and only a trusted door lifts one."""
+    if entry.reason is None:
+        raise ValueError("a wish says nothing about a suppression")
+    active = entry.verb is Verb.SUPPRESS
+    at = _effective_time(entry, is_no=active)
+    if at is None or not (active or entry.trusted):
+        return old
+    if old is not None and (at, active) <= (old.at, old.active):
+        return old
+    same = old is not None and old.active is active
+    return Suppression(
+        reason=entry.reason,
+        active=active,
+        at=at,
+        since=old.since if same and old else at,
+        seq=old.seq if same and old else entry.seq,
+    )
+
+
+def fold(entries: Iterable[Entry]) -> Choice | None:
+    """The wish that these entries of one preference add up to."""
+    choice: Choice | None = None
+    for entry in entries:
+        choice = apply(choice, entry)
+    return choice
+
+
+def effective(own: Choice | None, blanket: Choice | None) -> Choice | None:
+    """What counts for a topic: its own choice or a blanket no, whichever is the weightier; the no wins ties."""
+    if blanket is None or blanket.status is not Status.UNSUBSCRIBED:
+        return own
+    if own is None:
+        return blanket
+    own_weight = weigh(own.status, own.at, trusted=own.trusted, basis=own.basis)
+    return own if own_weight[:3] > (True, blanket.at, STRICTNESS[blanket.status]) else blanket

@@ -1,0 +1,134 @@
+"""May we send? A table that counsel can read, and one loop over it.
+
+Owns the answer; the facts are gathered by `store.queries.facts_for`. Invariant: a marketing message is allowed only
+when nothing speaks against it and everything needed is known; a transactional one is stopped only by an address that
+cannot be reached or must not be used at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from preferences.domain.terms import Basis, Choice, MessageClass, Status, SuppressionReason, Topic
+
+
+class Reason(StrEnum):
+    """What speaks against a message, or `ok`. The order is the order in which they are named."""
+
+    ERASED = "erased"
+    CHILD = "child"
+    LEGAL = "legal"
+    INVALID = "invalid"
+    HARD_BOUNCE = "hard_bounce"
+    COMPLAINT = "complaint"
+    UNSUBSCRIBED_ALL = "unsubscribed_all"
+    UNSUBSCRIBED = "unsubscribed"
+    NO_CONSENT = "no_consent"
+    UNKNOWN_CLASS = "unknown_class"
+    UNKNOWN_TOPIC = "unknown_topic"
+    WRONG_CHANNEL = "wrong_channel"
+    BAD_ADDRESS = "bad_address"
+    UNAVAILABLE = "unavailable"
+    OK = "ok"
+
+
+class Answer(StrEnum):
+    """What a rule says of one message class. DEGRADED allows, and says that not everything is known."""
+
+    YES = "yes"
+    DEGRADED = "yes, degraded"
+    NO = "no"
+
+
+YES, DEGRADED, NO = Answer.YES, Answer.DEGRADED, Answer.NO
+MARKETING, TRANSACTIONAL, NOTICE = MessageClass.MARKETING, MessageClass.TRANSACTIONAL, MessageClass.NOTICE
+
+# Sources: 15 USC 7704(a)(3)-(4) and 16 CFR 316 (opt-out stops commercial mail, not transactional), GDPR 7(3), 17,
+# 21(3), ICO direct marketing guidance (keep a suppression record after erasure). A notice to an unreachable address or
+# a child's needs another way: another channel, or the parent.
+TABLE: Final[dict[Reason, dict[MessageClass, Answer]]] = {
+    Reason.ERASED: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
+    Reason.CHILD: {MARKETING: NO, TRANSACTIONAL: NO, NOTICE: YES},
+    Reason.LEGAL: {MARKETING: NO, TRANSACTIONAL: NO, NOTICE: YES},
+    Reason.INVALID: {MARKETING: NO, TRANSACTIONAL: NO, NOTICE: NO},
+    Reason.HARD_BOUNCE: {MARKETING: NO, TRANSACTIONAL: NO, NOTICE: NO},
+    Reason.COMPLAINT: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
+    Reason.UNSUBSCRIBED_ALL: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
+    Reason.UNSUBSCRIBED: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
+    Reason.NO_CONSENT: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
+    Reason.UNKNOWN_CLASS: {MARKETING: NO, TRANSACTIONAL: NO, NOTICE: NO},
+    Reason.UNKNOWN_TOPIC: {MARKETING: NO, TRANSACTIONAL: DEGRADED, NOTICE: DEGRADED},
+    Reason.WRONG_CHANNEL: {MARKETING: NO, TRANSACTIONAL: DEGRADED, NOTICE: DEGRADED},
+    Reason.BAD_ADDRESS: {MARKETING: NO, TRANSACTIONAL: NO, NOTICE: NO},
+    Reason.UNAVAILABLE: {MARKETING: NO, TRANSACTIONAL: DEGRADED, NOTICE: DEGRADED},
+    Reason.OK: {MARKETING: YES, TRANSACTIONAL: YES, NOTICE: YES},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer to "may I send?".
+
+    `rule` names the cell of the table (`marketing.unsubscribed`), `entry` the ledger entry behind it, if there is
+    one. `degraded` says that the answer was given without knowing everything.
+    """
+
+    allowed: bool
+    reason: Reason
+    rule: str
+    entry: int | None = None
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that is known about one address for one message: each reason that holds, with the entry behind it."""
+
+    reasons: dict[Reason, int | None]
+
+
+def facts_of(
+    topic: Topic | None,
+    choice: Choice | None,
+    suppressions: dict[SuppressionReason, int],
+    *,
+    blanket: bool,
+) -> Facts:
+    """Collect what holds. `choice` is the effective one (`consent.effective`); `blanket` says that it covers all."""
+    reasons: dict[Reason, int | None] = {Reason(reason): seq for reason, seq in suppressions.items()}
+    if choice is not None and choice.status is Status.UNSUBSCRIBED:
+        reasons[Reason.UNSUBSCRIBED_ALL if blanket else Reason.UNSUBSCRIBED] = choice.seq
+    elif topic and topic.basis is Basis.CONSENT and not _said_yes(choice):
+        reasons[Reason.NO_CONSENT] = None
+    return Facts(reasons=reasons)
+
+
+def _said_yes(choice: Choice | None) -> bool:
+    return choice is not None and choice.status is Status.SUBSCRIBED
+
+
+def stricter_class(asked: MessageClass, topic: Topic | None) -> MessageClass:
+    """The class that decides when the caller and the topic differ: marketing, if either says so.
+
+    16 CFR 316.3: what carries a promotion is commercial, whatever its sender calls it.
+    """
+    if topic is not None and MARKETING in (asked, topic.message_class):
+        return MARKETING
+    return asked
+
+
+def may_send(message_class: MessageClass, facts: Facts) -> Decision:
+    """The first reason whose rule says no; else the first that holds at all; else yes."""
+    degraded: Decision | None = None
+    for reason, answers in TABLE.items():
+        if reason is not Reason.OK and reason not in facts.reasons:
+            continue
+        answer = answers[message_class]
+        rule = f"{message_class}.{reason}"
+        if answer is NO:
+            return Decision(allowed=False, reason=reason, rule=rule, entry=facts.reasons.get(reason))
+        if answer is DEGRADED:
+            degraded = Decision(allowed=True, reason=reason, rule=rule, degraded=True)
+    return degraded or Decision(allowed=True, reason=Reason.OK, rule=f"{message_class}.{Reason.OK}")

@@ -1,0 +1,220 @@
+"""Files of contacts and opt-outs: read, checked, recorded.
+
+Owns the columns of an import and what each row means. Invariants: an import never turns a no into a yes; a file that
+was imported before changes nothing; one bad row stops the whole file before anything is written.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from preferences.domain.acts import ImportedRow, imported
+from preferences.domain.addresses import Fingerprints, read_address
+from preferences.domain.errors import BadAddress, PreferencesError
+from preferences.domain.terms import (
+    BLANKET,
+    Act,
+    Address,
+    Basis,
+    Channel,
+    Entry,
+    MessageClass,
+    SuppressionReason,
+    Verb,
+)
+from preferences.store import ledger
+from preferences.store.contacts import Found, find_or_create
+from preferences.store.db import Database, WriteTransaction
+from preferences.store.queries import Catalog
+
+BLOCK: Final = 500
+"""Rows in one transaction: it holds the ledger's lock, and clicks wait for it."""
+
+COLUMNS: Final = ("address", "channel", "topic", "status", "occurred_at", "source", "reason", "evidence")
+NEEDED: Final = ("address",)
+MOST_PROBLEMS: Final = 20
+
+Progress = Callable[[int], None]
+
+
+class BadRow(PreferencesError):
+    """A row that cannot be imported. Says the line and the column, never the value."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What an import did: rows read, contacts made, entries that changed something, and those that did not."""
+
+    rows: int = 0
+    created: int = 0
+    changed: int = 0
+    unchanged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line: an address, and the act it tells of, if it tells of one."""
+
+    address: Address
+    act: Act | None
+
+
+def read_rows(path: Path, catalog: Catalog) -> Iterator[Row]:
+    """The rows of a CSV file. Raises BadRow for the first one that is wrong."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        _check_header(reader.fieldnames)
+        try:
+            for fields in reader:
+                yield _row(fields, reader.line_num, catalog)
+        except (csv.Error, UnicodeDecodeError) as error:
+            kind = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not a well-formed CSV row"
+            raise BadRow(f"line {reader.line_num + 1}: {kind}") from None
+
+
+def check(path: Path, catalog: Catalog) -> int:
+    """Read the whole file and write nothing. Returns the number of rows; raises BadRow."""
+    return sum(1 for _ in read_rows(path, catalog))
+
+
+def import_file(
+    path: Path, catalog: Catalog, *, database: Database, fingerprints: Fingerprints, progress: Progress
+) -> Counts:
+    """Record a file that `check` has passed, block by block. Safe to repeat after an interruption."""
+    counts = Counts()
+    block: list[Row] = []
+    for row in read_rows(path, catalog):
+        block.append(row)
+        if len(block) == BLOCK:
+            _record(block, counts, database, fingerprints)
+            progress(len(block))
+            block = []
+    if block:
+        _record(block, counts, database, fingerprints)
+        progress(len(block))
+    return counts
+
+
+def _record(block: list[Row], counts: Counts, database: Database, fingerprints: Fingerprints) -> None:
+    now = datetime.now(UTC)
+    created, entries = database.write(_write_block, block, fingerprints, now)
+    counts.rows += len(block)
+    counts.created += sum(found.created for found in created.values())
+    counts.changed += sum(entry.changed and entry.recorded_at == now for entry in entries)
+    counts.unchanged += sum(not (entry.changed and entry.recorded_at == now) for entry in entries)
+
+
+def _write_block(
+    write: WriteTransaction, block: list[Row], fingerprints: Fingerprints, now: datetime
+) -> tuple[dict[Address, Found], list[Entry]]:
+    found = find_or_create(write, [row.address for row in block], fingerprints, now)
+    acts = [row.act for row in block if row.act]
+    return found, ledger.record(write, acts, fingerprints=fingerprints, now=now)
+
+
+def _check_header(names: object) -> None:
+    found = list(names) if isinstance(names, (list, tuple)) else []
+    missing = [name for name in NEEDED if name not in found]
+    unknown = [str(name) for name in found if name not in COLUMNS]
+    if missing or unknown:
+        wrong = f"has no column {missing[0]}" if missing else f"has a column that is not known: {unknown[0][:40]}"
+        raise BadRow(f"line 1: the header {wrong}; the columns are {', '.join(COLUMNS)}")
+
+
+def _row(fields: Mapping[str | None, str | list[str] | None], line: int, catalog: Catalog) -> Row:
+    if None in fields or any(fields.get(name) is None for name in fields):
+        raise BadRow(f"line {line}: the number of columns differs from the header's")
+    text = {str(name): str(value).strip() for name, value in fields.items()}
+    channel = _one_of(Channel, text.get("channel") or Channel.EMAIL, line, "channel")
+    try:
+        address = read_address(channel, text["address"])
+    except BadAddress as error:
+        raise BadRow(f"line {line}, column address: {error}") from None
+    status = text.get("status", "").lower()
+    if not status:
+        return Row(address, None)
+    return Row(address, _act(address, status, text, line, catalog))
+
+
+_WISHES: Final = {"subscribed": Verb.SUBSCRIBE, "unsubscribed": Verb.UNSUBSCRIBE}
+_SUPPRESSIONS: Final = {
+    reason.value: reason
+    for reason in (
+        SuppressionReason.HARD_BOUNCE,
+        SuppressionReason.COMPLAINT,
+        SuppressionReason.INVALID,
+        SuppressionReason.LEGAL,
+    )
+}
+
+
+def _act(address: Address, status: str, text: Mapping[str, str], line: int, catalog: Catalog) -> Act:
+    if status not in _WISHES and status not in _SUPPRESSIONS:
+        known = ", ".join([*_WISHES, *_SUPPRESSIONS])
+        raise BadRow(f"line {line}, column status: must be empty or one of {known}")
+    verb = _WISHES.get(status, Verb.SUPPRESS)
+    topic = text.get("topic") or BLANKET
+    occurred_at = _instant(text.get("occurred_at", ""), line)
+    brand, basis = next(iter(catalog.brands)), None
+    if verb is not Verb.SUPPRESS and topic != BLANKET:
+        known_topic = catalog.topics.get(topic)
+        if known_topic is None:
+            raise BadRow(f"line {line}, column topic: there is no such topic; `flask topic add` makes one")
+        if known_topic.message_class is not MessageClass.MARKETING:
+            raise BadRow(f"line {line}, column topic: nobody subscribes to a topic that is not marketing")
+        brand, basis = known_topic.brand, Basis.CONSENT if verb is Verb.SUBSCRIBE else None
+    if verb is Verb.SUBSCRIBE:
+        _check_yes(topic, occurred_at, text, line)
+    return imported(
+        ImportedRow(
+            address=address,
+            verb=verb,
+            brand=brand,
+            topic=topic,
+            reason=_SUPPRESSIONS.get(status),
+            basis=basis,
+            occurred_at=occurred_at,
+            origin_ref=_ref(address, text),
+            evidence={name: text[name][:500] for name in ("source", "reason", "evidence") if text.get(name)},
+        )
+    )
+
+
+def _check_yes(topic: str, occurred_at: datetime | None, text: Mapping[str, str], line: int) -> None:
+    """A yes counts only with evidence: for one topic, with the day it was said and where it was said."""
+    if topic == BLANKET:
+        raise BadRow(f"line {line}, column topic: a subscription needs a topic; only an opt-out can be for all (*)")
+    if occurred_at is None:
+        raise BadRow(f"line {line}, column occurred_at: a subscription counts only with its date")
+    if not text.get("source"):
+        raise BadRow(f"line {line}, column source: a subscription counts only with where it was given")
+
+
+def _instant(text: str, line: int) -> datetime | None:
+    if not text:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRow(f"line {line}, column occurred_at: write it like 2026-05-31T14:00:00+00:00") from None
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def _ref(address: Address, text: Mapping[str, str]) -> str:
+    """The same line, in whichever file it comes again, is the same act."""
+    parts = [address.channel, address.value, *(text.get(name, "") for name in COLUMNS[2:7])]
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+
+def _one_of(kind: type[Channel], value: str, line: int, column: str) -> Channel:
+    try:
+        return kind(value.lower())
+    except ValueError:
+        known = ", ".join(member.value for member in kind)
+        raise BadRow(f"line {line}, column {column}: must be one of {known}") from None

@@ -1,0 +1,73 @@
+"""What a running site is made of, put together once.
+
+Owns the parts and nothing they do. Web views, commands and the worker are given this one object.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, cast
+
+from flask import Flask, current_app
+from jinja2 import Environment
+
+from preferences.config import ConnectorSettings, Settings
+from preferences.domain.addresses import Fingerprints
+from preferences.links import Links
+from preferences.store import queries
+from preferences.store.db import Database
+from preferences.store.queries import Catalog
+from preferences.store.shared import Reader, Writer
+
+EXTENSION: Final = "preferences"
+CATALOG_SECONDS: Final = 2.0
+
+
+class CatalogCache:
+    """Brands and topics, read again every two seconds: they change a few times a year and are needed on each page."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._catalog: Catalog | None = None
+        self._read_at = float("-inf")
+
+    def get(self) -> Catalog:
+        """The catalog, at most two seconds old. Raises StoreBusy when it was never read and cannot be."""
+        catalog = self._catalog
+        if catalog is not None and time.monotonic() - self._read_at < CATALOG_SECONDS:
+            return catalog
+        with self._lock:
+            if self._catalog is None or time.monotonic() - self._read_at >= CATALOG_SECONDS:
+                self._catalog = self._database.read(queries.catalog)
+                self._read_at = time.monotonic()
+            return self._catalog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """The parts of one site."""
+
+    settings: Settings
+    database: Database
+    fingerprints: Fingerprints
+    writer: Writer
+    reader: Reader
+    links: Links
+    catalog: CatalogCache
+    connectors: Mapping[str, ConnectorSettings]
+    templates: Environment
+    style_version: str
+
+
+def current_site() -> Site:
+    """The site of the Flask application at work."""
+    return site_of(current_app)
+
+
+def site_of(app: Flask) -> Site:
+    """The site of this Flask application."""
+    return cast(Site, app.extensions[EXTENSION])

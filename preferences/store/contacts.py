@@ -1,0 +1,105 @@
+"""Contacts and their addresses: find, create, attach.
+
+Owns the rows `contact` and `address`. Invariant: one address belongs to one contact, and an address whose owner was
+erased, or is a child, is never stored again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, select
+
+from preferences.domain.addresses import Fingerprints
+from preferences.domain.terms import Address, SuppressionReason
+from preferences.store.db import WriteTransaction, any_of, insert_rows
+from preferences.store.tables import address, contact, suppression
+
+NEVER_STORED_AGAIN: Final = (SuppressionReason.ERASED, SuppressionReason.CHILD)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where an address stands. `contact_id` is None for one that must not be stored."""
+
+    contact_id: UUID | None
+    fingerprint: str
+    created: bool = False
+
+
+_BY_FINGERPRINT = select(address.c.fingerprint, address.c.contact_id).where(
+    any_of(address.c.fingerprint, "fingerprints")
+)
+_NEVER_AGAIN = select(suppression.c.fingerprint).where(
+    any_of(suppression.c.fingerprint, "fingerprints"),
+    suppression.c.active,
+    suppression.c.reason.in_(NEVER_STORED_AGAIN),
+)
+
+
+def new_id(now: datetime) -> UUID:
+    """A random id that sorts by time: UUID version 7 (RFC 9562 §5.7), 74 bits of it random."""
+    milliseconds = int(now.timestamp() * 1000) & (2**48 - 1)
+    random = int.from_bytes(os.urandom(10), "big")
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & (2**62 - 1))
+
+
+def find_addresses(
+    connection: Connection, addresses: Collection[Address], fingerprints: Fingerprints
+) -> dict[Address, Found]:
+    """Those of the addresses that some contact has."""
+    by_fingerprint = {print_: one for one in addresses for print_ in fingerprints.candidates(one)}
+    rows = connection.execute(_BY_FINGERPRINT, {"fingerprints": list(by_fingerprint)})
+    return {by_fingerprint[row.fingerprint]: Found(row.contact_id, row.fingerprint) for row in rows}
+
+
+def find_or_create(
+    write: WriteTransaction, addresses: Iterable[Address], fingerprints: Fingerprints, now: datetime
+) -> dict[Address, Found]:
+    """Each address with its contact, made where nobody has it yet. The ledger's lock keeps two from making the same."""
+    connection = write.connection
+    wanted = list(dict.fromkeys(addresses))
+    found = find_addresses(connection, wanted, fingerprints)
+    missing = [one for one in wanted if one not in found]
+    if not missing:
+        return found
+    barred = _never_stored_again(connection, missing, fingerprints)
+    found |= barred
+    found |= _create(connection, [one for one in missing if one not in barred], fingerprints, now)
+    return found
+
+
+def _never_stored_again(
+    connection: Connection, addresses: list[Address], fingerprints: Fingerprints
+) -> dict[Address, Found]:
+    by_fingerprint = {print_: one for one in addresses for print_ in fingerprints.candidates(one)}
+    rows = connection.execute(_NEVER_AGAIN, {"fingerprints": list(by_fingerprint)})
+    return {by_fingerprint[row.fingerprint]: Found(None, row.fingerprint) for row in rows}
+
+
+def _create(
+    connection: Connection, addresses: list[Address], fingerprints: Fingerprints, now: datetime
+) -> dict[Address, Found]:
+    made = {one: Found(new_id(now), fingerprints.of(one), created=True) for one in addresses}
+    insert_rows(connection, contact, [{"id": new.contact_id, "created_at": now} for new in made.values()])
+    insert_rows(
+        connection,
+        address,
+        [
+            {
+                "id": new_id(now),
+                "contact_id": new.contact_id,
+                "channel": one.channel.value,
+                "value": one.value,
+                "fingerprint": new.fingerprint,
+                "created_at": now,
+            }
+            for one, new in made.items()
+        ],
+    )
+    return made

@@ -1,0 +1,177 @@
+"""How far each connector has read the ledger.
+
+Owns the rows `connector_cursor` and `connector_rejection`. Invariants: one worker at a time has a connector (a lease);
+a position moves only forward, only by its holder, and only after what lies before it was pushed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, and_, or_, select, update
+
+from preferences.store.db import insert_rows
+from preferences.store.queries import head_seq
+from preferences.store.tables import connector_cursor, connector_rejection
+
+LEASE: Final = timedelta(seconds=60)
+"""Longer than any one call to a provider can take (`connectors.base.TIMEOUT`); renewed before each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """A connector's place in the ledger, and how it fares."""
+
+    connector: str
+    position: int
+    failures: int
+    due_at: datetime | None
+    paused_because: str | None
+    last_success_at: datetime | None
+    last_error: str | None
+    reconcile_due_at: datetime | None
+    drift: int | None
+
+
+def find_cursor(connection: Connection, connector: str) -> Cursor | None:
+    """A connector's cursor, or None if it never ran."""
+    row = connection.execute(select(connector_cursor).where(connector_cursor.c.connector == connector)).one_or_none()
+    return None if row is None else _cursor(row)
+
+
+def start(connection: Connection, connector: str, position: int | None = None) -> None:
+    """Give a new connector its cursor at the ledger's head: what came before is the backfill's to tell."""
+    if find_cursor(connection, connector) is None:
+        at = head_seq(connection) if position is None else position
+        row: dict[str, Any] = {"connector": connector, "position": at, "failures": 0}
+        insert_rows(connection, connector_cursor, [row], on_conflict="ignore")
+
+
+def claim(connection: Connection, connector: str, owner: str, now: datetime) -> Cursor | None:
+    """Take or renew the lease. None while another worker holds it, or it is paused, or not yet due."""
+    free = or_(
+        connector_cursor.c.lease_until.is_(None),
+        connector_cursor.c.lease_until < now,
+        connector_cursor.c.lease_owner == owner,
+    )
+    due = or_(connector_cursor.c.due_at.is_(None), connector_cursor.c.due_at <= now)
+    row = connection.execute(
+        update(connector_cursor)
+        .where(connector_cursor.c.connector == connector, free, due, connector_cursor.c.paused_because.is_(None))
+        .values(lease_owner=owner, lease_until=now + LEASE)
+        .returning(*connector_cursor.c)
+    ).one_or_none()
+    return None if row is None else _cursor(row)
+
+
+def advance(connection: Connection, connector: str, owner: str, position: int, now: datetime) -> bool:
+    """Move forward after a push. False when the lease was lost meanwhile: another worker repeats the push."""
+    return _as_owner(
+        connection,
+        connector,
+        owner,
+        and_(connector_cursor.c.position <= position),
+        position=position,
+        failures=0,
+        due_at=None,
+        last_success_at=now,
+        last_error=None,
+    )
+
+
+def postpone(connection: Connection, connector: str, owner: str, until: datetime, why: str) -> None:
+    """Leave it alone until then, and let go of the lease."""
+    _as_owner(
+        connection,
+        connector,
+        owner,
+        due_at=until,
+        failures=connector_cursor.c.failures + 1,
+        last_error=why[:200],
+        lease_until=None,
+        lease_owner=None,
+    )
+
+
+def pause(connection: Connection, connector: str, owner: str, why: str) -> None:
+    """Stop until a person has changed something and started it again."""
+    _as_owner(
+        connection,
+        connector,
+        owner,
+        paused_because=why[:200],
+        last_error=why[:200],
+        lease_until=None,
+        lease_owner=None,
+    )
+
+
+def release(connection: Connection, connector: str, owner: str) -> None:
+    """Let go of the lease, so that another worker need not wait for its end."""
+    _as_owner(connection, connector, owner, lease_until=None, lease_owner=None)
+
+
+def resume(connection: Connection, connector: str) -> None:
+    """Start a paused or postponed connector again."""
+    connection.execute(
+        update(connector_cursor)
+        .where(connector_cursor.c.connector == connector)
+        .values(paused_because=None, due_at=None, failures=0)
+    )
+
+
+def reconciled(connection: Connection, connector: str, drift: int, next_at: datetime) -> None:
+    """Note how far apart a comparison found us, and when to compare again."""
+    connection.execute(
+        update(connector_cursor)
+        .where(connector_cursor.c.connector == connector)
+        .values(drift=drift, reconcile_due_at=next_at)
+    )
+
+
+def reconcile_at(connection: Connection, connector: str, at: datetime) -> None:
+    """Set when to compare next."""
+    connection.execute(
+        update(connector_cursor).where(connector_cursor.c.connector == connector).values(reconcile_due_at=at)
+    )
+
+
+def park(connection: Connection, connector: str, refused: list[tuple[UUID, int, str]], now: datetime) -> None:
+    """Note contacts that a provider will not take: id, entry and why."""
+    rows = [
+        {"connector": connector, "contact_id": contact_id, "seq": seq, "why": why, "at": now}
+        for contact_id, seq, why in refused
+    ]
+    insert_rows(connection, connector_rejection, rows, on_conflict="replace")
+
+
+def count_parked(connection: Connection, connector: str) -> int:
+    """How many contacts a provider would not take."""
+    statement = select(connector_rejection.c.contact_id).where(connector_rejection.c.connector == connector)
+    return len(connection.execute(statement).all())
+
+
+def _as_owner(connection: Connection, connector: str, owner: str, *more: Any, **values: Any) -> bool:
+    done = connection.execute(
+        update(connector_cursor)
+        .where(connector_cursor.c.connector == connector, connector_cursor.c.lease_owner == owner, *more)
+        .values(**values)
+    )
+    return done.rowcount == 1
+
+
+def _cursor(row: Row[Any]) -> Cursor:
+    return Cursor(
+        connector=row.connector,
+        position=row.position,
+        failures=row.failures,
+        due_at=row.due_at,
+        paused_because=row.paused_because,
+        last_success_at=row.last_success_at,
+        last_error=row.last_error,
+        reconcile_due_at=row.reconcile_due_at,
+        drift=row.drift,
+    )

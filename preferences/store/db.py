@@ -1,0 +1,366 @@
+"""The database: its engine, its transactions, and where the two engines differ.
+
+Owns the engine's settings and the only `commit()` in the project. Invariant: every transaction that can touch the
+ledger locks the ledger's head before it reads anything (`write`), so the order of numbers is the order of commits.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from uuid import UUID
+
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Dialect,
+    Engine,
+    Integer,
+    Table,
+    Text,
+    TextClause,
+    TypeDecorator,
+    Uuid,
+    bindparam,
+    event,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
+
+from preferences.domain.errors import StoreBusy
+from preferences.store.tables import ledger_head, metadata
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+db: Final = SQLAlchemy(metadata=metadata)
+
+SQLITE_BUSY_SECONDS: Final = 15
+"""How long a writer waits for another process's write. A write takes milliseconds; an import's block about a second."""
+
+# A process that hangs inside a transaction would hold the ledger's head, and with it everybody's opt-outs.
+POSTGRESQL_OPTIONS: Final = (
+    "-c timezone=UTC -c idle_in_transaction_session_timeout=10s -c lock_timeout=10s -c statement_timeout=60s"
+)
+
+
+def engine_url(database_url: str) -> URL:
+    """The SQLAlchemy URL, with `postgres://` and `postgresql://` both meaning psycopg 3."""
+    url = make_url(database_url)
+    if url.drivername in {"postgres", "postgresql"}:
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        url = url.set(database=str(Path(url.database).absolute()))
+    return url
+
+
+def engine_options(url: URL, threads: int) -> dict[str, Any]:
+    """What `create_engine` needs for this URL: pool, timeouts and durability."""
+    if url.get_backend_name() == "sqlite":
+        Path(url.database or ".").parent.mkdir(parents=True, exist_ok=True)
+        return {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}, "pool_size": threads, "pool_timeout": 5}
+    return {
+        "connect_args": {"connect_timeout": 3, "options": POSTGRESQL_OPTIONS},
+        "pool_size": threads,
+        "max_overflow": 2,
+        "pool_timeout": 5,
+    }
+
+
+def prepare_sqlite(engine: Engine) -> None:
+    """Make SQLite durable and honest: WAL, a disk flush at each commit, foreign keys, and transactions we begin."""
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@dataclass(slots=True)
+class WriteTransaction:
+    """An open transaction that holds the ledger's head. `seq` and `hash` are those of the newest entry."""
+
+    connection: Connection
+    seq: int
+    hash: str
+
+
+class Database:
+    """Runs work in transactions: `database.read(queries.catalog)`, `database.write(ledger.record, acts, now=now)`.
+
+    Work may be called a second time: when the server closed an idle connection, or failed over, the first call ends
+    in a disconnect and all of it stands or nothing does; so what it does must bear repeating. Raises StoreBusy when
+    the database cannot be reached or cannot take it now.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        self._reads = engine.execution_options(isolation_level="AUTOCOMMIT")
+        if self.is_sqlite:
+            prepare_sqlite(engine)
+
+    def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Each statement sees what is committed when it starts. Nothing may be written."""
+        return _twice(self._reading, work, *args, **kwargs)
+
+    def snapshot(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Every statement sees the same instant, however long it takes. Nothing may be written."""
+        return _twice(self._snapshotting, work, *args, **kwargs)
+
+    def write(self, work: Callable[Concatenate[WriteTransaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """With the ledger's head locked. Returns only when it is durable."""
+        return _twice(self._writing, work, *args, **kwargs)
+
+    def save(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Without the ledger's lock: for rows that bear on nobody's permission. Returns only when it is durable."""
+        return _twice(self._saving, work, *args, **kwargs)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._reads.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _snapshotting(self) -> Iterator[Connection]:
+        begin = "BEGIN" if self.is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        with self._reads.connect() as connection:
+            connection.exec_driver_sql(begin)
+            try:
+                if not self.is_sqlite:
+                    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                yield connection
+            finally:
+                connection.exec_driver_sql("ROLLBACK")
+
+    @contextmanager
+    def _writing(self) -> Iterator[WriteTransaction]:
+        with self._saving() as connection:
+            yield lock_head(connection)
+
+    @contextmanager
+    def _saving(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection:
+            yield connection
+            connection.commit()
+
+
+_HEAD_LOCKED = select(ledger_head.c.seq, ledger_head.c.hash).where(ledger_head.c.id == 1).with_for_update()
+_HEAD_MOVED = (
+    update(ledger_head).where(ledger_head.c.id == 1).values(seq=bindparam("new_seq"), hash=bindparam("new_hash"))
+)
+
+
+def lock_head(connection: Connection) -> WriteTransaction:
+    """Take the ledger's lock: the first statement of every write. (SQLite: BEGIN IMMEDIATE has taken it.)"""
+    seq, head_hash = connection.execute(_HEAD_LOCKED).one()
+    return WriteTransaction(connection, seq, head_hash)
+
+
+def move_head(write: WriteTransaction, seq: int, head_hash: str) -> None:
+    """Note the newest entry."""
+    write.connection.execute(_HEAD_MOVED, {"new_seq": seq, "new_hash": head_hash})
+    write.seq, write.hash = seq, head_hash
+
+
+class _Disconnected(Exception):
+    """The connection was gone, so the same work may succeed on a fresh one."""
+
+
+def _twice(
+    transaction: Callable[[], AbstractContextManager[Any]], work: Callable[..., T], *args: Any, **kwargs: Any
+) -> T:
+    try:
+        with _translated(), transaction() as opened:
+            return work(opened, *args, **kwargs)
+    except _Disconnected:
+        pass
+    try:
+        with _translated(), transaction() as opened:
+            return work(opened, *args, **kwargs)
+    except _Disconnected:
+        raise StoreBusy("the database cannot be reached") from None
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Tell apart a database that is away or full from a mistake of ours. Only the kind of fault is kept: a driver's
+    message quotes values."""
+    try:
+        yield
+    except PoolTimeout:
+        raise StoreBusy("all database connections are in use") from None
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise _Disconnected from None
+        if _is_passing(error):
+            raise StoreBusy(f"the database cannot take it now ({type(error.orig).__name__})") from None
+        raise StoreFault(type(error.orig).__name__, sqlstate(error)) from None
+
+
+class StoreFault(SQLAlchemyError):
+    """A statement was wrong. Says which fault, never which values."""
+
+    def __init__(self, kind: str, state: str | None) -> None:
+        super().__init__(f"{kind} ({state})" if state else kind)
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """PostgreSQL's five-character code of an error, where there is one."""
+    return getattr(error.orig, "sqlstate", None)
+
+
+# Classes of PostgreSQL's SQLSTATE that pass by themselves or with an operator's help: connection, resources (disk full
+# is 53100), operator intervention, system error, rollback (deadlock, serialisation), lock not available, read-only.
+_PASSING_STATES: Final = ("08", "53", "57", "58", "40", "55", "25006")
+
+
+def _is_passing(error: DBAPIError) -> bool:
+    state = sqlstate(error)
+    if state is not None:
+        return state.startswith(_PASSING_STATES)
+    if isinstance(error.orig, sqlite3.Error):
+        return isinstance(error, OperationalError) and "no such" not in str(error.orig)
+    return isinstance(error, OperationalError)
+
+
+class _ValueList(TypeDecorator[Any]):
+    """A list of values as one parameter: an array for PostgreSQL, JSON text for SQLite."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, item: TypeEngine[Any]) -> None:
+        super().__init__()
+        self.item = Uuid() if isinstance(item, Uuid) else BigInteger() if isinstance(item, Integer) else Text()
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(ARRAY(self.item) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        if dialect.name == "postgresql":
+            return list(value)
+        return json.dumps([item.hex if isinstance(item, UUID) else item for item in value])
+
+
+class _AnyOf(FunctionElement[bool]):
+    inherit_cache = True
+    type = Boolean()
+
+
+@compiles(_AnyOf, "postgresql")
+def _any_of_postgresql(element: _AnyOf, compiler: Any, **options: Any) -> str:
+    column, values = element.clauses
+    return f"{compiler.process(column, **options)} = ANY({compiler.process(values, **options)})"
+
+
+@compiles(_AnyOf, "sqlite")
+def _any_of_sqlite(element: _AnyOf, compiler: Any, **options: Any) -> str:
+    column, values = element.clauses
+    return (
+        f"{compiler.process(column, **options)} IN"  # noqa: S608 - compiled clauses
+        f" (SELECT value FROM json_each({compiler.process(values, **options)}))"
+    )
+
+
+def any_of(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
+    """`column` is among the values in the parameter of this name: one statement, however many values there are."""
+    return _AnyOf(column, bindparam(parameter, type_=_ValueList(column.type)))
+
+
+class _Bytewise(FunctionElement[Any]):
+    inherit_cache = True
+    type = Text()
+
+
+@compiles(_Bytewise, "postgresql")
+def _bytewise_postgresql(element: _Bytewise, compiler: Any, **options: Any) -> str:
+    (column,) = element.clauses
+    collation = "" if isinstance(column.type, Uuid) else ' COLLATE "C"'
+    return f"{compiler.process(column, **options)}{collation}"
+
+
+@compiles(_Bytewise, "sqlite")
+def _bytewise_sqlite(element: _Bytewise, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
+
+
+def bytewise(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Sort by code point, as Python does. PostgreSQL would sort text by the rules of a language."""
+    return _Bytewise(column)
+
+
+def insert_rows(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, on_conflict: str = "fail"
+) -> None:
+    """Insert all rows in one round trip. All rows have the same keys.
+
+    `on_conflict`, where the primary key (or, to ignore, any unique key) stands already: `fail`, `ignore` the new row,
+    or `replace` the old one's values.
+    """
+    if not rows:
+        return
+    columns = tuple(rows[0])
+    statement = _insert_statement(table, columns, on_conflict, connection.dialect.name)
+    if connection.dialect.name == "sqlite":
+        connection.execute(statement, rows)
+    else:
+        connection.execute(statement, {name: [row[name] for row in rows] for name in columns})
+
+
+@lru_cache(maxsize=64)
+def _insert_statement(table: Table, columns: tuple[str, ...], on_conflict: str, dialect: str) -> TextClause:
+    names = ", ".join(columns)
+    if dialect == "sqlite":
+        source = f"VALUES ({', '.join(f':{name}' for name in columns)})"
+        types = {name: table.c[name].type for name in columns}
+    else:
+        # One array a column: psycopg sends one statement, prepared once, instead of one a row.
+        arrays = ", ".join(f"CAST(:{name} AS {_postgresql_type(table.c[name])}[])" for name in columns)
+        source = f"SELECT * FROM unnest({arrays})"  # noqa: S608 - names of our own columns
+        types = {name: ARRAY(table.c[name].type) for name in columns}
+    sql = f"INSERT INTO {table.name} ({names}) {source} {_conflict_clause(table, columns, on_conflict)}"
+    return text(sql).bindparams(*(bindparam(name, type_=kind) for name, kind in types.items()))
+
+
+_POSTGRESQL: Final[Dialect] = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+def _postgresql_type(column: Column[Any]) -> str:
+    return column.type.compile(_POSTGRESQL)
+
+
+def _conflict_clause(table: Table, columns: tuple[str, ...], on_conflict: str) -> str:
+    if on_conflict == "fail":
+        return ""
+    if on_conflict == "ignore":
+        return "ON CONFLICT DO NOTHING"
+    key = [column.name for column in table.primary_key]
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
+    return f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"

@@ -1,0 +1,135 @@
+"""The proof that nothing was lost or altered: recompute the chain and the projection, and compare.
+
+Owns no state and writes nothing. Invariant: works in flat memory, so it can run on any size of ledger, and reads one
+snapshot, so it can run while people click.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, Table, select
+
+from preferences.domain import consent
+from preferences.domain.terms import Choice, Entry, Suppression
+from preferences.store.db import bytewise
+from preferences.store.ledger import GENESIS, chain_hash, choice_of, entry_of, suppression_of
+from preferences.store.tables import ledger_entry, ledger_head, preference, suppression
+
+MOST_PROBLEMS: Final = 20
+"""Enough to see a pattern; a broken chain would otherwise name every row after the break."""
+
+BLOCK: Final = 2_000
+
+Progress = Callable[[int], None]
+
+
+@dataclass(slots=True)
+class Report:
+    """What `verify` found. `problems` is empty when all is well; each names the entry or the row."""
+
+    entries: int = 0
+    preferences: int = 0
+    suppressions: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, problem: str) -> None:
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(problem)
+
+
+def verify(connection: Connection, progress: Progress) -> Report:
+    """Recompute every hash and every row of the projection. Run it inside `Database.snapshot`."""
+    report = Report()
+    _verify_chain(connection, report, progress)
+    _verify_choices(connection, report)
+    _verify_suppressions(connection, report)
+    return report
+
+
+def _stream(connection: Connection, statement: Any) -> Iterator[Row[Any]]:
+    yield from connection.execution_options(yield_per=BLOCK).execute(statement)
+
+
+def _verify_chain(connection: Connection, report: Report, progress: Progress) -> None:
+    head = connection.execute(select(ledger_head).where(ledger_head.c.id == 1)).one()
+    previous, expected = GENESIS, 1
+    for row in _stream(connection, select(ledger_entry).order_by(ledger_entry.c.seq)):
+        fields = row._asdict()
+        if row.seq != expected:
+            report.add(f"entry {expected} is missing: the next one is {row.seq}")
+        if row.hash != chain_hash(previous, fields):
+            report.add(f"entry {row.seq} does not match its hash: it, or the one before it, was altered")
+        previous, expected = row.hash, row.seq + 1
+        report.entries += 1
+        progress(1)
+    if (head.seq, head.hash) != (expected - 1, previous):
+        report.add(f"the head stands at {head.seq}, the newest entry is {expected - 1}: entries were cut off")
+
+
+_CHOICE_KEY: Final = ("contact_id", "channel", "brand", "topic")
+_SUPPRESSION_KEY: Final = ("fingerprint", "channel", "reason")
+
+
+def _verify_choices(connection: Connection, report: Report) -> None:
+    entries = select(ledger_entry).where(ledger_entry.c.status.is_not(None), ledger_entry.c.contact_id.is_not(None))
+    folded = _folded(_stream(connection, _ordered(entries, ledger_entry, _CHOICE_KEY)), _CHOICE_KEY, consent.apply)
+    rows = _stream(connection, _ordered(select(preference), preference, _CHOICE_KEY))
+    stored = ((_key(row, _CHOICE_KEY), choice_of(row)) for row in rows)
+    report.preferences = _compare(folded, stored, "preference", report)
+
+
+def _verify_suppressions(connection: Connection, report: Report) -> None:
+    entries = select(ledger_entry).where(ledger_entry.c.reason.is_not(None))
+    folded = _folded(
+        _stream(connection, _ordered(entries, ledger_entry, _SUPPRESSION_KEY)),
+        _SUPPRESSION_KEY,
+        consent.apply_suppression,
+    )
+    rows = _stream(connection, _ordered(select(suppression), suppression, _SUPPRESSION_KEY))
+    stored = ((_key(row, _SUPPRESSION_KEY), suppression_of(row)) for row in rows)
+    report.suppressions = _compare(folded, stored, "suppression", report)
+
+
+def _ordered(statement: Any, table: Table, key: tuple[str, ...]) -> Any:
+    seq = [table.c.seq] if table is ledger_entry else []
+    return statement.order_by(*(bytewise(table.c[name]) for name in key), *seq)
+
+
+def _key(row: Row[Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(str(getattr(row, name)) for name in names)
+
+
+def _folded(
+    rows: Iterator[Row[Any]], key: tuple[str, ...], apply: Callable[[Any, Entry], Any]
+) -> Iterator[tuple[tuple[str, ...], Choice | Suppression]]:
+    for group, members in groupby(rows, lambda row: _key(row, key)):
+        state: Any = None
+        for row in members:
+            state = apply(state, entry_of(row))
+        if state is not None:
+            yield group, state
+
+
+def _compare(folded: Iterator[Any], stored: Iterator[Any], what: str, report: Report) -> int:
+    """Walk both in key order, as in a merge. Returns how many rows are stored."""
+    count = 0
+    ours: Any = next(folded, None)
+    theirs: Any = next(stored, None)
+    while ours or theirs:
+        if theirs is None or (ours is not None and ours[0] < theirs[0]):
+            report.add(f"{what} begun by entry {ours[1].seq} is missing from the projection")
+            ours = next(folded, None)
+            continue
+        count += 1
+        if ours is None or theirs[0] < ours[0]:
+            report.add(f"{what} of entry {theirs[1].seq} has no entry in the ledger")
+            theirs = next(stored, None)
+            continue
+        if ours[1] != theirs[1]:
+            report.add(f"{what} begun by entry {theirs[1].seq} differs from what the ledger adds up to")
+        ours, theirs = next(folded, None), next(stored, None)
+    return count

@@ -1,0 +1,232 @@
+"""Every table, and no behaviour.
+
+`migrations/` must always add up to exactly this; a test compares the two on both engines. Text columns that hold a term
+of `domain.terms` hold its value. No table refers to `contact` by foreign key where an opt-out must survive the
+contact's row: after an erasure, or a restore from an older backup, a link still has to work.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant. Refuses a time without a zone on the way in; gives UTC on the way out, on both engines."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be stored")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+SLUG: Final = String(64)
+# SQLite numbers rows by itself only for INTEGER; PostgreSQL needs 64 bits.
+NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _key(name: str, kind: Any, *more: Any, **options: Any) -> Column[Any]:
+    return Column(name, kind, *more, primary_key=True, nullable=False, **options)
+
+
+def _not_null(name: str, kind: Any, *more: Any, **options: Any) -> Column[Any]:
+    return Column(name, kind, *more, nullable=False, **options)
+
+
+brand: Final = Table(
+    "brand",
+    metadata,
+    _key("slug", SLUG),
+    _not_null("name", Text),
+    _not_null("postal_address", Text),
+    _not_null("contact_email", Text),
+    _not_null("one_click", String(16)),
+    _not_null("created_at", UtcDateTime),
+)
+
+topic: Final = Table(
+    "topic",
+    metadata,
+    _key("slug", SLUG),
+    _not_null("brand", SLUG, ForeignKey("brand.slug")),
+    _not_null("name", Text),
+    _not_null("description", Text),
+    _not_null("frequency", Text),
+    _not_null("message_class", String(16)),
+    _not_null("basis", String(24)),
+    _not_null("channels", JSON),
+    _not_null("created_at", UtcDateTime),
+)
+
+contact: Final = Table(
+    "contact",
+    metadata,
+    _key("id", Uuid),
+    _not_null("created_at", UtcDateTime),
+)
+
+address: Final = Table(
+    "address",
+    metadata,
+    _key("id", Uuid),
+    _not_null("contact_id", Uuid, ForeignKey("contact.id", ondelete="CASCADE"), index=True),
+    _not_null("channel", String(8)),
+    _not_null("value", Text),
+    _not_null("fingerprint", String(43)),
+    _not_null("created_at", UtcDateTime),
+    UniqueConstraint("channel", "fingerprint"),
+)
+
+ledger_head: Final = Table(
+    "ledger_head",
+    metadata,
+    _key("id", Integer, autoincrement=False),
+    _not_null("seq", NUMBER),
+    _not_null("hash", String(64)),
+)
+
+ledger_entry: Final = Table(
+    "ledger_entry",
+    metadata,
+    _key("seq", NUMBER, autoincrement=False),
+    _not_null("recorded_at", UtcDateTime),
+    Column("occurred_at", UtcDateTime),
+    _not_null("verb", String(16)),
+    _not_null("channel", String(8)),
+    Column("contact_id", Uuid),
+    Column("fingerprint", String(43)),
+    _not_null("brand", SLUG),
+    _not_null("topic", SLUG),
+    Column("status", String(16)),
+    Column("reason", String(16)),
+    Column("basis", String(24)),
+    _not_null("origin", Text),
+    Column("origin_ref", Text),
+    _not_null("actor", String(16)),
+    _not_null("trusted", Boolean(create_constraint=False)),
+    _not_null("changed", Boolean(create_constraint=False)),
+    Column("undoes", NUMBER),
+    _not_null("hash", String(64)),
+    UniqueConstraint("origin_ref", "origin"),
+    Index(None, "contact_id"),
+    Index(None, "fingerprint", postgresql_where=text("fingerprint IS NOT NULL")),
+)
+
+evidence: Final = Table(
+    "evidence",
+    metadata,
+    _key("seq", NUMBER, ForeignKey("ledger_entry.seq"), autoincrement=False),
+    _not_null("details", Text),
+)
+
+stated_reason: Final = Table(
+    "stated_reason",
+    metadata,
+    _key("seq", NUMBER, ForeignKey("ledger_entry.seq"), autoincrement=False),
+    _not_null("reason", String(32)),
+    _not_null("stated_at", UtcDateTime),
+)
+
+preference: Final = Table(
+    "preference",
+    metadata,
+    _key("contact_id", Uuid),
+    _key("channel", String(8)),
+    _key("brand", SLUG),
+    _key("topic", SLUG),
+    _not_null("status", String(16)),
+    _not_null("at", UtcDateTime),
+    _not_null("since", UtcDateTime),
+    _not_null("seq", NUMBER),
+    _not_null("trusted", Boolean(create_constraint=False)),
+    Column("basis", String(24)),
+)
+
+suppression: Final = Table(
+    "suppression",
+    metadata,
+    _key("fingerprint", String(43)),
+    _key("channel", String(8)),
+    _key("reason", String(16)),
+    _not_null("active", Boolean(create_constraint=False)),
+    _not_null("at", UtcDateTime),
+    _not_null("since", UtcDateTime),
+    _not_null("seq", NUMBER),
+)
+
+connector_cursor: Final = Table(
+    "connector_cursor",
+    metadata,
+    _key("connector", SLUG),
+    _not_null("position", NUMBER),
+    Column("lease_owner", Text),
+    Column("lease_until", UtcDateTime),
+    Column("due_at", UtcDateTime),
+    _not_null("failures", Integer),
+    Column("paused_because", Text),
+    Column("last_success_at", UtcDateTime),
+    Column("last_error", Text),
+    Column("reconcile_due_at", UtcDateTime),
+    Column("drift", Integer),
+)
+
+connector_rejection: Final = Table(
+    "connector_rejection",
+    metadata,
+    _key("connector", SLUG),
+    _key("contact_id", Uuid),
+    _not_null("seq", NUMBER),
+    _not_null("why", Text),
+    _not_null("at", UtcDateTime),
+)
+
+api_key: Final = Table(
+    "api_key",
+    metadata,
+    _key("id", Uuid),
+    _not_null("name", Text, unique=True),
+    _not_null("digest", String(64), unique=True),
+    _not_null("created_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+)

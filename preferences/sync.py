@@ -1,0 +1,308 @@
+"""One pass of one connector, and the comparison that repairs what passes missed.
+
+Owns the way from ledger entries to pushes. Invariants: what is pushed is the current state and never a step, so a
+repeated pass changes nothing; a position moves only after the push; an opt-out of one topic is never pushed to another
+list; a return is pushed only when the person's own newer act is in the ledger.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from preferences.connectors.base import Connector, Listed, Push, Refusal
+from preferences.domain.acts import SUPPRESSING, ProviderEvent, provider_event
+from preferences.domain.addresses import Fingerprints
+from preferences.domain.consent import effective
+from preferences.domain.errors import Misconfigured, Rejected, TryLater
+from preferences.domain.terms import (
+    BLANKET,
+    Address,
+    Channel,
+    Choice,
+    Entry,
+    Status,
+    SuppressionReason,
+    connector_origin,
+)
+from preferences.store import cursors, ledger, queries
+from preferences.store.db import Database
+from preferences.store.queries import AddressState
+
+BLOCK: Final = 500
+RECONCILE_EVERY: Final = timedelta(days=1)
+RECONCILE_AGAIN: Final = timedelta(minutes=10)
+FIRST_WAIT: Final = 1.0
+LONGEST_WAIT: Final = 300.0
+
+LiftKey = tuple[UUID, Channel, str]
+
+
+class Outcome(StrEnum):
+    """How a pass ended."""
+
+    IDLE = "idle"
+    DONE = "done"
+    POSTPONED = "postponed"
+    PAUSED = "paused"
+
+
+def run_once(database: Database, connector: Connector, *, owner: str, now: datetime) -> Outcome:
+    """Tell the provider what changed since its position: claim, read, push, advance."""
+    if not database.read(_is_behind, connector.name):
+        return Outcome.IDLE
+    cursor = database.save(cursors.claim, connector.name, owner, now)
+    if cursor is None:
+        return Outcome.IDLE
+    entries = database.read(queries.entries_after, cursor.position, BLOCK)
+    if not entries:
+        return Outcome.IDLE
+    pushes, lifts = database.read(_changes, connector, entries)
+    outcome = _guarded(database, connector, owner, now, lambda: push_all(database, connector, owner, pushes + lifts))
+    if outcome is Outcome.DONE:
+        last = entries[-1].seq
+        database.save(cursors.advance, connector.name, owner, last, datetime.now(UTC))
+    return outcome
+
+
+def _is_behind(connection: Connection, connector: str) -> bool:
+    cursor = cursors.find_cursor(connection, connector)
+    return cursor is not None and cursor.position < queries.head_seq(connection)
+
+
+def _guarded(database: Database, connector: Connector, owner: str, now: datetime, work: Callable[[], None]) -> Outcome:
+    """Do the work; put each class of failure where it belongs."""
+    try:
+        work()
+    except TryLater as failure:
+        database.save(_postpone, connector.name, owner, now, failure)
+        return Outcome.POSTPONED
+    except Misconfigured as failure:
+        why = str(failure)
+        database.save(cursors.pause, connector.name, owner, why)
+        return Outcome.PAUSED
+    return Outcome.DONE
+
+
+def _postpone(connection: Connection, connector: str, owner: str, now: datetime, failure: TryLater) -> None:
+    cursor = cursors.find_cursor(connection, connector)
+    seconds = wait_after(cursor.failures if cursor else 0, failure.after)
+    cursors.postpone(connection, connector, owner, now + timedelta(seconds=seconds), str(failure))
+
+
+def wait_after(failures: int, asked_for: float | None) -> float:
+    """Seconds to stay away after so many failures in a row: doubling, spread by half, never below what was asked for.
+
+    The spread keeps workers that failed together from coming back together.
+    """
+    doubled = min(FIRST_WAIT * 2.0 ** min(failures, 20), LONGEST_WAIT)
+    spread = doubled * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+    return max(spread, asked_for or 0.0)
+
+
+def _changes(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> tuple[list[Push], list[Push]]:
+    """What to tell of these entries: every no that holds now, and the returns that were the person's own act."""
+    own = connector_origin(connector.name)
+    news = [entry for entry in entries if entry.changed and entry.origin != own and entry.contact_id]
+    ids = list(dict.fromkeys(entry.contact_id for entry in news if entry.contact_id))
+    states = queries.states_of(connection, ids)
+    pushes = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
+    if not connector.can_lift:
+        return pushes, []
+    returns = {(entry.contact_id, entry.channel, entry.topic or BLANKET): entry for entry in news if _is_return(entry)}
+    held = {(push.address, push.list_ref) for push in pushes}
+    lifts = [
+        push
+        for state in states
+        for push in _lifts(state, connector.settings.topics, connector.settings.brand, returns)
+        if (push.address, push.list_ref) not in held
+    ]
+    return pushes, lifts
+
+
+def _is_return(entry: Entry) -> bool:
+    """The person's own act, from a door trusted for it, that ends a no."""
+    return entry.trusted and entry.status is not Status.UNSUBSCRIBED
+
+
+def wanted(state: AddressState, topics: Mapping[str, str], brand: str) -> list[Push]:
+    """Every no that the provider must hold about this address, by the explicit mapping of topics to its lists.
+
+    A topic without a mapping appears nowhere: it never falls through to another list. A provider without a list for
+    everything is told of a blanket no on each list that it has.
+    """
+    pushes: dict[str, Push] = {}
+    blanket = _no(state.choices.get((brand, BLANKET)))
+    for topic, list_ref in topics.items():
+        choice = blanket
+        if topic != BLANKET:
+            own = state.choices.get((brand, topic))
+            choice = _no(own if BLANKET in topics else effective(own, blanket))
+        if choice is not None:
+            pushes[list_ref] = _push(state, list_ref, choice.since, choice.seq)
+    for suppression in state.suppressions:
+        for list_ref in [topics[BLANKET]] if BLANKET in topics else topics.values():
+            pushes[list_ref] = _push(state, list_ref, suppression.since, suppression.seq, suppression.reason)
+    return list(pushes.values())
+
+
+def _no(choice: Choice | None) -> Choice | None:
+    return choice if choice is not None and choice.status is Status.UNSUBSCRIBED else None
+
+
+def _push(
+    state: AddressState,
+    list_ref: str,
+    since: datetime,
+    seq: int,
+    reason: SuppressionReason | None = None,
+    status: Status = Status.UNSUBSCRIBED,
+) -> Push:
+    return Push(
+        contact_id=state.contact_id,
+        address=state.address,
+        list_ref=list_ref,
+        status=status,
+        reason=reason,
+        since=since,
+        entry=seq,
+    )
+
+
+def _lifts(
+    state: AddressState,
+    topics: Mapping[str, str],
+    brand: str,
+    returns: Mapping[tuple[UUID | None, Channel, str], Entry],
+) -> Iterator[Push]:
+    for topic, list_ref in topics.items():
+        keys = [topic] if BLANKET in topics else [topic, BLANKET]
+        for key in keys:
+            entry = returns.get((state.contact_id, state.address.channel, key))
+            if entry is not None and entry.brand in {brand, ""}:
+                yield _push(state, list_ref, entry.recorded_at, entry.seq, status=Status.SUBSCRIBED)
+                break
+
+
+def push_all(database: Database, connector: Connector, owner: str, pushes: Sequence[Push]) -> None:
+    """Push in the provider's batches, with the lease renewed before each."""
+    for start in range(0, len(pushes), connector.batch_size):
+        claimed = database.save(cursors.claim, connector.name, owner, datetime.now(UTC))
+        if claimed is None:
+            raise TryLater("another worker has taken over")
+        batch = pushes[start : start + connector.batch_size]
+        refusals = _push_or_park(connector, batch)
+        if refusals:
+            entries = {push.contact_id: push.entry for push in batch}
+            rows = [(refusal.contact_id, entries[refusal.contact_id], refusal.why) for refusal in refusals]
+            database.save(cursors.park, connector.name, rows, datetime.now(UTC))
+
+
+def _push_or_park(connector: Connector, batch: Sequence[Push]) -> Sequence[Refusal]:
+    """Push a batch. One that is refused whole is halved until the contact it is about is found."""
+    try:
+        return connector.push(batch)
+    except Rejected as failure:
+        if len(batch) == 1:
+            return [Refusal(batch[0].contact_id, str(failure))]
+    half = len(batch) // 2
+    return [*_push_or_park(connector, batch[:half]), *_push_or_park(connector, batch[half:])]
+
+
+@dataclass(slots=True)
+class Drift:
+    """How far a provider's list and ours are apart. `unmapped` counts its rows on lists that map to no topic."""
+
+    missing_there: list[Push] = field(default_factory=list)
+    missing_here: list[Listed] = field(default_factory=list)
+    unmapped: int = 0
+
+    @property
+    def count(self) -> int:
+        """Rows that one side lacks."""
+        return len(self.missing_there) + len(self.missing_here)
+
+
+def compare(database: Database, connector: Connector, progress: Callable[[int], None]) -> Drift:
+    """List the provider's suppressions and hold them against ours. Writes nothing."""
+    ours: dict[tuple[Address, str], set[SuppressionReason | None]] = {}
+    pushes: dict[tuple[Address, str], Push] = {}
+    for state in _opted_out(database):
+        for push in wanted(state, connector.settings.topics, connector.settings.brand):
+            ours[push.address, push.list_ref] = {None, *(one.reason for one in state.suppressions)}
+            pushes[push.address, push.list_ref] = push
+    drift = Drift()
+    for row in connector.list_suppressed():
+        progress(1)
+        key = (row.address, row.list_ref)
+        if connector.topic_of(row.list_ref) is None:
+            drift.unmapped += 1
+        elif key not in ours or SUPPRESSING.get(row.kind) not in ours[key]:
+            drift.missing_here.append(row)
+        pushes.pop(key, None)
+    drift.missing_there = list(pushes.values())
+    return drift
+
+
+def _opted_out(database: Database) -> Iterator[AddressState]:
+    after: UUID | None = None
+    while True:
+        ids = database.read(queries.opted_out_contacts, after, BLOCK)
+        if not ids:
+            return
+        yield from database.read(queries.states_of, ids)
+        after = ids[-1]
+
+
+def repair(
+    database: Database,
+    connector: Connector,
+    drift: Drift,
+    *,
+    owner: str,
+    fingerprints: Fingerprints,
+    now: datetime,
+) -> None:
+    """Mend both sides in the safe direction: a no found there becomes an entry, a no missing there is pushed."""
+    acts = [provider_event(event, connector.name) for event in _events(connector, drift.missing_here)]
+    for start in range(0, len(acts), BLOCK):
+        block = acts[start : start + BLOCK]
+        database.write(ledger.record, block, fingerprints=fingerprints, now=now)
+    push_all(database, connector, owner, drift.missing_there)
+
+
+def _events(connector: Connector, rows: Iterable[Listed]) -> Iterator[ProviderEvent]:
+    for row in rows:
+        yield ProviderEvent(
+            kind=row.kind,
+            address=row.address,
+            event_id=None,
+            occurred_at=row.occurred_at,
+            brand=connector.settings.brand,
+            topic=connector.topic_of(row.list_ref) or BLANKET,
+        )
+
+
+def reconcile(
+    database: Database,
+    connector: Connector,
+    *,
+    owner: str,
+    fingerprints: Fingerprints,
+    now: datetime,
+    progress: Callable[[int], None],
+) -> Drift:
+    """Catch up, compare, repair, and note the drift. Raises TryLater, Misconfigured or Rejected as pushes do."""
+    while run_once(database, connector, owner=owner, now=datetime.now(UTC)) is Outcome.DONE:
+        pass
+    drift = compare(database, connector, progress)
+    repair(database, connector, drift, owner=owner, fingerprints=fingerprints, now=now)
+    database.save(cursors.reconciled, connector.name, drift.count, now + RECONCILE_EVERY)
+    return drift

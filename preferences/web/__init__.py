@@ -1,0 +1,28 @@
+"""The route map: each blueprint, where it stands, and who may come in."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flask import Flask
+
+from preferences.web import api, center, errors, guards, health, optout, unsubscribe, webhooks
+
+ROUTES: Final = (
+    # blueprint             prefix     guard
+    (unsubscribe.blueprint, None, guards.by_link),
+    (center.blueprint, None, guards.by_link),
+    (optout.blueprint, None, guards.open_to_all),
+    (webhooks.blueprint, None, guards.by_signature),
+    (api.blueprint, "/api/v1", guards.by_api_key),
+    (health.blueprint, None, guards.open_to_all),
+)
+
+
+def register(app: Flask) -> None:
+    """Open every door, each with its guard."""
+    for blueprint, prefix, guard in ROUTES:
+        if guard not in blueprint.before_request_funcs.get(None, []):
+            blueprint.before_request(guard)
+        app.register_blueprint(blueprint, url_prefix=prefix)
+    errors.register(app)

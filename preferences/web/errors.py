@@ -1,0 +1,184 @@
+"""What people and programs are told when something cannot be done.
+
+Owns the page and the problem document for each error. Invariants: every page offers another way out; no answer and no
+log line repeats what was sent.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from flask import Flask, request
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
+
+from preferences.domain.errors import BadAddress, BadLink, NotAllowed, StaleLink, StoreBusy
+from preferences.site import Site, current_site
+from preferences.web import metrics
+from preferences.web.limits import TooOften
+from preferences.web.pages import render
+
+log = structlog.get_logger(__name__)
+
+BUSY_SECONDS: Final = "30"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What an error page says. `address_box` offers to stop all mail by typing the address; `retry` to try again."""
+
+    title: str
+    lead: str
+    address_box: bool = False
+    retry: bool = False
+
+
+OLD_LINK: Final = "This link is old or was changed. You can still unsubscribe: enter your address, or write to us."
+
+MESSAGES: Final = {
+    400: Message("We could not read that request", "Nothing was changed. You can unsubscribe here.", address_box=True),
+    404: Message("We cannot find that page", OLD_LINK, address_box=True),
+    405: Message("That does not work here", "Nothing was changed. You can unsubscribe here.", address_box=True),
+    409: Message(
+        "That was done already, or something newer counts",
+        "Nothing was changed. Each undo works once, and only while its choice is the newest.",
+        address_box=True,
+    ),
+    410: Message(
+        "That time has passed",
+        "Nothing was changed. The choice you made still counts. You can also stop all marketing e-mail here.",
+        address_box=True,
+    ),
+    411: Message("We could not read that request", "Nothing was changed. You can unsubscribe here.", address_box=True),
+    413: Message("That was too long", "Nothing was changed. You can unsubscribe here.", address_box=True),
+    415: Message("We could not read that request", "Nothing was changed. You can unsubscribe here.", address_box=True),
+    429: Message(
+        "Please wait a minute",
+        "The same thing was asked many times in a row. What was done first still counts. Try again in a minute.",
+        retry=True,
+    ),
+    500: Message(
+        "Something went wrong on our side",
+        "Your choice was not saved. Please try again, or write to us and we will do it for you.",
+        retry=True,
+    ),
+    503: Message(
+        "We cannot save anything just now",
+        "Your choice was not saved. Please try again in a minute, or write to us and we will do it for you.",
+        retry=True,
+    ),
+}
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status that an error means."""
+    match error:
+        case HTTPException():
+            return error.code or 500
+        case StaleLink():
+            return 410
+        case BadLink():
+            return 404
+        case NotAllowed():
+            return 409
+        case BadAddress():
+            return 400
+        case TooOften():
+            return 429
+        case StoreBusy():
+            return 503
+        case _:
+            return 500
+
+
+def page_for(site: Site, error: Exception) -> Response:
+    """The page for an error. An unforeseen one is logged by its kind and place; its text might quote a value."""
+    status = status_of(error)
+    _count(error, status)
+    message = MESSAGES.get(status, MESSAGES[500 if status >= 500 else 400])
+    response = render(
+        site,
+        "error.html",
+        brand=_any_brand(site),
+        status=status,
+        title=message.title,
+        lead=message.lead,
+        address_box=message.address_box,
+        retry=message.retry,
+    )
+    response.status_code = status
+    return _with_headers(response, error, status)
+
+
+def problem_for(error: Exception, status: int, title: str, **more: Any) -> Response:
+    """An RFC 9457 problem document."""
+    _count(error, status)
+    body = json.dumps({"type": "about:blank", "status": status, "title": title, **more})
+    response = Response(body, status, content_type="application/problem+json")
+    return _with_headers(response, error, status)
+
+
+def _with_headers(response: Response, error: Exception, status: int) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    if status in {429, 503}:
+        response.headers["Retry-After"] = BUSY_SECONDS
+    if isinstance(error, HTTPException):
+        for name, value in error.get_headers():
+            if name in {"Allow", "WWW-Authenticate"}:
+                response.headers[name] = value
+    return response
+
+
+def _count(error: Exception, status: int) -> None:
+    if status < 500:
+        return
+    metrics.FAILURES.labels(type(error).__name__).inc()
+    place = _place_of(error)
+    log.error("request failed", kind=type(error).__name__, status=status, place=place)
+
+
+def _place_of(error: Exception) -> str:
+    """The innermost line of our own package that the error came through."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_globals.get("__name__", "").startswith("preferences"):
+            place = f"{frame.f_globals['__name__']}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def _any_brand(site: Site) -> Any:
+    try:
+        return next(iter(site.catalog.get().brands.values()), None)
+    except (StoreBusy, SQLAlchemyError):
+        return None
+
+
+TITLES: Final = {
+    400: "The request could not be read",
+    401: "A valid API key is needed",
+    404: "There is nothing at this address",
+    405: "This method is not offered here",
+    411: "Content-Length is needed",
+    413: "The body is too large",
+    415: "Only JSON is read here",
+    422: "Some fields are wrong",
+    429: "Too many requests",
+    503: "The database cannot be reached",
+}
+
+
+def register(app: Flask) -> None:
+    """Answer every error, wherever it comes from."""
+
+    @app.errorhandler(Exception)
+    def answer(error: Exception) -> Response:
+        status = status_of(error)
+        if request.path.startswith("/api/"):
+            return problem_for(error, status, TITLES.get(status, "Something went wrong on our side"))
+        return page_for(current_site(), error)

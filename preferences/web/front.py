@@ -1,0 +1,48 @@
+"""The short way to the unsubscribe link: a plain WSGI function in front of Flask.
+
+Owns which requests take it: GET, HEAD and POST of `/u/<token>`, the two that come in millions. It calls the very
+function that Flask's route calls, without the sessions, hooks and contexts that the link does not need. Without this
+module everything works the same, at about half the speed; a test compares the two answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from werkzeug.wrappers import Request
+
+from preferences.site import Site
+from preferences.web import errors, unsubscribe
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+PREFIX: Final = "/u/"
+METHODS: Final = frozenset({"GET", "HEAD", "POST"})
+
+
+class Front:
+    """Answers the link itself and hands everything else to Flask."""
+
+    def __init__(self, behind: WSGIApplication, site: Site) -> None:
+        self._behind = behind
+        self._site = site
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        token = _token(environ)
+        if token is None:
+            return self._behind(environ, start_response)
+        try:
+            response = unsubscribe.link(self._site, Request(environ), token)
+        except Exception as error:  # noqa: BLE001 - the last resort: whatever it is, a page that helps
+            response = errors.page_for(self._site, error)
+        return response(environ, start_response)
+
+
+def _token(environ: WSGIEnvironment) -> str | None:
+    path: str = environ.get("PATH_INFO", "")
+    if not path.startswith(PREFIX) or environ["REQUEST_METHOD"] not in METHODS:
+        return None
+    token = path[len(PREFIX) :].removesuffix("/")
+    return token if token and "/" not in token else None

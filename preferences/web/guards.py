@@ -1,0 +1,43 @@
+"""Who may come in: one guard for each blueprint, named beside it in the route map (`web/__init__.py`).
+
+Owns authentication. Invariant: a blueprint without a guard does not start; a test proves it for every route.
+"""
+
+from __future__ import annotations
+
+from flask import g, request
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import Unauthorized
+
+from preferences.domain.errors import StoreBusy
+from preferences.site import current_site
+from preferences.store.keys import digest_of, key_name
+
+
+def open_to_all() -> None:
+    """Anybody: nothing here tells or changes anything about a person beyond what they type themselves."""
+
+
+def by_link() -> None:
+    """Whoever holds the signed link. The view reads the link first; nothing else can be done without."""
+
+
+def by_signature() -> None:
+    """A provider, by its signature over the raw body. The view verifies before it parses."""
+
+
+def by_api_key() -> None:
+    """A sending system, by its bearer key. Whether the database could be asked is left in `g.store_busy`."""
+    g.key_name, g.store_busy = None, False
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Unauthorized(www_authenticate=WWWAuthenticate("bearer"))
+    digest = digest_of(key.strip())
+    try:
+        g.key_name = current_site().database.read(key_name, digest)
+    except StoreBusy:
+        # A decision can still be answered without the database, and says nothing about anybody then.
+        g.store_busy = True
+        return
+    if g.key_name is None:
+        raise Unauthorized(www_authenticate=WWWAuthenticate("bearer", {"error": "invalid_token"}))

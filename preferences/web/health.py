@@ -1,0 +1,43 @@
+"""Is it alive, can it work, what has it counted.
+
+Owns `/healthz` (the process), `/readyz` (database and migrations) and `/metrics`. Invariant: says nothing about a
+person.
+"""
+
+from __future__ import annotations
+
+import os
+
+from flask import Blueprint, Response
+
+from preferences.domain.errors import StoreBusy
+from preferences.site import current_site
+from preferences.store.migrations import pending
+from preferences.web import metrics
+
+blueprint = Blueprint("health", __name__)
+
+
+@blueprint.get("/healthz")
+def process() -> Response:
+    """The process answers."""
+    return Response("ok\n", mimetype="text/plain")
+
+
+@blueprint.get("/readyz")
+def ready() -> Response:
+    """The database answers and has every migration."""
+    try:
+        missing = current_site().database.read(pending)
+    except StoreBusy:
+        return Response("the database cannot be reached\n", 503, mimetype="text/plain")
+    if missing:
+        return Response("the database needs `flask db upgrade`\n", 503, mimetype="text/plain")
+    return Response("ok\n", mimetype="text/plain")
+
+
+@blueprint.get("/metrics")
+def counted() -> Response:
+    """Counters in the Prometheus text format."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Response(metrics.exposition(folder), mimetype="text/plain; version=0.0.4")

@@ -1,0 +1,52 @@
+"""Limits on how often, and how an address on the network is shortened before anything remembers it.
+
+Owns the counters of this process. Invariant: no limit ever stands between a person and a first opt-out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+import time
+from typing import Final
+
+from preferences.domain.errors import PreferencesError
+
+MOST_TOKENS: Final = 100_000
+
+
+class TooOften(PreferencesError):
+    """Asked again and again. What was asked first has been done."""
+
+
+class TokenLimit:
+    """So many posts a minute for each link. Mail programs repeat themselves a few times; nobody does so 120 times.
+
+    Per link and never per network: Google and Yahoo send everybody's clicks from a handful of addresses.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._lock = threading.Lock()
+        self._minute = 0
+        self._counts: dict[str, int] = {}
+
+    def check(self, token: str) -> None:
+        """Count one more. Raises TooOften beyond the limit: by then this link's choice was recorded many times."""
+        minute = int(time.monotonic() // 60)
+        with self._lock:
+            if minute != self._minute or len(self._counts) > MOST_TOKENS:
+                self._minute, self._counts = minute, {}
+            count = self._counts[token] = self._counts.get(token, 0) + 1
+        if count > self._per_minute:
+            raise TooOften("the same link, too many times in a minute")
+
+
+def shorten_ip(text: str) -> str:
+    """The network an address belongs to: /24 for IPv4, /48 for IPv6; empty for what is not an address."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return ""
+    length = 24 if address.version == 4 else 48
+    return str(ipaddress.ip_network((address, length), strict=False))

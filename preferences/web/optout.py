@@ -1,0 +1,97 @@
+"""The address box: stop all marketing by typing an address, without a link.
+
+Owns `/optout`. Invariants: it takes effect at once, and what is shown is the same for an address that we know and one
+that we do not.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from flask import Blueprint, request
+from flask_wtf import FlaskForm
+from werkzeug.wrappers import Response
+from wtforms import StringField
+from wtforms.validators import DataRequired, Length
+
+from preferences.domain import acts
+from preferences.domain.addresses import read_address
+from preferences.domain.errors import BadAddress
+from preferences.domain.terms import BLANKET, Brand, Channel, Origin
+from preferences.site import Site, current_site
+from preferences.web import metrics
+from preferences.web.limits import shorten_ip
+from preferences.web.pages import render
+
+blueprint = Blueprint("optout", __name__)
+
+HOW_TO_WRITE = "Enter an e-mail address, like name@example.com"
+
+
+class AddressForm(FlaskForm):  # type: ignore[misc]
+    """One field. No token against forged requests: it asks for nothing but less mail, and must work without cookies."""
+
+    class Meta:
+        csrf = False
+
+    address = StringField(validators=[DataRequired(HOW_TO_WRITE), Length(max=320, message=HOW_TO_WRITE)])
+
+
+@blueprint.get("/")
+def home() -> Response:
+    """What this place is for."""
+    site = current_site()
+    return render(site, "home.html", brand=_brand(site))
+
+
+@blueprint.get("/optout")
+def ask() -> Response:
+    """The box."""
+    return _box(current_site())
+
+
+@blueprint.post("/optout")
+def stop() -> Response:
+    """Stop all marketing to the address, known or not."""
+    site = current_site()
+    form = AddressForm()
+    typed = form.address.data or ""
+    if not form.validate():
+        return _box(site, value=typed, error=HOW_TO_WRITE)
+    try:
+        address = read_address(Channel.EMAIL, typed)
+    except BadAddress:
+        return _box(site, value=typed, error=HOW_TO_WRITE)
+    brand = _brand(site)
+    site.writer.record(
+        [
+            acts.unsubscribe(
+                address,
+                Channel.EMAIL,
+                brand=brand.slug,
+                topic=BLANKET,
+                origin=Origin.ADDRESS_BOX,
+                now=datetime.now(UTC),
+                evidence={"network": shorten_ip(request.remote_addr or "")},
+            )
+        ]
+    )
+    metrics.RECORDED.labels(Origin.ADDRESS_BOX).inc()
+    return render(site, "optout/done.html", brand=brand, reference=None)
+
+
+def _box(site: Site, value: str = "", error: str | None = None) -> Response:
+    return render(
+        site,
+        "optout/form.html",
+        brand=_brand(site),
+        status=400 if error else 200,
+        value=value,
+        error=error,
+        action=f"{site.settings.root}/optout",
+    )
+
+
+def _brand(site: Site) -> Brand:
+    """The brand of this host: the first, as long as hosts do not differ by brand."""
+    return next(iter(site.catalog.get().brands.values()))

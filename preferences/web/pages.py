@@ -1,0 +1,53 @@
+"""Rendering: every HTML page goes through `render`.
+
+Owns the headers of pages and the values that every template has. Invariant: no page is stored by a cache, framed by
+another site, followed by a search engine, or allowed to load or run anything but our own stylesheet.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from werkzeug.wrappers import Response
+
+from preferences.domain.terms import Brand, OneClick
+from preferences.site import Site
+
+# Referrer-Policy is same-origin and not no-referrer: under the latter browsers send `Origin: null` with our own forms
+# (Fetch standard, "serializing a request origin"), which looks like an attack to anybody who checks it.
+PAGE_HEADERS: Final = (
+    ("Cache-Control", "no-store"),
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none';"
+        " frame-ancestors 'none'",
+    ),
+    ("Referrer-Policy", "same-origin"),
+    ("X-Robots-Tag", "noindex, nofollow"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+
+_NO_BRAND: Final = Brand(
+    slug="", name="Preference center", postal_address="", contact_email="", one_click=OneClick.EVERYTHING
+)
+
+
+def render(site: Site, template: str, *, brand: Brand | None, status: int = 200, **context: Any) -> Response:
+    """A page of `templates/`, with the values that all of them share."""
+    html = site.templates.get_template(template).render(
+        site={"root": site.settings.root, "version": site.style_version},
+        lang="en",
+        dir="ltr",
+        brand=brand or _NO_BRAND,
+        **context,
+    )
+    return _response(html, status, "text/html; charset=utf-8")
+
+
+def plain(text: str, status: int = 200) -> Response:
+    """A short answer for a program."""
+    return _response(text, status, "text/plain; charset=utf-8")
+
+
+def _response(body: str, status: int, content_type: str) -> Response:
+    return Response(body, status, headers=[*PAGE_HEADERS, ("Content-Type", content_type)])

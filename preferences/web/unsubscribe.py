@@ -1,0 +1,240 @@
+"""The unsubscribe link: its page, one click, the page's form, undo and reason.
+
+Owns what a recipient meets behind `/u/<token>`. Invariants: GET, HEAD and OPTIONS write nothing; any POST to a valid
+link acts, whatever its body, cookies or origin, and is answered 200 without redirect or cookie only after the act is
+durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from flask import Blueprint, request
+from werkzeug.wrappers import Request, Response
+
+from preferences.domain import acts
+from preferences.domain.addresses import mask
+from preferences.domain.consent import effective
+from preferences.domain.errors import BadLink
+from preferences.domain.references import reference_of
+from preferences.domain.terms import BLANKET, Brand, Choice, Entry, OneClick, Origin, Status, Topic
+from preferences.links import UNDO_LIFE, UndoToken, UnsubscribeLink
+from preferences.site import Site, current_site
+from preferences.store import ledger
+from preferences.store.queries import Wishes, WishesKey
+from preferences.store.reasons import state_reason
+from preferences.web import metrics
+from preferences.web.limits import TokenLimit, shorten_ip
+from preferences.web.pages import plain, render
+
+MOST_BODY: Final = 64 * 1024
+"""How much of a body is looked at. A mail program sends 26 bytes; whatever a longer one says, the link is enough."""
+
+SAME_PRESS: Final = timedelta(seconds=10)
+"""A button pressed twice sends two posts, and the browser shows the second answer: it too must offer the undo."""
+
+REASONS: Final = (
+    ("too_many", "There were too many messages"),
+    ("not_relevant", "They were not relevant to me"),
+    ("never_asked", "I never asked for them"),
+    ("other_address", "I get them at another address"),
+    ("other", "Another reason"),
+)
+
+blueprint = Blueprint("unsubscribe", __name__)
+limit = TokenLimit(per_minute=120)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A link that was read, with the brand and topic it names, where these still exist."""
+
+    link: UnsubscribeLink
+    brand: Brand | None
+    topic: Topic | None
+
+
+@blueprint.route("/u/<token>", methods=["GET", "POST"], strict_slashes=False)
+def answer(token: str) -> Response:
+    """The link itself."""
+    return link(current_site(), request, token)
+
+
+def link(site: Site, request: Request, token: str) -> Response:
+    """GET shows the page; any POST stops the mail. Needs no application context: see `web.front`."""
+    if request.method != "POST":
+        return page(site, token)
+    intent = _intent(request)
+    if intent is None and "text/html" not in request.headers.get("Accept", ""):
+        return one_click(site, request, token)
+    return page_form(site, request, token, intent)
+
+
+def page(site: Site, token: str) -> Response:
+    """What the link stops, and what has been stopped already."""
+    opened = _open(site, token)
+    wishes = _wishes(site, opened)
+    return render(
+        site,
+        "unsubscribe/page.html",
+        brand=opened.brand,
+        address=_masked(wishes),
+        channel=opened.link.channel,
+        topic=opened.topic,
+        all_stopped=_since(wishes, _no(wishes.choices.get(BLANKET))),
+        topic_stopped=_since(wishes, _topic_stopped(wishes, opened)),
+        action=_action(site, token),
+    )
+
+
+def one_click(site: Site, request: Request, token: str) -> Response:
+    """RFC 8058: a program stops the mail for its reader, without a question."""
+    opened = _open(site, token)
+    setting = opened.brand.one_click if opened.brand else OneClick.EVERYTHING
+    entry = _stop(site, request, token, opened, acts.one_click_topic(setting, opened.link.topic), Origin.ONE_CLICK)
+    return plain(f"You are unsubscribed. Reference {reference_of(entry.hash)}.\n")
+
+
+def page_form(site: Site, request: Request, token: str, intent: str | None) -> Response:
+    """The page's own form, or another post from a browser: stop, and show what was stopped."""
+    opened = _open(site, token)
+    setting = opened.brand.one_click if opened.brand else OneClick.EVERYTHING
+    topic = {"all": BLANKET, "topic": opened.link.topic}.get(intent or "")
+    topic = topic or acts.one_click_topic(setting, opened.link.topic)
+    entry = _stop(site, request, token, opened, topic, Origin.PAGE)
+    wishes = _wishes(site, opened)
+    choice = wishes.choices.get(topic)
+    began = choice is not None and (entry.changed or entry.recorded_at - choice.since < SAME_PRESS)
+    undo_token = None
+    if choice is not None and began:
+        undo_token = site.links.sign_undo(UndoToken(opened.link.contact_id, choice.seq, entry.recorded_at))
+    return render(
+        site,
+        "unsubscribe/done.html",
+        brand=opened.brand,
+        topic=opened.topic,
+        scope=_scope(topic),
+        address=_masked(wishes),
+        reference=reference_of(wishes.entry_hashes.get(choice.seq, entry.hash) if choice else entry.hash),
+        at=choice.since if choice else entry.recorded_at,
+        undo=undo_token,
+        undo_until=entry.recorded_at + UNDO_LIFE if undo_token else None,
+        reasons=REASONS,
+        action=_action(site, token),
+    )
+
+
+@blueprint.route("/u/<token>/undo", methods=["POST"], strict_slashes=False)
+def undo(token: str) -> Response:
+    """Put back what the done page's entry changed."""
+    site, now = current_site(), datetime.now(UTC)
+    opened = _open(site, token)
+    undo_token = site.links.read_undo(request.form.get("undo", ""), now)
+    if undo_token.contact_id != opened.link.contact_id:
+        raise BadLink("an undo of somebody else")
+    details = circumstances(request, opened.link.message_ref)
+    entry = site.database.write(ledger.undo, undo_token.seq, contact_id=undo_token.contact_id, now=now, details=details)
+    metrics.RECORDED.labels(Origin.UNDO).inc()
+    return render(
+        site,
+        "unsubscribe/undone.html",
+        brand=opened.brand,
+        topic=opened.topic,
+        scope=_scope(entry.topic),
+        address=_masked(_wishes(site, opened)),
+        reference=reference_of(entry.hash),
+        at=entry.recorded_at,
+        action=_action(site, token),
+    )
+
+
+@blueprint.route("/u/<token>/reason", methods=["POST"], strict_slashes=False)
+def reason(token: str) -> Response:
+    """Note why, for who wants to say: after the choice, and never needed for it."""
+    site = current_site()
+    opened = _open(site, token)
+    wishes = _wishes(site, opened)
+    choice = _topic_stopped(wishes, opened) or _no(wishes.choices.get(BLANKET))
+    given = request.form.get("reason", "")
+    if choice is not None and given in dict(REASONS):
+        seq, now = choice.seq, datetime.now(UTC)
+        site.database.save(state_reason, seq, given, now)
+    return render(site, "unsubscribe/thanks.html", brand=opened.brand, action=_action(site, token))
+
+
+def circumstances(request: Request, message_ref: str = "") -> Mapping[str, str]:
+    """What proves an act, and no more: a shortened network address, the program's name, the mail it came from."""
+    details = {
+        "network": shorten_ip(request.remote_addr or ""),
+        "user_agent": request.headers.get("User-Agent", "")[:200],
+        "message_ref": message_ref,
+    }
+    return {name: value for name, value in details.items() if value}
+
+
+def _open(site: Site, token: str) -> _Opened:
+    link = site.links.read_unsubscribe(token)
+    catalog = site.catalog.get()
+    return _Opened(link, catalog.brands.get(link.brand), catalog.topics.get(link.topic))
+
+
+def _stop(site: Site, request: Request, token: str, opened: _Opened, topic: str, origin: Origin) -> Entry:
+    limit.check(token)
+    link = opened.link
+    act = acts.unsubscribe(
+        link.contact_id,
+        link.channel,
+        brand=link.brand,
+        topic=topic,
+        origin=origin,
+        now=datetime.now(UTC),
+        evidence=circumstances(request, link.message_ref),
+    )
+    (entry,) = site.writer.record([act])
+    metrics.RECORDED.labels(origin).inc()
+    return entry
+
+
+def _intent(request: Request) -> str | None:
+    """What the page's form asks for; None for a mail program, whose body does not matter."""
+    if not request.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
+        return None
+    body = request.stream.read(MOST_BODY)
+    if b"intent=" not in body:
+        return None
+    return parse_qs(body.decode("utf-8", "replace"), max_num_fields=50).get("intent", [""])[0]
+
+
+def _wishes(site: Site, opened: _Opened) -> Wishes:
+    link = opened.link
+    return site.reader.wishes(WishesKey(link.contact_id, link.channel, link.brand))
+
+
+def _no(choice: Choice | None) -> Choice | None:
+    return choice if choice is not None and choice.status is Status.UNSUBSCRIBED else None
+
+
+def _topic_stopped(wishes: Wishes, opened: _Opened) -> Choice | None:
+    return _no(effective(wishes.choices.get(opened.link.topic), wishes.choices.get(BLANKET)))
+
+
+def _since(wishes: Wishes, choice: Choice | None) -> dict[str, Any] | None:
+    if choice is None:
+        return None
+    return {"since": choice.since, "reference": reference_of(wishes.entry_hashes[choice.seq])}
+
+
+def _masked(wishes: Wishes) -> str | None:
+    return mask(wishes.address) if wishes.address else None
+
+
+def _scope(topic: str) -> str:
+    return "all" if topic == BLANKET else "topic"
+
+
+def _action(site: Site, token: str) -> str:
+    return f"{site.settings.root}/u/{token}"

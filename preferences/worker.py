@@ -1,0 +1,129 @@
+"""The worker: pass after pass of each connector, until told to stop.
+
+Owns the loop and the daily comparison. Invariant: it holds nothing that a second worker, or a restart, would miss; it
+may be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from preferences.connectors.base import Connector
+from preferences.domain.addresses import Fingerprints
+from preferences.domain.errors import Misconfigured, Rejected, StoreBusy, TryLater
+from preferences.store import cursors
+from preferences.store.db import Database
+from preferences.sync import RECONCILE_AGAIN, Outcome, reconcile, run_once
+
+log = structlog.get_logger(__name__)
+
+IDLE_SECONDS: Final = 0.25
+"""How often the ledger is looked at when nothing happens: a quarter of the second within which a provider is told."""
+
+AWAY_SECONDS: Final = 2.0
+
+
+def owner_name() -> str:
+    """What this process signs its leases with."""
+    return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
+
+
+class Worker:
+    """One process's loop over its connectors."""
+
+    def __init__(self, database: Database, connectors: Sequence[Connector], fingerprints: Fingerprints) -> None:
+        self._database = database
+        self._connectors = connectors
+        self._fingerprints = fingerprints
+        self._owner = owner_name()
+        self._stop = threading.Event()
+
+    def stop_on_signals(self) -> None:
+        """Finish the pass at hand and leave, when asked to."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+
+    def stop(self) -> None:
+        """Leave after the pass at hand."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Work until stopped. A database that is away is waited for."""
+        log.info("worker started", connectors=[connector.name for connector in self._connectors])
+        while not self._stop.is_set():
+            try:
+                busy = self.pass_over_all()
+            except StoreBusy:
+                log.warning("the database cannot be reached", waits=AWAY_SECONDS)
+                self._stop.wait(AWAY_SECONDS)
+                continue
+            if not busy:
+                self._stop.wait(IDLE_SECONDS)
+        self._let_go()
+        log.info("worker stopped")
+
+    def pass_over_all(self) -> bool:
+        """One pass of each connector. Returns whether any had something to do."""
+        outcomes = [self._pass(connector) for connector in self._connectors]
+        return Outcome.DONE in outcomes
+
+    def _pass(self, connector: Connector) -> Outcome:
+        now = datetime.now(UTC)
+        if self._cursor(connector) is None:
+            self._database.save(cursors.start, connector.name)
+        outcome = run_once(self._database, connector, owner=self._owner, now=now)
+        if outcome in {Outcome.POSTPONED, Outcome.PAUSED}:
+            cursor = self._cursor(connector)
+            why = cursor.last_error if cursor else None
+            log.warning("connector stopped", connector=connector.name, outcome=outcome.value, why=why)
+        if outcome is Outcome.IDLE:
+            self._reconcile_when_due(connector, now)
+        return outcome
+
+    def _cursor(self, connector: Connector) -> cursors.Cursor | None:
+        return self._database.read(cursors.find_cursor, connector.name)
+
+    def _reconcile_when_due(self, connector: Connector, now: datetime) -> None:
+        cursor = self._cursor(connector)
+        if cursor is None or (cursor.reconcile_due_at is not None and cursor.reconcile_due_at > now):
+            return
+        claimed = self._database.save(cursors.claim, connector.name, self._owner, now)
+        if claimed is None:
+            return
+        self._save_next_comparison(connector, now)
+        try:
+            drift = reconcile(
+                self._database,
+                connector,
+                owner=self._owner,
+                fingerprints=self._fingerprints,
+                now=now,
+                progress=_silent,
+            )
+        except (TryLater, Misconfigured, Rejected) as failure:
+            log.warning("comparison put off", connector=connector.name, why=str(failure))
+        else:
+            log.info("compared", connector=connector.name, drift=drift.count, unmapped=drift.unmapped)
+
+    def _save_next_comparison(self, connector: Connector, now: datetime) -> None:
+        """Set before it starts, so that one that fails is tried again later and not at once."""
+        self._database.save(cursors.reconcile_at, connector.name, now + RECONCILE_AGAIN)
+
+    def _let_go(self) -> None:
+        for connector in self._connectors:
+            try:
+                self._database.save(cursors.release, connector.name, self._owner)
+            except StoreBusy:
+                return
+
+
+def _silent(_rows: int) -> None:
+    """Nobody watches a worker's progress."""

@@ -1,0 +1,165 @@
+"""What tests build the site from: settings, migrated databases, topics, contacts and links.
+
+Knows nothing of pytest, so that the benchmark and the screenshots use it too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from flask import Flask
+from flask_migrate import upgrade
+
+from preferences import create_app
+from preferences.config import Settings
+from preferences.domain.addresses import read_address
+from preferences.domain.terms import Address, Basis, Brand, Channel, MessageClass, OneClick, Topic
+from preferences.links import UnsubscribeLink
+from preferences.site import Site, site_of
+from preferences.store import contacts
+from preferences.store.catalog import add_topic, save_brand
+from preferences.store.db import db
+from preferences.store.keys import create_key
+from tests.servers import PostgresServer
+
+PUBLIC_URL = "https://preferences.example.test"
+BRAND = Brand(
+    slug="default",
+    name="Maple & Finch",
+    postal_address="12 Harbour Lane, Portland, ME 04101, USA",
+    contact_email="hello@maple-and-finch.example",
+    one_click=OneClick.EVERYTHING,
+)
+TOPICS = (
+    Topic(
+        slug="product-news",
+        brand="default",
+        name="Product news",
+        description="What is new in the shop.",
+        frequency="About twice a month",
+        message_class=MessageClass.MARKETING,
+        basis=Basis.LEGITIMATE_INTEREST,
+        channels=(Channel.EMAIL, Channel.SMS),
+    ),
+    Topic(
+        slug="offers",
+        brand="default",
+        name="Offers",
+        description="Reduced prices.",
+        frequency="Once a week",
+        message_class=MessageClass.MARKETING,
+        basis=Basis.CONSENT,
+        channels=(Channel.EMAIL,),
+    ),
+    Topic(
+        slug="receipts",
+        brand="default",
+        name="Receipts",
+        description="What you bought.",
+        frequency="With each order",
+        message_class=MessageClass.TRANSACTIONAL,
+        basis=Basis.CONTRACT,
+        channels=(Channel.EMAIL,),
+    ),
+)
+
+_names = itertools.count(1)
+
+
+def settings(database_url: str, **changes: Any) -> Settings:
+    """Settings for a test: fixed keys, no connectors unless a file is named."""
+    values: dict[str, Any] = {
+        "public_url": PUBLIC_URL,
+        "secret_keys": ("session-key-of-the-tests",),
+        "link_keys": ("link-key-of-the-tests-01",),
+        "fingerprint_keys": ("fingerprint-key-of-tests",),
+        "database_url": database_url,
+        "config_file": Path("no-such-file.toml"),
+    }
+    return Settings(**(values | changes))
+
+
+def migrate(database_url: str) -> None:
+    """Bring an empty database to the newest tables, and fill in the brand and the topics."""
+    app = create_app(settings(database_url))
+    with app.app_context():
+        upgrade(directory=app.extensions["migrate"].directory)
+        database = site_of(app).database
+        now = datetime.now(UTC)
+        database.save(save_brand, BRAND, now)
+        for topic in TOPICS:
+            database.save(add_topic, topic, now)
+        db.engine.dispose()
+
+
+@cache
+def _sqlite_template() -> Path:
+    path = Path(tempfile.mkdtemp(prefix="preferences-template-")) / "template.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+def new_sqlite(folder: Path) -> str:
+    """The URL of a fresh, migrated SQLite database in the folder."""
+    path = folder / f"preferences-{next(_names)}.db"
+    shutil.copy(_sqlite_template(), path)
+    return f"sqlite:///{path}"
+
+
+def new_postgresql(server: PostgresServer) -> str:
+    """The URL of a fresh, migrated PostgreSQL database on the server."""
+    template = f"template_{id(server)}"
+    with server.connect() as connection:
+        connection.autocommit = True
+        known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (template,)).fetchone()
+        if known is None:
+            migrate(server.create_database(template))
+        name = f"test_{next(_names)}_{id(server)}"
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+    return server.url(name)
+
+
+def new_app(database_url: str, **changes: Any) -> Flask:
+    """The application on this database."""
+    app = create_app(settings(database_url, **changes))
+    app.testing = False
+    return app
+
+
+def close(app: Flask) -> None:
+    """Give back every connection."""
+    with app.app_context():
+        db.engine.dispose()
+
+
+def email(text: str = "jane.doe@example.com") -> Address:
+    """An e-mail address in normal form."""
+    return read_address(Channel.EMAIL, text)
+
+
+def add_contact(site: Site, address: Address | None = None) -> UUID:
+    """A contact with this address; the same one if somebody has it already."""
+    one = address or email()
+    found = site.database.write(contacts.find_or_create, [one], site.fingerprints, datetime.now(UTC))
+    contact_id = found[one].contact_id
+    assert contact_id is not None
+    return contact_id
+
+
+def link_for(site: Site, contact_id: UUID, topic: str = "product-news", message_ref: str = "") -> str:
+    """The path of an unsubscribe link."""
+    token = site.links.sign_unsubscribe(UnsubscribeLink(contact_id, Channel.EMAIL, "default", topic, message_ref))
+    return f"/u/{token}"
+
+
+def api_headers(site: Site, name: str = "shop") -> dict[str, str]:
+    """The headers of a call to the API by a new key."""
+    key = site.database.save(create_key, name, datetime.now(UTC))
+    return {"Authorization": f"Bearer {key}"}
