@@ -12,20 +12,21 @@ import structlog
 from flask import Flask
 from flask_migrate import Migrate
 from werkzeug.middleware.proxy_fix import ProxyFix
-from werkzeug.wrappers import Response
 
 from preferences import cli, web
 from preferences.config import Settings, from_process, read_connectors
 from preferences.domain.addresses import Fingerprints
 from preferences.links import Links
 from preferences.site import EXTENSION, CatalogCache, Site
+from preferences.store.batches import Reader, Writer
 from preferences.store.db import Database, db, engine_options, engine_url
-from preferences.store.shared import Reader, Writer
 from preferences.web.front import Front
-from preferences.web.pages import PAGE_HEADERS
+from preferences.web.pages import complete_headers
 
 ROOT: Final = Path(__file__).parent.parent
 STATIC: Final = Path(__file__).parent / "static"
+MOST_BODY: Final = 8 * 1024 * 1024
+"""Octets in a request: a provider's batch of a thousand events is about half a megabyte."""
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -39,13 +40,14 @@ def create_app(settings: Settings | None = None) -> Flask:
         SQLALCHEMY_DATABASE_URI=url,
         SQLALCHEMY_ENGINE_OPTIONS=engine_options(url, settings.database_pool),
         SEND_FILE_MAX_AGE_DEFAULT=31_536_000,
+        MAX_CONTENT_LENGTH=MOST_BODY,
     )
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     db.init_app(app)
     with app.app_context():
         site = make_site(settings, Database(db.engine), app)
     app.extensions[EXTENSION] = site
-    app.after_request(_secure)
+    app.after_request(complete_headers)
     web.register(app)
     Migrate(app, db, directory=str(ROOT / "migrations"))
     cli.register(app)
@@ -85,9 +87,3 @@ def configure_logging() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )
-
-
-def _secure(response: Response) -> Response:
-    for name, value in PAGE_HEADERS:
-        response.headers.setdefault(name, value)
-    return response

@@ -355,6 +355,7 @@ def reconcile(name: str, dry_run: bool) -> None:
             drift = sync.compare(site.database, connector, progress)
         else:
             site.database.save(cursors.start, name)
+            site.database.save(cursors.resume, name)
             drift = sync.reconcile(
                 site.database,
                 connector,

@@ -85,6 +85,8 @@ class Settings(BaseModel):
             backend = ""
         if backend not in {"sqlite", "postgresql", "postgres"}:
             raise ValueError("must begin with sqlite:/// or postgresql://")
+        if backend == "sqlite" and make_url(value).database in {None, "", ":memory:"}:
+            raise ValueError("needs a file, such as sqlite:///instance/preferences.db: memory forgets opt-outs")
         return value
 
     @property
@@ -162,6 +164,13 @@ class ConnectorSettings(BaseModel):
     signing_secrets: tuple[str, ...] = ()
     webhook_secrets: tuple[str, ...] = ()
     topics: Mapping[str, str] = Field(default_factory=dict)
+
+    @field_validator("topics")
+    @classmethod
+    def _one_list_each(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        if len(set(value.values())) != len(value):
+            raise ValueError("two topics share a list, so an opt-out of one would stop the other")
+        return value
 
     @field_validator("base_url")
     @classmethod

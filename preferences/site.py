@@ -18,9 +18,9 @@ from preferences.config import ConnectorSettings, Settings
 from preferences.domain.addresses import Fingerprints
 from preferences.links import Links
 from preferences.store import queries
+from preferences.store.batches import Reader, Writer
 from preferences.store.db import Database
 from preferences.store.queries import Catalog
-from preferences.store.shared import Reader, Writer
 
 EXTENSION: Final = "preferences"
 CATALOG_SECONDS: Final = 2.0
@@ -34,6 +34,10 @@ class CatalogCache:
         self._lock = threading.Lock()
         self._catalog: Catalog | None = None
         self._read_at = float("-inf")
+
+    def last(self) -> Catalog | None:
+        """What was read last, however old, without asking the database: for pages that say it is away."""
+        return self._catalog
 
     def get(self) -> Catalog:
         """The catalog, at most two seconds old. Raises StoreBusy when it was never read and cannot be."""

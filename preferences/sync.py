@@ -38,7 +38,7 @@ from preferences.store.queries import AddressState
 
 BLOCK: Final = 500
 RECONCILE_EVERY: Final = timedelta(days=1)
-RECONCILE_AGAIN: Final = timedelta(minutes=10)
+RECONCILE_AGAIN: Final = timedelta(minutes=1)
 FIRST_WAIT: Final = 1.0
 LONGEST_WAIT: Final = 300.0
 

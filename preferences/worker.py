@@ -111,6 +111,7 @@ class Worker:
         except (TryLater, Misconfigured, Rejected) as failure:
             log.warning("comparison put off", connector=connector.name, why=str(failure))
         else:
+            self._database.save(cursors.release, connector.name, self._owner)
             log.info("compared", connector=connector.name, drift=drift.count, unmapped=drift.unmapped)
 
     def _save_next_comparison(self, connector: Connector, now: datetime) -> None:

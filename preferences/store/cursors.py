@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, or_, select, update
+from sqlalchemy import Connection, Row, or_, select, update
 
 from preferences.store.db import insert_rows
 from preferences.store.queries import head_seq
 from preferences.store.tables import connector_cursor, connector_rejection
 
-LEASE: Final = timedelta(seconds=60)
+LEASE: Final = timedelta(seconds=30)
 """Longer than any one call to a provider can take (`connectors.base.TIMEOUT`); renewed before each."""
 
 
@@ -68,13 +68,18 @@ def claim(connection: Connection, connector: str, owner: str, now: datetime) -> 
 
 
 def advance(connection: Connection, connector: str, owner: str, position: int, now: datetime) -> bool:
-    """Move forward after a push. False when the lease was lost meanwhile: another worker repeats the push."""
+    """Move forward after a push, and let go of the lease.
+
+    False when the lease was lost meanwhile: another worker repeats the push.
+    """
     return _as_owner(
         connection,
         connector,
         owner,
-        and_(connector_cursor.c.position <= position),
+        connector_cursor.c.position <= position,
         position=position,
+        lease_until=None,
+        lease_owner=None,
         failures=0,
         due_at=None,
         last_success_at=now,

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import structlog
 from flask import Flask, request
-from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from preferences.domain.errors import BadAddress, BadLink, NotAllowed, StaleLink, StoreBusy
+from preferences.domain.terms import Brand
 from preferences.site import Site, current_site
 from preferences.web import metrics
 from preferences.web.limits import TooOften
@@ -152,11 +152,9 @@ def _place_of(error: Exception) -> str:
     return place
 
 
-def _any_brand(site: Site) -> Any:
-    try:
-        return next(iter(site.catalog.get().brands.values()), None)
-    except (StoreBusy, SQLAlchemyError):
-        return None
+def _any_brand(site: Site) -> Brand | None:
+    catalog = site.catalog.last()
+    return next(iter(catalog.brands.values()), None) if catalog else None
 
 
 TITLES: Final = {

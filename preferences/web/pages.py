@@ -25,6 +25,8 @@ PAGE_HEADERS: Final = (
     ("Referrer-Policy", "same-origin"),
     ("X-Robots-Tag", "noindex, nofollow"),
     ("X-Content-Type-Options", "nosniff"),
+    # Browsers ignore it on plain http, so a trial on this machine is not locked into https.
+    ("Strict-Transport-Security", "max-age=31536000"),
 )
 
 _NO_BRAND: Final = Brand(
@@ -51,3 +53,10 @@ def plain(text: str, status: int = 200) -> Response:
 
 def _response(body: str, status: int, content_type: str) -> Response:
     return Response(body, status, headers=[*PAGE_HEADERS, ("Content-Type", content_type)])
+
+
+def complete_headers(response: Response) -> Response:
+    """Give whatever else the site answers (files, problem documents) the headers that it does not set itself."""
+    for name, value in PAGE_HEADERS:
+        response.headers.setdefault(name, value)
+    return response

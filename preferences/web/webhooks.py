@@ -6,11 +6,9 @@ every answer is one that this provider understands (`busy_code`, `refused_code`)
 
 from __future__ import annotations
 
-from typing import Final
-
 import structlog
 from flask import Blueprint, request
-from werkzeug.exceptions import NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 from preferences.connectors import make_connector
@@ -24,8 +22,6 @@ from preferences.web.pages import plain
 blueprint = Blueprint("webhooks", __name__)
 log = structlog.get_logger(__name__)
 
-MOST_BODY: Final = 8 * 1024 * 1024
-
 
 @blueprint.get("/webhooks/<name>")
 def exists(name: str) -> Response:
@@ -38,9 +34,7 @@ def exists(name: str) -> Response:
 def report(name: str) -> Response:
     """Record what a provider reports."""
     connector = _connector(name)
-    body = request.stream.read(MOST_BODY + 1)
-    if len(body) > MOST_BODY:
-        raise RequestEntityTooLarge
+    body = request.get_data()
     headers = {key.lower(): value for key, value in request.headers.items()}
     try:
         connector.verify(headers, body)
