@@ -1,5 +1,6 @@
 """The application that a server loads: `granian --interface wsgi app:app`."""
 
+import os
 import sys
 
 from preferences import configure_logging, create_app
@@ -10,3 +11,9 @@ try:
     app = create_app()
 except Misconfigured as problem:
     sys.exit(str(problem))
+
+# Set by the `flask` command. A web server has no use for the commands, nor for what they load.
+if os.environ.get("FLASK_RUN_FROM_CLI"):
+    from preferences import cli
+
+    cli.register(app)

@@ -10,10 +10,9 @@ from typing import Final
 
 import structlog
 from flask import Flask
-from flask_migrate import Migrate
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from preferences import cli, web
+from preferences import web
 from preferences.config import Settings, from_process, read_connectors
 from preferences.domain.addresses import Fingerprints
 from preferences.links import Links
@@ -21,6 +20,7 @@ from preferences.site import EXTENSION, CatalogCache, Site
 from preferences.store.batches import Reader, Writer
 from preferences.store.db import Database, db, engine_options, engine_url
 from preferences.web.front import Front
+from preferences.web.limits import limiter
 from preferences.web.pages import complete_headers
 
 ROOT: Final = Path(__file__).parent.parent
@@ -41,6 +41,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         SQLALCHEMY_ENGINE_OPTIONS=engine_options(url, settings.database_pool),
         SEND_FILE_MAX_AGE_DEFAULT=31_536_000,
         MAX_CONTENT_LENGTH=MOST_BODY,
+        RATELIMIT_STORAGE_URI=settings.rate_limit_url,
     )
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     db.init_app(app)
@@ -49,8 +50,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[EXTENSION] = site
     app.after_request(complete_headers)
     web.register(app)
-    Migrate(app, db, directory=str(ROOT / "migrations"))
-    cli.register(app)
+    limiter.init_app(app)
     app.wsgi_app = Front(app.wsgi_app, site)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         hops = settings.trusted_proxies

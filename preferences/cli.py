@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 import click
 from flask import Flask
 from flask.cli import AppGroup, with_appcontext
+from flask_migrate import Migrate
 
 from preferences.connectors import make_connector
 from preferences.connectors.base import Connector
@@ -24,13 +25,16 @@ from preferences.domain.addresses import read_address
 from preferences.domain.errors import PreferencesError
 from preferences.domain.terms import BLANKET, Basis, Brand, Channel, MessageClass, OneClick, Topic
 from preferences.site import Site, current_site
+from preferences.store.db import db
 
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+MIGRATIONS: Final = Path(__file__).parent.parent / "migrations"
 DEFAULT_BRAND: Final = "default"
 
 
 def register(app: Flask) -> None:
-    """Add every command to `flask`."""
+    """Add every command to `flask`, `flask db` included."""
+    Migrate(app, db, directory=str(MIGRATIONS))
     for group in (brand_group, topic_group, key_group, links_group, ledger_group):
         app.cli.add_command(group)
     for command in (worker, import_command, explain, reconcile, connectors, resume, doctor):
@@ -58,9 +62,15 @@ def progress_bar(label: str, total: int | None = None, unit: str = "rows") -> It
     from tqdm import tqdm
 
     on_terminal = sys.stderr.isatty()
-    interval = 0.1 if on_terminal else 60.0
+    interval, delay = (0.1, 0.5) if on_terminal else (60.0, 60.0)
     with tqdm(
-        desc=label, total=total, unit=f" {unit}", mininterval=interval, ascii=not on_terminal, leave=on_terminal
+        desc=label,
+        total=total,
+        unit=f" {unit}",
+        mininterval=interval,
+        delay=delay,
+        ascii=not on_terminal,
+        leave=on_terminal,
     ) as bar:
 
         def advance(done: int) -> None:

@@ -50,8 +50,6 @@ class Settings(BaseModel):
     """The most database connections a process keeps."""
     config_file: Path = Path("instance/config.toml")
     """The connectors' settings. May be missing: then there are none."""
-    smtp_url: str = ""
-    """`smtp://…` or `smtps://…`: how our own letters leave."""
     rate_limit_url: str = "memory://"
     """Where counts of requests are kept: `memory://` per process, or `redis://…` for many."""
     trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0

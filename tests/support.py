@@ -17,7 +17,7 @@ from uuid import UUID
 from flask import Flask
 from flask_migrate import upgrade
 
-from preferences import create_app
+from preferences import cli, create_app
 from preferences.config import Settings
 from preferences.domain.addresses import read_address
 from preferences.domain.terms import Address, Basis, Brand, Channel, MessageClass, OneClick, Topic
@@ -88,7 +88,7 @@ def settings(database_url: str, **changes: Any) -> Settings:
 
 def migrate(database_url: str) -> None:
     """Bring an empty database to the newest tables, and fill in the brand and the topics."""
-    app = create_app(settings(database_url))
+    app = new_app(database_url)
     with app.app_context():
         upgrade(directory=app.extensions["migrate"].directory)
         database = site_of(app).database
@@ -129,7 +129,7 @@ def new_postgresql(server: PostgresServer) -> str:
 def new_app(database_url: str, **changes: Any) -> Flask:
     """The application on this database."""
     app = create_app(settings(database_url, **changes))
-    app.testing = False
+    cli.register(app)
     return app
 
 

@@ -37,7 +37,7 @@ class Message:
     retry: bool = False
 
 
-OLD_LINK: Final = "This link is old or was changed. You can still unsubscribe: enter your address, or write to us."
+OLD_LINK: Final = "This link is old or was changed. You can still unsubscribe: enter your address, or write to {us}."
 
 MESSAGES: Final = {
     400: Message("We could not read that request", "Nothing was changed. You can unsubscribe here.", address_box=True),
@@ -63,12 +63,12 @@ MESSAGES: Final = {
     ),
     500: Message(
         "Something went wrong on our side",
-        "Your choice was not saved. Please try again, or write to us and we will do it for you.",
+        "Your choice was not saved. Please try again, or write to {us} and we will do it for you.",
         retry=True,
     ),
     503: Message(
         "We cannot save anything just now",
-        "Your choice was not saved. Please try again in a minute, or write to us and we will do it for you.",
+        "Your choice was not saved. Please try again in a minute, or write to {us} and we will do it for you.",
         retry=True,
     ),
 }
@@ -100,13 +100,14 @@ def page_for(site: Site, error: Exception) -> Response:
     status = status_of(error)
     _count(error, status)
     message = MESSAGES.get(status, MESSAGES[500 if status >= 500 else 400])
+    brand = _any_brand(site)
     response = render(
         site,
         "error.html",
-        brand=_any_brand(site),
+        brand=brand,
         status=status,
         title=message.title,
-        lead=message.lead,
+        lead=message.lead.format(us=(brand and brand.contact_email) or "us"),
         address_box=message.address_box,
         retry=message.retry,
     )

@@ -1,6 +1,6 @@
 """Limits on how often, and how an address on the network is shortened before anything remembers it.
 
-Owns the counters of this process. Invariant: no limit ever stands between a person and a first opt-out.
+Owns the counters. Invariant: a signed link's first opt-out is never limited, by anything.
 """
 
 from __future__ import annotations
@@ -10,9 +10,24 @@ import threading
 import time
 from typing import Final
 
+from flask import request
+from flask_limiter import Limiter
+
 from preferences.domain.errors import PreferencesError
 
 MOST_TOKENS: Final = 100_000
+
+ADDRESS_BOX: Final = "60 per minute; 600 per hour"
+"""For each network. A person types one or two addresses; a program that types a thousand stops other people's mail."""
+
+
+def network() -> str:
+    """The network that the request at hand comes from."""
+    return shorten_ip(request.remote_addr or "")
+
+
+# Counted in this process when the shared counter (`RATE_LIMIT_URL`) is away: a limit must not become an outage.
+limiter = Limiter(key_func=network, in_memory_fallback_enabled=True)
 
 
 class TooOften(PreferencesError):

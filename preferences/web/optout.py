@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from flask import Blueprint, request
+from flask import Blueprint
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
 from wtforms import StringField
@@ -20,7 +20,7 @@ from preferences.domain.errors import BadAddress
 from preferences.domain.terms import BLANKET, Brand, Channel, Origin
 from preferences.site import Site, current_site
 from preferences.web import metrics
-from preferences.web.limits import shorten_ip
+from preferences.web.limits import ADDRESS_BOX, limiter, network
 from preferences.web.pages import render
 
 blueprint = Blueprint("optout", __name__)
@@ -51,6 +51,7 @@ def ask() -> Response:
 
 
 @blueprint.post("/optout")
+@limiter.limit(ADDRESS_BOX)
 def stop() -> Response:
     """Stop all marketing to the address, known or not."""
     site = current_site()
@@ -72,7 +73,7 @@ def stop() -> Response:
                 topic=BLANKET,
                 origin=Origin.ADDRESS_BOX,
                 now=datetime.now(UTC),
-                evidence={"network": shorten_ip(request.remote_addr or "")},
+                evidence={"network": network()},
             )
         ]
     )

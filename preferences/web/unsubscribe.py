@@ -21,7 +21,18 @@ from preferences.domain.addresses import mask
 from preferences.domain.consent import effective
 from preferences.domain.errors import BadLink
 from preferences.domain.references import reference_of
-from preferences.domain.terms import BLANKET, Brand, Choice, Entry, OneClick, Origin, Status, Topic
+from preferences.domain.terms import (
+    BLANKET,
+    Basis,
+    Brand,
+    Choice,
+    Entry,
+    MessageClass,
+    OneClick,
+    Origin,
+    Status,
+    Topic,
+)
 from preferences.links import UNDO_LIFE, UndoToken, UnsubscribeLink
 from preferences.site import Site, current_site
 from preferences.store import ledger
@@ -51,7 +62,7 @@ limit = TokenLimit(per_minute=120)
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A link that was read, with the brand and topic it names, where these still exist."""
+    """A link that was read, with the brand and the topic it names; None for a brand that is no more, and for `*`."""
 
     link: UnsubscribeLink
     brand: Brand | None
@@ -179,7 +190,22 @@ def circumstances(request: Request, message_ref: str = "") -> Mapping[str, str]:
 def _open(site: Site, token: str) -> _Opened:
     link = site.links.read_unsubscribe(token)
     catalog = site.catalog.get()
-    return _Opened(link, catalog.brands.get(link.brand), catalog.topics.get(link.topic))
+    topic = None if link.topic == BLANKET else catalog.topics.get(link.topic) or _retired(link)
+    return _Opened(link, catalog.brands.get(link.brand), topic)
+
+
+def _retired(link: UnsubscribeLink) -> Topic:
+    """A topic that is no more, as far as its slug tells: an old mail's link must still speak of it."""
+    return Topic(
+        slug=link.topic,
+        brand=link.brand,
+        name=link.topic.replace("-", " ").capitalize(),
+        description="",
+        frequency="",
+        message_class=MessageClass.MARKETING,
+        basis=Basis.LEGITIMATE_INTEREST,
+        channels=(link.channel,),
+    )
 
 
 def _stop(site: Site, request: Request, token: str, opened: _Opened, topic: str, origin: Origin) -> Entry:
