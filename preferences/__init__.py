@@ -21,7 +21,7 @@ from preferences.store.batches import Reader, Writer
 from preferences.store.db import Database, db, engine_options, engine_url
 from preferences.web.front import Front
 from preferences.web.limits import limiter
-from preferences.web.pages import complete_headers
+from preferences.web.pages import complete_headers, load_templates
 
 ROOT: Final = Path(__file__).parent.parent
 STATIC: Final = Path(__file__).parent / "static"
@@ -32,7 +32,7 @@ MOST_BODY: Final = 8 * 1024 * 1024
 def create_app(settings: Settings | None = None) -> Flask:
     """The site as a WSGI application. Wires everything, decides nothing."""
     settings = settings or from_process()
-    app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(STATIC))
+    app = Flask(__name__, static_folder=str(STATIC))
     url = engine_url(settings.database_url)
     app.config.update(
         SECRET_KEY=settings.secret_keys[-1],
@@ -43,10 +43,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         MAX_CONTENT_LENGTH=MOST_BODY,
         RATELIMIT_STORAGE_URI=settings.rate_limit_url,
     )
-    app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     db.init_app(app)
     with app.app_context():
-        site = make_site(settings, Database(db.engine), app)
+        site = make_site(settings, Database(db.engine))
     app.extensions[EXTENSION] = site
     app.after_request(complete_headers)
     web.register(app)
@@ -58,7 +57,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def make_site(settings: Settings, database: Database, app: Flask) -> Site:
+def make_site(settings: Settings, database: Database) -> Site:
     """The parts of the site, from its settings."""
     fingerprints = Fingerprints(settings.key_bytes(settings.fingerprint_keys))
     return Site(
@@ -70,7 +69,7 @@ def make_site(settings: Settings, database: Database, app: Flask) -> Site:
         links=Links(settings.key_bytes(settings.link_keys), settings.public_url),
         catalog=CatalogCache(database),
         connectors=read_connectors(settings.config_file, os.environ),
-        templates=app.jinja_env,
+        templates=load_templates(ROOT / "templates"),
         style_version=hashlib.sha256((STATIC / "style.css").read_bytes()).hexdigest()[:12],
     )
 

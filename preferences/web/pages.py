@@ -6,8 +6,10 @@ another site, followed by a search engine, or allowed to load or run anything bu
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from werkzeug.wrappers import Response
 
 from preferences.domain.terms import Brand, OneClick
@@ -32,6 +34,23 @@ PAGE_HEADERS: Final = (
 _NO_BRAND: Final = Brand(
     slug="", name="Preference center", postal_address="", contact_email="", one_click=OneClick.EVERYTHING
 )
+
+
+def load_templates(folder: Path) -> Environment:
+    """The templates of this folder, strict about names, and knowing nothing but what `render` gives them.
+
+    Not Flask's own environment: its dozen globals are copied for every page, and cost a third of the rendering.
+    """
+    templates = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+    )
+    templates.globals.clear()
+    return templates
 
 
 def render(site: Site, template: str, *, brand: Brand | None, status: int = 200, **context: Any) -> Response:

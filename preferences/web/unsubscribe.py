@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from flask import Blueprint, request
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Request, Response
 
 from preferences.domain import acts
@@ -44,6 +45,9 @@ from preferences.web.pages import plain, render
 
 MOST_BODY: Final = 64 * 1024
 """How much of a body is looked at. A mail program sends 26 bytes; whatever a longer one says, the link is enough."""
+
+MOST_TAKEN: Final = 16 * 1024 * 1024
+"""How much of a body is taken off the line: a program that is still sending would miss our answer."""
 
 SAME_PRESS: Final = timedelta(seconds=10)
 """A button pressed twice sends two posts, and the browser shows the second answer: it too must offer the undo."""
@@ -227,12 +231,27 @@ def _stop(site: Site, request: Request, token: str, opened: _Opened, topic: str,
 
 def _intent(request: Request) -> str | None:
     """What the page's form asks for; None for a mail program, whose body does not matter."""
-    if not request.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
+    body = _beginning(request)
+    if not request.headers.get("Content-Type", "").lower().startswith("application/x-www-form-urlencoded"):
         return None
-    body = request.stream.read(MOST_BODY)
     if b"intent=" not in body:
         return None
-    return parse_qs(body.decode("utf-8", "replace"), max_num_fields=50).get("intent", [""])[0]
+    try:
+        return parse_qs(body.decode("utf-8", "replace"), max_num_fields=50).get("intent", [""])[0]
+    except ValueError:
+        return ""
+
+
+def _beginning(request: Request) -> bytes:
+    """The first MOST_BODY bytes of the body. Empty if the line broke: the link says enough."""
+    kept, taken = bytearray(), 0
+    try:
+        while taken < MOST_TAKEN and (chunk := request.stream.read(MOST_BODY)):
+            kept += chunk[: MOST_BODY - len(kept)]
+            taken += len(chunk)
+    except (ClientDisconnected, OSError):
+        return b""
+    return bytes(kept)
 
 
 def _wishes(site: Site, opened: _Opened) -> Wishes:
