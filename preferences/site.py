@@ -39,16 +39,23 @@ class CatalogCache:
         """What was read last, however old, without asking the database: for pages that say it is away."""
         return self._catalog
 
-    def get(self) -> Catalog:
-        """The catalog, at most two seconds old. Raises StoreBusy when it was never read and cannot be."""
-        catalog = self._catalog
-        if catalog is not None and time.monotonic() - self._read_at < CATALOG_SECONDS:
+    def get(self, topic: str | None = None) -> Catalog:
+        """The catalog, at most two seconds old, and quite fresh when `topic` is not in it: it may have just been added.
+
+        Raises StoreBusy when it has to be read and cannot be.
+        """
+        catalog = self._fresh()
+        if catalog is not None and (topic is None or topic in catalog.topics):
             return catalog
         with self._lock:
-            if self._catalog is None or time.monotonic() - self._read_at >= CATALOG_SECONDS:
-                self._catalog = self._database.read(queries.catalog)
+            catalog = self._fresh()
+            if catalog is None or topic is not None:
+                catalog = self._catalog = self._database.read(queries.catalog)
                 self._read_at = time.monotonic()
-            return self._catalog
+            return catalog
+
+    def _fresh(self) -> Catalog | None:
+        return self._catalog if time.monotonic() - self._read_at < CATALOG_SECONDS else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

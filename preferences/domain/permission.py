@@ -128,7 +128,8 @@ def may_send(message_class: MessageClass, facts: Facts) -> Decision:
         answer = answers[message_class]
         rule = f"{message_class}.{reason}"
         if answer is NO:
-            return Decision(allowed=False, reason=reason, rule=rule, entry=facts.reasons.get(reason))
+            unknown = reason is Reason.UNAVAILABLE
+            return Decision(allowed=False, reason=reason, rule=rule, entry=facts.reasons.get(reason), degraded=unknown)
         if answer is DEGRADED:
             degraded = Decision(allowed=True, reason=reason, rule=rule, degraded=True)
     return degraded or Decision(allowed=True, reason=Reason.OK, rule=f"{message_class}.{Reason.OK}")

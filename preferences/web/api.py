@@ -6,12 +6,14 @@ never repeats what was sent.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 
 from flask import Blueprint, g, jsonify, request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from sqlalchemy import Connection
 from werkzeug.exceptions import LengthRequired, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.wrappers import Response
 
@@ -76,14 +78,9 @@ def decisions() -> Response:
     """May we send? One answer for each address, in the order asked."""
     site = current_site()
     asked = read_body(DecisionsRequest)
-    try:
-        if g.store_busy:
-            raise StoreBusy("the key could not be checked")
-        seq, answers = _decide(site, asked)
-    except StoreBusy:
-        seq, answers = None, [_without_store(asked)] * len(asked.addresses)
-    for answer in answers:
-        metrics.DECISIONS.labels(asked_class(asked) or "unknown", answer.allowed, answer.degraded).inc()
+    seq, answers = _decide(site, asked, away=g.store_busy)
+    for (allowed, degraded), count in Counter((one.allowed, one.degraded) for one in answers).items():
+        metrics.DECISIONS.labels(asked_class(asked) or "unknown", allowed, degraded).inc(count)
     return jsonify(
         as_of=datetime.now(UTC).isoformat(),
         seq=seq,
@@ -109,24 +106,34 @@ def asked_class(asked: DecisionsRequest) -> MessageClass | None:
         return None
 
 
-def _decide(site: Site, asked: DecisionsRequest) -> tuple[int, list[Decision]]:
-    topic = site.catalog.get().topics.get(asked.topic or "")
-    about_call = _reasons_of_the_call(asked, topic)
-    message_class = stricter_class(asked_class(asked) or MessageClass.MARKETING, topic)
+def _decide(site: Site, asked: DecisionsRequest, *, away: bool) -> tuple[int | None, list[Decision]]:
+    """The answers, and the ledger's position they are at least as new as; None when the database is away."""
     addresses = [_read_or_none(asked.channel, text) for text in asked.addresses]
     known = list(dict.fromkeys(one for one in addresses if one is not None))
-
-    def gather(connection: Any) -> tuple[int, dict[Address, Facts]]:
-        # The position first: what is read after it is at least as new as it says.
-        seq = queries.head_seq(connection)
-        facts = queries.facts_for(connection, known, channel=asked.channel, about=topic, fingerprints=site.fingerprints)
-        return seq, facts
-
-    seq, facts = site.database.read(gather)
+    try:
+        if away:
+            raise StoreBusy("the key could not be checked")
+        topic = site.catalog.get(asked.topic).topics.get(asked.topic or "")
+        seq, facts = site.database.read(_gather, site, asked.channel, topic, known)
+        about_call = _reasons_of_the_call(asked, topic)
+    except StoreBusy:
+        catalog = site.catalog.last()
+        topic = catalog.topics.get(asked.topic or "") if catalog else None
+        seq, facts = None, dict.fromkeys(known, Facts(reasons={}))
+        about_call = {Reason.UNAVAILABLE if asked_class(asked) else Reason.UNKNOWN_CLASS: None}
+    message_class = stricter_class(asked_class(asked) or MessageClass.MARKETING, topic)
     bad = Facts(reasons={Reason.BAD_ADDRESS: None})
     return seq, [
         may_send(message_class, Facts(reasons=about_call | (facts[one] if one else bad).reasons)) for one in addresses
     ]
+
+
+def _gather(
+    connection: Connection, site: Site, channel: Channel, topic: Topic | None, known: Sequence[Address]
+) -> tuple[int, dict[Address, Facts]]:
+    # The position first: what is read after it is at least as new as it says.
+    seq = queries.head_seq(connection)
+    return seq, queries.facts_for(connection, known, channel=channel, about=topic, fingerprints=site.fingerprints)
 
 
 def _reasons_of_the_call(asked: DecisionsRequest, topic: Topic | None) -> dict[Reason, int | None]:
@@ -139,12 +146,6 @@ def _reasons_of_the_call(asked: DecisionsRequest, topic: Topic | None) -> dict[R
     if topic is not None and asked.channel not in topic.channels:
         reasons[Reason.WRONG_CHANNEL] = None
     return reasons
-
-
-def _without_store(asked: DecisionsRequest) -> Decision:
-    reason = Reason.UNAVAILABLE if asked_class(asked) else Reason.UNKNOWN_CLASS
-    decision = may_send(asked_class(asked) or MessageClass.MARKETING, Facts(reasons={reason: None}))
-    return Decision(allowed=decision.allowed, reason=decision.reason, rule=decision.rule, degraded=True)
 
 
 def _read_or_none(channel: Channel, text: str) -> Address | None:
@@ -176,7 +177,7 @@ def links() -> Response:
 def _known_topic(site: Site, asked: LinksRequest) -> Topic | None:
     if asked.topic == BLANKET:
         return None
-    topic = site.catalog.get().topics.get(asked.topic)
+    topic = site.catalog.get(asked.topic).topics.get(asked.topic)
     if topic is None:
         raise BadFields([{"field": "topic", "detail": "there is no such topic; `flask topic add` makes one"}])
     if asked.channel not in topic.channels:
