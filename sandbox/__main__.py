@@ -1,0 +1,62 @@
+"""`python -m sandbox`: serves the sandbox on 127.0.0.1 until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+
+from sandbox.app import SandboxServer
+from sandbox.config import Config, MissingSettings
+from sandbox.world import Sandbox
+
+SECONDS_BETWEEN_LOOKS = 0.3
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    try:
+        config = Config.from_env(os.environ)
+    except MissingSettings as error:
+        print(error, file=sys.stderr)
+        return 1
+    port = int(os.environ.get("SANDBOX_PORT", "8025"))
+    smtp_port = int(os.environ.get("SANDBOX_SMTP_PORT", "0")) or None
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with SandboxServer(config, port, smtp_port) as server:
+        if _is_ready(server.sandbox, stop):
+            server.sandbox.send_first_newsletter()
+            print(_try_it(server.url, config), flush=True)
+        stop.wait()
+    return 0
+
+
+def _is_ready(sandbox: Sandbox, stop: threading.Event) -> bool:
+    """Wait for the preference center; False if we are to stop before it answers."""
+    while not sandbox.center.is_ready():
+        if stop.wait(SECONDS_BETWEEN_LOOKS):
+            return False
+    return True
+
+
+def _try_it(url: str, config: Config) -> str:
+    return f"""
+  Everything runs. Try it:
+
+    {url}/           the story in three steps, with buttons
+    {url}/mailbox    mails of made-up people: press Unsubscribe
+    {url}/platform   their e-mail platform learns of it within a second
+
+    {config.preferences_url}/optout     the address box, for those without a mail
+
+  Ctrl-C stops it. The data stays in instance/.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
