@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from sqlalchemy.engine import make_url
@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError
 from preferences.domain.errors import Misconfigured
 
 SHORTEST_KEY: Final = 16
+_VISIBLE: Final = re.compile(r"[!-~]+")
 
 
 def _split(value: object) -> object:
@@ -58,10 +59,8 @@ class Settings(BaseModel):
     @field_validator("public_url")
     @classmethod
     def _https_or_local(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("must be an address such as https://preferences.example.com")
-        if parts.scheme == "http" and not _is_local(parts.hostname):
+        parts = _url_parts(value, "https://preferences.example.com")
+        if parts.scheme == "http" and not _is_local(parts.hostname or ""):
             raise ValueError("must be https: links in mails must not travel in the clear")
         return value.rstrip("/")
 
@@ -78,13 +77,21 @@ class Settings(BaseModel):
     @classmethod
     def _known_database(cls, value: str) -> str:
         try:
-            backend = make_url(value).drivername.partition("+")[0]
-        except ArgumentError:
-            backend = ""
+            url = make_url(value)
+        except (ArgumentError, ValueError):
+            raise ValueError("must be like sqlite:///path or postgresql://user@host:5432/name") from None
+        backend = url.drivername.partition("+")[0]
         if backend not in {"sqlite", "postgresql", "postgres"}:
             raise ValueError("must begin with sqlite:/// or postgresql://")
-        if backend == "sqlite" and make_url(value).database in {None, "", ":memory:"}:
+        if backend == "sqlite" and url.database in {None, "", ":memory:"}:
             raise ValueError("needs a file, such as sqlite:///instance/preferences.db: memory forgets opt-outs")
+        return value
+
+    @field_validator("rate_limit_url")
+    @classmethod
+    def _known_counter(cls, value: str) -> str:
+        if value != "memory://" and not value.startswith(("redis://", "rediss://")):
+            raise ValueError("must be memory:// or begin with redis://")
         return value
 
     @property
@@ -125,8 +132,8 @@ def _given(environment: Mapping[str, str], fields: Mapping[str, Any]) -> tuple[d
         elif path:
             try:
                 values[field] = Path(path).read_text().strip()
-            except OSError as error:
-                problems.append(f"  {name}_FILE: cannot be read ({error.strerror})")
+            except (OSError, UnicodeDecodeError) as error:
+                problems.append(f"  {name}_FILE: cannot be read ({_why(error)})")
         elif value:
             values[field] = value
     return values, problems
@@ -138,6 +145,22 @@ def _problem(detail: Mapping[str, Any]) -> str:
         hint = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'" if name.endswith("KEYS") else ""
         return f"  {name}: is not set" + (f"; make a key with: {hint}" if hint else "")
     return f"  {name}: {str(detail['msg']).removeprefix('Value error, ')}"
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or "unknown" if isinstance(error, OSError) else "not text in UTF-8"
+
+
+def _url_parts(value: str, example: str) -> SplitResult:
+    """The parts of an http or https address. The library's own errors quote it, and it may hold a password."""
+    try:
+        parts = urlsplit(value)
+        fine = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine or not _VISIBLE.fullmatch(value) or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(f"must be an address such as {example}")
+    return parts
 
 
 def _is_local(host: str) -> bool:
@@ -173,9 +196,7 @@ class ConnectorSettings(BaseModel):
     @field_validator("base_url")
     @classmethod
     def _is_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be an address such as https://api.example.com")
+        _url_parts(value, "https://api.example.com")
         return value.rstrip("/")
 
 
@@ -190,12 +211,14 @@ def read_connectors(path: Path, environment: Mapping[str, str]) -> dict[str, Con
         tables = tomllib.loads(path.read_text()).get("connectors", {})
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{path.name} cannot be read: {error}") from None
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise Misconfigured(f"{path.name}: connectors must be tables, such as [connectors.my-platform]")
     return {name: _connector(name, table, environment) for name, table in tables.items()}
 
 
 def _connector(name: str, table: Mapping[str, Any], environment: Mapping[str, str]) -> ConnectorSettings:
     try:
-        return ConnectorSettings.model_validate({"name": name, **_resolved(name, table, environment)})
+        return ConnectorSettings.model_validate({**_resolved(name, table, environment), "name": name})
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False)
         problems = [f"{'.'.join(map(str, d['loc']))}: {d['msg']}" for d in details]
@@ -214,9 +237,9 @@ def _resolved(name: str, value: Any, environment: Mapping[str, str]) -> Any:
         return environment[str(value["env"])]
     if value.keys() == {"file"}:
         try:
-            return Path(value["file"]).read_text().strip()
-        except OSError as error:
-            raise Misconfigured(f"connector {name}: {value['file']} cannot be read ({error.strerror})") from None
+            return Path(str(value["file"])).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Misconfigured(f"connector {name}: {value['file']} cannot be read ({_why(error)})") from None
     return {key: _resolved(name, item, environment) for key, item in value.items()}
 
 

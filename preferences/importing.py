@@ -201,9 +201,9 @@ def _instant(text: str, line: int) -> datetime | None:
         return None
     try:
         instant = datetime.fromisoformat(text)
-    except ValueError:
+        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise BadRow(f"line {line}, column occurred_at: write it like 2026-05-31T14:00:00+00:00") from None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def _ref(address: Address, text: Mapping[str, str]) -> str:

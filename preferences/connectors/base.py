@@ -156,13 +156,13 @@ class Session:
         raise_for(answer.status_code, answer.headers.get("Retry-After"))
         try:
             return answer.json() if answer.content else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise TryLater("an answer that is not JSON") from None
 
 
 def raise_for(status: int, retry_after: str | None) -> None:
-    """The failure class of an HTTP status: 2xx none; 408, 425, 429 and 5xx pass; 401, 403, 404, 410 and redirects are
-    ours to mend; any other 4xx is about what was sent."""
+    """The failure class of an HTTP status: 2xx none; 408, 425, 429 and 5xx pass; 400, 409, 413 and 422 are about what
+    was sent; redirects and every other 4xx are ours to mend."""
     if 200 <= status < 300:
         return
     if status in {408, 425, 429} or status >= 500:

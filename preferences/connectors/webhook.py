@@ -32,10 +32,12 @@ class WebhookConnector(Connector):
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> None:
         # The library's own window is five minutes either way, right here: each attempt is signed afresh. It lets
-        # ValueError and binascii.Error out for malformed headers, and this verb has one way to say no.
+        # ValueError and binascii.Error out for malformed headers, and this verb has one way to say no. Whether the
+        # bytes are JSON is for `parse` to find out.
         for secret in self.settings.webhook_secrets:
             try:
-                Webhook(secret).verify(body, {name.lower(): value for name, value in headers.items()})
+                lower = {name.lower(): value for name, value in headers.items()}
+                Webhook(secret).verify(body, lower, json_parse=False)
             except Exception:  # noqa: S112, BLE001 - any failure is the same no; the next secret may fit
                 continue
             return
@@ -68,7 +70,8 @@ class WebhookConnector(Connector):
         now = datetime.now(UTC)
         message = {
             "type": "preferences.changed",
-            "timestamp": now.isoformat(),
+            # When the newest of it happened, and not when it is told: every try of a message has the same bytes.
+            "timestamp": max(push.since for push in pushes).isoformat(),
             "data": {"changes": [_change(push) for push in pushes]},
         }
         body = json.dumps(message, separators=(",", ":")).encode()
@@ -128,7 +131,10 @@ def _change(push: Push) -> dict[str, Any]:
 
 def _refusals(answer: Any, pushes: Sequence[Push]) -> list[Refusal]:
     rejected = answer.get("rejected", []) if isinstance(answer, dict) else []
-    reasons = {str(item.get("contact")): str(item.get("why", ""))[:200] for item in rejected}
+    try:
+        reasons = {str(item["contact"]): str(item.get("why", ""))[:200] for item in rejected}
+    except (TypeError, KeyError, AttributeError):
+        raise TryLater("an answer that is not as described") from None
     ids = {push.contact_id for push in pushes}
     return [Refusal(one, reasons[str(one)]) for one in sorted(ids) if str(one) in reasons]
 
@@ -148,6 +154,6 @@ def _instant(text: Any) -> datetime | None:
     """An ISO 8601 instant with its zone; None for anything else, which then counts from receipt."""
     try:
         instant = datetime.fromisoformat(text)
-    except (ValueError, TypeError):
+        return instant.astimezone(UTC) if instant.tzinfo else None
+    except (ValueError, TypeError, OverflowError):
         return None
-    return instant.astimezone(UTC) if instant.tzinfo else None

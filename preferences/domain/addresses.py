@@ -21,7 +21,7 @@ LONGEST: Final = 254
 
 _PLAIN_EMAIL: Final = re.compile(
     r"[a-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
-    r"@(?!xn--)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])",
+    r"@(?![^@]*--)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])",
 )
 """The addresses that nearly everybody has. Whatever else arrives goes to the library."""
 
@@ -49,7 +49,7 @@ def _email(text: str) -> str:
 
     try:
         parts = validate_email(
-            text.strip(), check_deliverability=False, test_environment=True, globally_deliverable=False
+            text.strip().lower(), check_deliverability=False, test_environment=True, globally_deliverable=False
         )
     except EmailNotValidError:
         raise BadAddress("not an e-mail address") from None
@@ -72,6 +72,8 @@ def _post(text: str) -> str:
     folded = " ".join(text.casefold().split())
     if not folded:
         raise BadAddress("an empty postal address")
+    if re.search("[\ud800-\udfff]", folded):
+        raise BadAddress("half a character, which no text can hold")  # JSON can write one, UTF-8 cannot
     return folded
 
 

@@ -120,7 +120,10 @@ def stricter_class(asked: MessageClass, topic: Topic | None) -> MessageClass:
 
 
 def may_send(message_class: MessageClass, facts: Facts) -> Decision:
-    """The first reason whose rule says no; else the first that holds at all; else yes."""
+    """The first reason whose rule says no; else the first that leaves something unknown; else yes.
+
+    A reason whose rule says yes is never named: a transactional message must not reveal who has left the marketing.
+    """
     degraded: Decision | None = None
     for reason, answers in TABLE.items():
         if reason is not Reason.OK and reason not in facts.reasons:
@@ -130,6 +133,6 @@ def may_send(message_class: MessageClass, facts: Facts) -> Decision:
         if answer is NO:
             unknown = reason is Reason.UNAVAILABLE
             return Decision(allowed=False, reason=reason, rule=rule, entry=facts.reasons.get(reason), degraded=unknown)
-        if answer is DEGRADED:
+        if answer is DEGRADED and degraded is None:
             degraded = Decision(allowed=True, reason=reason, rule=rule, degraded=True)
     return degraded or Decision(allowed=True, reason=Reason.OK, rule=f"{message_class}.{Reason.OK}")

@@ -146,11 +146,11 @@ def reconcile_at(connection: Connection, connector: str, at: datetime) -> None:
 
 def park(connection: Connection, connector: str, refused: list[tuple[UUID, int, str]], now: datetime) -> None:
     """Note contacts that a provider will not take: id, entry and why."""
-    rows = [
-        {"connector": connector, "contact_id": contact_id, "seq": seq, "why": why, "at": now}
+    rows = {
+        contact_id: {"connector": connector, "contact_id": contact_id, "seq": seq, "why": why, "at": now}
         for contact_id, seq, why in refused
-    ]
-    insert_rows(connection, connector_rejection, rows, on_conflict="replace")
+    }
+    insert_rows(connection, connector_rejection, list(rows.values()), on_conflict="replace")
 
 
 def count_parked(connection: Connection, connector: str) -> int:

@@ -75,14 +75,14 @@ def engine_url(database_url: str) -> URL:
 
 def engine_options(url: URL, threads: int) -> dict[str, Any]:
     """What `create_engine` needs for this URL: pool, timeouts and durability."""
+    common = {"pool_size": threads, "pool_timeout": 5, "hide_parameters": True}
     if url.get_backend_name() == "sqlite":
         Path(url.database or ".").parent.mkdir(parents=True, exist_ok=True)
-        return {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}, "pool_size": threads, "pool_timeout": 5}
+        return {**common, "connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
     return {
+        **common,
         "connect_args": {"connect_timeout": 3, "options": POSTGRESQL_OPTIONS},
-        "pool_size": threads,
         "max_overflow": 2,
-        "pool_timeout": 5,
     }
 
 

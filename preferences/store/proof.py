@@ -51,7 +51,7 @@ def verify(connection: Connection, progress: Progress) -> Report:
 
 
 def _stream(connection: Connection, statement: Any) -> Iterator[Row[Any]]:
-    yield from connection.execution_options(yield_per=BLOCK).execute(statement)
+    yield from connection.execute(statement, execution_options={"yield_per": BLOCK})
 
 
 def _verify_chain(connection: Connection, report: Report, progress: Progress) -> None:

@@ -21,6 +21,7 @@ ROUTES: Final = (
 
 def register(app: Flask) -> None:
     """Open every door, each with its guard."""
+    app.url_map.merge_slashes = False  # it redirects, and mail programs do not follow a redirected POST
     for blueprint, prefix, guard in ROUTES:
         if guard not in blueprint.before_request_funcs.get(None, []):
             blueprint.before_request(guard)

@@ -7,11 +7,13 @@ log line repeats what was sent.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 from flask import Flask, request
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
@@ -63,7 +65,7 @@ MESSAGES: Final = {
     ),
     500: Message(
         "Something went wrong on our side",
-        "Your choice was not saved. Please try again, or write to {us} and we will do it for you.",
+        "Your choice may not have been saved. Please try again (twice does no harm), or write to {us} and we will do it for you.",
         retry=True,
     ),
     503: Message(
@@ -100,7 +102,7 @@ def page_for(site: Site, error: Exception) -> Response:
     status = status_of(error)
     _count(error, status)
     message = MESSAGES.get(status, MESSAGES[500 if status >= 500 else 400])
-    brand = _any_brand(site)
+    brand = _any_brand(site, status)
     response = render(
         site,
         "error.html",
@@ -153,8 +155,12 @@ def _place_of(error: Exception) -> str:
     return place
 
 
-def _any_brand(site: Site) -> Brand | None:
+def _any_brand(site: Site, status: int) -> Brand | None:
+    """The first brand as it was read last; read now only when it never was and the database is not what failed."""
     catalog = site.catalog.last()
+    if catalog is None and status < 500:
+        with suppress(StoreBusy, SQLAlchemyError):
+            catalog = site.catalog.get()
     return next(iter(catalog.brands.values()), None) if catalog else None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from flask import Blueprint
+from flask import Blueprint, request
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
 from wtforms import StringField
@@ -55,7 +55,7 @@ def ask() -> Response:
 def stop() -> Response:
     """Stop all marketing to the address, known or not."""
     site = current_site()
-    form = AddressForm()
+    form = AddressForm(request.form)  # and never files or JSON, which Flask-WTF would read as well
     typed = form.address.data or ""
     if not form.validate():
         return _box(site, value=typed, error=HOW_TO_WRITE)
