@@ -16,7 +16,7 @@ from preferences.domain import acts
 from preferences.domain.addresses import mask
 from preferences.domain.consent import effective
 from preferences.domain.references import reference_of
-from preferences.domain.terms import BLANKET, Origin, Status, Topic
+from preferences.domain.terms import BLANKET, Basis, Origin, Status, Topic
 from preferences.links import ManageLink
 from preferences.site import Site, current_site
 from preferences.store.queries import Wishes, WishesKey
@@ -89,5 +89,5 @@ def _state(topic: Topic, wishes: Wishes) -> Mapping[str, Any]:
         "description": topic.description,
         "frequency": topic.frequency,
         "stopped": status is Status.UNSUBSCRIBED,
-        "subscribed": status is Status.SUBSCRIBED,
+        "subscribed": status is Status.SUBSCRIBED or (choice is None and topic.basis is not Basis.CONSENT),
     }

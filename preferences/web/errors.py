@@ -65,7 +65,8 @@ MESSAGES: Final = {
     ),
     500: Message(
         "Something went wrong on our side",
-        "Your choice may not have been saved. Please try again (twice does no harm), or write to {us} and we will do it for you.",
+        "Your choice may not have been saved. Please try again (twice does no harm),"
+        " or write to {us} and we will do it for you.",
         retry=True,
     ),
     503: Message(
