@@ -111,29 +111,32 @@ class Settings(BaseModel):
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
         """Settings from the environment. Raises Misconfigured naming every problem, and no value."""
-        values, problems = _given(environment, cls.model_fields)
+        values, given_wrong = _given(environment, cls.model_fields)
+        problems = list(given_wrong.values())
         try:
             settings = cls.model_validate(values)
         except ValidationError as error:
-            problems += [_problem(detail) for detail in error.errors(include_input=False, include_url=False)]
+            details = error.errors(include_input=False, include_url=False)
+            problems += [_problem(detail) for detail in details if given_wrong.keys().isdisjoint(detail["loc"])]
         if problems:
             raise Misconfigured("\n".join(["The settings are not complete:", *problems]))
         return settings
 
 
-def _given(environment: Mapping[str, str], fields: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+def _given(environment: Mapping[str, str], fields: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """The values by field, and for each field that could not be taken, why."""
     values: dict[str, str] = {}
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     for field in fields:
         name = field.upper()
         value, path = environment.get(name), environment.get(f"{name}_FILE")
         if value and path:
-            problems.append(f"  {name}: given twice, as {name} and as {name}_FILE; keep one")
+            problems[field] = f"  {name}: given twice, as {name} and as {name}_FILE; keep one"
         elif path:
             try:
                 values[field] = Path(path).read_text().strip()
             except (OSError, UnicodeDecodeError) as error:
-                problems.append(f"  {name}_FILE: cannot be read ({_why(error)})")
+                problems[field] = f"  {name}_FILE: cannot be read ({_why(error)})"
         elif value:
             values[field] = value
     return values, problems

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,8 +37,8 @@ BLOCK: Final = 500
 """Rows in one transaction: it holds the ledger's lock, and clicks wait for it."""
 
 COLUMNS: Final = ("address", "channel", "topic", "status", "occurred_at", "source", "reason", "evidence")
-NEEDED: Final = ("address",)
-MOST_PROBLEMS: Final = 20
+ALIASES: Final = {"email": "address", "phone": "address", "date": "occurred_at"}
+"""What other programs call the same columns."""
 
 Progress = Callable[[int], None]
 
@@ -69,8 +69,8 @@ def read_rows(path: Path, catalog: Catalog) -> Iterator[Row]:
     """The rows of a CSV file. Raises BadRow for the first one that is wrong."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
-        _check_header(reader.fieldnames)
         try:
+            reader.fieldnames = _column_names(reader.fieldnames)
             for fields in reader:
                 yield _row(fields, reader.line_num, catalog)
         except (csv.Error, UnicodeDecodeError) as error:
@@ -118,13 +118,18 @@ def _write_block(
     return found, ledger.record(write, acts, fingerprints=fingerprints, now=now)
 
 
-def _check_header(names: object) -> None:
-    found = list(names) if isinstance(names, (list, tuple)) else []
-    missing = [name for name in NEEDED if name not in found]
-    unknown = [str(name) for name in found if name not in COLUMNS]
-    if missing or unknown:
-        wrong = f"has no column {missing[0]}" if missing else f"has a column that is not known: {unknown[0][:40]}"
-        raise BadRow(f"line 1: the header {wrong}; the columns are {', '.join(COLUMNS)}")
+def _column_names(header: Sequence[str] | None) -> list[str]:
+    """Our names of the columns. A file without a header begins with somebody's address, so no name is quoted."""
+    names = [ALIASES.get(name.strip().lower(), name.strip().lower()) for name in header or []]
+    known = f"the columns are {', '.join(COLUMNS)}"
+    for number, name in enumerate(names, start=1):
+        if name not in COLUMNS:
+            raise BadRow(f"line 1, column {number}: not a column that is known; {known}")
+        if name in names[: number - 1]:
+            raise BadRow(f"line 1, column {number}: {name} is there twice")
+    if "address" not in names:
+        raise BadRow(f"line 1: the header has no column address; {known}")
+    return names
 
 
 def _row(fields: Mapping[str | None, str | list[str] | None], line: int, catalog: Catalog) -> Row:

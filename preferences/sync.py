@@ -7,6 +7,7 @@ list; a return is pushed only when the person's own newer act is in the ledger.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -116,12 +117,17 @@ def _changes(connection: Connection, connector: Connector, entries: Sequence[Ent
     pushes = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
     if not connector.can_lift:
         return pushes, []
-    returns = {(entry.contact_id, entry.channel, entry.topic or BLANKET): entry for entry in news if _is_return(entry)}
+    brands = {connector.settings.brand, ""}
+    returns = {
+        (entry.contact_id, entry.channel, entry.topic or BLANKET): entry
+        for entry in news
+        if _is_return(entry) and entry.brand in brands
+    }
     held = {(push.address, push.list_ref) for push in pushes}
     lifts = [
         push
         for state in states
-        for push in _lifts(state, connector.settings.topics, connector.settings.brand, returns)
+        for push in _lifts(state, connector.settings.topics, returns)
         if (push.address, push.list_ref) not in held
     ]
     return pushes, lifts
@@ -177,16 +183,13 @@ def _push(
 
 
 def _lifts(
-    state: AddressState,
-    topics: Mapping[str, str],
-    brand: str,
-    returns: Mapping[tuple[UUID | None, Channel, str], Entry],
+    state: AddressState, topics: Mapping[str, str], returns: Mapping[tuple[UUID | None, Channel, str], Entry]
 ) -> Iterator[Push]:
     for topic, list_ref in topics.items():
         keys = [topic] if BLANKET in topics else [topic, BLANKET]
         for key in keys:
             entry = returns.get((state.contact_id, state.address.channel, key))
-            if entry is not None and entry.brand in {brand, ""}:
+            if entry is not None:
                 yield _push(state, list_ref, entry.recorded_at, entry.seq, status=Status.SUBSCRIBED)
                 break
 
@@ -232,22 +235,24 @@ class Drift:
 
 def compare(database: Database, connector: Connector, progress: Callable[[int], None]) -> Drift:
     """List the provider's suppressions and hold them against ours. Writes nothing."""
-    ours: dict[tuple[Address, str], set[SuppressionReason | None]] = {}
-    pushes: dict[tuple[Address, str], Push] = {}
+    ours: dict[tuple[Address, str], Push] = {}
+    suppressed: set[tuple[Address, SuppressionReason]] = set()
     for state in _opted_out(database):
+        suppressed |= {(state.address, one.reason) for one in state.suppressions}
         for push in wanted(state, connector.settings.topics, connector.settings.brand):
-            ours[push.address, push.list_ref] = {None, *(one.reason for one in state.suppressions)}
-            pushes[push.address, push.list_ref] = push
+            ours[push.address, push.list_ref] = push
+    missing_there = dict(ours)
     drift = Drift()
     for row in connector.list_suppressed():
         progress(1)
-        key = (row.address, row.list_ref)
-        if connector.topic_of(row.list_ref) is None:
+        key, reason = (row.address, row.list_ref), SUPPRESSING.get(row.kind)
+        missing_there.pop(key, None)
+        # A bounce or a complaint is about the address, whichever list it stands on; a wish is about its list.
+        if reason is None and connector.topic_of(row.list_ref) is None:
             drift.unmapped += 1
-        elif key not in ours or SUPPRESSING.get(row.kind) not in ours[key]:
+        elif key not in ours if reason is None else (row.address, reason) not in suppressed:
             drift.missing_here.append(row)
-        pushes.pop(key, None)
-    drift.missing_there = list(pushes.values())
+    drift.missing_there = list(missing_there.values())
     return drift
 
 
@@ -271,23 +276,35 @@ def repair(
     now: datetime,
 ) -> None:
     """Mend both sides in the safe direction: a no found there becomes an entry, a no missing there is pushed."""
-    acts = [provider_event(event, connector.name) for event in _events(connector, drift.missing_here)]
+    acts = [provider_event(event, connector.name) for event in _events(connector, drift.missing_here, fingerprints)]
     for start in range(0, len(acts), BLOCK):
         block = acts[start : start + BLOCK]
         database.write(ledger.record, block, fingerprints=fingerprints, now=now)
     push_all(database, connector, owner, drift.missing_there)
 
 
-def _events(connector: Connector, rows: Iterable[Listed]) -> Iterator[ProviderEvent]:
+def _events(connector: Connector, rows: Iterable[Listed], fingerprints: Fingerprints) -> Iterator[ProviderEvent]:
     for row in rows:
         yield ProviderEvent(
             kind=row.kind,
             address=row.address,
-            event_id=None,
+            event_id=_row_id(row, fingerprints),
             occurred_at=row.occurred_at,
             brand=connector.settings.brand,
             topic=connector.topic_of(row.list_ref) or BLANKET,
         )
+
+
+def _row_id(row: Listed, fingerprints: Fingerprints) -> str | None:
+    """One name for the same row at each comparison: an old no that a newer yes outweighs is recorded once, not daily.
+
+    Made from the keyed fingerprint, since it stands in the ledger. None for a row that does not say when: each time it
+    is found it counts from then.
+    """
+    if row.occurred_at is None:
+        return None
+    parts = (fingerprints.of(row.address), row.list_ref, row.kind, row.occurred_at.isoformat())
+    return f"row:{hashlib.sha256('|'.join(parts).encode()).hexdigest()}"
 
 
 def reconcile(

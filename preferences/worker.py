@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
@@ -109,14 +109,17 @@ class Worker:
                 progress=_silent,
             )
         except (TryLater, Misconfigured, Rejected) as failure:
+            if isinstance(failure, TryLater) and failure.after:
+                self._save_next_comparison(connector, now, after=failure.after)
             log.warning("comparison put off", connector=connector.name, why=str(failure))
         else:
-            self._database.save(cursors.release, connector.name, self._owner)
             log.info("compared", connector=connector.name, drift=drift.count, unmapped=drift.unmapped)
+        self._database.save(cursors.release, connector.name, self._owner)
 
-    def _save_next_comparison(self, connector: Connector, now: datetime) -> None:
+    def _save_next_comparison(self, connector: Connector, now: datetime, *, after: float = 0.0) -> None:
         """Set before it starts, so that one that fails is tried again later and not at once."""
-        self._database.save(cursors.reconcile_at, connector.name, now + RECONCILE_AGAIN)
+        wait = max(RECONCILE_AGAIN, timedelta(seconds=after))
+        self._database.save(cursors.reconcile_at, connector.name, now + wait)
 
     def _let_go(self) -> None:
         for connector in self._connectors:

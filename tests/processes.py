@@ -1,7 +1,7 @@
 """The real thing for tests and benchmarks: granian and `flask worker` as processes, as they run in production.
 
-Owns starting, stopping and killing them, and what their database holds. Knows nothing of pytest, so that the benchmark
-can use it too. Invariant: nothing outlives its `with` block.
+Owns starting, stopping and killing them, and looking at or taking away their database from outside. Knows nothing of
+pytest, so that the benchmark can use it too. Invariant: nothing outlives its `with` block.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import psutil
+from flask import Flask
 from sqlalchemy import create_engine, inspect, text
 
 from preferences.config import Settings
+from preferences.site import site_of
 from preferences.store.db import engine_url
 from tests.servers import free_port
 from tests.support import settings
@@ -195,3 +198,16 @@ def contents(database_url: str) -> dict[str, list[str]]:
             }
     finally:
         engine.dispose()
+
+
+@contextmanager
+def database_away(app: Flask) -> Iterator[None]:
+    """The SQLite database of this application is gone for a while, as when its disk is; then it is back."""
+    site = site_of(app)
+    folder = Path(site.settings.database_url.removeprefix("sqlite:///")).parent
+    site.database.engine.dispose()
+    elsewhere = folder.rename(folder.with_name(f"{folder.name}-away"))
+    try:
+        yield
+    finally:
+        elsewhere.rename(folder)

@@ -22,6 +22,7 @@ from preferences.domain.errors import BadAddress, BadPayload, BadSignature, Misc
 from preferences.domain.terms import Channel, Status
 
 PAGE: Final = 1_000
+LONGEST_ID: Final = 200
 KINDS: Final = {kind.value: kind for kind in EventKind}
 
 
@@ -60,7 +61,7 @@ class WebhookConnector(Connector):
         return ProviderEvent(
             kind=kind,
             address=read_address(Channel(data.get("channel", "email")), data["address"]),
-            event_id=message_id[:200],
+            event_id=_event_id(message_id),
             occurred_at=_instant(message.get("timestamp")),
             brand=self.settings.brand,
             topic=topic,
@@ -113,6 +114,11 @@ class WebhookConnector(Connector):
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": " ".join(signatures),
         }
+
+
+def _event_id(message_id: str) -> str:
+    """The sender's id; one that is too long to keep is kept as its digest, so that no two ids become one."""
+    return message_id if len(message_id) <= LONGEST_ID else hashlib.sha256(message_id.encode()).hexdigest()
 
 
 def _change(push: Push) -> dict[str, Any]:

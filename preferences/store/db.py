@@ -246,7 +246,9 @@ def _is_passing(error: DBAPIError) -> bool:
     if state is not None:
         return state.startswith(_PASSING_STATES)
     if isinstance(error.orig, sqlite3.Error):
-        return isinstance(error, OperationalError) and "no such" not in str(error.orig)
+        # SQLITE_ERROR is a wrong statement: a syntax error, a table that is not there.
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        return isinstance(error, OperationalError) and code != sqlite3.SQLITE_ERROR
     return isinstance(error, OperationalError)
 
 

@@ -20,6 +20,7 @@ from preferences.domain import consent
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import NotAllowed
 from preferences.domain.terms import (
+    BLANKET,
     Act,
     Actor,
     Address,
@@ -86,8 +87,8 @@ def record(write: WriteTransaction, acts: Sequence[Act], *, fingerprints: Finger
 def undo(write: WriteTransaction, seq: int, *, contact_id: UUID, now: datetime, details: Mapping[str, str]) -> Entry:
     """Put back what entry `seq` changed: its contact's wish about that one topic is again what it was before.
 
-    Raises NotAllowed when the entry is not this contact's opt-out, was undone already, or when something newer than
-    it now counts.
+    Raises NotAllowed when the entry is not this contact's opt-out, was undone already, when something newer than it
+    now counts, or when everything is stopped: the undo of one topic must not outweigh a blanket no.
     """
     target = find_entry(write.connection, seq)
     if target is None or target.contact_id != contact_id or target.verb is not Verb.UNSUBSCRIBE:
@@ -111,6 +112,9 @@ def undo(write: WriteTransaction, seq: int, *, contact_id: UUID, now: datetime, 
     current = batch.choices.get(_preference_key(target))
     if current is None or current.seq != seq or current.status is not Status.UNSUBSCRIBED:
         raise NotAllowed("something newer counts")
+    blanket = batch.choices.get((contact_id, target.channel.value, target.brand, BLANKET))
+    if target.topic != BLANKET and blanket is not None and blanket.status is Status.UNSUBSCRIBED:
+        raise NotAllowed("everything is stopped, and would no longer be")
     before = consent.fold(entry for entry in _entries_of(write.connection, target) if entry.seq < seq)
     entry = _append(batch, act, {}, before=before, undoes=seq)
     _flush(batch)

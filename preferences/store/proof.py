@@ -7,6 +7,7 @@ snapshot, so it can run while people click.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
@@ -44,18 +45,31 @@ class Report:
 def verify(connection: Connection, progress: Progress) -> Report:
     """Recompute every hash and every row of the projection. Run it inside `Database.snapshot`."""
     report = Report()
-    _verify_chain(connection, report, progress)
-    _verify_choices(connection, report)
-    _verify_suppressions(connection, report)
+    with _unreadable_reported("the ledger", report):
+        _verify_chain(connection, report, progress)
+    with _unreadable_reported("a preference or its entry", report):
+        _verify_choices(connection, report)
+    with _unreadable_reported("a suppression or its entry", report):
+        _verify_suppressions(connection, report)
     return report
 
 
+@contextmanager
+def _unreadable_reported(what: str, report: Report) -> Iterator[None]:
+    """A value that we cannot have written, such as a word that is none of ours, is a finding like any other."""
+    try:
+        yield
+    except ValueError:
+        report.add(f"{what} holds a value that cannot be read: it was altered")
+
+
 def _stream(connection: Connection, statement: Any) -> Iterator[Row[Any]]:
-    yield from connection.execute(statement, execution_options={"yield_per": BLOCK})
+    with connection.execute(statement, execution_options={"yield_per": BLOCK}) as rows:
+        yield from rows
 
 
 def _verify_chain(connection: Connection, report: Report, progress: Progress) -> None:
-    head = connection.execute(select(ledger_head).where(ledger_head.c.id == 1)).one()
+    head = connection.execute(select(ledger_head.c.seq, ledger_head.c.hash).where(ledger_head.c.id == 1)).one_or_none()
     previous, expected = GENESIS, 1
     for row in _stream(connection, select(ledger_entry).order_by(ledger_entry.c.seq)):
         fields = row._asdict()
@@ -66,7 +80,9 @@ def _verify_chain(connection: Connection, report: Report, progress: Progress) ->
         previous, expected = row.hash, row.seq + 1
         report.entries += 1
         progress(1)
-    if (head.seq, head.hash) != (expected - 1, previous):
+    if head is None:
+        report.add("the head is missing: nothing can be recorded")
+    elif (head.seq, head.hash) != (expected - 1, previous):
         report.add(f"the head stands at {head.seq}, the newest entry is {expected - 1}: entries were cut off")
 
 

@@ -124,8 +124,10 @@ def page_form(site: Site, request: Request, token: str, intent: str | None) -> R
     wishes = _wishes(site, opened)
     choice = wishes.choices.get(topic)
     began = choice is not None and (entry.changed or entry.recorded_at - choice.since < SAME_PRESS)
+    covered = topic != BLANKET and _no(wishes.choices.get(BLANKET)) is not None
+    reference = reference_of(wishes.entry_hashes.get(choice.seq, entry.hash) if choice else entry.hash)
     undo_token = None
-    if choice is not None and began:
+    if choice is not None and began and not covered:
         undo_token = site.links.sign_undo(UndoToken(opened.link.contact_id, choice.seq, entry.recorded_at))
     return render(
         site,
@@ -134,11 +136,12 @@ def page_form(site: Site, request: Request, token: str, intent: str | None) -> R
         topic=opened.topic,
         scope=_scope(topic),
         address=_masked(wishes),
-        reference=reference_of(wishes.entry_hashes.get(choice.seq, entry.hash) if choice else entry.hash),
+        reference=reference,
         at=choice.since if choice else entry.recorded_at,
         undo=undo_token,
         undo_until=entry.recorded_at + UNDO_LIFE if undo_token else None,
         reasons=REASONS,
+        reason_ref=reference,
         action=_action(site, token),
     )
 

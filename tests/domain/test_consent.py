@@ -1,0 +1,366 @@
+"""Which wish counts: the newest, a no at a tie, and the same whatever the order of arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preferences.domain.consent import apply, apply_suppression, clamp, effective, fold, weigh
+from preferences.domain.terms import (
+    Actor,
+    Basis,
+    Channel,
+    Choice,
+    Entry,
+    Status,
+    Suppression,
+    SuppressionReason,
+    Verb,
+)
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+YES, NO, NEVER = Status.SUBSCRIBED, Status.UNSUBSCRIBED, Status.NEVER_ASKED
+
+
+def minute(number: int) -> datetime:
+    return NOON + timedelta(minutes=number)
+
+
+def entry(
+    verb: Verb,
+    *,
+    at: int | None,
+    received: int = 90,
+    status: Status | None = None,
+    reason: SuppressionReason | None = None,
+    trusted: bool = False,
+    basis: Basis | None = None,
+    seq: int = 1,
+) -> Entry:
+    """An entry of one preference, or of one suppression; times are minutes after noon."""
+    return Entry(
+        seq=seq,
+        recorded_at=minute(received),
+        occurred_at=clamp(None if at is None else minute(at), minute(received)),
+        verb=verb,
+        channel=Channel.EMAIL,
+        contact_id=None,
+        fingerprint=None,
+        brand="default",
+        topic="offers",
+        status=status,
+        reason=reason,
+        basis=basis,
+        origin="page",
+        origin_ref=None,
+        actor=Actor.RECIPIENT,
+        trusted=trusted,
+        changed=True,
+        undoes=None,
+        hash="",
+    )
+
+
+def no(at: int | None, *, received: int = 90, seq: int = 1) -> Entry:
+    return entry(Verb.UNSUBSCRIBE, at=at, received=received, status=NO, seq=seq)
+
+
+def yes(at: int | None, *, trusted: bool = True, basis: Basis | None = None, seq: int = 1) -> Entry:
+    return entry(Verb.SUBSCRIBE, at=at, status=YES, trusted=trusted, basis=basis, seq=seq)
+
+
+def undone(at: int) -> Entry:
+    return entry(Verb.UNDO, at=at, status=NEVER, trusted=True)
+
+
+def suppress(at: int | None, *, received: int = 90, seq: int = 1) -> Entry:
+    reason = SuppressionReason.COMPLAINT
+    return entry(Verb.SUPPRESS, at=at, received=received, reason=reason, seq=seq)
+
+
+def lift(at: int | None, *, trusted: bool = True, seq: int = 1) -> Entry:
+    return entry(Verb.LIFT, at=at, reason=SuppressionReason.COMPLAINT, trusted=trusted, seq=seq)
+
+
+def status_after(*entries: Entry) -> Status | None:
+    choice = fold(entries)
+    return None if choice is None else choice.status
+
+
+def suppressed_after(*entries: Entry) -> Suppression | None:
+    state: Suppression | None = None
+    for one in entries:
+        state = apply_suppression(state, one)
+    return state
+
+
+def is_suppressed(*entries: Entry) -> bool:
+    state = suppressed_after(*entries)
+    return state is not None and state.active
+
+
+def counts(choice: Choice | None) -> object:
+    """What of a choice weighs; who began it, and when, depends on what arrived first."""
+    return choice and weigh(choice.status, choice.at, trusted=choice.trusted, basis=choice.basis)
+
+
+# Wishes.
+
+
+def test_nobody_who_said_nothing_has_a_wish() -> None:
+    assert fold([]) is None
+
+
+def test_the_newest_wish_wins() -> None:
+    assert status_after(yes(1), no(2)) is NO
+    assert status_after(no(1), yes(2)) is YES
+    assert status_after(yes(1), no(2), yes(3)) is YES
+
+
+def test_an_old_yes_that_arrives_late_does_not_revive() -> None:
+    assert status_after(no(2), yes(1)) is NO
+
+
+def test_an_old_no_that_arrives_late_does_not_end_a_newer_yes() -> None:
+    assert status_after(yes(2), no(1)) is YES
+
+
+def test_a_no_wins_a_tie_whichever_comes_first() -> None:
+    assert status_after(yes(1), no(1)) is NO
+    assert status_after(no(1), yes(1)) is NO
+
+
+def test_an_undo_wins_a_tie_with_a_yes_and_loses_one_with_a_no() -> None:
+    assert status_after(yes(1), undone(1)) is NEVER
+    assert status_after(undone(1), yes(1)) is NEVER
+    assert status_after(no(1), undone(1)) is NO
+
+
+def test_a_yes_of_unknown_time_is_ignored() -> None:
+    assert fold([yes(None)]) is None
+    assert status_after(no(1), yes(None)) is NO
+    assert fold([no(1), yes(None)]) == fold([no(1)])
+
+
+def test_a_no_of_unknown_time_counts_from_when_we_learned_of_it() -> None:
+    choice = fold([no(None, received=5)])
+    assert choice is not None
+    assert choice.at == minute(5)
+    assert status_after(yes(4), no(None, received=5)) is NO
+    assert status_after(no(None, received=5), yes(6)) is YES
+
+
+def test_an_untrusted_yes_can_start_a_subscription() -> None:
+    assert status_after(yes(1, trusted=False)) is YES
+
+
+def test_an_untrusted_yes_never_revives_however_new_it_is() -> None:
+    assert status_after(no(1), yes(80, trusted=False)) is NO
+    assert status_after(yes(80, trusted=False), no(1)) is NO
+    assert status_after(no(None, received=1), yes(80, trusted=False)) is NO
+
+
+def test_an_untrusted_yes_does_not_bring_back_what_an_undo_left_open() -> None:
+    assert status_after(undone(1), yes(80, trusted=False)) is NEVER
+
+
+def test_an_untrusted_yes_does_not_replace_a_trusted_one() -> None:
+    choice = fold([yes(1, basis=Basis.CONSENT), yes(80, trusted=False, basis=Basis.SOFT_OPT_IN)])
+    assert choice is not None
+    assert (choice.at, choice.basis, choice.trusted) == (minute(1), Basis.CONSENT, True)
+
+
+def test_nothing_has_happened_later_than_we_learned_of_it() -> None:
+    assert clamp(minute(9), minute(5)) == minute(5)
+    assert clamp(minute(5), minute(5)) == minute(5)
+    assert clamp(minute(1), minute(5)) == minute(1)
+    assert clamp(None, minute(5)) is None
+
+
+def test_a_yes_dated_in_the_future_does_not_outlive_the_next_no() -> None:
+    future = entry(Verb.SUBSCRIBE, at=10_000, received=1, status=YES, trusted=True)
+    assert status_after(future, no(2)) is NO
+
+
+def test_the_beginning_and_its_entry_stay_while_the_status_stays() -> None:
+    choice = fold([no(1, seq=7), no(5, seq=8)])
+    assert choice is not None
+    assert (choice.since, choice.seq, choice.at) == (minute(1), 7, minute(5))
+
+
+def test_a_new_status_has_a_new_beginning_and_a_new_entry() -> None:
+    choice = fold([no(1, seq=7), yes(5, seq=8), no(6, seq=9)])
+    assert choice is not None
+    assert (choice.since, choice.seq, choice.at) == (minute(6), 9, minute(6))
+
+
+def test_an_older_entry_of_the_same_status_changes_nothing() -> None:
+    assert fold([no(5, seq=7), no(1, seq=8)]) == fold([no(5, seq=7)])
+
+
+def test_a_suppression_is_not_taken_for_a_wish_nor_a_wish_for_a_suppression() -> None:
+    with pytest.raises(ValueError, match="says nothing about a wish"):
+        apply(None, suppress(1))
+    with pytest.raises(ValueError, match="says nothing about a suppression"):
+        apply_suppression(None, no(1))
+
+
+# A topic and the blanket over it.
+
+
+@pytest.mark.parametrize(
+    ("own", "blanket", "expected"),
+    [
+        ([], [], None),
+        ([yes(1)], [], YES),
+        ([], [no(1)], NO),
+        ([yes(1)], [no(2)], NO),
+        ([yes(2)], [no(1)], YES),
+        ([yes(1)], [no(1)], NO),
+        ([yes(80, trusted=False)], [no(1)], NO),
+        ([undone(2)], [no(1)], NEVER),
+        ([yes(1)], [undone(2)], YES),
+        ([no(1)], [undone(2)], NO),
+        ([], [undone(2)], None),
+    ],
+)
+def test_a_topic_follows_the_weightier_of_its_own_wish_and_a_blanket_no(
+    own: list[Entry], blanket: list[Entry], expected: Status | None
+) -> None:
+    choice = effective(fold(own), fold(blanket))
+    assert (None if choice is None else choice.status) is expected
+
+
+def test_the_blanket_is_named_when_it_is_what_counts() -> None:
+    own, newer = fold([no(1, seq=7)]), fold([no(2, seq=8)])
+    assert effective(own, newer) == newer
+    assert effective(newer, own) == newer
+
+
+# Suppressions.
+
+
+def test_the_newest_word_on_a_suppression_wins() -> None:
+    assert is_suppressed(suppress(1))
+    assert not is_suppressed(suppress(1), lift(2))
+    assert is_suppressed(suppress(1), lift(2), suppress(3))
+    assert is_suppressed(suppress(3), lift(2))
+
+
+def test_suppressing_wins_a_tie() -> None:
+    assert is_suppressed(suppress(1), lift(1))
+    assert is_suppressed(lift(1), suppress(1))
+
+
+def test_only_a_trusted_door_lifts_a_suppression() -> None:
+    assert is_suppressed(suppress(1), lift(80, trusted=False))
+
+
+def test_a_lift_of_unknown_time_is_ignored() -> None:
+    assert is_suppressed(suppress(1), lift(None))
+
+
+def test_a_suppression_of_unknown_time_counts_from_when_we_learned_of_it() -> None:
+    assert is_suppressed(lift(4), suppress(None, received=5))
+    assert not is_suppressed(suppress(None, received=5), lift(6))
+
+
+def test_a_repeated_suppression_keeps_its_beginning_and_its_entry() -> None:
+    state = suppressed_after(suppress(1, seq=7), suppress(5, seq=8))
+    assert state is not None
+    assert (state.since, state.seq, state.at) == (minute(1), 7, minute(5))
+
+
+# Any history at all. Few instants, so that ties are common.
+
+patiently = settings(deadline=None)
+instants = st.integers(0, 4)
+bases = st.sampled_from([None, Basis.CONSENT, Basis.SOFT_OPT_IN])
+wishes = st.one_of(
+    st.builds(no, st.none() | instants, received=st.integers(2, 6)),
+    st.builds(yes, st.none() | instants, trusted=st.booleans(), basis=bases),
+    st.builds(undone, instants),
+)
+words = st.one_of(
+    st.builds(suppress, st.none() | instants, received=st.integers(2, 6)),
+    st.builds(lift, st.none() | instants, trusted=st.booleans()),
+)
+
+
+def told_at(one: Entry) -> datetime | None:
+    return one.recorded_at if one.occurred_at is None and one.status is NO else one.occurred_at
+
+
+def by_the_book(history: Sequence[Entry]) -> Status | None:
+    """The rules once more, as they are written in the design, and not as a fold."""
+    known = [(at, one) for one in history if (at := told_at(one)) is not None]
+    firm = [(at, one) for at, one in known if one.status is NO or one.trusted]
+    candidates = firm or known
+    if not candidates:
+        return None
+    newest = max(at for at, _ in candidates)
+    said = {one.status for at, one in candidates if at == newest}
+    return next(status for status in (NO, NEVER, YES) if status in said)
+
+
+@patiently
+@given(st.lists(wishes, max_size=7))
+def test_the_fold_is_what_the_rules_say(history: list[Entry]) -> None:
+    assert status_after(*history) is by_the_book(history)
+
+
+@patiently
+@given(st.lists(wishes, max_size=7), st.randoms())
+def test_wishes_may_arrive_in_any_order(history: list[Entry], chance) -> None:
+    shuffled = chance.sample(history, len(history))
+    assert counts(fold(shuffled)) == counts(fold(history))
+
+
+@patiently
+@given(st.lists(wishes, min_size=1, max_size=7), st.data())
+def test_a_wish_told_again_changes_nothing(history: list[Entry], data: st.DataObject) -> None:
+    echo = data.draw(st.sampled_from(history))
+    where = data.draw(st.integers(0, len(history)))
+    assert counts(fold([*history[:where], echo, *history[where:]])) == counts(fold(history))
+    assert fold([*history, echo]) == fold(history)
+
+
+@patiently
+@given(st.lists(wishes, max_size=7))
+def test_a_newer_no_beats_any_history(history: list[Entry]) -> None:
+    assert status_after(*history, no(5)) is NO
+    assert status_after(no(5), *history) is NO
+
+
+@patiently
+@given(st.lists(wishes, max_size=7), st.integers(0, 80))
+def test_no_untrusted_yes_ends_a_no(history: list[Entry], at: int) -> None:
+    if status_after(*history) is NO:
+        assert fold([*history, yes(at, trusted=False)]) == fold(history)
+
+
+@patiently
+@given(st.lists(wishes, max_size=5), st.lists(wishes, max_size=5))
+def test_a_topic_is_never_open_under_a_newer_blanket_no(own: list[Entry], blanket: list[Entry]) -> None:
+    choice = effective(fold(own), fold([*blanket, no(80)]))
+    assert choice is not None
+    assert choice.status is NO
+
+
+@patiently
+@given(st.lists(words, max_size=7), st.randoms())
+def test_words_on_a_suppression_may_arrive_in_any_order(history: list[Entry], chance) -> None:
+    state = suppressed_after(*history)
+    shuffled = suppressed_after(*chance.sample(history, len(history)))
+    assert (shuffled and (shuffled.active, shuffled.at)) == (state and (state.active, state.at))
+
+
+@patiently
+@given(st.lists(words, min_size=1, max_size=7), st.data())
+def test_a_word_on_a_suppression_told_again_changes_nothing(history: list[Entry], data: st.DataObject) -> None:
+    echo = data.draw(st.sampled_from(history))
+    assert suppressed_after(*history, echo) == suppressed_after(*history)

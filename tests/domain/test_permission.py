@@ -1,0 +1,212 @@
+"""The table of reasons and message classes, cell by cell, and the loop over it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preferences.domain.permission import TABLE, Answer, Decision, Facts, Reason, facts_of, may_send, stricter_class
+from preferences.domain.terms import Basis, Channel, Choice, MessageClass, Status, SuppressionReason, Topic
+
+MARKETING, TRANSACTIONAL, NOTICE = MessageClass.MARKETING, MessageClass.TRANSACTIONAL, MessageClass.NOTICE
+YES, DEGRADED, NO = Answer.YES, Answer.DEGRADED, Answer.NO
+PASSING = [reason for reason in Reason if reason is not Reason.OK]
+
+# As the design has it: marketing, transactional, notice.
+DESIGN = {
+    Reason.INVALID: (NO, NO, NO),
+    Reason.HARD_BOUNCE: (NO, NO, NO),
+    Reason.COMPLAINT: (NO, YES, YES),
+    Reason.UNSUBSCRIBED: (NO, YES, YES),
+    Reason.UNSUBSCRIBED_ALL: (NO, YES, YES),
+    Reason.NO_CONSENT: (NO, YES, YES),
+    Reason.CHILD: (NO, NO, YES),
+    Reason.ERASED: (NO, YES, YES),
+    Reason.UNKNOWN_TOPIC: (NO, DEGRADED, DEGRADED),
+    Reason.WRONG_CHANNEL: (NO, DEGRADED, DEGRADED),
+    Reason.UNAVAILABLE: (NO, DEGRADED, DEGRADED),
+    # Beyond its table: a legal stop is like a child's, and nothing can be sent to what is no address. A message of
+    # a class that nobody knows could be marketing.
+    Reason.LEGAL: (NO, NO, YES),
+    Reason.BAD_ADDRESS: (NO, NO, NO),
+    Reason.UNKNOWN_CLASS: (NO, NO, NO),
+    Reason.OK: (YES, YES, YES),
+}
+CELLS = [
+    pytest.param(reason, message_class, answer, id=f"{message_class}-{reason}")
+    for reason, row in DESIGN.items()
+    for message_class, answer in zip((MARKETING, TRANSACTIONAL, NOTICE), row, strict=True)
+]
+
+
+def decide(message_class: MessageClass, *reasons: Reason) -> Decision:
+    return may_send(message_class, Facts(reasons=dict.fromkeys(reasons)))
+
+
+def test_the_table_has_every_reason_and_every_message_class() -> None:
+    assert set(TABLE) == set(Reason) == set(DESIGN)
+    assert all(set(row) == set(MessageClass) for row in TABLE.values())
+
+
+def test_reasons_are_named_in_one_order_everywhere() -> None:
+    assert list(TABLE) == list(Reason)
+
+
+@pytest.mark.parametrize(("reason", "message_class", "answer"), CELLS)
+def test_each_cell_answers_as_the_design_says(reason: Reason, message_class: MessageClass, answer: Answer) -> None:
+    assert decide(message_class, reason).allowed is (answer is not NO)
+
+
+@pytest.mark.parametrize(("reason", "message_class", "answer"), CELLS)
+def test_an_answer_is_degraded_where_something_needed_is_unknown(
+    reason: Reason, message_class: MessageClass, answer: Answer
+) -> None:
+    assert decide(message_class, reason).degraded is (answer is DEGRADED or reason is Reason.UNAVAILABLE)
+
+
+@pytest.mark.parametrize("reason", PASSING)
+def test_marketing_fails_closed(reason: Reason) -> None:
+    assert not decide(MARKETING, reason).allowed
+
+
+def test_marketing_goes_out_when_nothing_speaks_against_it() -> None:
+    assert decide(MARKETING) == Decision(allowed=True, reason=Reason.OK, rule="marketing.ok")
+
+
+def test_transactional_fails_open_and_says_so() -> None:
+    decision = decide(TRANSACTIONAL, Reason.UNAVAILABLE)
+    expected = Decision(allowed=True, reason=Reason.UNAVAILABLE, rule="transactional.unavailable", degraded=True)
+    assert decision == expected
+
+
+def test_only_an_address_that_must_or_can_not_be_used_stops_transactional_mail() -> None:
+    stopped = {reason for reason in PASSING if not decide(TRANSACTIONAL, reason).allowed}
+    assert stopped == {
+        Reason.INVALID,
+        Reason.HARD_BOUNCE,
+        Reason.BAD_ADDRESS,
+        Reason.CHILD,
+        Reason.LEGAL,
+        Reason.UNKNOWN_CLASS,
+    }
+
+
+@pytest.mark.parametrize("message_class", [TRANSACTIONAL, NOTICE])
+@pytest.mark.parametrize(
+    "reason", [Reason.UNSUBSCRIBED, Reason.UNSUBSCRIBED_ALL, Reason.NO_CONSENT, Reason.COMPLAINT, Reason.ERASED]
+)
+def test_other_mail_neither_heeds_nor_reveals_who_left_the_marketing(
+    reason: Reason, message_class: MessageClass
+) -> None:
+    assert decide(message_class, reason) == decide(message_class)
+
+
+def test_the_weightiest_reason_is_named_with_its_entry() -> None:
+    facts = Facts(reasons={Reason.UNSUBSCRIBED: 5, Reason.HARD_BOUNCE: 3, Reason.NO_CONSENT: None})
+    expected = Decision(allowed=False, reason=Reason.HARD_BOUNCE, rule="marketing.hard_bounce", entry=3)
+    assert may_send(MARKETING, facts) == expected
+
+
+def test_a_no_behind_a_degraded_yes_still_counts() -> None:
+    decision = decide(TRANSACTIONAL, Reason.UNKNOWN_TOPIC, Reason.BAD_ADDRESS)
+    assert (decision.allowed, decision.reason) == (False, Reason.BAD_ADDRESS)
+
+
+def test_the_first_of_two_degraded_answers_is_named() -> None:
+    assert decide(TRANSACTIONAL, Reason.UNAVAILABLE, Reason.UNKNOWN_TOPIC).reason is Reason.UNKNOWN_TOPIC
+
+
+@settings(deadline=None)
+@given(st.sets(st.sampled_from(PASSING)), st.sampled_from(MessageClass))
+def test_many_reasons_are_as_strict_as_the_strictest(reasons: set[Reason], message_class: MessageClass) -> None:
+    answers = {TABLE[reason][message_class] for reason in reasons}
+    decision = decide(message_class, *reasons)
+    assert decision.allowed is (NO not in answers)
+    assert decision.degraded is (decision.reason is Reason.UNAVAILABLE or (decision.allowed and DEGRADED in answers))
+    assert decision.reason in reasons | {Reason.OK}
+
+
+# From what is known to reasons.
+
+
+def a_topic(message_class: MessageClass = MARKETING, basis: Basis = Basis.CONSENT) -> Topic:
+    return Topic(
+        slug="offers",
+        brand="default",
+        name="Offers",
+        description="",
+        frequency="",
+        message_class=message_class,
+        basis=basis,
+        channels=(Channel.EMAIL,),
+    )
+
+
+def a_choice(status: Status) -> Choice:
+    at = datetime(2026, 6, 1, tzinfo=UTC)
+    return Choice(status=status, at=at, since=at, seq=7, trusted=True, basis=None)
+
+
+def reasons_for(
+    topic: Topic | None,
+    choice: Choice | None = None,
+    suppressions: dict[SuppressionReason, int] | None = None,
+    *,
+    blanket: bool = False,
+) -> dict[Reason, int | None]:
+    return facts_of(topic, choice, suppressions or {}, blanket=blanket).reasons
+
+
+def test_an_opt_out_is_a_reason_with_its_entry() -> None:
+    assert reasons_for(a_topic(), a_choice(Status.UNSUBSCRIBED)) == {Reason.UNSUBSCRIBED: 7}
+
+
+def test_a_blanket_opt_out_is_called_by_its_name() -> None:
+    assert reasons_for(a_topic(), a_choice(Status.UNSUBSCRIBED), blanket=True) == {Reason.UNSUBSCRIBED_ALL: 7}
+
+
+@pytest.mark.parametrize("choice", [None, a_choice(Status.NEVER_ASKED)])
+def test_a_topic_that_needs_consent_needs_a_yes(choice: Choice | None) -> None:
+    assert reasons_for(a_topic(), choice) == {Reason.NO_CONSENT: None}
+    assert reasons_for(a_topic(), a_choice(Status.SUBSCRIBED)) == {}
+
+
+@pytest.mark.parametrize("basis", [basis for basis in Basis if basis is not Basis.CONSENT])
+def test_a_topic_on_another_ground_needs_none(basis: Basis) -> None:
+    assert reasons_for(a_topic(basis=basis)) == {}
+
+
+@pytest.mark.parametrize("reason", SuppressionReason)
+def test_every_suppression_is_a_reason_of_the_same_name(reason: SuppressionReason) -> None:
+    found = reasons_for(a_topic(), a_choice(Status.SUBSCRIBED), {reason: 3})
+    assert found == {Reason(reason.value): 3}
+
+
+def test_a_suppression_holds_for_a_topic_that_nobody_knows() -> None:
+    assert reasons_for(None, None, {SuppressionReason.COMPLAINT: 3}) == {Reason.COMPLAINT: 3}
+
+
+@pytest.mark.parametrize(
+    ("asked", "of_topic", "decides"),
+    [
+        (MARKETING, None, MARKETING),
+        (TRANSACTIONAL, None, TRANSACTIONAL),
+        (NOTICE, None, NOTICE),
+        (MARKETING, MARKETING, MARKETING),
+        (MARKETING, TRANSACTIONAL, MARKETING),
+        (MARKETING, NOTICE, MARKETING),
+        (TRANSACTIONAL, MARKETING, MARKETING),
+        (NOTICE, MARKETING, MARKETING),
+        (TRANSACTIONAL, TRANSACTIONAL, TRANSACTIONAL),
+        (TRANSACTIONAL, NOTICE, TRANSACTIONAL),
+        (NOTICE, TRANSACTIONAL, NOTICE),
+        (NOTICE, NOTICE, NOTICE),
+    ],
+)
+def test_a_message_is_marketing_if_the_caller_or_the_topic_says_so(
+    asked: MessageClass, of_topic: MessageClass | None, decides: MessageClass
+) -> None:
+    assert stricter_class(asked, a_topic(of_topic) if of_topic else None) is decides

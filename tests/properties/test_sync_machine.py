@@ -1,0 +1,464 @@
+"""Whatever happens, in whatever order, and however the provider fails meanwhile: in the end both sides say the same."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import time_machine
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from standardwebhooks.webhooks import Webhook
+
+from preferences.connectors.base import Listed, Push
+from preferences.domain import acts
+from preferences.domain.acts import EventKind, ImportedRow
+from preferences.domain.errors import Misconfigured, NotAllowed, TryLater
+from preferences.domain.permission import may_send
+from preferences.domain.terms import (
+    BLANKET,
+    Act,
+    Actor,
+    Basis,
+    Channel,
+    Entry,
+    MessageClass,
+    Origin,
+    Status,
+    SuppressionReason,
+    Verb,
+)
+from preferences.site import site_of
+from preferences.store import cursors, ledger, queries
+from preferences.store.proof import verify
+from preferences.sync import Outcome, reconcile, run_once
+from tests.connectors.fake import FakeConnector, FakeProvider, Fault, Killed
+from tests.support import TOPICS, add_contact, close, email, new_app, new_sqlite
+
+NAME: Final = "mailer"
+SECRET: Final = "whsec_" + base64.b64encode(b"webhook-secret-of-the-tests-0001").decode()
+NEWS, OFFERS, EVERYTHING, THEIRS = "list-17", "list-18", "global", "a list of theirs"
+MAPPINGS: Final = (
+    {"product-news": NEWS, "offers": OFFERS, BLANKET: EVERYTHING},
+    {"product-news": NEWS, BLANKET: EVERYTHING},
+    {"product-news": NEWS, "offers": OFFERS},
+    {"product-news": NEWS},
+)
+PEOPLE: Final = tuple(email(f"{name}@example.com") for name in ("jane", "rosa", "ben"))
+ALL_TOPICS: Final = {topic.slug: topic for topic in TOPICS}
+
+people = st.sampled_from(PEOPLE)
+marketing = st.sampled_from(["product-news", "offers"])
+scopes = st.sampled_from(["product-news", "offers", BLANKET])
+kinds = st.sampled_from([EventKind.UNSUBSCRIBE, EventKind.UNSUBSCRIBE, EventKind.HARD_BOUNCE, EventKind.COMPLAINT])
+ages = st.sampled_from([timedelta(0), timedelta(seconds=30), timedelta(minutes=10), timedelta(days=2)])
+faults = st.sampled_from([None, None, None, *Fault])
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A webhook of the provider: what happened there, under its own id."""
+
+    id: str
+    body: bytes
+
+
+class SyncMachine(RuleBasedStateMachine):
+    """People, files and a provider act; workers pass over the ledger; anything may fail or come twice.
+
+    `noes` and `yeses` are what this test itself remembers: when somebody last said no, and when the person themself
+    last said yes, by address and topic. From them follows who must not be written to, without any rule of ours.
+    """
+
+    @initialize(mapping=st.sampled_from(MAPPINGS), can_lift=st.booleans())
+    def begin(self, mapping: dict[str, str], can_lift: bool) -> None:
+        self.clock = time_machine.travel(datetime.now(UTC), tick=True)
+        self.time = self.clock.start()
+        self.folder = Path(tempfile.mkdtemp(prefix="sync-machine-"))
+        config_file = self.folder / "config.toml"
+        topics = "\n".join(f"{json.dumps(topic)} = {json.dumps(list_ref)}" for topic, list_ref in mapping.items())
+        config_file.write_text(
+            f'[connectors.{NAME}]\nkind = "webhook"\nbase_url = "https://mailer.example"\n'
+            f'webhook_secrets = ["{SECRET}"]\n[connectors.{NAME}.topics]\n{topics}\n'
+        )
+        self.app = new_app(new_sqlite(self.folder), config_file=config_file)
+        self.client = self.app.test_client()
+        self.site = site_of(self.app)
+        self.database = self.site.database
+        self.mapping = mapping
+        self.provider = FakeProvider()
+        self.provider.on_push = self.check_batch
+        self.connector = FakeConnector(self.provider, mapping, name=NAME, can_lift=can_lift, batch_size=2)
+        self.database.save(cursors.start, NAME)
+        self.workers = 1
+        self.stops: list[Entry] = []
+        self.reports: list[Report] = []
+        self.delivered: list[Report] = []
+        self.noes: dict[tuple[str, str], datetime] = {}
+        self.yeses: dict[tuple[str, str], datetime] = {}
+        self.suppressed: set[str] = set()
+        self.ids = {address: add_contact(self.site, address) for address in PEOPLE}
+
+    def teardown(self) -> None:
+        if hasattr(self, "app"):
+            try:
+                self.settle()
+            finally:
+                close(self.app)
+                self.clock.stop()
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    # What people do.
+
+    @rule(who=people, topic=scopes)
+    def says_no(self, who: Any, topic: str) -> None:
+        act = acts.unsubscribe(
+            self.ids[who],
+            Channel.EMAIL,
+            brand="default",
+            topic=topic,
+            origin=Origin.PAGE,
+            now=self.now(),
+            evidence={},
+        )
+        entry = self.record(act)
+        self.stops.append(entry)
+        self.note_no(who.value, topic, entry.recorded_at)
+
+    @rule(who=people, topic=marketing)
+    def says_yes(self, who: Any, topic: str) -> None:
+        """On a page that is trusted for it."""
+        entry = self.record(self.yes(self.ids[who], topic, origin=Origin.PAGE, trusted=True))
+        self.yeses[who.value, topic] = entry.recorded_at
+
+    @precondition(lambda self: self.stops)
+    @rule(data=st.data())
+    def undoes(self, data: st.DataObject) -> None:
+        stop = data.draw(st.sampled_from(self.stops[-3:]))
+        assert stop.contact_id is not None
+        with suppress(NotAllowed):
+            back = self.database.write(
+                ledger.undo, stop.seq, contact_id=stop.contact_id, now=self.now(), details={}
+            )
+            self.yeses[self.address_of(stop), stop.topic] = back.recorded_at
+
+    # What files say.
+
+    @rule(who=people, topic=scopes, ago=ages)
+    def no_is_imported(self, who: Any, topic: str, ago: timedelta) -> None:
+        at = self.now() - ago
+        entry = self.record(self.line(who, Verb.UNSUBSCRIBE, topic, at))
+        self.note_no(who.value, topic, min(at, entry.recorded_at))
+
+    @rule(who=people, topic=marketing, ago=ages)
+    def yes_is_imported(self, who: Any, topic: str, ago: timedelta) -> None:
+        self.record(self.line(who, Verb.SUBSCRIBE, topic, self.now() - ago))
+
+    # What happens at the provider.
+
+    @rule(who=people, list_ref=st.sampled_from([NEWS, OFFERS, EVERYTHING, THEIRS]), kind=kinds, ago=ages)
+    def happens_there(self, who: Any, list_ref: str, kind: EventKind, ago: timedelta) -> None:
+        at = self.now() - ago
+        self.provider.add(Listed(address=who, list_ref=list_ref, kind=kind, occurred_at=at))
+        data = {"channel": "email", "address": who.value, "list": list_ref}
+        body = json.dumps({"type": kind.value, "timestamp": at.isoformat(), "data": data}).encode()
+        self.reports.append(Report(f"msg_{len(self.reports) + len(self.delivered)}_{who.value[:3]}", body))
+
+    @precondition(lambda self: self.reports)
+    @rule(data=st.data(), times=st.integers(1, 3))
+    def report_arrives(self, data: st.DataObject, times: int) -> None:
+        """In any order, once or more often."""
+        report = self.reports.pop(data.draw(st.integers(0, len(self.reports) - 1)))
+        for _ in range(times):
+            self.deliver(report)
+        self.delivered.append(report)
+
+    @precondition(lambda self: self.delivered)
+    @rule(data=st.data())
+    def report_arrives_again(self, data: st.DataObject) -> None:
+        self.deliver(data.draw(st.sampled_from(self.delivered)))
+
+    @precondition(lambda self: self.reports)
+    @rule(data=st.data())
+    def report_is_lost(self, data: st.DataObject) -> None:
+        self.reports.pop(data.draw(st.integers(0, len(self.reports) - 1)))
+
+    # What workers and operators do.
+
+    @rule(how=st.lists(faults, min_size=1, max_size=3))
+    def worker_passes(self, how: list[Fault | None]) -> None:
+        """Some passes, of which each call may fail in its own way."""
+        for fault in how:
+            self.provider.faults.clear()
+            if fault is not None:
+                self.provider.faults.append(fault)
+            try:
+                self.pass_()
+            except Killed:
+                self.workers += 1
+        self.provider.faults.clear()
+
+    @rule(fault=st.sampled_from([None, Fault.DOWN, Fault.HALF, Fault.BUSY, Fault.WRONG_KEY]))
+    def comparison_runs(self, fault: Fault | None) -> None:
+        if fault is not None:
+            self.provider.list_faults.append(fault)
+        with suppress(TryLater, Misconfigured):
+            self.reconcile()
+        self.provider.list_faults.clear()
+
+    @rule(who=people, whole=st.booleans())
+    def provider_refuses(self, who: Any, whole: bool) -> None:
+        self.provider.refused ^= {who}
+        self.provider.refuses_whole = whole
+
+    @rule()
+    def another_worker_takes_over(self) -> None:
+        self.workers += 1
+
+    @rule(seconds=st.sampled_from([1.0, 10.0, 40.0, 400.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.time.shift(seconds)
+
+    @rule()
+    def operator_resumes(self) -> None:
+        self.database.save(cursors.resume, NAME)
+
+    # What must hold at every push.
+
+    def check_batch(self) -> None:
+        """A push says what is so: each no is one that holds now on that very list, each return is the person's own."""
+        held = self.held_here()
+        for push in self.provider.batches[-1]:
+            key = (push.address.value, push.list_ref)
+            if push.status is Status.UNSUBSCRIBED:
+                assert key in held, f"{push} is told to a list that it is not about"
+            else:
+                assert key not in held, f"{push} lifts a no that holds"
+                self.check_return(push)
+
+    def check_return(self, push: Push) -> None:
+        assert self.connector.can_lift
+        entry = self.database.read(ledger.find_entry, push.entry)
+        assert entry is not None
+        assert (entry.contact_id, entry.actor, entry.trusted) == (push.contact_id, Actor.RECIPIENT, True)
+        assert entry.verb in {Verb.UNDO, Verb.SUBSCRIBE}
+        lists = self.mapping.values() if entry.topic == BLANKET and BLANKET not in self.mapping else [
+            self.mapping.get(entry.topic)
+        ]
+        assert push.list_ref in lists
+
+    @invariant()
+    def who_said_no_is_not_written_to(self) -> None:
+        """From the moment it is recorded, whatever any provider has been told."""
+        if hasattr(self, "app"):
+            self.check_decisions()
+
+    # In the end.
+
+    def settle(self) -> None:
+        """Quiet, then one comparison: the provider is well, whatever it still had to report arrives, the worker passes."""
+        self.provider.faults.clear()
+        self.provider.list_faults.clear()
+        self.provider.refused.clear()
+        for report in self.reports:
+            self.deliver(report)
+        self.time.shift(3_700)
+        self.operator_resumes()
+        self.run_to_the_end()
+        for row in self.provider.rows.values():
+            self.note_row(row)
+        self.reconcile()
+        self.run_to_the_end()
+        self.check_both_sides()
+        self.check_decisions()
+        entries = self.head
+        again = self.reconcile()
+        assert again.missing_there == []
+        assert self.head == entries, "the same rows were recorded a second time"
+        report = self.database.snapshot(verify, lambda _rows: None)
+        assert report.problems == []
+
+    def check_both_sides(self) -> None:
+        """The provider holds each of our noes; what it holds beyond them is a no that a later yes outweighs, which it
+        was not told or has not taken."""
+        here = self.held_here()
+        there = {key for key in self.provider.holds if key[1] in self.mapping.values()}
+        assert here <= there, "a no is missing there"
+        for address, list_ref in there - here:
+            topic = next(topic for topic, one in self.mapping.items() if one == list_ref)
+            row = self.provider.rows[email(address), list_ref, EventKind.UNSUBSCRIBE]
+            latest_yes = max(
+                self.yeses.get((address, key), datetime.min.replace(tzinfo=UTC)) for key in (topic, BLANKET)
+            )
+            assert row.occurred_at is not None
+            assert row.occurred_at < latest_yes, "a no there is unknown here"
+
+    def check_decisions(self) -> None:
+        for who in PEOPLE:
+            for slug in ("product-news", "offers"):
+                allowed = self.allowed(who, slug)
+                if self.must_not(who.value, slug):
+                    assert not allowed, f"{slug} would be sent to {who} against a newer no"
+            assert may_send(MessageClass.TRANSACTIONAL, self.facts(who, "receipts")).allowed or self.unreachable(who)
+
+    # The small print.
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    @property
+    def head(self) -> int:
+        return self.database.read(queries.head_seq)
+
+    def record(self, act: Act) -> Entry:
+        (entry,) = self.database.write(
+            ledger.record, [act], fingerprints=self.site.fingerprints, now=self.now()
+        )
+        return entry
+
+    def yes(self, who: Any, topic: str, *, origin: Origin, trusted: bool) -> Act:
+        return Act(
+            verb=Verb.SUBSCRIBE,
+            channel=Channel.EMAIL,
+            who=who,
+            brand="default",
+            topic=topic,
+            basis=Basis.CONSENT,
+            origin=origin,
+            actor=Actor.RECIPIENT,
+            occurred_at=self.now(),
+            trusted=trusted,
+        )
+
+    def line(self, who: Any, verb: Verb, topic: str, at: datetime) -> Act:
+        return acts.imported(
+            ImportedRow(
+                address=who,
+                verb=verb,
+                brand="default",
+                topic=topic,
+                reason=None,
+                basis=Basis.CONSENT if verb is Verb.SUBSCRIBE else None,
+                occurred_at=at,
+                origin_ref=f"line-{self.head}",
+                evidence={},
+            )
+        )
+
+    def deliver(self, report: Report) -> None:
+        now = self.now()
+        headers = {
+            "webhook-id": report.id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": Webhook(SECRET).sign(report.id, now, report.body.decode()),
+        }
+        assert self.client.post(f"/webhooks/{NAME}", data=report.body, headers=headers).status_code == 200
+        message = json.loads(report.body)
+        self.note_row(
+            Listed(
+                address=email(message["data"]["address"]),
+                list_ref=message["data"]["list"],
+                kind=EventKind(message["type"]),
+                occurred_at=datetime.fromisoformat(message["timestamp"]),
+            )
+        )
+
+    def note_row(self, row: Listed) -> None:
+        assert row.occurred_at is not None
+        if row.kind is not EventKind.UNSUBSCRIBE:
+            self.suppressed.add(row.address.value)
+        elif topic := self.connector.topic_of(row.list_ref):
+            self.note_no(row.address.value, topic, row.occurred_at)
+
+    def note_no(self, address: str, topic: str, at: datetime) -> None:
+        self.noes[address, topic] = max(at, self.noes.get((address, topic), at))
+
+    def address_of(self, entry: Entry) -> str:
+        return next(address.value for address, one in self.ids.items() if one == entry.contact_id)
+
+    def pass_(self) -> Outcome:
+        return run_once(self.database, self.connector, owner=f"worker-{self.workers}", now=self.now())
+
+    def run_to_the_end(self) -> None:
+        while self.pass_() is Outcome.DONE:
+            pass
+        cursor = self.database.read(cursors.find_cursor, NAME)
+        assert cursor is not None
+        assert cursor.position == self.head
+
+    def reconcile(self) -> Any:
+        return reconcile(
+            self.database,
+            self.connector,
+            owner=f"worker-{self.workers}",
+            fingerprints=self.site.fingerprints,
+            now=self.now(),
+            progress=lambda _rows: None,
+        )
+
+    def held_here(self) -> set[tuple[str, str]]:
+        """Address and list of each no of ours that the provider must hold, by the mapping: read from the projection."""
+        held: set[tuple[str, str]] = set()
+        for state in self.database.read(queries.states_of, list(self.ids.values())):
+            own = {topic: choice for (_, topic), choice in state.choices.items()}
+            for topic, list_ref in self.mapping.items():
+                choice = own.get(topic)
+                stopped = choice is not None and choice.status is Status.UNSUBSCRIBED
+                if topic == BLANKET:
+                    stopped = stopped or bool(state.suppressions)
+                elif BLANKET not in self.mapping:
+                    stopped = not self.allowed_at_all(state.address, topic)
+                if stopped:
+                    held.add((state.address.value, list_ref))
+        return held
+
+    def facts(self, who: Any, slug: str) -> Any:
+        topic = ALL_TOPICS[slug]
+        return self.database.read(
+            queries.facts_for, [who], channel=Channel.EMAIL, about=topic, fingerprints=self.site.fingerprints
+        )[who]
+
+    def allowed(self, who: Any, slug: str) -> bool:
+        return may_send(MessageClass.MARKETING, self.facts(who, slug)).allowed
+
+    def allowed_at_all(self, who: Any, slug: str) -> bool:
+        """Whether nobody said no; a topic that needs a yes and has none is not thereby a no."""
+        return may_send(MessageClass.MARKETING, self.facts(who, slug)).reason in {"ok", "no_consent"}
+
+    def must_not(self, address: str, slug: str) -> bool:
+        never = datetime.min.replace(tzinfo=UTC)
+        yes, undone = self.yeses.get((address, slug), never), self.yeses.get((address, BLANKET), never)
+        return (
+            address in self.suppressed
+            or self.noes.get((address, slug), never) > yes
+            or self.noes.get((address, BLANKET), never) > max(undone, self.said_yes(address, slug))
+        )
+
+    def said_yes(self, address: str, slug: str) -> datetime:
+        """When the person last asked for it. An undo of a no about it is not that."""
+        state = self.database.read(queries.states_of, [self.ids[email(address)]])[0]
+        choice = state.choices.get(("default", slug))
+        asked = choice is not None and choice.trusted and choice.status is Status.SUBSCRIBED
+        return choice.at if choice is not None and asked else datetime.min.replace(tzinfo=UTC)
+
+    def unreachable(self, who: Any) -> bool:
+        state = self.database.read(queries.states_of, [self.ids[who]])[0]
+        return any(one.reason is SuppressionReason.HARD_BOUNCE for one in state.suppressions)
+
+
+TestSync: Callable[..., Any] = SyncMachine.TestCase
+SyncMachine.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)

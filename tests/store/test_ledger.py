@@ -1,0 +1,478 @@
+"""The one write path: numbers, chain, projection, undo, and what is never written down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import delete, event, func, select, text
+from sqlalchemy.exc import StatementError
+
+from preferences.domain.errors import NotAllowed
+from preferences.domain.terms import (
+    BLANKET,
+    Act,
+    Actor,
+    Address,
+    Basis,
+    Channel,
+    Choice,
+    Entry,
+    Status,
+    Suppression,
+    SuppressionReason,
+    Verb,
+)
+from preferences.site import Site
+from preferences.store import contacts, ledger, queries
+from preferences.store.db import StoreFault
+from preferences.store.ledger import GENESIS, chain_hash
+from preferences.store.queries import WishesKey
+from preferences.store.tables import address, contact, evidence, ledger_entry, ledger_head, preference, suppression
+from tests.support import add_contact, email
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+JANE = email("jane.doe@example.com")
+JOHN = email("john.roe@example.com")
+
+
+def minute(number: int) -> datetime:
+    return NOON + timedelta(minutes=number)
+
+
+def act(verb: Verb, who: UUID | Address, **more: Any) -> Act:
+    known: dict[str, Any] = {
+        "channel": Channel.EMAIL,
+        "origin": "page",
+        "actor": Actor.RECIPIENT,
+        "occurred_at": NOON,
+        "brand": "default",
+        "topic": "offers",
+    }
+    return Act(verb=verb, who=who, **(known | more))
+
+
+def no(who: UUID | Address, **more: Any) -> Act:
+    return act(Verb.UNSUBSCRIBE, who, **more)
+
+
+def yes(who: UUID | Address, **more: Any) -> Act:
+    return act(Verb.SUBSCRIBE, who, **({"trusted": True} | more))
+
+
+def suppress(who: Address, reason: SuppressionReason = SuppressionReason.COMPLAINT, **more: Any) -> Act:
+    return act(Verb.SUPPRESS, who, reason=reason, **({"brand": "", "topic": ""} | more))
+
+
+def record(site: Site, *acts: Act, now: datetime = NOON) -> list[Entry]:
+    return site.database.write(ledger.record, acts, fingerprints=site.fingerprints, now=now)
+
+
+def undo(site: Site, seq: int, contact_id: UUID, *, at: int = 5) -> Entry:
+    return site.database.write(ledger.undo, seq, contact_id=contact_id, now=minute(at), details={})
+
+
+def choices(site: Site, contact_id: UUID) -> dict[str, Choice]:
+    (found,) = site.database.read(queries.wishes_of, [WishesKey(contact_id, Channel.EMAIL, "default")])
+    return dict(found.choices)
+
+
+def status(site: Site, contact_id: UUID, topic: str = "offers") -> Status | None:
+    choice = choices(site, contact_id).get(topic)
+    return None if choice is None else choice.status
+
+
+def suppressions(site: Site, one: Address) -> Sequence[Suppression]:
+    return site.database.read(queries.timeline, one, site.fingerprints).suppressions
+
+
+def count(site: Site, table: Any) -> int:
+    return site.database.read(
+        lambda connection: connection.execute(select(func.count()).select_from(table)).scalar_one()
+    )
+
+
+def everything(site: Site) -> dict[str, list[dict[str, Any]]]:
+    """All rows of the ledger and its projection, as the database holds them."""
+
+    def rows(connection: Any) -> dict[str, list[dict[str, Any]]]:
+        names = [table.name for table in (ledger_entry, ledger_head, preference, suppression)]
+        return {
+            name: [dict(row._mapping) for row in connection.execute(text(f"SELECT * FROM {name}"))] for name in names
+        }
+
+    return site.database.read(rows)
+
+
+# Numbers and chain.
+
+
+def test_numbers_begin_at_one_and_have_no_gaps(site: Site) -> None:
+    first = record(site, no(JANE), no(JOHN))
+    second = record(site, no(JANE), yes(JOHN))
+    assert [entry.seq for entry in first + second] == [1, 2, 3, 4]
+    assert site.database.read(queries.head_seq) == 4
+
+
+def test_nothing_is_numbered_when_nothing_is_recorded(site: Site) -> None:
+    assert record(site) == []
+    assert site.database.read(queries.head_seq) == 0
+
+
+def test_a_transaction_that_fails_leaves_no_gap(site: Site) -> None:
+    with pytest.raises(ValueError, match="a suppression needs an address"):
+        record(site, no(JANE), act(Verb.SUPPRESS, uuid4(), reason=SuppressionReason.COMPLAINT))
+    assert count(site, ledger_entry) == count(site, contact) == 0
+    (entry,) = record(site, no(JANE))
+    assert entry.seq == 1
+
+
+def test_each_entry_is_chained_to_the_one_before(site: Site) -> None:
+    entries = record(site, no(JANE), no(JOHN)) + record(site, yes(JANE))
+    stored = site.database.read(lambda c: c.execute(select(ledger_entry).order_by(ledger_entry.c.seq)).all())
+    previous = GENESIS
+    for row, entry in zip(stored, entries, strict=True):
+        assert row.hash == chain_hash(previous, row._asdict()) == entry.hash
+        previous = row.hash
+    assert everything(site)["ledger_head"] == [{"id": 1, "seq": 3, "hash": previous}]
+
+
+def test_what_is_returned_is_what_is_stored(site: Site) -> None:
+    entries = record(
+        site,
+        yes(JANE, basis=Basis.CONSENT, origin="import", origin_ref="line-1", occurred_at=minute(-60)),
+        no(JOHN, occurred_at=None, topic=BLANKET),
+        suppress(JOHN, actor=Actor.PROVIDER),
+    )
+    assert site.database.read(queries.entries_after, 0, 10) == entries
+
+
+def test_the_database_itself_refuses_to_change_an_entry(site: Site) -> None:
+    record(site, no(JANE))
+    before = everything(site)
+    statements = ["UPDATE ledger_entry SET topic = 'x'", "DELETE FROM ledger_entry"]
+    if not site.database.is_sqlite:
+        statements.append("TRUNCATE ledger_entry CASCADE")
+    for statement in statements:
+        with pytest.raises(StoreFault, match=r"IntegrityError|RestrictViolation"):
+            site.database.save(lambda connection, wanted: connection.execute(text(wanted)), statement)
+    assert everything(site) == before
+
+
+# What an entry changes.
+
+
+def test_an_entry_says_whether_it_changed_anything(site: Site) -> None:
+    first, again, older, back = record(
+        site,
+        no(JANE),
+        no(JANE, occurred_at=minute(-1)),
+        yes(JANE, occurred_at=minute(-2)),
+        yes(JANE, occurred_at=minute(1)),
+        now=minute(10),
+    )
+    assert [entry.changed for entry in (first, again, older, back)] == [True, False, False, True]
+
+
+def test_a_newer_no_after_a_no_changes_nothing_and_still_weighs(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, no(contact_id), now=NOON)
+    (again,) = record(site, no(contact_id, occurred_at=minute(5)), now=minute(5))
+    record(site, yes(contact_id, occurred_at=minute(3)), now=minute(6))
+    assert not again.changed
+    choice = choices(site, contact_id)["offers"]
+    assert (choice.status, choice.at, choice.since, choice.seq) == (Status.UNSUBSCRIBED, minute(5), NOON, 1)
+
+
+def test_an_opt_out_of_everything_is_one_entry_of_its_own(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, yes(contact_id), no(contact_id, topic=BLANKET, occurred_at=minute(1)), now=minute(1))
+    assert {topic: choice.status for topic, choice in choices(site, contact_id).items()} == {
+        "offers": Status.SUBSCRIBED,
+        BLANKET: Status.UNSUBSCRIBED,
+    }
+
+
+def test_topics_channels_and_brands_do_not_touch_each_other(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(
+        site,
+        no(contact_id),
+        yes(contact_id, topic="product-news"),
+        yes(contact_id, channel=Channel.SMS),
+        yes(contact_id, brand="other"),
+    )
+    assert count(site, preference) == 4
+    assert status(site, contact_id) is Status.UNSUBSCRIBED
+    assert status(site, contact_id, "product-news") is Status.SUBSCRIBED
+
+
+def test_lifting_a_bounce_lifts_no_complaint(site: Site) -> None:
+    record(site, suppress(JANE), suppress(JANE, SuppressionReason.HARD_BOUNCE))
+    lift = act(Verb.LIFT, JANE, reason=SuppressionReason.HARD_BOUNCE, trusted=True, occurred_at=minute(1))
+    (entry,) = record(site, lift, now=minute(1))
+    assert entry.changed
+    assert [one.reason for one in suppressions(site, JANE)] == [SuppressionReason.COMPLAINT]
+
+
+def test_a_sign_up_lifts_no_suppression(site: Site) -> None:
+    record(site, suppress(JANE))
+    record(site, yes(JANE, occurred_at=minute(1)), now=minute(1))
+    assert [one.reason for one in suppressions(site, JANE)] == [SuppressionReason.COMPLAINT]
+
+
+def test_an_act_is_never_newer_than_its_receipt(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    (entry,) = record(site, yes(contact_id, occurred_at=minute(10_000)), now=minute(1))
+    assert entry.occurred_at == minute(1)
+    record(site, no(contact_id, occurred_at=minute(2)), now=minute(2))
+    assert status(site, contact_id) is Status.UNSUBSCRIBED
+
+
+def test_acts_of_one_call_see_each_other(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, yes(contact_id), no(contact_id, occurred_at=minute(1)), yes(JANE), now=minute(1))
+    assert status(site, contact_id) is Status.UNSUBSCRIBED
+
+
+# The same act told twice.
+
+
+def test_an_act_with_a_known_reference_is_not_recorded_again(site: Site) -> None:
+    (first,) = record(site, suppress(JANE, origin="connector.mailer", origin_ref="evt-1"))
+    (again,) = record(site, suppress(JOHN, origin="connector.mailer", origin_ref="evt-1"), now=minute(1))
+    assert again == first
+    assert count(site, ledger_entry) == count(site, contact) == 1
+
+
+def test_an_act_told_twice_in_one_call_is_recorded_once(site: Site) -> None:
+    told = no(JANE, origin="connector.mailer", origin_ref="evt-1")
+    entries = record(site, told, no(JOHN), told)
+    assert [entry.seq for entry in entries] == [1, 2, 1]
+    assert count(site, ledger_entry) == 2
+
+
+def test_the_same_reference_from_another_origin_is_another_act(site: Site) -> None:
+    record(site, no(JANE, origin="connector.mailer", origin_ref="evt-1"))
+    entries = record(
+        site,
+        no(JANE, origin="connector.other", origin_ref="evt-1"),
+        no(JANE, origin="connector.mailer", origin_ref="evt-2"),
+    )
+    assert [entry.seq for entry in entries] == [2, 3]
+
+
+def test_acts_without_a_reference_are_each_recorded(site: Site) -> None:
+    assert [entry.seq for entry in record(site, no(JANE), no(JANE))] == [1, 2]
+
+
+# Contacts.
+
+
+def test_a_contact_is_made_once_and_found_again(site: Site) -> None:
+    first, same = record(site, no(JANE), no(JANE))
+    (later,) = record(site, yes(JANE))
+    assert first.contact_id == same.contact_id == later.contact_id == add_contact(site, JANE)
+    assert count(site, contact) == count(site, address) == 1
+
+
+def test_a_contact_is_found_by_a_fingerprint_of_an_older_key(site: Site) -> None:
+    known = add_contact(site, JANE)
+    rotated = type(site.fingerprints)([b"fingerprint-key-of-tests", b"fingerprint-key-of-tests-02"])
+    (entry,) = site.database.write(ledger.record, [no(JANE)], fingerprints=rotated, now=NOON)
+    assert entry.contact_id == known
+    assert count(site, contact) == 1
+
+
+def test_the_opt_out_of_a_contact_that_a_restore_lost_is_recorded(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    site.database.save(lambda connection: connection.execute(delete(contact)))
+    assert count(site, address) == 0
+    (entry,) = record(site, no(contact_id))
+    assert entry.changed
+    assert status(site, contact_id) is Status.UNSUBSCRIBED
+
+
+@pytest.mark.parametrize("reason", [SuppressionReason.ERASED, SuppressionReason.CHILD])
+def test_an_erased_address_and_a_childs_are_never_stored_again(site: Site, reason: SuppressionReason) -> None:
+    record(site, suppress(JANE, reason))
+    site.database.save(lambda connection: connection.execute(delete(contact)))
+    (entry,) = record(site, yes(JANE, origin="import"), now=minute(1))
+    found = site.database.write(contacts.find_or_create, [JANE, JOHN], site.fingerprints, minute(2))
+    assert (entry.contact_id, entry.fingerprint, entry.changed) == (None, site.fingerprints.of(JANE), False)
+    assert found[JANE].contact_id is None
+    assert found[JOHN].contact_id is not None
+    assert count(site, address) == 1
+    assert [one.reason for one in suppressions(site, JANE)] == [reason]
+
+
+def test_an_erased_address_is_known_by_a_fingerprint_of_an_older_key(site: Site) -> None:
+    record(site, suppress(JANE, SuppressionReason.ERASED))
+    site.database.save(lambda connection: connection.execute(delete(contact)))
+    rotated = type(site.fingerprints)([b"fingerprint-key-of-tests", b"fingerprint-key-of-tests-02"])
+    (entry,) = site.database.write(ledger.record, [yes(JANE)], fingerprints=rotated, now=NOON)
+    assert entry.contact_id is None
+    assert count(site, address) == 0
+
+
+def test_another_suppression_does_not_keep_an_address_from_being_stored(site: Site) -> None:
+    record(site, suppress(JANE, SuppressionReason.HARD_BOUNCE))
+    site.database.save(lambda connection: connection.execute(delete(contact)))
+    (entry,) = record(site, no(JANE))
+    assert entry.contact_id is not None
+
+
+def test_the_ledger_and_its_projection_hold_no_address(site: Site) -> None:
+    details = {"user_agent": "Mail", "note": "jane.doe@example.com called"}
+    record(site, no(JANE, evidence=details), suppress(JANE, evidence=details), yes(JANE, topic="product-news"))
+    written = repr(everything(site))
+    assert "@" not in written
+    assert "jane" not in written
+    assert "called" not in written
+    assert count(site, evidence) == 2
+
+
+# Undo.
+
+
+def test_an_undo_puts_back_what_its_entry_changed(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    (opt_out,) = record(site, no(contact_id))
+    entry = undo(site, opt_out.seq, contact_id)
+    assert (entry.seq, entry.undoes, entry.status, entry.changed) == (2, 1, Status.NEVER_ASKED, True)
+    assert status(site, contact_id) is Status.NEVER_ASKED
+
+
+def test_an_undo_restores_a_subscription_with_its_ground(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, yes(contact_id, basis=Basis.CONSENT))
+    (opt_out,) = record(site, no(contact_id, occurred_at=minute(1)), now=minute(1))
+    undo(site, opt_out.seq, contact_id)
+    choice = choices(site, contact_id)["offers"]
+    assert (choice.status, choice.basis, choice.since) == (Status.SUBSCRIBED, Basis.CONSENT, minute(5))
+
+
+def test_an_undo_touches_that_topic_and_no_other(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    everything_, _ = record(site, no(contact_id, topic=BLANKET), no(contact_id, topic="product-news"))
+    undo(site, everything_.seq, contact_id)
+    assert status(site, contact_id, BLANKET) is Status.NEVER_ASKED
+    assert status(site, contact_id, "product-news") is Status.UNSUBSCRIBED
+
+
+def test_an_undo_beats_the_echo_that_a_provider_sent_meanwhile(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    (opt_out,) = record(site, no(contact_id))
+    record(site, no(JANE, origin="connector.mailer", occurred_at=minute(1)), now=minute(1))
+    undo(site, opt_out.seq, contact_id)
+    assert status(site, contact_id) is Status.NEVER_ASKED
+
+
+def test_an_undo_works_once(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    (opt_out,) = record(site, no(contact_id))
+    undo(site, opt_out.seq, contact_id)
+    with pytest.raises(NotAllowed):
+        undo(site, opt_out.seq, contact_id, at=6)
+    record(site, no(contact_id, occurred_at=minute(7)), now=minute(7))
+    with pytest.raises(NotAllowed):
+        undo(site, opt_out.seq, contact_id, at=8)
+    assert status(site, contact_id) is Status.UNSUBSCRIBED
+    assert count(site, ledger_entry) == 3
+
+
+def test_an_undo_does_nothing_when_something_newer_counts(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    (opt_out,) = record(site, no(contact_id))
+    record(site, yes(contact_id, occurred_at=minute(1)), now=minute(1))
+    with pytest.raises(NotAllowed):
+        undo(site, opt_out.seq, contact_id)
+    record(site, no(contact_id, occurred_at=minute(2)), now=minute(2))
+    with pytest.raises(NotAllowed):
+        undo(site, opt_out.seq, contact_id)
+    assert status(site, contact_id) is Status.UNSUBSCRIBED
+
+
+def test_the_undo_of_one_topic_does_not_end_an_opt_out_of_everything(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, yes(contact_id, occurred_at=minute(-1)))
+    (opt_out,) = record(site, no(contact_id))
+    (everything_,) = record(site, no(contact_id, topic=BLANKET, occurred_at=minute(1)), now=minute(1))
+    with pytest.raises(NotAllowed):
+        undo(site, opt_out.seq, contact_id)
+    undo(site, everything_.seq, contact_id)
+    undo(site, opt_out.seq, contact_id, at=6)
+    assert status(site, contact_id) is Status.SUBSCRIBED
+
+
+def test_nobody_undoes_somebody_elses_opt_out(site: Site) -> None:
+    jane, john = add_contact(site, JANE), add_contact(site, JOHN)
+    (opt_out,) = record(site, no(jane))
+    with pytest.raises(NotAllowed):
+        undo(site, opt_out.seq, john)
+    assert status(site, jane) is Status.UNSUBSCRIBED
+
+
+def test_only_an_opt_out_that_there_is_can_be_undone(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    wish, complaint, repeated = record(site, yes(contact_id), suppress(JANE), no(contact_id, occurred_at=minute(-5)))
+    for seq in (wish.seq, complaint.seq, repeated.seq, 0, 99):
+        with pytest.raises(NotAllowed):
+            undo(site, seq, contact_id)
+    assert count(site, ledger_entry) == 3
+    assert suppressions(site, JANE)
+
+
+# One round trip for each table, whatever the number of acts.
+
+
+def test_a_thousand_acts_take_as_many_statements_as_three(site: Site) -> None:
+    statements: list[str] = []
+    listened = site.database.engine
+
+    @event.listens_for(listened, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        statements.append(statement)
+
+    def statements_for(people: range) -> int:
+        everybody = [email(f"person-{number}@example.com") for number in people]
+        acts = [
+            make(one, origin_ref=f"{make.__name__}-{one.value}", evidence={"source": "test"})
+            for one in everybody
+            for make in (yes, no, suppress)
+        ]
+        statements.clear()
+        assert len(record(site, *acts)) == 3 * len(people)
+        return len(statements)
+
+    few = statements_for(range(1))
+    assert statements_for(range(1, 335)) == few
+    assert statements_for(range(335)) < few
+    event.remove(listened, "before_cursor_execute", note)
+
+
+# Times without a zone.
+
+
+def test_an_act_at_a_time_without_a_zone_is_refused(site: Site) -> None:
+    with pytest.raises(TypeError):
+        record(site, no(JANE, occurred_at=NOON.replace(tzinfo=None)))
+    assert count(site, ledger_entry) == count(site, contact) == 0
+
+
+def test_a_receipt_at_a_time_without_a_zone_is_refused_without_showing_values(site: Site) -> None:
+    with pytest.raises(StatementError, match="a time without a zone") as refusal:
+        record(site, no(JANE, occurred_at=None), now=NOON.replace(tzinfo=None))
+    assert "2026" not in str(refusal.value)
+    assert count(site, ledger_entry) == count(site, contact) == 0
+
+
+def test_times_come_back_as_the_same_instant_in_utc(site: Site) -> None:
+    from_afar = datetime.fromisoformat("2026-06-01T14:30:00.123456+05:30")
+    record(site, no(JANE, occurred_at=from_afar))
+    (entry,) = site.database.read(queries.entries_after, 0, 1)
+    assert entry.occurred_at == from_afar
+    assert entry.occurred_at.tzinfo is UTC

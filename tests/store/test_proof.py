@@ -1,0 +1,341 @@
+"""The proof: clean after any history, and any change behind our back is found and named."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import ColumnElement, Executable, delete, select, text, update
+
+from preferences.domain.errors import NotAllowed
+from preferences.domain.terms import BLANKET, Act, Actor, Address, Basis, Channel, SuppressionReason, Verb
+from preferences.site import Site
+from preferences.store import contacts, ledger, proof, queries
+from preferences.store.db import WriteTransaction, move_head
+from preferences.store.tables import ledger_entry, ledger_head, preference, suppression
+from tests.support import email
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+JANE = email("jane.doe@example.com")
+JOHN = email("john.roe@example.com")
+
+
+def minute(number: int) -> datetime:
+    return NOON + timedelta(minutes=number)
+
+
+def act(verb: Verb, who: Address, **more: Any) -> Act:
+    known: dict[str, Any] = {
+        "channel": Channel.EMAIL,
+        "origin": "page",
+        "actor": Actor.RECIPIENT,
+        "occurred_at": NOON,
+        "brand": "default",
+        "topic": "offers",
+    }
+    return Act(verb=verb, who=who, **(known | more))
+
+
+def record(site: Site, *acts: Act, now: datetime = NOON) -> None:
+    site.database.write(ledger.record, acts, fingerprints=site.fingerprints, now=now)
+
+
+def verify(site: Site) -> proof.Report:
+    return site.database.snapshot(proof.verify, lambda _entries: None)
+
+
+def problems(site: Site) -> list[str]:
+    return verify(site).problems
+
+
+def tamper(site: Site, *statements: Executable) -> None:
+    """Write past the program, as somebody with the database's password can."""
+
+    def work(connection: Any) -> None:
+        if site.database.is_sqlite:
+            for name in (
+                connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).scalars().all()
+            ):
+                connection.execute(text(f"DROP TRIGGER {name}"))
+        else:
+            connection.execute(text("ALTER TABLE ledger_entry DISABLE TRIGGER USER"))
+        for statement in statements:
+            connection.execute(statement)
+
+    site.database.save(work)
+
+
+@pytest.fixture
+def history(site: Site) -> Site:
+    """A site where Jane subscribed, left and complained, and John left everything."""
+    record(
+        site,
+        act(Verb.SUBSCRIBE, JANE, trusted=True, basis=Basis.CONSENT, origin_ref="first"),
+        act(Verb.UNSUBSCRIBE, JANE, occurred_at=minute(1), origin_ref="second"),
+        act(Verb.SUPPRESS, JANE, reason=SuppressionReason.COMPLAINT, brand="", topic=""),
+        act(Verb.UNSUBSCRIBE, JOHN, topic=BLANKET),
+        now=minute(2),
+    )
+    assert problems(site) == []
+    return site
+
+
+# Clean.
+
+
+def test_an_empty_ledger_verifies(site: Site) -> None:
+    assert verify(site) == proof.Report()
+
+
+def test_a_clean_report_counts_what_it_saw(history: Site) -> None:
+    assert verify(history) == proof.Report(entries=4, preferences=2, suppressions=1)
+
+
+def random_act(chance: random.Random, people: Sequence[Address], at: int) -> Act:
+    who = chance.choice(people)
+    verb = chance.choice([Verb.SUBSCRIBE, Verb.UNSUBSCRIBE, Verb.UNSUBSCRIBE, Verb.SUPPRESS, Verb.LIFT])
+    more: dict[str, Any] = {
+        "occurred_at": chance.choice([None, minute(at), minute(at - chance.randrange(50)), minute(at + 1_000)]),
+        "trusted": chance.random() < 0.5,
+        "channel": chance.choice([Channel.EMAIL, Channel.EMAIL, Channel.SMS]),
+        "origin": chance.choice(["page", "import", "connector.mailer"]),
+        "origin_ref": chance.choice([None, f"ref-{chance.randrange(60)}"]),
+    }
+    if verb in {Verb.SUPPRESS, Verb.LIFT}:
+        more |= {"reason": chance.choice(list(SuppressionReason)), "brand": "", "topic": ""}
+    else:
+        # Topics that a language's rules and a plain comparison of bytes would sort differently.
+        more["topic"] = chance.choice(
+            ["offers", "a-b", "a", "ab", "Z", "z", "é"] + [BLANKET] * (verb is Verb.UNSUBSCRIBE)
+        )
+        more["basis"] = chance.choice([None, *Basis])
+    return act(verb, who, **more)
+
+
+def undo_something(chance: random.Random, site: Site, at: int) -> bool:
+    target = site.database.read(ledger.find_entry, chance.randrange(1, site.database.read(queries.head_seq) + 1))
+    if target is None or target.contact_id is None:
+        return False
+    try:
+        site.database.write(ledger.undo, target.seq, contact_id=target.contact_id, now=minute(at), details={})
+    except NotAllowed:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_any_history_verifies(site: Site, seed: int) -> None:
+    chance = random.Random(seed)
+    people = [email(f"person-{number}@example.com") for number in range(4)]
+    undone = 0
+    for at in range(0, 400, 10):
+        acts = [random_act(chance, people, at) for _ in range(chance.choice([1, 2, 25]))]
+        site.database.write(ledger.record, acts, fingerprints=site.fingerprints, now=minute(at))
+        undone += undo_something(chance, site, at + 5)
+        if chance.random() < 0.1:
+            site.database.save(lambda connection: connection.execute(text("DELETE FROM contact")))
+    report = verify(site)
+    assert report.problems == []
+    assert report.entries == site.database.read(queries.head_seq) > 200
+    assert undone > 0
+
+
+def test_it_runs_while_people_click(site: Site) -> None:
+    many = [act(Verb.UNSUBSCRIBE, email(f"person-{number}@example.com")) for number in range(2_500)]
+    record(site, *many)
+    clicks = 0
+
+    def click(_entries: int) -> None:
+        nonlocal clicks
+        if clicks < 3:
+            clicks += 1
+            record(site, act(Verb.UNSUBSCRIBE, JANE, occurred_at=None), now=minute(clicks))
+
+    report = site.database.snapshot(proof.verify, click)
+    assert (report.entries, report.problems, clicks) == (2_500, [], 3)
+    assert verify(site).entries == 2_503
+
+
+# Every entry as it was.
+
+OTHER_VALUES = {
+    "recorded_at": minute(3),
+    "occurred_at": minute(-1),
+    "verb": "subscribe",
+    "channel": "sms",
+    "contact_id": uuid4(),
+    "fingerprint": "x" * 43,
+    "brand": "other",
+    "topic": "product-news",
+    "status": "subscribed",
+    "reason": "legal",
+    "basis": "contract",
+    "origin": "import",
+    "origin_ref": "other",
+    "actor": "staff",
+    "trusted": True,
+    "changed": False,
+    "undoes": 1,
+    "hash": "f" * 64,
+}
+
+
+def test_a_change_of_any_column_of_an_entry_is_found_and_named(history: Site) -> None:
+    assert set(OTHER_VALUES) == set(ledger_entry.columns.keys()) - {"seq"}
+    second = update(ledger_entry).where(ledger_entry.c.seq == 2)
+    original = history.database.read(lambda c: c.execute(select(ledger_entry).where(ledger_entry.c.seq == 2)).one())
+    for name, other in OTHER_VALUES.items():
+        assert original._asdict()[name] != other
+        tamper(history, second.values({name: other}))
+        assert "entry 2 does not match its hash: it, or the one before it, was altered" in problems(history), name
+        tamper(history, second.values({name: original._asdict()[name]}))
+        assert problems(history) == []
+
+
+def test_one_letter_is_enough(history: Site) -> None:
+    tamper(history, text("UPDATE ledger_entry SET topic = 'offerz' WHERE seq = 2"))
+    assert "entry 2 does not match its hash: it, or the one before it, was altered" in problems(history)
+
+
+@pytest.mark.parametrize("name", ["verb", "channel", "status", "reason", "basis", "actor"])
+def test_a_word_that_is_none_of_ours_is_a_finding_and_no_crash(history: Site, name: str) -> None:
+    tamper(history, text(f"UPDATE ledger_entry SET {name} = 'nonsense' WHERE seq = 2"))
+    assert "entry 2 does not match its hash: it, or the one before it, was altered" in problems(history)
+
+
+def test_an_entry_that_was_taken_out_is_missed(history: Site) -> None:
+    tamper(history, delete(ledger_entry).where(ledger_entry.c.seq == 2))
+    found = problems(history)
+    assert "entry 2 is missing: the next one is 3" in found
+    assert "entry 3 does not match its hash: it, or the one before it, was altered" in found
+
+
+def test_the_first_entry_is_missed_too(history: Site) -> None:
+    tamper(history, delete(ledger_entry).where(ledger_entry.c.seq == 1))
+    assert "entry 1 is missing: the next one is 2" in problems(history)
+
+
+def test_a_newest_entry_that_was_cut_off_is_missed(history: Site) -> None:
+    tamper(history, delete(ledger_entry).where(ledger_entry.c.seq == 4))
+    assert "the head stands at 4, the newest entry is 3: entries were cut off" in problems(history)
+
+
+def test_a_newest_entry_that_was_cut_off_with_its_head_is_missed_in_the_projection(history: Site) -> None:
+    third = history.database.read(ledger.find_entry, 3)
+    assert third is not None
+    moved = update(ledger_head).values(seq=3, hash=third.hash)
+    tamper(history, delete(ledger_entry).where(ledger_entry.c.seq == 4), moved)
+    assert problems(history) == ["preference of entry 4 has no entry in the ledger"]
+
+
+def test_two_entries_that_changed_places_are_found(history: Site) -> None:
+    tamper(
+        history,
+        update(ledger_entry).where(ledger_entry.c.seq == 1).values(seq=99),
+        update(ledger_entry).where(ledger_entry.c.seq == 2).values(seq=1),
+        update(ledger_entry).where(ledger_entry.c.seq == 99).values(seq=2),
+    )
+    assert "entry 1 does not match its hash: it, or the one before it, was altered" in problems(history)
+
+
+@pytest.mark.parametrize("values", [{"seq": 5}, {"seq": 3}, {"hash": "f" * 64}])
+def test_a_head_that_was_moved_is_found(history: Site, values: dict[str, Any]) -> None:
+    tamper(history, update(ledger_head).values(values))
+    (problem,) = problems(history)
+    assert problem.startswith("the head stands at ")
+
+
+def test_a_head_that_is_gone_is_found(history: Site) -> None:
+    tamper(history, delete(ledger_head))
+    assert problems(history) == ["the head is missing: nothing can be recorded"]
+
+
+def test_a_program_that_forgets_to_move_the_head_is_found(history: Site) -> None:
+    def move_back(write: WriteTransaction) -> None:
+        move_head(write, write.seq - 1, write.hash)
+
+    history.database.write(move_back)
+    (problem,) = problems(history)
+    assert problem == "the head stands at 3, the newest entry is 4: entries were cut off"
+
+
+# The projection is what the entries add up to.
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("status", "subscribed"),
+        ("at", minute(9)),
+        ("since", minute(9)),
+        ("seq", 1),
+        ("trusted", True),
+        ("basis", "contract"),
+    ],
+)
+def test_a_preference_that_was_altered_is_found_and_named(history: Site, name: str, other: object) -> None:
+    tamper(history, update(preference).where(preference.c.topic == "offers").values({name: other}))
+    named = other if name == "seq" else 2
+    assert problems(history) == [f"preference begun by entry {named} differs from what the ledger adds up to"]
+
+
+@pytest.mark.parametrize(("name", "other"), [("active", False), ("at", minute(9)), ("since", minute(9)), ("seq", 1)])
+def test_a_suppression_that_was_altered_is_found_and_named(history: Site, name: str, other: object) -> None:
+    tamper(history, update(suppression).values({name: other}))
+    named = other if name == "seq" else 3
+    assert problems(history) == [f"suppression begun by entry {named} differs from what the ledger adds up to"]
+
+
+@pytest.mark.parametrize(
+    ("where", "problem"),
+    [
+        (preference.c.topic == "offers", "preference begun by entry 2 is missing from the projection"),
+        (preference.c.topic == BLANKET, "preference begun by entry 4 is missing from the projection"),
+    ],
+)
+def test_a_preference_that_was_taken_out_is_missed(history: Site, where: ColumnElement[bool], problem: str) -> None:
+    tamper(history, delete(preference).where(where))
+    assert problems(history) == [problem]
+
+
+def test_a_suppression_that_was_taken_out_is_missed(history: Site) -> None:
+    tamper(history, delete(suppression))
+    assert problems(history) == ["suppression begun by entry 3 is missing from the projection"]
+
+
+@pytest.mark.parametrize("contact_id", [contacts.new_id(minute(-9_000_000)), contacts.new_id(minute(9_000_000))])
+def test_a_preference_that_nobody_stated_is_found(history: Site, contact_id: object) -> None:
+    row = {
+        "channel": "email",
+        "brand": "default",
+        "topic": "offers",
+        "status": "subscribed",
+        "trusted": True,
+        "seq": 77,
+    }
+    tamper(history, preference.insert().values(contact_id=contact_id, at=NOON, since=NOON, **row))
+    assert problems(history) == ["preference of entry 77 has no entry in the ledger"]
+
+
+def test_a_suppression_that_nobody_reported_is_found(history: Site) -> None:
+    row = {"channel": "email", "reason": "legal", "active": True, "seq": 77}
+    tamper(history, suppression.insert().values(fingerprint="x" * 43, at=NOON, since=NOON, **row))
+    assert problems(history) == ["suppression of entry 77 has no entry in the ledger"]
+
+
+def test_a_word_in_the_projection_that_is_none_of_ours_is_a_finding_and_no_crash(history: Site) -> None:
+    tamper(history, update(preference).values(status="nonsense"), update(suppression).values(reason="nonsense"))
+    assert problems(history) == [
+        "a preference or its entry holds a value that cannot be read: it was altered",
+        "a suppression or its entry holds a value that cannot be read: it was altered",
+    ]
+
+
+def test_a_broken_chain_does_not_name_every_row(site: Site) -> None:
+    record(site, *(act(Verb.UNSUBSCRIBE, email(f"person-{number}@example.com")) for number in range(100)))
+    tamper(site, update(ledger_entry).values(brand="other"))
+    assert len(problems(site)) == proof.MOST_PROBLEMS
