@@ -47,6 +47,22 @@ def fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
+class Command(click.Command):
+    """A command that tells a wrong option or argument like any other bad input: in one line."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            fail(" ".join(error.format_message().split()))
+
+
+class Group(AppGroup):
+    """A group of such commands."""
+
+    command_class = Command
+
+
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Turn our own errors into one line; let a mistake in the program show itself whole."""
@@ -91,7 +107,7 @@ def _choice(kind: Any) -> click.Choice[Any]:
 
 # Brands and topics.
 
-brand_group = AppGroup("brand", help="Whose name the mail bears.")
+brand_group = Group("brand", help="Whose name the mail bears.")
 
 
 @brand_group.command("set")
@@ -127,7 +143,7 @@ def brand_set(slug: str, name: str, postal_address: str, contact_email: str, one
     click.echo(f"{'Added' if added else 'Changed'} brand {slug}.")
 
 
-topic_group = AppGroup("topic", help="What people can choose.")
+topic_group = Group("topic", help="What people can choose.")
 
 
 @topic_group.command("add")
@@ -189,7 +205,7 @@ def topic_add(
 
 # Keys and links.
 
-key_group = AppGroup("api-key", help="Keys of sending systems.")
+key_group = Group("api-key", help="Keys of sending systems.")
 
 
 @key_group.command("create")
@@ -207,7 +223,7 @@ def key_create(name: str) -> None:
         click.echo(current_site().database.save(create_key, name, datetime.now(UTC)))
 
 
-links_group = AppGroup("links", help="Signed links.")
+links_group = Group("links", help="Signed links.")
 
 
 @links_group.command("mint")
@@ -224,16 +240,21 @@ def links_mint(file: Path, topic: str, channel: str, output: Path | None) -> Non
     """
     from preferences.minting import mint
 
+    if output is not None and not output.parent.is_dir():
+        fail(f"there is no folder {output.parent}")
     with plain_errors(), progress_bar("Links") as progress:
         text = mint(current_site(), file, topic=topic, channel=Channel(channel), progress=progress)
     if output is None:
         click.echo(text, nl=False)
-    else:
+        return
+    try:
         output.write_text(text, encoding="utf-8", newline="")
-        click.echo(f"Wrote {output}.")
+    except OSError as error:
+        fail(f"{output} cannot be written ({error.strerror})")
+    click.echo(f"Wrote {output}.")
 
 
-@click.command("import")
+@click.command("import", cls=Command)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Check every row and write nothing.")
 @with_appcontext
@@ -271,7 +292,7 @@ def import_command(file: Path, dry_run: bool) -> None:
 # Looking and proving.
 
 
-@click.command("explain")
+@click.command("explain", cls=Command)
 @click.argument("address")
 @click.option("--channel", type=_choice(Channel), default=Channel.EMAIL.value, show_default=True)
 @with_appcontext
@@ -289,7 +310,7 @@ def explain(address: str, channel: str) -> None:
             click.echo(line)
 
 
-ledger_group = AppGroup("ledger", help="The record of every act.")
+ledger_group = Group("ledger", help="The record of every act.")
 
 
 @ledger_group.command("verify")
@@ -317,7 +338,7 @@ def ledger_verify() -> None:
 # Sync.
 
 
-@click.command("worker")
+@click.command("worker", cls=Command)
 @with_appcontext
 def worker() -> None:
     """Keep every connector in step until stopped. Run any number of them.
@@ -343,7 +364,7 @@ def _connector(site: Site, name: str) -> Connector:
     return make_connector(settings)
 
 
-@click.command("reconcile")
+@click.command("reconcile", cls=Command)
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Compare, say what differs, and change nothing on either side.")
 @with_appcontext
@@ -388,7 +409,7 @@ def _show_drift(site: Site, drift: Any, *, dry_run: bool) -> None:
     click.echo(f"Drift: {drift.count}. {verdict if drift.count else 'Both sides agree.'}")
 
 
-@click.command("connectors")
+@click.command("connectors", cls=Command)
 @with_appcontext
 def connectors() -> None:
     """Show each connector: state, lag, contacts it refused, last success, drift.
@@ -423,7 +444,7 @@ def _connector_line(name: str, cursor: Any, head: int, parked: int) -> str:
     )
 
 
-@click.command("resume")
+@click.command("resume", cls=Command)
 @click.argument("name")
 @with_appcontext
 def resume(name: str) -> None:
@@ -442,7 +463,7 @@ def resume(name: str) -> None:
     click.echo(f"{name} will go on within a second of the worker's next look.")
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command)
 @with_appcontext
 def doctor() -> None:
     """Look at everything that must be right, and say what is not. Exit code 1 if anything is wrong.

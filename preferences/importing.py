@@ -106,8 +106,9 @@ def _record(block: list[Row], counts: Counts, database: Database, fingerprints: 
     created, entries = database.write(_write_block, block, fingerprints, now)
     counts.rows += len(block)
     counts.created += sum(found.created for found in created.values())
-    counts.changed += sum(entry.changed and entry.recorded_at == now for entry in entries)
-    counts.unchanged += sum(not (entry.changed and entry.recorded_at == now) for entry in entries)
+    new = {entry.seq for entry in entries if entry.changed and entry.recorded_at == now}
+    counts.changed += len(new)
+    counts.unchanged += len(entries) - len(new)
 
 
 def _write_block(

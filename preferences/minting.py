@@ -77,16 +77,21 @@ def _topic(site: Site, slug: str) -> Topic | None:
 def _read(path: Path, channel: Channel) -> tuple[list[str], list[dict[str, str]], list[Address]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
-        names = list(reader.fieldnames or [])
-        if "address" not in names:
-            raise BadFile("line 1: the header has no column address")
-        if set(ADDED) & set(names):
-            raise BadFile("line 1: the file has links already; remove those columns first")
         try:
+            names = _column_names(reader.fieldnames)
             rows = [_checked(row, reader.line_num) for row in reader]
         except (csv.Error, UnicodeDecodeError):
             raise BadFile(f"line {reader.line_num + 1}: not a well-formed CSV row in UTF-8") from None
     return names, rows, [_address(row, line, channel) for line, row in enumerate(rows, start=2)]
+
+
+def _column_names(header: Sequence[str] | None) -> list[str]:
+    names = list(header or [])
+    if "address" not in names:
+        raise BadFile("line 1: the header has no column address")
+    if set(ADDED) & set(names):
+        raise BadFile("line 1: the file has links already; remove those columns first")
+    return names
 
 
 def _checked(row: Mapping[str, str], line: int) -> dict[str, str]:

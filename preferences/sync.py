@@ -277,10 +277,19 @@ def repair(
 ) -> None:
     """Mend both sides in the safe direction: a no found there becomes an entry, a no missing there is pushed."""
     acts = [provider_event(event, connector.name) for event in _events(connector, drift.missing_here, fingerprints)]
+    pushes = list(drift.missing_there)
     for start in range(0, len(acts), BLOCK):
         block = acts[start : start + BLOCK]
-        database.write(ledger.record, block, fingerprints=fingerprints, now=now)
-    push_all(database, connector, owner, drift.missing_there)
+        entries = database.write(ledger.record, block, fingerprints=fingerprints, now=now)
+        pushes += database.read(_implied, connector, entries)
+    push_all(database, connector, owner, pushes)
+
+
+def _implied(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> list[Push]:
+    """What a bounce or complaint that stood on one of the provider's lists means for its others."""
+    ids = list({entry.contact_id for entry in entries if entry.contact_id and entry.reason and entry.changed})
+    states = queries.states_of(connection, ids)
+    return [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
 
 
 def _events(connector: Connector, rows: Iterable[Listed], fingerprints: Fingerprints) -> Iterator[ProviderEvent]:

@@ -280,7 +280,10 @@ def canonical(row: Mapping[str, Any]) -> bytes:
         for name, value in row.items()
         if value is not None and name != "hash"
     }
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _CANONICAL.encode(fields).encode()
+
+
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _as_text(value: datetime | UUID) -> str:
