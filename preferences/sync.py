@@ -278,10 +278,12 @@ def repair(
     """Mend both sides in the safe direction: a no found there becomes an entry, a no missing there is pushed."""
     acts = [provider_event(event, connector.name) for event in _events(connector, drift.missing_here, fingerprints)]
     pushes = list(drift.missing_there)
+    listed = {(row.address, row.list_ref) for row in drift.missing_here}
     for start in range(0, len(acts), BLOCK):
         block = acts[start : start + BLOCK]
         entries = database.write(ledger.record, block, fingerprints=fingerprints, now=now)
-        pushes += database.read(_implied, connector, entries)
+        implied = database.read(_implied, connector, entries)
+        pushes += [push for push in implied if (push.address, push.list_ref) not in listed]
     push_all(database, connector, owner, pushes)
 
 

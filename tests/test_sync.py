@@ -802,9 +802,15 @@ class TestReconcile:
         desk.reconcile()
         assert desk.reasons(JANE) == {reason}
         assert desk.status(JANE) is None
-        desk.reconcile()
+        assert ("jane@example.com", EVERYTHING) in desk.provider.holds
         assert desk.reconcile().count == 0
         assert len(desk.entries()) == 1
+
+    def test_a_bounce_on_one_list_bars_the_address_on_each_where_there_is_none_for_everything(self, desk: Desk) -> None:
+        narrow = desk.connect(FakeProvider(), WITHOUT_BLANKET, name="narrow")
+        narrow.provider.add(a_row(JANE, OFFERS, EventKind.HARD_BOUNCE))
+        assert [desk.reconcile(narrow).count, desk.reconcile(narrow).count] == [1, 0]
+        assert narrow.provider.said == [("jane@example.com", NEWS, STOPPED)]
 
     def test_a_no_that_is_missing_there_is_told(self, desk: Desk) -> None:
         desk.stop(JANE)

@@ -180,7 +180,6 @@ def _create_tables() -> None:
         "evidence",
         sa.Column("seq", NUMBER, autoincrement=False, nullable=False),
         sa.Column("details", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["seq"], ["ledger_entry.seq"], name=op.f("fk_evidence_seq")),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_evidence")),
     )
     op.create_table(

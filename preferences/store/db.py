@@ -33,7 +33,6 @@ from sqlalchemy import (
     event,
     select,
     text,
-    update,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL, make_url
@@ -173,21 +172,12 @@ class Database:
 
 
 _HEAD_LOCKED = select(ledger_head.c.seq, ledger_head.c.hash).where(ledger_head.c.id == 1).with_for_update()
-_HEAD_MOVED = (
-    update(ledger_head).where(ledger_head.c.id == 1).values(seq=bindparam("new_seq"), hash=bindparam("new_hash"))
-)
 
 
 def lock_head(connection: Connection) -> WriteTransaction:
     """Take the ledger's lock: the first statement of every write. (SQLite: BEGIN IMMEDIATE has taken it.)"""
     seq, head_hash = connection.execute(_HEAD_LOCKED).one()
     return WriteTransaction(connection, seq, head_hash)
-
-
-def move_head(write: WriteTransaction, seq: int, head_hash: str) -> None:
-    """Note the newest entry."""
-    write.connection.execute(_HEAD_MOVED, {"new_seq": seq, "new_hash": head_hash})
-    write.seq, write.hash = seq, head_hash
 
 
 class _Disconnected(Exception):
@@ -334,32 +324,67 @@ def bytewise(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return _Bytewise(column)
 
 
-def insert_rows(
-    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, on_conflict: str = "fail"
-) -> None:
-    """Insert all rows in one round trip. All rows have the same keys.
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Rows for one table, all with the same keys.
 
     `on_conflict`, where the primary key (or, to ignore, any unique key) stands already: `fail`, `ignore` the new row,
     or `replace` the old one's values.
     """
-    if not rows:
+
+    table: Table
+    rows: Sequence[Mapping[str, Any]]
+    on_conflict: str = "fail"
+
+
+def insert_rows(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, on_conflict: str = "fail"
+) -> None:
+    """Insert rows into one table, in one round trip."""
+    insert_all(connection, [Insert(table, rows, on_conflict)])
+
+
+def insert_all(connection: Connection, inserts: Sequence[Insert]) -> None:
+    """Insert rows into several tables, on PostgreSQL in one round trip: one statement with a part for each table."""
+    wanted = [one for one in inserts if one.rows]
+    if not wanted:
         return
-    columns = tuple(rows[0])
-    statement = _insert_statement(table, columns, on_conflict, connection.dialect.name)
-    connection.execute(statement, rows if connection.dialect.name == "sqlite" else {"rows": rows})
+    shapes = tuple((one.table, tuple(one.rows[0]), one.on_conflict) for one in wanted)
+    if connection.dialect.name == "sqlite":
+        for one, shape in zip(wanted, shapes, strict=True):
+            connection.execute(_sqlite_insert(shape), one.rows)
+    else:
+        rows = {f"rows_{number}": one.rows for number, one in enumerate(wanted)}
+        connection.execute(_postgresql_inserts(shapes), rows)
+
+
+_Shape = tuple[Table, tuple[str, ...], str]
 
 
 @lru_cache(maxsize=64)
-def _insert_statement(table: Table, columns: tuple[str, ...], on_conflict: str, dialect: str) -> TextClause:
+def _sqlite_insert(shape: _Shape) -> TextClause:
+    table, columns, on_conflict = shape
+    values = ", ".join(f":{name}" for name in columns)
+    typed = [bindparam(name, type_=table.c[name].type) for name in columns]
+    sql = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({values})"  # noqa: S608 - our own columns
+    return text(f"{sql} {_conflict_clause(table, columns, on_conflict)}").bindparams(*typed)
+
+
+@lru_cache(maxsize=64)
+def _postgresql_inserts(shapes: tuple[_Shape, ...]) -> TextClause:
+    *first, last = (_postgresql_insert(shape, f"rows_{number}") for number, shape in enumerate(shapes))
+    parts = ", ".join(f"part_{number} AS ({sql})" for number, sql in enumerate(first))
+    typed = [bindparam(f"rows_{number}", type_=_Json()) for number in range(len(shapes))]
+    return text(f"WITH {parts} {last}" if parts else last).bindparams(*typed)
+
+
+def _postgresql_insert(shape: _Shape, parameter: str) -> str:
+    table, columns, on_conflict = shape
     names = ", ".join(columns)
-    into = f"INSERT INTO {table.name} ({names})"
-    conflict = _conflict_clause(table, columns, on_conflict)
-    if dialect == "sqlite":
-        typed = [bindparam(name, type_=table.c[name].type) for name in columns]
-        return text(f"{into} VALUES ({', '.join(f':{name}' for name in columns)}) {conflict}").bindparams(*typed)
     fields = ", ".join(f"{name} {_postgresql_type(table.c[name])}" for name in columns)
-    source = f"SELECT {names} FROM json_to_recordset(CAST(:rows AS json)) AS new({fields})"  # noqa: S608 - our columns
-    return text(f"{into} {source} {conflict}").bindparams(bindparam("rows", type_=_Json()))
+    rows = f"json_to_recordset(CAST(:{parameter} AS json)) AS new({fields})"
+    conflict = _conflict_clause(table, columns, on_conflict)
+    return f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {rows} {conflict}"  # noqa: S608 - our own columns
 
 
 _POSTGRESQL: Final[Dialect] = postgresql.dialect()  # type: ignore[no-untyped-call]

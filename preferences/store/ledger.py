@@ -35,8 +35,8 @@ from preferences.domain.terms import (
     Verb,
 )
 from preferences.store.contacts import Found, find_or_create
-from preferences.store.db import WriteTransaction, any_of, insert_rows, move_head
-from preferences.store.tables import evidence, ledger_entry, preference, suppression
+from preferences.store.db import Insert, WriteTransaction, any_of, insert_all
+from preferences.store.tables import evidence, ledger_entry, ledger_head, preference, suppression
 
 GENESIS: Final = "0" * 64
 """The hash before the first entry."""
@@ -248,23 +248,20 @@ def _project_suppression(batch: _Batch, entry: Entry) -> bool:
 def _flush(batch: _Batch) -> None:
     if not batch.entries:
         return
-    connection = batch.write.connection
-    insert_rows(connection, ledger_entry, batch.rows)
-    insert_rows(connection, evidence, batch.evidence)
-    insert_rows(
-        connection,
-        preference,
-        [_preference_row(key, batch.choices[key]) for key in batch.touched_choices],
-        on_conflict="replace",
-    )
-    insert_rows(
-        connection,
-        suppression,
-        [_suppression_row(key, batch.suppressions[key]) for key in batch.touched_suppressions],
-        on_conflict="replace",
-    )
     newest = batch.entries[-1]
-    move_head(batch.write, newest.seq, newest.hash)
+    choices = [_preference_row(key, batch.choices[key]) for key in batch.touched_choices]
+    suppressions = [_suppression_row(key, batch.suppressions[key]) for key in batch.touched_suppressions]
+    insert_all(
+        batch.write.connection,
+        [
+            Insert(ledger_entry, batch.rows),
+            Insert(evidence, batch.evidence),
+            Insert(preference, choices, "replace"),
+            Insert(suppression, suppressions, "replace"),
+            Insert(ledger_head, [{"id": 1, "seq": newest.seq, "hash": newest.hash}], "replace"),
+        ],
+    )
+    batch.write.seq, batch.write.hash = newest.seq, newest.hash
 
 
 # What an entry says, and how it is sealed.

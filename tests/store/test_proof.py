@@ -15,7 +15,6 @@ from preferences.domain.errors import NotAllowed
 from preferences.domain.terms import BLANKET, Act, Actor, Address, Basis, Channel, SuppressionReason, Verb
 from preferences.site import Site
 from preferences.store import contacts, ledger, proof, queries
-from preferences.store.db import WriteTransaction, move_head
 from preferences.store.tables import ledger_entry, ledger_head, preference, suppression
 from tests.support import email
 
@@ -255,10 +254,7 @@ def test_a_head_that_is_gone_is_found(history: Site) -> None:
 
 
 def test_a_program_that_forgets_to_move_the_head_is_found(history: Site) -> None:
-    def move_back(write: WriteTransaction) -> None:
-        move_head(write, write.seq - 1, write.hash)
-
-    history.database.write(move_back)
+    tamper(history, update(ledger_head).values(seq=ledger_head.c.seq - 1))
     (problem,) = problems(history)
     assert problem == "the head stands at 3, the newest entry is 4: entries were cut off"
 

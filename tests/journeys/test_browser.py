@@ -1,0 +1,499 @@
+"""What recipients meet, in a real browser against a real server: without script, without cookies, by keyboard."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from flask import Flask
+
+from preferences.domain.terms import Channel
+from preferences.links import ManageLink
+from preferences.site import Site, site_of
+from preferences.store import queries
+from preferences.web.unsubscribe import REASONS
+from tests.processes import Installation, contents
+from tests.support import add_contact, close, email, link_for, new_app, new_sqlite
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Response, ViewportSize
+
+STOP_ALL = "Stop all marketing e-mail"
+MOST_BYTES = 50_000
+NARROW: ViewportSize = {"width": 320, "height": 640}
+WIDE: ViewportSize = {"width": 1280, "height": 800}
+
+_people = count(1)
+
+
+class World:
+    """A running site, and a look at it from the side."""
+
+    def __init__(self, installation: Installation, app: Flask) -> None:
+        self.installation = installation
+        self.app = app
+
+    @property
+    def site(self) -> Site:
+        return site_of(self.app)
+
+    def somebody(self) -> UUID:
+        """A new contact."""
+        return add_contact(self.site, email(f"somebody-{next(_people)}@example.com"))
+
+    def link(self, contact_id: UUID, topic: str = "product-news") -> str:
+        """The address of an unsubscribe link."""
+        return self.installation.url + link_for(self.site, contact_id, topic)
+
+    def manage(self, contact_id: UUID, age: timedelta = timedelta()) -> str:
+        """The address of a manage link."""
+        link = ManageLink(contact_id, Channel.EMAIL, "default", datetime.now(UTC) - age)
+        return f"{self.installation.url}/p/{self.site.links.sign_manage(link)}"
+
+    def stopped(self, contact_id: UUID) -> set[str]:
+        """The topics that this contact has stopped."""
+        wishes = self.site.reader.wishes(queries.WishesKey(contact_id, Channel.EMAIL, "default"))
+        return {topic for topic, choice in wishes.choices.items() if choice.status == "unsubscribed"}
+
+    def post(self, url: str, body: str = "") -> int:
+        """A post by a program."""
+        with closing(self.installation.connect()) as connection:
+            connection.request("POST", urlsplit(url).path, body)
+            return connection.getresponse().status
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A granian on SQLite."""
+    folder = tmp_path_factory.mktemp("world")
+    with Installation(folder, new_sqlite(folder)) as installation:
+        installation.web.start()
+        app = new_app(installation.settings.database_url, public_url=installation.url)
+        yield World(installation, app)
+        close(app)
+
+
+@contextmanager
+def opened(browser: Browser, **options: Any) -> Iterator[Page]:
+    """A fresh page of a fresh profile."""
+    context = browser.new_context(**options)
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """A security scanner: a whole browser, with script, that opens every page of a mail and looks at it for a while."""
+
+    pages: list[Page]
+    methods: list[str]
+    database_url: str
+    before: dict[str, list[str]]
+    since: float
+
+
+@pytest.fixture(scope="module")
+def scanner(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scanner]:
+    """At work on a site of its own while other tests run, so that nobody has to wait a whole minute for it."""
+    folder = tmp_path_factory.mktemp("scanned")
+    with Installation(folder, new_sqlite(folder)) as installation, opened(browser) as done:
+        installation.web.start()
+        app = new_app(installation.settings.database_url)
+        world = World(installation, app)
+        done.goto(world.link(world.somebody()))
+        button(done, STOP_ALL).click()
+        methods: list[str] = []
+        done.context.on("request", lambda request: methods.append(request.method))
+        somebody = world.somebody()
+        before = contents(installation.settings.database_url)
+        pages = [done]
+        for url in (
+            world.link(somebody),
+            world.link(somebody, "*"),
+            world.manage(somebody),
+            f"{installation.url}/optout",
+        ):
+            pages.append(page := done.context.new_page())
+            page.goto(url)
+            page.mouse.move(200, 300)
+            page.mouse.wheel(0, 400)
+        yield Scanner(pages, methods, installation.settings.database_url, before, time.monotonic())
+        close(app)
+
+
+@pytest.fixture
+def page(browser: Browser, world: World, scanner: Scanner) -> Iterator[Page]:
+    """A browser with script switched off and cookies refused; that the site asks for neither is checked at the end."""
+    with opened(browser, java_script_enabled=False, viewport=WIDE) as page:
+        page.context.new_cdp_session(page).send("Emulation.setDocumentCookieDisabled", {"disabled": True})
+        asked_to_keep: list[str] = []
+        page.on("response", lambda response: asked_to_keep.extend(set_cookies(response)))
+        yield page
+        assert asked_to_keep == []
+        assert page.context.cookies() == []
+
+
+def set_cookies(response: Response) -> list[str]:
+    return [header["value"] for header in response.headers_array() if header["name"].lower() == "set-cookie"]
+
+
+def heading(page: Page) -> str:
+    return page.locator("h1").inner_text()
+
+
+def button(page: Page, name: str) -> Any:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+# Journeys, without script and without cookies.
+
+
+def test_one_press_stops_all_marketing_and_one_more_takes_it_back(page: Page, world: World) -> None:
+    somebody = world.somebody()
+    page.goto(link := world.link(somebody))
+    assert world.stopped(somebody) == set()
+
+    button(page, STOP_ALL).click()
+
+    assert heading(page) == page.title().partition(" – ")[0] == "You are unsubscribed"
+    assert page.url == link, "the same address, and no redirect"
+    assert world.stopped(somebody) == {"*"}
+
+    button(page, "Undo this").click()
+
+    assert heading(page) == "Your choice is undone"
+    assert world.stopped(somebody) == set()
+    page.goto(link)
+    assert heading(page) == "What should we stop?"
+
+
+def test_only_this_topic_and_then_the_rest_from_the_same_page(page: Page, world: World) -> None:
+    somebody = world.somebody()
+    page.goto(world.link(somebody))
+
+    button(page, "Stop only Product news").click()
+    assert heading(page) == "You will not get Product news any more"
+    assert world.stopped(somebody) == {"product-news"}
+
+    button(page, STOP_ALL).click()
+    assert heading(page) == "You are unsubscribed"
+    assert world.stopped(somebody) == {"product-news", "*"}
+
+
+def test_after_an_undo_one_can_leave_again(page: Page, world: World) -> None:
+    somebody = world.somebody()
+    page.goto(world.link(somebody))
+    button(page, "Stop only Product news").click()
+    button(page, "Undo this").click()
+    button(page, "Stop only Product news").click()
+    assert heading(page) == "You will not get Product news any more"
+    assert world.stopped(somebody) == {"product-news"}
+
+
+def test_a_reason_can_be_given_afterwards_and_changes_nothing(page: Page, world: World) -> None:
+    somebody = world.somebody()
+    page.goto(world.link(somebody))
+    assert page.get_by_role("radio").count() == 0
+    button(page, STOP_ALL).click()
+    assert page.get_by_role("radio").count() == len(REASONS)
+    assert page.locator("input:checked").count() == 0, "nothing is ticked for anybody"
+
+    page.get_by_label("There were too many messages").check()
+    button(page, "Send this reason").click()
+
+    assert "Your reason is recorded." in page.inner_text("main")
+    assert world.stopped(somebody) == {"*"}
+    assert any("too_many" in row for row in contents(world.installation.settings.database_url)["stated_reason"])
+
+
+def test_going_back_and_reloading_harms_nothing(page: Page, world: World) -> None:
+    somebody = world.somebody()
+    page.goto(world.link(somebody))
+    button(page, STOP_ALL).click()
+    page.reload()
+    assert heading(page) == "You are unsubscribed"
+    page.go_back()
+    assert page.locator("h1").count() == 1
+    assert world.stopped(somebody) == {"*"}
+
+
+def test_the_address_box_explains_a_mistake_keeps_what_was_typed_and_then_works(page: Page, world: World) -> None:
+    page.goto(f"{world.installation.url}/")
+    page.get_by_role("link", name=STOP_ALL).click()
+    page.get_by_label("Your e-mail address").fill("jane at example")
+    button(page, STOP_ALL).click()
+
+    assert page.title().startswith("Error: ")
+    assert page.get_by_role("alert").inner_text().startswith("There is a problem")
+    assert page.get_by_label("Your e-mail address").input_value() == "jane at example"
+    page.get_by_role("link", name="Enter an e-mail address, like name@example.com").click()
+    assert page.evaluate("document.activeElement.id") == "address"
+
+    page.get_by_label("Your e-mail address").fill("jane.by.box@example.com")
+    button(page, STOP_ALL).click()
+
+    assert "is stopped" in heading(page)
+    assert "jane.by.box" not in page.url
+    assert world.stopped(add_contact(world.site, email("jane.by.box@example.com"))) == {"*"}
+
+
+def test_the_manage_page_stops_one_thing_and_then_everything(page: Page, world: World) -> None:
+    somebody = world.somebody()
+    page.goto(world.manage(somebody))
+
+    button(page, "Stop Product news").click()
+    assert page.get_by_role("status").inner_text() == "Saved. We stopped Product news."
+    assert world.stopped(somebody) == {"product-news"}
+
+    button(page, STOP_ALL).first.click()
+    assert heading(page) == "You are unsubscribed"
+    assert world.stopped(somebody) == {"product-news", "*"}
+
+
+def test_a_broken_link_leads_to_the_address_box_and_to_the_end(page: Page, world: World) -> None:
+    broken = world.link(world.somebody())[:-3]
+    answer = page.goto(broken)
+    assert answer is not None
+    assert answer.status == 404
+    assert "This link is old or was changed." in page.inner_text("main")
+
+    page.get_by_label("Your e-mail address").fill("jane.broken@example.com")
+    button(page, STOP_ALL).click()
+
+    assert "is stopped" in heading(page)
+    assert world.stopped(add_contact(world.site, email("jane.broken@example.com"))) == {"*"}
+
+
+def test_an_old_manage_link_leads_to_the_address_box(page: Page, world: World) -> None:
+    answer = page.goto(world.manage(world.somebody(), age=timedelta(days=31)))
+    assert answer is not None
+    assert answer.status == 410
+    assert button(page, STOP_ALL).is_visible()
+
+
+# By keyboard alone.
+
+
+def focused(page: Page) -> dict[str, str]:
+    """What the next key press would go to, and how its focus is shown."""
+    return page.evaluate(
+        """() => {
+            const one = document.activeElement, style = getComputedStyle(one);
+            return {text: one.innerText, id: one.id, outline: style.outlineStyle, width: style.outlineWidth};
+        }"""
+    )
+
+
+def tab_to(page: Page, text: str) -> None:
+    """Press Tab until this has the focus, which everything on the way shows."""
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        now = focused(page)
+        assert now["outline"] != "none"
+        assert float(now["width"].removesuffix("px")) >= 2
+        if text in {now["text"], now["id"]}:
+            return
+    pytest.fail(f"{text} cannot be reached by Tab")
+
+
+def test_everything_can_be_done_with_tab_and_enter(page: Page, world: World) -> None:
+    somebody = world.somebody()
+    page.goto(world.link(somebody))
+    tab_to(page, STOP_ALL)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**")
+    assert heading(page) == "You are unsubscribed"
+
+    tab_to(page, "Undo this")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Your choice is undone").wait_for()
+    tab_to(page, "Stop only Product news")
+    page.keyboard.press("Space")
+    page.get_by_role("heading", name="You will not get Product news any more").wait_for()
+    assert world.stopped(somebody) == {"product-news"}
+
+
+def test_the_address_box_can_be_used_with_the_keyboard(page: Page, world: World) -> None:
+    page.goto(f"{world.installation.url}/optout")
+    tab_to(page, "address")
+    page.keyboard.type("jane.by.keyboard@example.com")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="is stopped").wait_for()
+    assert world.stopped(add_contact(world.site, email("jane.by.keyboard@example.com"))) == {"*"}
+
+
+# Every page and every state of it.
+
+
+Visit = Callable[[str, int], None]
+
+
+def visit_every_state(page: Page, world: World, check: Visit) -> int:
+    """Walk through all that a recipient can be shown; `check` is called at each stop with its name. Counts them."""
+    stops = count(1)
+
+    def stop(name: str, status: int, answer: Response | None = None) -> None:
+        if answer is not None:
+            assert answer.status == status, name
+        check(name, next(stops))
+
+    url, somebody = world.installation.url, world.somebody()
+    link, manage = world.link(somebody), world.manage(somebody)
+    stop("home", 200, page.goto(f"{url}/"))
+    stop("link", 200, page.goto(link))
+    stop("link for everything", 200, page.goto(world.link(somebody, "*")))
+    stop("manage", 200, page.goto(manage))
+    page.goto(link)
+    button(page, "Stop only Product news").click()
+    stop("done with the topic", 200)
+    stop("link, topic stopped", 200, page.goto(link))
+    page.goto(manage)
+    button(page, "Stop Offers").click()
+    stop("manage, saved", 200)
+    page.goto(link)
+    button(page, STOP_ALL).click()
+    stop("done with everything", 200)
+    page.get_by_label("Another reason").check()
+    button(page, "Send this reason").click()
+    stop("thanks for the reason", 200)
+    stop("link, all stopped", 200, page.goto(link))
+    stop("manage, all stopped", 200, page.goto(manage))
+    another = world.link(world.somebody())
+    page.goto(another)
+    button(page, STOP_ALL).click()
+    button(page, "Undo this").click()
+    stop("undone", 200)
+    stop("address box", 200, page.goto(f"{url}/optout"))
+    button(page, STOP_ALL).click()
+    stop("address box, mistake", 400)
+    page.get_by_label("Your e-mail address").fill("walker@example.com")
+    button(page, STOP_ALL).click()
+    stop("address box, done", 200)
+    stop("broken link", 404, page.goto(f"{link}x"))
+    stop("old manage link", 410, page.goto(world.manage(somebody, age=timedelta(days=31))))
+    stop("wrong method", 405, page.goto(f"{link}/undo"))
+    page.goto(limited := world.link(world.somebody()))
+    while world.post(limited) != 429:
+        pass
+    button(page, STOP_ALL).click()
+    stop("too often", 429)
+    return next(stops) - 1
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds, each with where. In the dark it looks again at what the dark can change: colours."""
+    page.emulate_media(color_scheme="light")
+    found = Axe().run(page).response["violations"]
+    page.emulate_media(color_scheme="dark")
+    found += Axe().run(page, options={"runOnly": ["color-contrast"]}).response["violations"]
+    return [f"{one['id']}: {json.dumps([node['target'] for node in one['nodes']])}" for one in found]
+
+
+def overflow(page: Page) -> int:
+    """By how many pixels the page can be scrolled sideways."""
+    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+
+def small_targets(page: Page) -> list[str]:
+    """Buttons, boxes and links standing alone that are too small for a thumb."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('button, input:not([type=hidden]):not([type=radio]), a.go, label.pick')]
+            .filter(one => { const box = one.getBoundingClientRect(); return box.height < 44 || box.width < 44; })
+            .map(one => one.outerHTML.slice(0, 80))"""
+    )
+
+
+def test_every_state_is_accessible_in_light_and_dark_and_fits_a_small_screen(browser: Browser, world: World) -> None:
+    problems: dict[str, list[str]] = {}
+    with opened(browser, bypass_csp=True) as page:
+
+        def check(name: str, _number: int) -> None:
+            if found := violations(page):
+                problems[name] = found
+            page.set_viewport_size(NARROW)
+            if wide := overflow(page):
+                problems[f"{name}, at 320 px"] = [f"{wide} px too wide"]
+            if small := small_targets(page):
+                problems[f"{name}, targets"] = small
+            page.set_viewport_size(WIDE)
+
+        assert visit_every_state(page, world, check) >= 19
+    assert problems == {}
+
+
+def test_every_state_is_small_comes_from_us_alone_and_runs_no_script(browser: Browser, world: World) -> None:
+    requests: list[str] = []
+    sizes: list[int] = []
+    problems: list[str] = []
+    with opened(browser) as page:
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: problems.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+
+        def check(name: str, _number: int) -> None:
+            html = len(page.content().encode())
+            style = page.locator('link[rel="stylesheet"]').get_attribute("href")
+            sizes.append(html + len(page.request.get(f"{world.installation.url}{style}").body()))
+            if sizes[-1] > MOST_BYTES:
+                problems.append(f"{name}: {sizes[-1]} bytes")
+            if page.locator("script, iframe, img, object, [onclick], [style]").count():
+                problems.append(f"{name}: more than text and forms")
+            if page.locator("html[lang=en][dir=ltr]").count() != 1 or page.locator("h1").count() != 1:
+                problems.append(f"{name}: lang, dir or h1")
+
+        page.context.set_default_timeout(10_000)
+        visit_every_state(page, world, check)
+    assert [problem for problem in problems if "Failed to load resource" not in problem] == []
+    assert {urlsplit(url).netloc for url in requests} == {urlsplit(world.installation.url).netloc}
+    assert max(sizes) > 3_000, "it was really measured"
+
+
+def test_an_unforeseen_error_is_a_page_like_the_others(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("broken")
+    with Installation(folder, new_sqlite(folder)) as installation, opened(browser, bypass_csp=True) as page:
+        installation.web.start()
+        app = new_app(installation.settings.database_url)
+        path = link_for(site_of(app), add_contact(site_of(app)))
+        page.goto(installation.url + path)
+        with site_of(app).database.engine.begin() as connection:
+            connection.exec_driver_sql("DROP TABLE evidence")
+        button(page, STOP_ALL).click()
+
+        assert heading(page) == "Something went wrong on our side"
+        assert "Your choice may not have been saved." in page.inner_text("main")
+        assert violations(page) == []
+        page.set_viewport_size(NARROW)
+        assert overflow(page) == 0
+        page.get_by_role("link", name="Enter your address to stop all marketing e-mail").click()
+        assert button(page, STOP_ALL).is_visible()
+        close(app)
+
+
+# A scanner that is a real browser, and patient.
+
+
+@pytest.mark.slow
+def test_a_browser_with_script_that_opens_the_pages_and_waits_a_minute_changes_no_row(scanner: Scanner) -> None:
+    waited = time.monotonic() - scanner.since
+    scanner.pages[0].wait_for_timeout(max(0.0, 60 - waited) * 1_000)
+
+    assert contents(scanner.database_url) == scanner.before
+    assert set(scanner.methods) == {"GET"}
+    assert len(scanner.pages) == 5
+    for page in scanner.pages:
+        assert page.evaluate("1 + 1") == 2, "script ran all the while"
+        assert page.locator("h1").is_visible()

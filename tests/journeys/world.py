@@ -1,0 +1,216 @@
+"""Everything, running: web and worker as processes, and the sandbox as the company, its platform and the mailboxes.
+
+Owns wiring them together, and asking both sides what they hold. Knows nothing of pytest.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from uuid import UUID
+
+import requests
+
+from preferences.domain.terms import BLANKET, Status
+from preferences.site import Site, site_of
+from preferences.store import queries
+from preferences.store.contacts import find_or_create
+from preferences.store.keys import create_key
+from sandbox.app import SandboxServer
+from sandbox.config import Config, Person, name_from
+from sandbox.mailbox import Answer, one_click
+from tests.processes import Installation
+from tests.servers import free_port
+from tests.support import close, email, link_for, new_app
+
+NAME: Final = "sandbox"
+API_KEY: Final = "key-of-the-platform"
+LISTS: Final = {"product-news": "product-news", "offers": "offers", BLANKET: "global"}
+"""The explicit mapping: the sandbox names its lists as we name the topics, and "global" is for everything."""
+PATIENCE: Final = 20.0
+
+CONNECTORS: Final = """
+[connectors.sandbox]
+kind = "webhook"
+base_url = "{url}/platform-api"
+api_key = "{api_key}"
+signing_secrets = ["{signing_secret}"]
+webhook_secrets = ["{webhook_secret}"]
+[connectors.sandbox.topics]
+{topics}
+"""
+
+Row = tuple[str, str]
+"""An address, and a list on which it gets nothing."""
+
+
+def secret(word: str) -> str:
+    return "whsec_" + base64.b64encode(word.ljust(32, ".").encode()).decode()
+
+
+def wait_for(what: str, condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Return as soon as it holds; fail if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
+        time.sleep(0.01)
+
+
+class World:
+    """A site with its worker and a sandbox beside it. `people` are the company's customers.
+
+    `with` starts all three. `site` is a look at the same database from the side, and signs the same links.
+    """
+
+    def __init__(self, folder: Path, database_url: str, people: Sequence[str], **environment: str) -> None:
+        self.people = [email(address) for address in people]
+        port = free_port()
+        secrets = {"signing_secret": secret("signing"), "webhook_secret": secret("webhook")}
+        connectors = CONNECTORS.format(
+            url=f"http://127.0.0.1:{port}",
+            api_key=API_KEY,
+            topics="\n".join(f'"{topic}" = "{list_name}"' for topic, list_name in LISTS.items()),
+            **secrets,
+        )
+        self.installation = Installation(folder, database_url, connectors=connectors, **environment)
+        self.app = new_app(database_url, public_url=self.installation.url)
+        config = Config(
+            preferences_url=self.installation.url,
+            preferences_api_key=self.site.database.save(create_key, "company", datetime.now(UTC)),
+            api_key=API_KEY,
+            people=tuple(Person(name_from(one.value), one.value) for one in self.people),
+            first_retry_seconds=0.1,
+            **secrets,
+        )
+        self.server = SandboxServer(config, port)
+        self.sandbox = self.server.sandbox
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.callback(close, self.app)
+            stack.enter_context(self.server)
+            stack.enter_context(self.installation)
+            self.installation.web.start()
+            self.installation.worker.start()
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    @property
+    def site(self) -> Site:
+        return site_of(self.app)
+
+    # Here.
+
+    def contact(self, address: str) -> UUID:
+        one = email(address)
+        found = self.site.database.write(find_or_create, [one], self.site.fingerprints, datetime.now(UTC))
+        contact_id = found[one].contact_id
+        assert contact_id is not None
+        return contact_id
+
+    def link(self, address: str, topic: str = "product-news") -> str:
+        """The path of the unsubscribe link in a mail to this address."""
+        return link_for(self.site, self.contact(address), topic)
+
+    def post(self, path: str, body: str = "List-Unsubscribe=One-Click", accept: str = "*/*") -> tuple[int, str]:
+        """A post, as a mail program or a page's form sends it: the status and the text of the answer."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": accept}
+        with closing(self.installation.connect()) as connection:
+            connection.request("POST", path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    def click(self, address: str, topic: str = "product-news") -> None:
+        """One click in a mail program, acknowledged."""
+        status, _ = self.post(self.link(address, topic))
+        assert status == 200
+
+    def decisions(self, address: str) -> dict[str, bool]:
+        """For each message class, whether the company may write to this address."""
+        topics = {"marketing": "product-news", "transactional": "receipts", "notice": "receipts"}
+        center = self.sandbox.center
+        return {one: center.decide(one, topic, [address])[address].allowed for one, topic in topics.items()}
+
+    def projection(self) -> set[Row]:
+        """Whom the platform must send nothing, and on which list: read from what we hold."""
+        rows: set[Row] = set()
+        after: UUID | None = None
+        while ids := self.site.database.read(queries.opted_out_contacts, after, 1_000):
+            for state in self.site.database.read(queries.states_of, ids):
+                stopped = {topic for (_, topic), one in state.choices.items() if one.status is Status.UNSUBSCRIBED}
+                if state.suppressions:
+                    stopped.add(BLANKET)
+                rows |= {(state.address.value, LISTS[topic]) for topic in stopped}
+            after = ids[-1]
+        return rows
+
+    # There.
+
+    def platform_list(self) -> set[Row]:
+        """Whom the platform sends nothing, and on which list: as its own page shows it."""
+        rows = requests.get(f"{self.server.url}/api/suppressions", timeout=30).json()["suppressions"]
+        return {(row["address"], row["list"]) for row in rows}
+
+    def set_faults(self, **faults: Any) -> None:
+        """Switch faults of the platform on and off."""
+        answer = requests.post(f"{self.server.url}/api/faults", json=faults, timeout=30)
+        assert answer.status_code == 200, answer.text
+
+    def happens(self, kind: str, address: str, list_name: str = "global") -> str:
+        """Something happens at the platform itself: the id of the webhook that reports it."""
+        body = {"kind": kind, "address": address, "list": list_name}
+        answer = requests.post(f"{self.server.url}/api/events", json=body, timeout=30)
+        return str(answer.json()["id"])
+
+    def webhooks(self) -> dict[str, dict[str, Any]]:
+        """What the platform reported, by id."""
+        many = requests.get(f"{self.server.url}/api/webhooks", timeout=30).json()["webhooks"]
+        return {one["id"]: one for one in many}
+
+    def mails(self, address: str, topic: str) -> int:
+        """How many mails about this topic have arrived."""
+        return sum(mail.topic == topic for mail in self.sandbox.mailbox.mails(address))
+
+    def press_unsubscribe(self, address: str) -> Answer:
+        """Press the mail program's own button on the newest mail."""
+        return one_click(self.sandbox.mailbox.mails(address)[0])
+
+    # Both.
+
+    def quiet(self) -> None:
+        """The platform is well again, and nothing is on its way to us any more."""
+        off = {"down": False, "slow_seconds": 0, "busy_seconds": 0, "lossy": False, "repeating": False}
+        self.set_faults(**off, reordering=False, reject=[])
+        wait_for(
+            "the platform's webhooks have arrived",
+            lambda: all(one["state"] != "waiting" for one in self.webhooks().values()),
+        )
+
+    def reconcile(self) -> str:
+        """`flask reconcile`, as an operator runs it beside the worker: what it said. Tried again while the worker is at
+        it."""
+        said = ""
+
+        def done() -> bool:
+            nonlocal said
+            process = self.installation.flask("reconcile", NAME)
+            said = process.stdout or process.stderr
+            return process.returncode == 0
+
+        wait_for("a comparison went through", done, seconds=60)
+        return said
+
+    def assert_same_on_both_sides(self) -> None:
+        there, here = self.platform_list(), self.projection()
+        assert there == here, f"only there: {there - here}; only here: {here - there}"

@@ -1,0 +1,325 @@
+"""The shape of the house: who may know whom, where a commit stands, what each door needs, how long a function is."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import delete
+from werkzeug.routing import Rule
+
+import preferences
+import sandbox
+from preferences.domain.terms import Channel
+from preferences.links import ManageLink, UnsubscribeLink
+from preferences.site import Site, site_of
+from preferences.store.tables import contact
+from preferences.web import ROUTES, guards
+from tests.processes import contents
+from tests.support import add_contact, api_headers, close, email, new_app, new_sqlite
+
+PACKAGE = Path(preferences.__file__).parent
+SANDBOX = Path(sandbox.__file__).parent
+
+# Each part of the package, and the parts that it may import besides itself. A new part needs a line here.
+MAY_IMPORT = {
+    "domain": set(),
+    "config": {"domain"},
+    "links": {"domain"},
+    "store": {"domain"},
+    "connectors": {"domain", "config"},
+    "sync": {"domain", "store", "connectors"},
+    "worker": {"domain", "store", "connectors", "sync"},
+    "importing": {"domain", "store"},
+    "site": {"domain", "store", "links", "config"},
+    "minting": {"domain", "store", "links", "site"},
+    "explaining": {"domain", "store", "site"},
+    "doctor": {"domain", "store", "connectors", "site"},
+    "web": {"domain", "store", "connectors", "links", "site", "minting"},
+    "cli": {
+        *("domain", "store", "connectors", "links", "site", "config"),
+        *("sync", "worker", "importing", "minting", "explaining", "doctor"),
+    },
+    "__init__": {"domain", "config", "links", "store", "site", "web"},
+}
+NOW = datetime.now(UTC)
+WEB_FRAMEWORK = {
+    *("flask", "flask_limiter", "flask_migrate", "flask_sqlalchemy", "flask_wtf"),
+    *("werkzeug", "jinja2", "wtforms", "click"),
+}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def modules(folder: Path = PACKAGE) -> list[Path]:
+    found = sorted(folder.rglob("*.py"))
+    assert found
+    return found
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The full name of everything that a file imports, at the top or late."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def libraries(path: Path) -> set[str]:
+    """What a file imports that is neither ours nor Python's."""
+    found = {name.partition(".")[0] for name in imports(path)}
+    return found - set(sys.stdlib_module_names) - {"preferences", "_typeshed"}
+
+
+def parts_imported(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(path) if name.startswith("preferences.")}
+
+
+# The arrow of dependencies.
+
+
+def test_each_part_has_its_place_in_the_arrow() -> None:
+    assert {part_of(path) for path in modules()} == MAY_IMPORT.keys()
+
+
+def test_dependencies_point_one_way() -> None:
+    strays = {name_of(path): parts_imported(path) - {part_of(path)} - MAY_IMPORT[part_of(path)] for path in modules()}
+    assert {name: parts for name, parts in strays.items() if parts} == {}
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    placed: set[str] = set()
+    while waiting := MAY_IMPORT.keys() - placed:
+        ready = {part for part in waiting if MAY_IMPORT[part] <= placed}
+        assert ready, f"a circle among {waiting}"
+        placed |= ready
+
+
+def test_the_rules_need_python_and_two_named_libraries() -> None:
+    found = {name_of(path): libraries(path) for path in modules(PACKAGE / "domain") if libraries(path)}
+    assert found == {"domain/addresses.py": {"email_validator", "phonenumbers"}}
+
+
+def test_only_the_edges_and_what_joins_them_know_the_web_framework() -> None:
+    inside = [path for path in modules() if part_of(path) not in {"web", "cli", "site", "__init__"}]
+    found = {name_of(path): libraries(path) & WEB_FRAMEWORK for path in inside}
+    assert {name: known for name, known in found.items() if known} == {"store/db.py": {"flask_sqlalchemy"}}
+
+
+def test_only_the_store_knows_sql() -> None:
+    outside = [path for path in modules() if part_of(path) != "store"]
+    found = {name for path in outside for name in imports(path) if name.startswith("sqlalchemy")}
+    assert found <= {
+        "sqlalchemy.Connection",
+        "sqlalchemy.engine.make_url",
+        "sqlalchemy.exc.ArgumentError",
+        "sqlalchemy.exc.SQLAlchemyError",
+    }
+
+
+def test_only_connectors_call_other_machines() -> None:
+    clients = ("requests", "http.client", "urllib.request", "smtplib", "urllib3", "httpx")
+    found = {part_of(path) for path in modules() for name in imports(path) if name.startswith(clients)}
+    assert found == {"connectors"}
+
+
+def test_the_sandbox_and_the_product_do_not_know_each_other() -> None:
+    assert [path.name for path in modules(SANDBOX) for name in imports(path) if name.startswith("preferences")] == []
+    assert [path.name for path in modules() for name in imports(path) if name.startswith(("sandbox", "tests"))] == []
+
+
+# What may stand where.
+
+
+def calls(path: Path, name: str) -> list[ast.Call]:
+    """Calls of a function or a method of this name."""
+    found = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+    return [call for call in found if name in {getattr(call.func, "id", None), getattr(call.func, "attr", None)}]
+
+
+def test_there_is_one_commit() -> None:
+    found = {name_of(path): len(calls(path, "commit")) for path in modules() if calls(path, "commit")}
+    assert found == {"store/db.py": 1}
+
+
+def test_nothing_is_printed_past_the_log_and_the_commands() -> None:
+    assert [name_of(path) for path in modules() if calls(path, "print")] == []
+
+
+def at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs when a module is imported: everything but the bodies of functions."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            outside = [child.args] if isinstance(child, ast.Lambda) else [*child.decorator_list, child.args]
+            for part in outside:
+                yield from at_import(part)
+        else:
+            yield child
+            yield from at_import(child)
+
+
+def read_at_import(module: ast.Module) -> set[str]:
+    names = {getattr(node, "attr", getattr(node, "id", "")) for node in at_import(module)}
+    return names & {"environ", "getenv", "open", "read_text", "read_bytes", "connect"}
+
+
+def test_nothing_reads_the_environment_or_a_file_when_it_is_imported() -> None:
+    found = {name_of(path): read_at_import(tree(path)) for path in modules()}
+    assert {name: read for name, read in found.items() if read} == {}
+
+
+def test_reading_at_import_would_be_noticed() -> None:
+    source = "import os\nclass A:\n    x = os.environ['A']\ndef f(x=os.getenv('B')): return open(x)"
+    assert read_at_import(ast.parse(source)) == {"environ", "getenv"}
+
+
+# Words and sizes.
+
+
+def test_each_module_says_what_it_owns() -> None:
+    assert [name_of(path) for path in modules() if not ast.get_docstring(tree(path))] == []
+
+
+def test_no_module_is_longer_than_500_lines() -> None:
+    lengths = {name_of(path): len(path.read_text().splitlines()) for path in modules()}
+    assert {name: length for name, length in lengths.items() if length > 500} == {}
+
+
+def functions() -> dict[str, int]:
+    """The lines of each function, from its `def` to its end."""
+    return {
+        f"{name_of(path)}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path in modules()
+        for node in ast.walk(tree(path))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+
+
+def test_functions_are_short() -> None:
+    lengths = functions()
+    assert statistics.median(lengths.values()) <= 9
+    assert statistics.quantiles(lengths.values(), n=10)[-1] <= 35
+    assert {name: length for name, length in lengths.items() if length > 60} == {}
+
+
+# Doors.
+
+CONNECTORS = """
+[connectors.shop-mailer]
+kind = "webhook"
+base_url = "https://mailer.example.com"
+webhook_secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
+"""
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[tuple[Flask, str]]:
+    """The application with every kind of door open, and the URL of its database."""
+    config_file, url = tmp_path / "config.toml", new_sqlite(tmp_path)
+    config_file.write_text(CONNECTORS)
+    app = new_app(url, config_file=config_file)
+    yield app, url
+    close(app)
+
+
+def all_guards() -> set[Any]:
+    return {one for name, one in vars(guards).items() if callable(one) and one.__module__ == guards.__name__}
+
+
+def test_each_blueprint_has_a_guard(sqlite_app: Flask) -> None:
+    assert set(sqlite_app.blueprints.values()) == {blueprint for blueprint, _, _ in ROUTES}
+    for blueprint, _, guard in ROUTES:
+        assert guard in all_guards()
+        assert guard in sqlite_app.blueprints[blueprint.name].before_request_funcs[None]
+
+
+def test_each_address_belongs_to_a_guarded_blueprint_or_is_a_file(sqlite_app: Flask) -> None:
+    guarded = {blueprint.name for blueprint, _, _ in ROUTES}
+    strays = {rule.rule for rule in sqlite_app.url_map.iter_rules() if rule.endpoint.partition(".")[0] not in guarded}
+    assert strays == {"/static/<path:filename>"}
+
+
+def test_no_door_of_the_api_opens_without_a_key(opened: tuple[Flask, str]) -> None:
+    app, _ = opened
+    doors = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith("/api/")]
+    assert doors
+    for rule in doors:
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            for headers in ({}, {"Authorization": "Bearer pref_wrong"}, {"Authorization": "Basic eDp5"}):
+                answer = app.test_client().open(rule.rule, method=method, headers=headers, json={})
+                assert answer.status_code == 401, (method, rule.rule)
+
+
+def addresses(rule: Rule, site: Site) -> Iterator[str]:
+    """The rule with each kind of value in it that it can meet: right, of another kind, and none of ours."""
+    known, lost = add_contact(site, email()), add_contact(site, email("lost@example.com"))
+    site.database.save(lambda connection: connection.execute(delete(contact).where(contact.c.id == lost)))
+    values = {
+        "token": [
+            *(
+                site.links.sign_unsubscribe(UnsubscribeLink(one, Channel.EMAIL, "default", topic))
+                for one in (known, lost)
+                for topic in ("product-news", "*", "receipts", "no-such-topic")
+            ),
+            site.links.sign_manage(ManageLink(known, Channel.EMAIL, "default", NOW)),
+            site.links.sign_manage(ManageLink(known, Channel.EMAIL, "default", NOW - timedelta(days=31))),
+            "junk",
+        ],
+        "name": ["shop-mailer", "nobody"],
+        "filename": ["style.css", "nothing.css"],
+    }
+    combinations = [{}] if not rule.arguments else [{name: one} for name in rule.arguments for one in values[name]]
+    for chosen in combinations:
+        built = rule.build(chosen, append_unknown=False)
+        assert built is not None
+        yield built[1]
+
+
+def test_opening_any_address_writes_nothing(opened: tuple[Flask, str]) -> None:
+    app, url = opened
+    site, client = site_of(app), app.test_client()
+    headers = api_headers(site)
+    requests = [
+        (method, address)
+        for rule in app.url_map.iter_rules()
+        for address in addresses(rule, site)
+        for method in ("GET", "HEAD", "OPTIONS")
+        if method in (rule.methods or ())
+    ]
+    before = contents(url)
+    statuses = {
+        client.open(address, method=method, headers=headers, buffered=True).status_code for method, address in requests
+    }
+    assert contents(url) == before
+    assert {200, 404, 410} <= statuses
+    assert not any(status >= 500 for status in statuses)
+
+
+def test_posting_to_the_same_addresses_would_have_been_noticed(opened: tuple[Flask, str]) -> None:
+    app, url = opened
+    rule = next(rule for rule in app.url_map.iter_rules() if rule.rule == "/u/<token>")
+    address = next(addresses(rule, site_of(app)))
+    before = contents(url)
+    assert app.test_client().post(address).status_code == 200
+    assert contents(url) != before

@@ -1,0 +1,375 @@
+"""Files of contacts and opt-outs: a bad row is named and stops all, a good file changes what it should and no more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import func, select
+
+from preferences.domain.acts import unsubscribe
+from preferences.domain.errors import PreferencesError
+from preferences.domain.terms import (
+    BLANKET,
+    Act,
+    Actor,
+    Channel,
+    Choice,
+    Entry,
+    Origin,
+    Status,
+    SuppressionReason,
+    Verb,
+)
+from preferences.importing import BLOCK, COLUMNS, BadRow, Counts, check, import_file
+from preferences.site import Site, site_of
+from preferences.store import proof, queries
+from preferences.store.tables import address, contact, ledger_entry
+from tests.support import add_contact, email
+
+JANE = email("jane.doe@example.com")
+YES = "offers,subscribed,2026-05-31T14:00:00+00:00,newsletter form"
+HEADER = "address,topic,status,occurred_at,source"
+
+
+@pytest.fixture
+def sqlite_site(sqlite_app: Flask) -> Site:
+    return site_of(sqlite_app)
+
+
+@pytest.fixture
+def file_of(tmp_path: Path) -> Callable[..., Path]:
+    """Writes lines to a file; what ends a line, and what stands before the first one, may be chosen."""
+
+    def write(*lines: str, end: str = "\n", start: bytes = b"") -> Path:
+        path = tmp_path / "contacts.csv"
+        path.write_bytes(start + "".join(line + end for line in lines).encode())
+        return path
+
+    return write
+
+
+def run(site: Site, path: Path) -> Counts:
+    """What `flask import` does: look at the whole file, then record it."""
+    catalog = site.database.read(queries.catalog)
+    check(path, catalog)
+    return import_file(
+        path, catalog, database=site.database, fingerprints=site.fingerprints, progress=lambda _rows: None
+    )
+
+
+def refusal(site: Site, path: Path) -> str:
+    with pytest.raises(BadRow) as refused:
+        run(site, path)
+    return str(refused.value)
+
+
+def rows(site: Site) -> tuple[int, int]:
+    """How many contacts and entries there are."""
+    contacts, recorded = (
+        select(func.count()).select_from(table).scalar_subquery() for table in (contact, ledger_entry)
+    )
+    found = site.database.read(lambda connection: connection.execute(select(contacts, recorded)).one())
+    return found[0], found[1]
+
+
+def entries(site: Site) -> list[Entry]:
+    return site.database.read(queries.entries_after, 0, 10_000)
+
+
+def timeline(site: Site, text: str = JANE.value) -> queries.Timeline:
+    return site.database.read(queries.timeline, email(text), site.fingerprints)
+
+
+def choices(site: Site, text: str = JANE.value) -> dict[str, Choice]:
+    return {topic: choice for _, topic, choice in timeline(site, text).choices}
+
+
+def click(site: Site, topic: str = "offers", at: str = "2026-05-01") -> None:
+    """Jane leaves by herself."""
+    act = unsubscribe(
+        add_contact(site, JANE),
+        Channel.EMAIL,
+        brand="default",
+        topic=topic,
+        origin=Origin.PAGE,
+        now=datetime.fromisoformat(f"{at}T00:00:00+00:00"),
+        evidence={},
+    )
+    site.writer.record([act])
+
+
+# What a row does.
+
+
+def test_an_address_alone_makes_a_contact_and_no_entry(site: Site, file_of: Callable[..., Path]) -> None:
+    counts = run(site, file_of("address", "Jane.Doe@example.com", "john.roe@example.com"))
+    assert counts == Counts(rows=2, created=2)
+    assert rows(site) == (2, 0)
+
+
+def test_a_subscription_keeps_its_date_its_ground_and_its_proof(site: Site, file_of: Callable[..., Path]) -> None:
+    line = f"{JANE.value},{YES},spring fair,paper form 12"
+    assert run(site, file_of(f"{HEADER},reason,evidence", line)) == Counts(rows=1, created=1, changed=1)
+    (entry,) = entries(site)
+    assert (entry.verb, entry.status, entry.topic, entry.brand) == (
+        Verb.SUBSCRIBE,
+        Status.SUBSCRIBED,
+        "offers",
+        "default",
+    )
+    assert (entry.origin, entry.actor, entry.trusted, entry.basis) == (Origin.IMPORT, Actor.STAFF, False, "consent")
+    assert entry.occurred_at == datetime(2026, 5, 31, 14, tzinfo=UTC)
+    evidence = json.loads(timeline(site).evidence[entry.seq])
+    assert evidence == {"source": "newsletter form", "reason": "spring fair", "evidence": "paper form 12"}
+
+
+def test_an_opt_out_needs_neither_date_nor_source_nor_topic(site: Site, file_of: Callable[..., Path]) -> None:
+    run(site, file_of("address,status", f"{JANE.value},unsubscribed"))
+    (entry,) = entries(site)
+    assert (entry.verb, entry.topic, entry.occurred_at) == (Verb.UNSUBSCRIBE, BLANKET, None)
+    assert choices(site)[BLANKET].status is Status.UNSUBSCRIBED
+
+
+@pytest.mark.parametrize("status", ["hard_bounce", "complaint", "invalid", "legal"])
+def test_a_suppression_is_taken_over(sqlite_site: Site, file_of: Callable[..., Path], status: str) -> None:
+    run(sqlite_site, file_of("address,status,topic", f"{JANE.value},{status},offers"))
+    (entry,) = entries(sqlite_site)
+    assert (entry.verb, entry.reason, entry.topic) == (Verb.SUPPRESS, SuppressionReason(status), "")
+    assert [one.reason for one in timeline(sqlite_site).suppressions] == [SuppressionReason(status)]
+
+
+def test_other_channels_have_their_own_addresses(sqlite_site: Site, file_of: Callable[..., Path]) -> None:
+    run(sqlite_site, file_of("address,channel,status", '"+1 (202) 555-0123",SMS,unsubscribed'))
+    (entry,) = entries(sqlite_site)
+    assert entry.channel is Channel.SMS
+    stored = sqlite_site.database.read(lambda c: c.execute(select(address.c.value)).scalars().all())
+    assert stored == ["+12025550123"]
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2026-05-31", datetime(2026, 5, 31, tzinfo=UTC)),
+        ("2026-05-31 14:00", datetime(2026, 5, 31, 14, tzinfo=UTC)),
+        ("2026-05-31T14:00:00Z", datetime(2026, 5, 31, 14, tzinfo=UTC)),
+        ("2026-05-31T14:00:00+02:00", datetime(2026, 5, 31, 12, tzinfo=UTC)),
+    ],
+)
+def test_a_date_without_a_zone_is_utc(
+    sqlite_site: Site, file_of: Callable[..., Path], text: str, instant: datetime
+) -> None:
+    run(sqlite_site, file_of("address,status,occurred_at", f"{JANE.value},unsubscribed,{text}"))
+    assert [entry.occurred_at for entry in entries(sqlite_site)] == [instant]
+
+
+# As files come.
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+def test_files_of_any_office_program_are_read(
+    sqlite_site: Site, file_of: Callable[..., Path], end: str, start: bytes
+) -> None:
+    note = '"said ""no more"", thanks,\nby post"'
+    path = file_of("evidence,address,status", f'{note}," {JANE.value} ",Unsubscribed', "", end=end, start=start)
+    assert run(sqlite_site, path) == Counts(rows=1, created=1, changed=1)
+    evidence = json.loads(timeline(sqlite_site).evidence[1])
+    assert evidence == {"evidence": 'said "no more", thanks,\nby post'}
+
+
+def test_long_proof_is_cut_and_the_row_is_taken(sqlite_site: Site, file_of: Callable[..., Path]) -> None:
+    run(sqlite_site, file_of("address,status,evidence", f"{JANE.value},unsubscribed,{'x' * 3_000}"))
+    assert json.loads(timeline(sqlite_site).evidence[1]) == {"evidence": "x" * 500}
+
+
+# Bad rows.
+
+
+@pytest.mark.parametrize(
+    ("header", "line", "said"),
+    [
+        (HEADER, f"hunter2,{YES}", "column address: not an e-mail address"),
+        ("address,channel", f"{JANE.value},hunter2", "column channel: must be one of email, sms, voice, post"),
+        ("address,channel", "hunter2,sms", "column address: not a telephone number"),
+        ("address,status", f"{JANE.value},hunter2", "column status: must be empty or one of subscribed, "),
+        ("address,status", f"{JANE.value},erased", "column status: must be empty or one of subscribed, "),
+        ("address,status,topic", f"{JANE.value},unsubscribed,hunter2", "column topic: there is no such topic"),
+        ("address,status,topic", f"{JANE.value},unsubscribed,receipts", "column topic: nobody subscribes"),
+        (HEADER, f"{JANE.value},*,subscribed,2026-05-31,hunter2", "column topic: a subscription needs a topic"),
+        (HEADER, f"{JANE.value},offers,subscribed,,hunter2", "column occurred_at: a subscription counts only"),
+        (HEADER, f"{JANE.value},offers,subscribed,2026-05-31,", "column source: a subscription counts only"),
+        (HEADER, f"{JANE.value},offers,unsubscribed,hunter2,", "column occurred_at: write it like"),
+        (HEADER, f"{JANE.value},offers,unsubscribed,0001-01-01T00:00:00+14:00,", "column occurred_at: write it like"),
+        ("address,status", f"{JANE.value}", "the number of columns differs"),
+        ("address,status", f"{JANE.value},unsubscribed,hunter2", "the number of columns differs"),
+        ("address,status", f'{JANE.value},"unsubscribed" hunter2', "not a well-formed CSV row"),
+    ],
+)
+def test_a_bad_row_is_named_by_line_and_column_and_its_value_is_not_shown(
+    sqlite_site: Site, file_of: Callable[..., Path], header: str, line: str, said: str
+) -> None:
+    good = ",".join(["john.roe@example.com", *[""] * header.count(",")])
+    problem = refusal(sqlite_site, file_of(header, good, line, good))
+    assert problem.startswith(f"line 3, {said}" if said.startswith("column") else f"line 3: {said}")
+    assert "hunter2" not in problem
+    assert "jane" not in problem
+    assert rows(sqlite_site) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("", "line 1: the header has no column address; "),
+        ("status,topic", "line 1: the header has no column address; "),
+        ("address,statsu", "line 1, column 2: not a column that is known; "),
+        ("jane.doe@example.com", "line 1, column 1: not a column that is known; "),
+    ],
+)
+def test_a_wrong_header_is_told_with_the_columns_there_are_and_not_quoted(
+    sqlite_site: Site, file_of: Callable[..., Path], header: str, said: str
+) -> None:
+    assert refusal(sqlite_site, file_of(header, header)) == f"{said}the columns are {', '.join(COLUMNS)}"
+
+
+def test_a_column_that_is_there_twice_is_refused(sqlite_site: Site, file_of: Callable[..., Path]) -> None:
+    problem = refusal(sqlite_site, file_of("address,email", f"{JANE.value},{JANE.value}"))
+    assert problem == "line 1, column 2: address is there twice"
+
+
+def test_columns_may_be_called_as_other_programs_call_them(sqlite_site: Site, file_of: Callable[..., Path]) -> None:
+    run(sqlite_site, file_of(" Email ,STATUS,Date", f"{JANE.value},unsubscribed,2026-05-31"))
+    assert [entry.occurred_at for entry in entries(sqlite_site)] == [datetime(2026, 5, 31, tzinfo=UTC)]
+
+
+def test_an_empty_file_is_refused(sqlite_site: Site, file_of: Callable[..., Path]) -> None:
+    assert refusal(sqlite_site, file_of()).startswith("line 1: the header has no column address")
+
+
+def test_a_file_in_another_encoding_is_refused_by_its_line(sqlite_site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "latin.csv"
+    path.write_bytes("address,source\njane.doe@example.com,Düsseldorf\n".encode("latin-1"))
+    assert "not UTF-8" in refusal(sqlite_site, path)
+
+
+def test_the_command_writes_nothing_when_the_last_of_many_rows_is_bad(
+    sqlite_app: Flask, file_of: Callable[..., Path]
+) -> None:
+    good = [f"person-{number}@example.com,unsubscribed" for number in range(BLOCK + 10)]
+    path = file_of("address,status", *good, "hunter2,unsubscribed")
+    result = sqlite_app.test_cli_runner().invoke(args=["import", str(path)])
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: line {BLOCK + 12}, column address: not an e-mail address\n"
+    assert rows(site_of(sqlite_app)) == (0, 0)
+
+
+def test_a_rehearsal_says_how_many_rows_are_fine_and_writes_nothing(
+    sqlite_app: Flask, file_of: Callable[..., Path]
+) -> None:
+    path = file_of("address,status", f"{JANE.value},unsubscribed")
+    result = sqlite_app.test_cli_runner().invoke(args=["import", str(path), "--dry-run"])
+    assert (result.exit_code, result.stdout) == (0, "1 rows are fine. Nothing was written.\n")
+    assert rows(site_of(sqlite_app)) == (0, 0)
+
+
+# Again, and against what people said.
+
+
+def test_the_same_file_twice_is_the_same_as_once(site: Site, file_of: Callable[..., Path]) -> None:
+    path = file_of(HEADER, f"{JANE.value},{YES}", "john.roe@example.com,,unsubscribed,,", "ann@example.com,,,,")
+    run(site, path)
+    before = rows(site)
+    assert run(site, path) == Counts(rows=3, created=0, changed=0, unchanged=2)
+    assert rows(site) == before
+
+
+def test_a_line_that_stands_twice_in_a_file_counts_once(sqlite_site: Site, file_of: Callable[..., Path]) -> None:
+    line = f"{JANE.value},unsubscribed"
+    assert run(sqlite_site, file_of("address,status", line, line)) == Counts(rows=2, created=1, changed=1, unchanged=1)
+    assert len(entries(sqlite_site)) == 1
+
+
+def test_the_same_line_in_another_file_and_spelling_is_the_same_act(
+    sqlite_site: Site, file_of: Callable[..., Path]
+) -> None:
+    run(sqlite_site, file_of(HEADER, f"{JANE.value},{YES}"))
+    run(sqlite_site, file_of(HEADER, "john.roe@example.com,,unsubscribed,,", f" Jane.Doe@EXAMPLE.com ,{YES}"))
+    assert len(entries(sqlite_site)) == 2
+
+
+def test_a_large_file_is_recorded_block_by_block_and_can_be_repeated_from_anywhere(
+    site: Site, file_of: Callable[..., Path]
+) -> None:
+    path = file_of("address,status", *(f"person-{number}@example.com,unsubscribed" for number in range(2 * BLOCK + 7)))
+    blocks: list[int] = []
+
+    def stop_after_the_first(done: int) -> None:
+        blocks.append(done)
+        if len(blocks) == 1:
+            raise InterruptedError
+
+    catalog = site.database.read(queries.catalog)
+    more: dict[str, Any] = {"database": site.database, "fingerprints": site.fingerprints}
+    with pytest.raises(InterruptedError):
+        import_file(path, catalog, progress=stop_after_the_first, **more)
+    assert rows(site) == (BLOCK, BLOCK)
+    counts = import_file(path, catalog, progress=blocks.append, **more)
+    assert (counts.rows, counts.created, counts.changed) == (2 * BLOCK + 7, BLOCK + 7, BLOCK + 7)
+    assert blocks == [BLOCK, BLOCK, BLOCK, 7]
+    assert site.database.snapshot(proof.verify, lambda _entries: None).problems == []
+
+
+@pytest.mark.parametrize("left", ["offers", BLANKET])
+def test_an_import_never_turns_a_no_into_a_yes(site: Site, file_of: Callable[..., Path], left: str) -> None:
+    click(site, topic=left, at="2026-05-01")
+    counts = run(site, file_of(HEADER, f"{JANE.value},{YES}"))
+    about = site.database.read(queries.catalog).topics["offers"]
+    facts = site.database.read(
+        queries.facts_for, [JANE], channel=Channel.EMAIL, about=about, fingerprints=site.fingerprints
+    )
+    assert set(facts[JANE].reasons) == {"unsubscribed" if left == "offers" else "unsubscribed_all"}
+    assert counts.rows == 1
+
+
+def test_an_import_of_a_no_ends_a_yes_of_before(sqlite_site: Site, file_of: Callable[..., Path]) -> None:
+    run(sqlite_site, file_of(HEADER, f"{JANE.value},{YES}"))
+    run(sqlite_site, file_of(HEADER, f"{JANE.value},offers,unsubscribed,2026-06-01,"))
+    assert choices(sqlite_site)["offers"].status is Status.UNSUBSCRIBED
+
+
+def test_an_import_does_not_bring_back_whom_we_erased(site: Site, file_of: Callable[..., Path]) -> None:
+    erase = Act(
+        verb=Verb.SUPPRESS,
+        channel=Channel.EMAIL,
+        who=JANE,
+        reason=SuppressionReason.ERASED,
+        origin="staff",
+        actor=Actor.STAFF,
+        occurred_at=None,
+    )
+    site.writer.record([erase])
+    site.database.save(lambda connection: connection.execute(contact.delete()))
+    assert run(site, file_of(HEADER, f"{JANE.value},{YES}")).created == 0
+    assert timeline(site).contact_id is None
+    assert rows(site)[0] == 0
+
+
+def test_a_row_of_a_file_says_the_same_in_a_new_order_of_columns(
+    sqlite_site: Site, file_of: Callable[..., Path]
+) -> None:
+    def columns(names: Sequence[str]) -> Path:
+        values = {"address": JANE.value, "topic": "offers", "status": "unsubscribed", "reason": "letter"}
+        return file_of(",".join(names), ",".join(values[name] for name in names))
+
+    run(sqlite_site, columns(["address", "topic", "status", "reason"]))
+    run(sqlite_site, columns(["reason", "status", "topic", "address"]))
+    assert len(entries(sqlite_site)) == 1
+
+
+def test_a_bad_row_is_one_of_our_own_errors() -> None:
+    assert issubclass(BadRow, PreferencesError)

@@ -1,0 +1,222 @@
+"""Migrations: one line of them, which adds up to exactly the tables that the program expects, on both engines."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from flask import Flask
+from flask_migrate import downgrade, upgrade
+from sqlalchemy import Connection, MetaData, create_engine, inspect, text
+
+from preferences.cli import MIGRATIONS
+from preferences.site import site_of
+from preferences.store import migrations, queries
+from preferences.store.db import StoreFault, insert_rows
+from preferences.store.tables import address, contact, metadata
+from tests.servers import PostgresServer
+from tests.support import close, new_app
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+_names = itertools.count(1)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flask]:
+    """The application on a database without a table."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'empty.db'}"
+    else:
+        postgres: PostgresServer = request.getfixturevalue("postgres")
+        url = postgres.create_database(f"empty_{next(_names)}_{id(postgres)}")
+    app = new_app(url)
+    with app.app_context():
+        yield app
+    close(app)
+
+
+def up() -> None:
+    upgrade(directory=str(MIGRATIONS))
+
+
+def down() -> None:
+    downgrade(directory=str(MIGRATIONS), revision="base")
+
+
+def differences(connection: Connection) -> list[Any]:
+    """What would still have to be migrated for the tables to be those of the program."""
+    context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+    return compare_metadata(context, metadata)
+
+
+def schema(connection: Connection) -> dict[str, object]:
+    """Everything that can be said about the tables by inspection."""
+    inspector = inspect(connection)
+    return {
+        name: (
+            [(column["name"], str(column["type"]), column["nullable"]) for column in inspector.get_columns(name)],
+            inspector.get_pk_constraint(name),
+            sorted(inspector.get_foreign_keys(name), key=str),
+            sorted(inspector.get_unique_constraints(name), key=str),
+            sorted(inspector.get_indexes(name), key=str),
+        )
+        for name in sorted(inspector.get_table_names())
+        if name != "alembic_version"
+    }
+
+
+def test_migrations_have_one_beginning_one_end_and_no_branch() -> None:
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    assert scripts.get_heads() == [migrations.HEAD]
+    assert len(scripts.get_bases()) == 1
+    history = list(scripts.walk_revisions())
+    assert not any(script.is_branch_point or script.is_merge_point for script in history)
+    assert [script.revision for script in history] == sorted((script.revision for script in history), reverse=True)
+
+
+def test_migrations_add_up_to_exactly_the_tables(empty_app: Flask) -> None:
+    up()
+    assert site_of(empty_app).database.read(differences) == []
+
+
+def test_a_difference_would_be_noticed(empty_app: Flask) -> None:
+    up()
+    database = site_of(empty_app).database
+    database.save(lambda connection: connection.execute(text("ALTER TABLE brand ADD COLUMN extra TEXT")))
+    assert [kind for kind, *_ in database.read(differences)] == ["remove_column"]
+
+
+def test_a_migrated_database_is_like_one_made_from_the_tables(empty_app: Flask, tmp_path: Path) -> None:
+    up()
+    migrated = site_of(empty_app).database.read(schema)
+    if site_of(empty_app).database.is_sqlite:
+        engine = create_engine(f"sqlite:///{tmp_path / 'made.db'}")
+        with engine.connect() as connection:
+            metadata.create_all(connection)
+            assert schema(connection) == migrated
+        engine.dispose()
+    else:
+
+        def made(connection: Connection) -> dict[str, object]:
+            connection.execute(text("CREATE SCHEMA made"))
+            connection.execute(text("SET LOCAL search_path TO made"))
+            metadata.create_all(connection)
+            return schema(connection)
+
+        assert site_of(empty_app).database.save(made) == migrated
+
+
+def test_a_program_knows_whether_its_database_is_ready(empty_app: Flask) -> None:
+    database = site_of(empty_app).database
+    assert database.read(migrations.pending)
+    up()
+    assert not database.read(migrations.pending)
+    database.save(lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    assert database.read(migrations.pending)
+
+
+def test_a_new_database_has_a_head_and_a_first_brand(empty_app: Flask) -> None:
+    up()
+    database = site_of(empty_app).database
+    assert database.read(queries.head_seq) == 0
+    assert list(database.read(queries.catalog).brands) == ["default"]
+
+
+def test_all_the_way_down_and_up_again_is_as_before(empty_app: Flask) -> None:
+    database = site_of(empty_app).database
+    up()
+    before = database.read(schema), database.read(guards)
+    down()
+    assert database.read(schema) == {}
+    assert database.read(guards) == []
+    up()
+    assert (database.read(schema), database.read(guards)) == before
+    assert database.read(differences) == []
+    assert database.read(queries.head_seq) == 0
+
+
+def test_upgrading_twice_is_upgrading_once(empty_app: Flask) -> None:
+    up()
+    up()
+    assert list(site_of(empty_app).database.read(queries.catalog).brands) == ["default"]
+
+
+# What the tables cannot say, and the database must.
+
+
+def guards(connection: Connection) -> list[str]:
+    """The names of all triggers."""
+    sqlite = "SELECT name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
+    postgresql = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal ORDER BY tgname"
+    return list(connection.execute(text(sqlite if connection.dialect.name == "sqlite" else postgresql)).scalars())
+
+
+def test_the_ledger_is_guarded(empty_app: Flask) -> None:
+    up()
+    database = site_of(empty_app).database
+    expected = {
+        True: ["ledger_entry_no_DELETE", "ledger_entry_no_UPDATE"],
+        False: ["ledger_entry_no_change", "ledger_entry_no_truncate"],
+    }
+    assert database.read(guards) == expected[database.is_sqlite]
+
+
+def expected_foreign_keys(tables: MetaData) -> set[tuple[str, str, str, str | None]]:
+    return {
+        (table.name, key.parent.name, key.target_fullname, key.ondelete)
+        for table in tables.tables.values()
+        for key in table.foreign_keys
+    }
+
+
+def found_foreign_keys(connection: Connection) -> set[tuple[str, str, str, str | None]]:
+    inspector = inspect(connection)
+    return {
+        (table, column, f"{key['referred_table']}.{other}", key["options"].get("ondelete"))
+        for table in inspector.get_table_names()
+        for key in inspector.get_foreign_keys(table)
+        for column, other in zip(key["constrained_columns"], key["referred_columns"], strict=True)
+    }
+
+
+def test_every_foreign_key_survives_the_migrations(empty_app: Flask) -> None:
+    up()
+    assert site_of(empty_app).database.read(found_foreign_keys) == expected_foreign_keys(metadata)
+
+
+def test_a_row_without_the_row_it_refers_to_is_refused_and_an_address_goes_with_its_contact(empty_app: Flask) -> None:
+    up()
+    database, contact_id = site_of(empty_app).database, uuid4()
+    row = {
+        "id": uuid4(),
+        "contact_id": contact_id,
+        "channel": "email",
+        "value": "x",
+        "fingerprint": "x",
+        "created_at": NOW,
+    }
+    with pytest.raises(StoreFault):
+        database.save(insert_rows, address, [row])
+    database.save(insert_rows, contact, [{"id": contact_id, "created_at": NOW}])
+    database.save(insert_rows, address, [row])
+    database.save(lambda connection: connection.execute(contact.delete()))
+    assert database.read(lambda connection: connection.execute(address.select()).all()) == []
+
+
+def test_the_migration_leaves_foreign_keys_switched_on(empty_app: Flask) -> None:
+    up()
+    database = site_of(empty_app).database
+    if database.is_sqlite:
+        assert database.read(lambda connection: connection.execute(text("PRAGMA foreign_keys")).scalar_one()) == 1
+        assert database.read(lambda connection: connection.execute(text("PRAGMA foreign_key_check")).all()) == []
+    else:
+        unchecked = "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND NOT convalidated"
+        assert database.read(lambda connection: connection.execute(text(unchecked)).scalar_one()) == 0

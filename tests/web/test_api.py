@@ -1,0 +1,471 @@
+"""The machines' door: may we send, and links and headers that mail programs really understand."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
+from urllib.parse import urlsplit
+
+import listunsub
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from preferences.domain.terms import (
+    Act,
+    Actor,
+    Address,
+    Channel,
+    MessageClass,
+    Origin,
+    SuppressionReason,
+    Topic,
+    Verb,
+)
+from preferences.site import Site, site_of
+from preferences.store import ledger, queries
+from preferences.store.catalog import add_topic
+from tests.processes import contents
+from tests.support import PUBLIC_URL, TOPICS, add_contact, api_headers, close, email, link_for, new_app, new_sqlite
+
+DECISIONS, LINKS = "/api/v1/decisions", "/api/v1/links"
+MANY = [f"person-{number}@example.com" for number in range(10_000)]
+
+
+@pytest.fixture
+def headers(site: Site) -> dict[str, str]:
+    return api_headers(site)
+
+
+def ask(client: FlaskClient, headers: dict[str, str], *addresses: str, **changes: Any) -> dict[str, Any]:
+    """The whole answer to "may we send?"."""
+    question = {"channel": "email", "class": "marketing", "topic": "product-news", "addresses": list(addresses)}
+    answer = client.post(DECISIONS, json=question | changes, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.json is not None
+    return answer.json
+
+
+def links(client: FlaskClient, headers: dict[str, str], *addresses: str, **changes: Any) -> list[dict[str, Any]]:
+    """What there is for each address."""
+    question = {"channel": "email", "topic": "product-news", "addresses": list(addresses)}
+    answer = client.post(LINKS, json=question | changes, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.json is not None
+    return answer.json["links"]
+
+
+def suppress(site: Site, address: Address, reason: SuppressionReason) -> None:
+    act = Act(
+        verb=Verb.SUPPRESS,
+        channel=address.channel,
+        who=address,
+        reason=reason,
+        origin=Origin.IMPORT,
+        actor=Actor.STAFF,
+        occurred_at=datetime.now(UTC),
+    )
+    site.database.write(ledger.record, [act], fingerprints=site.fingerprints, now=datetime.now(UTC))
+
+
+# Decisions.
+
+
+def test_an_answer_has_the_promised_shape(client: FlaskClient, site: Site, headers: dict[str, str]) -> None:
+    client.post(link_for(site, add_contact(site)))
+
+    answer = ask(client, headers, "jane.doe@example.com", "new@example.com")
+
+    assert set(answer) == {"as_of", "seq", "decisions"}
+    as_of = datetime.fromisoformat(answer["as_of"])
+    assert as_of.utcoffset() == timedelta(0)
+    assert datetime.now(UTC) - as_of < timedelta(minutes=1)
+    assert answer["seq"] == site.database.read(queries.head_seq) == 1
+    assert answer["decisions"] == [
+        {
+            "address": "jane.doe@example.com",
+            "allowed": False,
+            "reason": "unsubscribed_all",
+            "rule": "marketing.unsubscribed_all",
+            "entry": 1,
+            "degraded": False,
+        },
+        {
+            "address": "new@example.com",
+            "allowed": True,
+            "reason": "ok",
+            "rule": "marketing.ok",
+            "entry": None,
+            "degraded": False,
+        },
+    ]
+
+
+def test_answers_come_in_the_order_asked_each_as_it_was_written_and_twice_if_asked_twice(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    client.post(link_for(site, add_contact(site)))
+    asked = ["z@example.com", "Jane.DOE@example.com", "not an address", " jane.doe@example.com ", "z@example.com"]
+
+    decisions = ask(client, headers, *asked)["decisions"]
+
+    assert [one["address"] for one in decisions] == asked
+    assert [one["reason"] for one in decisions] == ["ok", "unsubscribed_all", "bad_address", "unsubscribed_all", "ok"]
+
+
+def test_nobody_asked_about_is_nobody_answered(client: FlaskClient, headers: dict[str, str]) -> None:
+    assert ask(client, headers)["decisions"] == []
+
+
+def test_asking_writes_nothing_and_makes_no_contact(client: FlaskClient, site: Site, headers: dict[str, str]) -> None:
+    before = contents(site.settings.database_url)
+    ask(client, headers, "new@example.com", "jane.doe@example.com")
+    assert contents(site.settings.database_url) == before
+
+
+def test_ten_thousand_are_answered_in_one_call_and_one_more_is_refused(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    client.post(link_for(site, add_contact(site, email(MANY[7_000]))))
+    began = time.monotonic()
+
+    decisions = ask(client, headers, *MANY)["decisions"]
+
+    assert time.monotonic() - began < 10
+    assert [one["address"] for one in decisions] == MANY
+    assert [place for place, one in enumerate(decisions) if not one["allowed"]] == [7_000]
+    question = {"channel": "email", "class": "marketing", "topic": "product-news", "addresses": [*MANY, "x@x.com"]}
+    refused = client.post(DECISIONS, json=question, headers=headers)
+    assert refused.status_code == 422
+    assert [error["field"] for error in refused.get_json()["errors"]] == ["addresses"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "marketing", "transactional", "notice"),
+    [
+        (SuppressionReason.HARD_BOUNCE, False, False, False),
+        (SuppressionReason.INVALID, False, False, False),
+        (SuppressionReason.COMPLAINT, False, True, True),
+        (SuppressionReason.ERASED, False, True, True),
+        (SuppressionReason.CHILD, False, False, True),
+        (SuppressionReason.LEGAL, False, False, True),
+    ],
+)
+def test_each_suppression_is_answered_by_the_table(
+    client: FlaskClient,
+    site: Site,
+    headers: dict[str, str],
+    reason: SuppressionReason,
+    marketing: bool,
+    transactional: bool,
+    notice: bool,
+) -> None:
+    suppress(site, email(), reason)
+    for message_class, topic, expected in (
+        ("marketing", "product-news", marketing),
+        ("transactional", "receipts", transactional),
+        ("notice", None, notice),
+    ):
+        (one,) = ask(client, headers, "jane.doe@example.com", topic=topic, **{"class": message_class})["decisions"]
+        assert one["allowed"] is expected, message_class
+        assert one["reason"] == ("ok" if expected else reason.value), "a yes never tells what else is known"
+
+
+def test_a_promotion_that_calls_itself_transactional_is_answered_as_marketing(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    client.post(link_for(site, add_contact(site)))
+    (one,) = ask(client, headers, "jane.doe@example.com", **{"class": "transactional"})["decisions"]
+    assert (one["allowed"], one["rule"]) == (False, "marketing.unsubscribed_all")
+
+
+def test_without_a_topic_marketing_is_refused_and_receipts_are_not(
+    client: FlaskClient, headers: dict[str, str]
+) -> None:
+    (one,) = ask(client, headers, "jane.doe@example.com", topic=None)["decisions"]
+    assert (one["allowed"], one["reason"]) == (False, "unknown_topic")
+    (one,) = ask(client, headers, "jane.doe@example.com", topic=None, **{"class": "transactional"})["decisions"]
+    assert (one["allowed"], one["reason"], one["degraded"]) == (True, "ok", False)
+
+
+def test_consent_is_needed_where_it_is_the_ground(client: FlaskClient, headers: dict[str, str]) -> None:
+    (one,) = ask(client, headers, "jane.doe@example.com", topic="offers")["decisions"]
+    assert (one["allowed"], one["reason"]) == (False, "no_consent")
+
+
+def test_a_topic_that_was_added_a_moment_ago_is_known(client: FlaskClient, site: Site, headers: dict[str, str]) -> None:
+    assert ask(client, headers, "a@example.com", topic="brand-new")["decisions"][0]["reason"] == "unknown_topic"
+    new = Topic(
+        slug="brand-new",
+        brand="default",
+        name="Brand new",
+        description="",
+        frequency="",
+        message_class=MessageClass.MARKETING,
+        basis=TOPICS[0].basis,
+        channels=(Channel.EMAIL,),
+    )
+    site.database.save(add_topic, new, datetime.now(UTC))
+    assert ask(client, headers, "a@example.com", topic="brand-new")["decisions"][0]["allowed"]
+
+
+def test_what_counts_for_one_channel_does_not_for_another(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    client.post(link_for(site, add_contact(site)))
+    (one,) = ask(client, headers, "+1 (202) 555-0123", channel="sms")["decisions"]
+    assert (one["allowed"], one["address"]) == (True, "+1 (202) 555-0123")
+
+
+# Links.
+
+
+def test_each_address_gets_its_links_and_its_headers(client: FlaskClient, site: Site, headers: dict[str, str]) -> None:
+    asked = ["Jane.Doe@example.com", "new@example.com", "jane.doe@example.com"]
+
+    given = links(client, headers, *asked, message_ref="2026-48")
+
+    assert [one["address"] for one in given] == asked
+    for one in given:
+        assert set(one) == {"address", "unsubscribe_url", "manage_url", "headers"}
+        assert one["unsubscribe_url"].startswith(f"{PUBLIC_URL}/u/")
+        assert one["manage_url"].startswith(f"{PUBLIC_URL}/p/")
+        assert one["headers"] == {
+            "List-Unsubscribe": f"<{one['unsubscribe_url']}>",
+            "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+            "List-Id": "<product-news.default.list-id.preferences.example.test>",
+        }
+        for url in (one["unsubscribe_url"], one["manage_url"]):
+            assert client.get(urlsplit(url).path).status_code == 200
+    read = [site.links.read_unsubscribe(urlsplit(one["unsubscribe_url"]).path[3:]) for one in given]
+    assert [(link.topic, link.message_ref, link.channel) for link in read] == [
+        ("product-news", "2026-48", Channel.EMAIL)
+    ] * 3
+    assert read[0].contact_id == read[2].contact_id != read[1].contact_id
+
+
+def test_a_contact_is_made_once_however_often_it_is_asked_for(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    for _ in range(3):
+        links(client, headers, "new@example.com", "NEW@example.com ", "other@example.com")
+    assert len(contents(site.settings.database_url)["contact"]) == 2
+    assert site.database.read(queries.head_seq) == 0, "a link is no act"
+
+
+def test_a_contact_is_made_once_though_many_ask_at_the_same_time(app: Flask) -> None:
+    site = site_of(app)
+    headers = api_headers(site)
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: links(app.test_client(), headers, *MANY[:50]), range(12)))
+    assert len(contents(site.settings.database_url)["contact"]) == 50
+    ids = {
+        site.links.read_unsubscribe(urlsplit(answer[0]["unsubscribe_url"]).path[3:]).contact_id for answer in answers
+    }
+    assert len(ids) == 1
+
+
+def test_ten_thousand_new_contacts_get_links_in_one_call(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    began = time.monotonic()
+    given = links(client, headers, *MANY)
+    assert time.monotonic() - began < 20
+    assert [one["address"] for one in given] == MANY
+    assert len({one["unsubscribe_url"] for one in given}) == 10_000
+    refused = client.post(
+        LINKS, json={"channel": "email", "topic": "offers", "addresses": [*MANY, "x@x.com"]}, headers=headers
+    )
+    assert refused.status_code == 422
+    assert [error["field"] for error in refused.get_json()["errors"]] == ["addresses"]
+
+
+def test_a_link_for_everything_needs_no_topic(client: FlaskClient, headers: dict[str, str]) -> None:
+    answer = client.post(LINKS, json={"channel": "email", "addresses": ["new@example.com"]}, headers=headers)
+    (one,) = answer.get_json()["links"]
+    assert one["headers"]["List-Id"] == "<default.list-id.preferences.example.test>"
+    assert "Stop all marketing" in client.get(urlsplit(one["unsubscribe_url"]).path).text
+
+
+def test_a_message_that_is_no_mail_gets_links_and_no_mail_headers(client: FlaskClient, headers: dict[str, str]) -> None:
+    (one,) = links(client, headers, "+12025550123", channel="sms")
+    assert one["headers"] == {}
+    assert client.get(urlsplit(one["unsubscribe_url"]).path).status_code == 200
+
+
+def test_a_receipt_gets_no_list_headers_and_no_unsubscribe_link(client: FlaskClient, headers: dict[str, str]) -> None:
+    (one,) = links(client, headers, "new@example.com", topic="receipts")
+    assert one["headers"] == {}
+    assert one["unsubscribe_url"] is None
+    assert client.get(urlsplit(one["manage_url"]).path).status_code == 200
+
+
+@pytest.mark.parametrize("reason", [SuppressionReason.ERASED, SuppressionReason.CHILD])
+def test_who_must_not_be_stored_gets_no_link_and_is_not_stored(
+    client: FlaskClient, site: Site, headers: dict[str, str], reason: SuppressionReason
+) -> None:
+    suppress(site, email(), reason)
+    with site.database.engine.begin() as connection:
+        for table in ("address", "contact"):
+            connection.exec_driver_sql(f"DELETE FROM {table}")
+
+    gone, fine = links(client, headers, "jane.doe@example.com", "new@example.com")
+
+    assert gone == {"address": "jane.doe@example.com", "unsubscribe_url": None, "manage_url": None, "headers": {}}
+    assert fine["unsubscribe_url"]
+    assert len(contents(site.settings.database_url)["address"]) == 1
+
+
+# The headers, as bytes on the wire (the numbers are those of the requirements).
+
+
+@pytest.fixture
+def mail(tmp_path: Any) -> Iterator[bytes]:
+    """A mail with our headers, of the longest kind, as Python sends it when told to as docs/api.md says."""
+    app = new_app(new_sqlite(tmp_path))
+    (one,) = links(app.test_client(), api_headers(site_of(app)), "jane.doe@example.com", message_ref="r" * 64)
+    message = EmailMessage(policy=policy.SMTP.clone(max_line_length=998))
+    message["From"] = "Maple & Finch <news@maple-and-finch.example>"
+    message["To"] = "jane.doe@example.com"
+    message["Subject"] = "What is new"
+    for name, value in one["headers"].items():
+        message[name] = value
+    message.set_content(f"News.\n\nUnsubscribe: {one['unsubscribe_url']}\n")
+    yield message.as_bytes()
+    close(app)
+
+
+def raw(mail: bytes, name: str) -> list[bytes]:
+    """Every raw line, unfolded only where the mail itself folds it, of a header of this name."""
+    head = mail.partition(b"\r\n\r\n")[0] + b"\r\n"
+    return re.findall(rb"(?im)^" + name.encode() + rb":.*?\r\n(?![ \t])", head, re.DOTALL)
+
+
+def test_m01_there_is_exactly_one_of_each_field(mail: bytes) -> None:
+    assert len(raw(mail, "List-Unsubscribe")) == len(raw(mail, "List-Unsubscribe-Post")) == 1
+
+
+def test_m02_exactly_one_https_address_and_no_http(mail: bytes) -> None:
+    (line,) = raw(mail, "List-Unsubscribe")
+    schemes = [urlsplit(uri).scheme for uri in re.findall(r"<([^>]*)>", line.decode())]
+    assert schemes.count("https") == 1
+    assert set(schemes) <= {"https", "mailto"}
+
+
+def test_m03_the_post_field_is_exactly_what_the_standard_says(mail: bytes) -> None:
+    (line,) = raw(mail, "List-Unsubscribe-Post")
+    assert re.fullmatch(rb"List-Unsubscribe-Post: ?List-Unsubscribe=One-Click\r\n", line)
+
+
+def test_m04_the_fields_are_plain_ascii_not_encoded_and_not_too_long(mail: bytes) -> None:
+    for name in ("List-Unsubscribe", "List-Unsubscribe-Post", "List-Id"):
+        (line,) = raw(mail, name)
+        assert line.isascii()
+        assert b"=?" not in line
+        assert line.count(b"\r\n") == 1, "not folded inside the address"
+        assert len(line) <= 998 + 2
+    (line,) = raw(mail, "List-Unsubscribe")
+    assert len(line) > 120, "long enough to be broken by a careless policy"
+
+
+def test_m05_a_second_opinion_finds_nothing_to_complain_of_and_asks_only_for_the_signature(mail: bytes) -> None:
+    message = message_from_bytes(mail, policy=policy.compat32)
+    fields = [message.get_all(name) for name in ("List-Unsubscribe", "List-Unsubscribe-Post")]
+    assert listunsub.audit(*fields) == []
+    assert [problem.code for problem in listunsub.audit(*fields, dkim_signatures=[])] == ["missing-dkim"]
+
+
+@pytest.mark.parametrize("form", ["multipart", "urlencoded"])
+def test_m05_what_an_independent_client_makes_of_the_header_opts_out(
+    client: FlaskClient, site: Site, headers: dict[str, str], form: Any
+) -> None:
+    (one,) = links(client, headers, "jane.doe@example.com")
+    request = listunsub.one_click_request(one["unsubscribe_url"], form=form)
+
+    answer = client.post(urlsplit(request.url).path, data=request.body, headers=dict(request.headers))
+
+    assert answer.status_code == 200
+    assert ask(client, headers, "jane.doe@example.com")["decisions"][0]["reason"] == "unsubscribed_all"
+
+
+def test_m06_the_address_tells_nothing_about_the_person_and_cannot_be_guessed(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    given = links(client, headers, *MANY[:200])
+    tokens = [urlsplit(one["unsubscribe_url"]).path.removeprefix("/u/") for one in given]
+    for number, token in enumerate(tokens):
+        payload, signature = token.split(".")
+        decoded = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+        assert "@" not in token
+        assert f"person-{number}".encode() not in decoded
+        assert b"example.com" not in decoded
+        assert len(signature) * 6 >= 128, "bits that nobody can guess"
+    flipped = tokens[0][:-1] + ("A" if tokens[0][-1] != "A" else "B")
+    assert client.post(f"/u/{flipped}").status_code == 404
+    assert site.database.read(queries.head_seq) == 0
+
+
+def test_m07_the_two_kinds_of_mail_differ_in_their_headers(client: FlaskClient, headers: dict[str, str]) -> None:
+    for topic in TOPICS:
+        (one,) = links(client, headers, "new@example.com", topic=topic.slug)
+        expected = {"List-Unsubscribe", "List-Unsubscribe-Post", "List-Id"}
+        assert set(one["headers"]) == (expected if topic.message_class is MessageClass.MARKETING else set())
+
+
+def test_m08_the_list_id_is_stable_under_a_new_name(client: FlaskClient, site: Site, headers: dict[str, str]) -> None:
+    (before,) = links(client, headers, "new@example.com")
+    with site.database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE topic SET name = 'Something else'")
+    (after,) = links(client, headers, "new@example.com")
+    assert before["headers"]["List-Id"] == after["headers"]["List-Id"]
+    assert len(after["headers"]["List-Id"]) <= 255
+
+
+# Problems.
+
+
+def test_every_problem_names_its_field_and_echoes_no_value(client: FlaskClient, headers: dict[str, str]) -> None:
+    private = secrets.token_hex(8)
+    answer = client.post(
+        DECISIONS,
+        json={
+            "channel": private,
+            "class": [private],
+            "topic": {"x": private},
+            "addresses": [f"{private}@example.com", 7, None, [private], "y" * 2_000 + private],
+        },
+        headers=headers,
+    )
+    assert answer.status_code == 422
+    assert answer.mimetype == "application/problem+json"
+    assert private not in answer.text
+    problem = answer.get_json()
+    assert problem["title"] == "Some fields are wrong"
+    assert {error["field"] for error in problem["errors"]} == {
+        "channel",
+        "class",
+        "topic",
+        "addresses[1]",
+        "addresses[2]",
+        "addresses[3]",
+        "addresses[4]",
+    }
+    assert all(error["detail"] for error in problem["errors"])
+
+
+def test_of_ten_thousand_wrong_addresses_the_first_hundred_are_named(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    body = {"channel": "email", "topic": "offers", "addresses": ["nobody at all"] * 10_000}
+    answer = client.post(LINKS, json=body, headers=headers)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.get_json()["errors"]] == [f"addresses[{n}]" for n in range(100)]
+    assert contents(site.settings.database_url)["contact"] == []
