@@ -417,7 +417,7 @@ def small_targets(page: Page) -> list[str]:
 
 def test_every_state_is_accessible_in_light_and_dark_and_fits_a_small_screen(browser: Browser, world: World) -> None:
     problems: dict[str, list[str]] = {}
-    with opened(browser, bypass_csp=True) as page:
+    with opened(browser, bypass_csp=True, reduced_motion="reduce") as page:
 
         def check(name: str, _number: int) -> None:
             if found := violations(page):
@@ -464,7 +464,10 @@ def test_an_unforeseen_error_is_a_page_like_the_others(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("broken")
-    with Installation(folder, new_sqlite(folder)) as installation, opened(browser, bypass_csp=True) as page:
+    with (
+        Installation(folder, new_sqlite(folder)) as installation,
+        opened(browser, bypass_csp=True, reduced_motion="reduce") as page,
+    ):
         installation.web.start()
         app = new_app(installation.settings.database_url)
         path = link_for(site_of(app), add_contact(site_of(app)))

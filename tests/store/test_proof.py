@@ -253,12 +253,6 @@ def test_a_head_that_is_gone_is_found(history: Site) -> None:
     assert problems(history) == ["the head is missing: nothing can be recorded"]
 
 
-def test_a_program_that_forgets_to_move_the_head_is_found(history: Site) -> None:
-    tamper(history, update(ledger_head).values(seq=ledger_head.c.seq - 1))
-    (problem,) = problems(history)
-    assert problem == "the head stands at 3, the newest entry is 4: entries were cut off"
-
-
 # The projection is what the entries add up to.
 
 
