@@ -10,7 +10,6 @@ to be unguessable, and a multiple of 24 leaves no spare bits in the last base64 
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from collections.abc import Sequence
@@ -133,12 +132,12 @@ class Links:
 
 
 def _signer(keys: Sequence[bytes], purpose: str) -> Signer:
+    # What itsdangerous calls the derivation "hmac", done once here and not for each token.
+    salt = f"preferences.link.{purpose}".encode()
     return Signer(
-        list(keys),
-        salt=f"preferences.link.{purpose}".encode(),
+        [hmac.digest(key, salt, "sha256") for key in keys],
         sep=".",
-        key_derivation="hmac",
-        digest_method=hashlib.sha256,
+        key_derivation="none",
         algorithm=_Sha256Cut(),
     )
 

@@ -328,9 +328,13 @@ def reconcile(
     progress: Callable[[int], None],
 ) -> Drift:
     """Catch up, compare, repair, and note the drift. Raises TryLater, Misconfigured or Rejected as pushes do."""
-    while run_once(database, connector, owner=owner, now=datetime.now(UTC)) is Outcome.DONE:
-        pass
-    drift = compare(database, connector, progress)
-    repair(database, connector, drift, owner=owner, fingerprints=fingerprints, now=now)
-    database.save(cursors.reconciled, connector.name, drift.count, now + RECONCILE_EVERY)
+    try:
+        while run_once(database, connector, owner=owner, now=datetime.now(UTC)) is Outcome.DONE:
+            pass
+        drift = compare(database, connector, progress)
+        repair(database, connector, drift, owner=owner, fingerprints=fingerprints, now=now)
+        database.save(cursors.reconciled, connector.name, drift.count, now + RECONCILE_EVERY)
+    finally:
+        # Whoever asked for it may be gone the next moment, and the worker would wait for the lease's end.
+        database.save(cursors.release, connector.name, owner)
     return drift

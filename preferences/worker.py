@@ -114,7 +114,6 @@ class Worker:
             log.warning("comparison put off", connector=connector.name, why=str(failure))
         else:
             log.info("compared", connector=connector.name, drift=drift.count, unmapped=drift.unmapped)
-        self._database.save(cursors.release, connector.name, self._owner)
 
     def _save_next_comparison(self, connector: Connector, now: datetime, *, after: float = 0.0) -> None:
         """Set before it starts, so that one that fails is tried again later and not at once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -312,7 +313,7 @@ known@example.com,,,,,,,
 
 
 def decided(app: Flask, address: str, topic: str, channel: str = "email") -> str:
-    headers = api_headers(site_of(app), f"test-{datetime.now(UTC).timestamp()}")
+    headers = api_headers(site_of(app), f"test-{secrets.token_hex(4)}")
     question = {"channel": channel, "class": "marketing", "topic": topic, "addresses": [address]}
     answer = app.test_client().post("/api/v1/decisions", json=question, headers=headers)
     assert answer.json is not None

@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from tests.processes import Installation, contents
+from tests.processes import Installation, Process, contents
 from tests.servers import PostgresServer, free_port
 from tests.support import new_postgresql
 
@@ -165,7 +165,7 @@ def machines(caller: Caller, key: str) -> None:
     assert caller.report(SIGNING_SECRET, address="canary.forged@example.com", list="canary-list") == 401
 
 
-def faults(caller: Caller, key: str, link: str, server: PostgresServer, database: str) -> None:
+def faults(caller: Caller, worker: Process, key: str, link: str, *, server: PostgresServer, database: str) -> None:
     """The database dies, comes back, and is then damaged."""
     server.stop("immediate")
     assert caller.form(link, intent="all")[0] == 503
@@ -174,7 +174,7 @@ def faults(caller: Caller, key: str, link: str, server: PostgresServer, database
     question = {"channel": "email", "class": "marketing", "topic": "offers", "addresses": ["canary.away@example.com"]}
     assert caller.api("decisions", key, **question)[0] == 200
     assert caller.report(WEBHOOK_SECRET, address="canary.away@example.com", list="canary-list") == 503
-    time.sleep(1)  # the worker too shall notice
+    wait_until(lambda: "the database cannot be reached" in worker.output())
     server.start()
     assert caller.call("POST", link)[0] == 200
     with server.connect(database) as connection:
@@ -184,7 +184,7 @@ def faults(caller: Caller, key: str, link: str, server: PostgresServer, database
     assert caller.form("/optout", address="canary.broken@example.com")[0] == 500
     assert caller.report(WEBHOOK_SECRET, address="canary.broken@example.com", list="canary-list") == 500
     assert caller.api("decisions", key, **question)[0] == 500
-    time.sleep(1)
+    time.sleep(1)  # the worker too shall meet it
 
 
 def test_a_whole_journey_leaves_nothing_about_anybody_in_the_output(
@@ -204,7 +204,8 @@ def test_a_whole_journey_leaves_nothing_about_anybody_in_the_output(
             wait_until(lambda: "canary.reported@example.com" in str(contents(url)["address"]))
             wait_until(lambda: "canary.one@example.com" in Talkative.told)
             wait_until(lambda: "connector stopped" in installation.worker.output())
-            faults(caller, key, urlsplit(links[0]["unsubscribe_url"]).path, server, url.rpartition("/")[2])
+            link, database = urlsplit(links[0]["unsubscribe_url"]).path, url.rpartition("/")[2]
+            faults(caller, installation.worker, key, link, server=server, database=database)
             output = installation.web.output() + installation.worker.output()
             keys = [
                 *installation.settings.secret_keys,

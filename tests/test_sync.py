@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -925,6 +926,16 @@ class TestReconcile:
             desk.reconcile()
         assert (len(desk.provider.told), len(desk.entries())) == (told, entries)
         assert desk.cursor().drift is None
+
+    @pytest.mark.parametrize("fault", [None, Fault.DOWN])
+    def test_leaves_nobody_waiting_for_its_lease(self, desk: Desk, fault: Fault | None) -> None:
+        desk.stop(JANE)
+        desk.passes()
+        desk.provider.rows.clear()
+        desk.provider.faults.extend([fault] if fault else [])
+        with suppress(TryLater):
+            desk.reconcile()
+        assert desk.database.save(cursors.claim, MAILER, "worker-2", datetime.now(UTC)) is not None
 
     def test_does_not_push_while_another_worker_does(self, desk: Desk) -> None:
         desk.stop(JANE)

@@ -173,7 +173,7 @@ def _create_tables() -> None:
         sa.Column("created_at", INSTANT, nullable=False),
         sa.ForeignKeyConstraint(["contact_id"], ["contact.id"], name=op.f("fk_address_contact_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_address")),
-        sa.UniqueConstraint("channel", "fingerprint", name=op.f("uq_address_channel_fingerprint")),
+        sa.UniqueConstraint("fingerprint", "channel", name=op.f("uq_address_fingerprint_channel")),
     )
     op.create_index(op.f("ix_address_contact_id"), "address", ["contact_id"], unique=False)
     op.create_table(

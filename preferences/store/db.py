@@ -58,7 +58,7 @@ SQLITE_BUSY_SECONDS: Final = 15
 # and PostgreSQL's default price of a random page, that of a turning disk, keeps it scanning far too long.
 POSTGRESQL_OPTIONS: Final = (
     "-c timezone=UTC -c idle_in_transaction_session_timeout=10s -c lock_timeout=10s -c statement_timeout=60s"
-    " -c plan_cache_mode=force_custom_plan -c random_page_cost=1.1"
+    " -c plan_cache_mode=force_custom_plan -c random_page_cost=1.1 -c jit=off"
 )
 
 

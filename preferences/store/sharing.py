@@ -48,7 +48,7 @@ class Shared(Generic[Ask, Answer]):
 
     def __call__(self, ask: Ask) -> Answer:
         """The answer to one call. Raises what `work` raises for it."""
-        call = _Call[Ask, Answer](ask)
+        call: _Call[Ask, Answer] = _Call(ask)
         with self._guard:
             self._waiting.append(call)
             leads, self._led = not self._led, True

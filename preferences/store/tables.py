@@ -115,7 +115,7 @@ address: Final = Table(
     _not_null("value", Text),
     _not_null("fingerprint", String(43)),
     _not_null("created_at", UtcDateTime),
-    UniqueConstraint("channel", "fingerprint"),
+    UniqueConstraint("fingerprint", "channel"),
 )
 
 ledger_head: Final = Table(

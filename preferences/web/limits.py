@@ -5,7 +5,7 @@ Owns the counters. Invariant: a signed link's first opt-out is never limited, by
 
 from __future__ import annotations
 
-import ipaddress
+import socket
 import threading
 import time
 from typing import Final
@@ -59,9 +59,10 @@ class TokenLimit:
 
 def shorten_ip(text: str) -> str:
     """The network an address belongs to: /24 for IPv4, /48 for IPv6; empty for what is not an address."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return ""
-    length = 24 if address.version == 4 else 48
-    return str(ipaddress.ip_network((address, length), strict=False))
+    for family, kept, length in ((socket.AF_INET, 3, 24), (socket.AF_INET6, 6, 48)):
+        try:
+            packed = socket.inet_pton(family, text)
+        except (OSError, ValueError):
+            continue
+        return f"{socket.inet_ntop(family, packed[:kept].ljust(len(packed), bytes(1)))}/{length}"
+    return ""

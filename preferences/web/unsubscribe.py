@@ -20,7 +20,7 @@ from werkzeug.wrappers import Request, Response
 from preferences.domain import acts
 from preferences.domain.addresses import mask
 from preferences.domain.consent import effective
-from preferences.domain.errors import BadLink
+from preferences.domain.errors import BadLink, StoreBusy
 from preferences.domain.references import reference_of
 from preferences.domain.terms import (
     BLANKET,
@@ -121,7 +121,7 @@ def page_form(site: Site, request: Request, token: str, intent: str | None) -> R
     topic = {"all": BLANKET, "topic": opened.link.topic}.get(intent or "")
     topic = topic or acts.one_click_topic(setting, opened.link.topic)
     entry = _stop(site, request, token, opened, topic, Origin.PAGE)
-    wishes = _wishes(site, opened)
+    wishes = _wishes_after(site, opened)
     choice = wishes.choices.get(topic)
     began = choice is not None and (entry.changed or entry.recorded_at - choice.since < SAME_PRESS)
     covered = topic != BLANKET and _no(wishes.choices.get(BLANKET)) is not None
@@ -141,7 +141,6 @@ def page_form(site: Site, request: Request, token: str, intent: str | None) -> R
         undo=undo_token,
         undo_until=entry.recorded_at + UNDO_LIFE if undo_token else None,
         reasons=REASONS,
-        reason_ref=reference,
         action=_action(site, token),
     )
 
@@ -163,7 +162,7 @@ def undo(token: str) -> Response:
         brand=opened.brand,
         topic=opened.topic,
         scope=_scope(entry.topic),
-        address=_masked(_wishes(site, opened)),
+        address=_masked(_wishes_after(site, opened)),
         reference=reference_of(entry.hash),
         at=entry.recorded_at,
         action=_action(site, token),
@@ -260,6 +259,15 @@ def _beginning(request: Request) -> bytes:
 def _wishes(site: Site, opened: _Opened) -> Wishes:
     link = opened.link
     return site.reader.wishes(WishesKey(link.contact_id, link.channel, link.brand))
+
+
+def _wishes_after(site: Site, opened: _Opened) -> Wishes:
+    """What to show after a choice was saved. Should the database go away at this very moment, the page says less, and
+    never that nothing was saved."""
+    try:
+        return _wishes(site, opened)
+    except StoreBusy:
+        return Wishes(address=None, choices={}, entry_hashes={})
 
 
 def _no(choice: Choice | None) -> Choice | None:

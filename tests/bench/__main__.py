@@ -37,7 +37,7 @@ from tests.servers import PostgresServer, postgresql_binaries
 from tests.support import close, email, link_for, new_app, new_postgresql, new_sqlite, settings
 
 THREADS = 32
-"""As the Procfile has it."""
+"""As the operator's guide has it; the Procfile starts fewer, for the demo."""
 
 CONNECTIONS = (1, 8, 32)
 PAGES = 5_000

@@ -236,9 +236,10 @@ def test_a_topic_follows_the_weightier_of_its_own_wish_and_a_blanket_no(
 
 
 def test_the_blanket_is_named_when_it_is_what_counts() -> None:
-    own, newer = fold([no(1, seq=7)]), fold([no(2, seq=8)])
+    own, newer, same = fold([no(1, seq=7)]), fold([no(2, seq=8)]), fold([no(1, seq=9)])
     assert effective(own, newer) == newer
     assert effective(newer, own) == newer
+    assert effective(own, same) == same
 
 
 # Suppressions.

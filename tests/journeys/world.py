@@ -17,9 +17,12 @@ from uuid import UUID
 
 import requests
 
+from preferences import sync
+from preferences.connectors import make_connector
+from preferences.domain.errors import TryLater
 from preferences.domain.terms import BLANKET, Status
 from preferences.site import Site, site_of
-from preferences.store import queries
+from preferences.store import cursors, queries
 from preferences.store.contacts import find_or_create
 from preferences.store.keys import create_key
 from sandbox.app import SandboxServer
@@ -79,7 +82,9 @@ class World:
             **secrets,
         )
         self.installation = Installation(folder, database_url, connectors=connectors, **environment)
-        self.app = new_app(database_url, public_url=self.installation.url)
+        self.app = new_app(
+            database_url, public_url=self.installation.url, config_file=self.installation.settings.config_file
+        )
         config = Config(
             preferences_url=self.installation.url,
             preferences_api_key=self.site.database.save(create_key, "company", datetime.now(UTC)),
@@ -88,6 +93,7 @@ class World:
             first_retry_seconds=0.1,
             **secrets,
         )
+        self.connector = make_connector(self.site.connectors[NAME])
         self.server = SandboxServer(config, port)
         self.sandbox = self.server.sandbox
 
@@ -112,16 +118,16 @@ class World:
 
     # Here.
 
-    def contact(self, address: str) -> UUID:
-        one = email(address)
-        found = self.site.database.write(find_or_create, [one], self.site.fingerprints, datetime.now(UTC))
-        contact_id = found[one].contact_id
-        assert contact_id is not None
-        return contact_id
+    def contacts(self, addresses: Sequence[str]) -> dict[str, UUID]:
+        """The contact of each address, made where there is none yet."""
+        found = self.site.database.write(
+            find_or_create, [email(one) for one in addresses], self.site.fingerprints, datetime.now(UTC)
+        )
+        return {one.value: where.contact_id for one, where in found.items() if where.contact_id}
 
     def link(self, address: str, topic: str = "product-news") -> str:
         """The path of the unsubscribe link in a mail to this address."""
-        return link_for(self.site, self.contact(address), topic)
+        return link_for(self.site, self.contacts([address])[address], topic)
 
     def post(self, path: str, body: str = "List-Unsubscribe=One-Click", accept: str = "*/*") -> tuple[int, str]:
         """A post, as a mail program or a page's form sends it: the status and the text of the answer."""
@@ -158,9 +164,9 @@ class World:
     # There.
 
     def platform_list(self) -> set[Row]:
-        """Whom the platform sends nothing, and on which list: as its own page shows it."""
+        """Whom the platform sends nothing, and on which of the lists that we know: as its own page shows it."""
         rows = requests.get(f"{self.server.url}/api/suppressions", timeout=30).json()["suppressions"]
-        return {(row["address"], row["list"]) for row in rows}
+        return {(row["address"], row["list"]) for row in rows if row["list"] in LISTS.values()}
 
     def set_faults(self, **faults: Any) -> None:
         """Switch faults of the platform on and off."""
@@ -186,6 +192,12 @@ class World:
         """Press the mail program's own button on the newest mail."""
         return one_click(self.sandbox.mailbox.mails(address)[0])
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the worker has passed over all that we hold."""
+        cursor = self.site.database.read(cursors.find_cursor, NAME)
+        return cursor is not None and cursor.position == self.site.database.read(queries.head_seq)
+
     # Both.
 
     def quiet(self) -> None:
@@ -197,20 +209,25 @@ class World:
             lambda: all(one["state"] != "waiting" for one in self.webhooks().values()),
         )
 
-    def reconcile(self) -> str:
-        """`flask reconcile`, as an operator runs it beside the worker: what it said. Tried again while the worker is at
-        it."""
-        said = ""
-
-        def done() -> bool:
-            nonlocal said
-            process = self.installation.flask("reconcile", NAME)
-            said = process.stdout or process.stderr
-            return process.returncode == 0
-
-        wait_for("a comparison went through", done, seconds=60)
-        return said
+    def reconcile(self) -> sync.Drift:
+        """One comparison beside the running worker. Tried again while that one is at it."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return sync.reconcile(
+                    self.site.database,
+                    self.connector,
+                    owner="the test",
+                    fingerprints=self.site.fingerprints,
+                    now=datetime.now(UTC),
+                    progress=lambda _rows: None,
+                )
+            except TryLater:
+                self.site.database.save(cursors.resume, NAME)
+                assert time.monotonic() < deadline, "no comparison went through"
+                time.sleep(0.1)
 
     def assert_same_on_both_sides(self) -> None:
         there, here = self.platform_list(), self.projection()
         assert there == here, f"only there: {there - here}; only here: {here - there}"
+        assert sync.compare(self.site.database, self.connector, lambda _rows: None).count == 0

@@ -27,8 +27,8 @@ from preferences.domain.terms import (
     Verb,
 )
 from preferences.site import Site
-from preferences.store import contacts, ledger, queries
-from preferences.store.db import StoreFault
+from preferences.store import contacts, ledger, proof, queries
+from preferences.store.db import StoreFault, WriteTransaction
 from preferences.store.ledger import GENESIS, chain_hash
 from preferences.store.queries import WishesKey
 from preferences.store.tables import address, contact, evidence, ledger_entry, ledger_head, preference, suppression
@@ -128,6 +128,15 @@ def test_a_transaction_that_fails_leaves_no_gap(site: Site) -> None:
     assert count(site, ledger_entry) == count(site, contact) == 0
     (entry,) = record(site, no(JANE))
     assert entry.seq == 1
+
+
+def test_two_calls_in_one_transaction_go_on_from_each_other(site: Site) -> None:
+    def work(write: WriteTransaction) -> list[int]:
+        known: dict[str, Any] = {"fingerprints": site.fingerprints, "now": NOON}
+        return [ledger.record(write, [no(one)], **known)[0].seq for one in (JANE, JOHN)]
+
+    assert site.database.write(work) == [1, 2]
+    assert site.database.snapshot(proof.verify, lambda _entries: None).problems == []
 
 
 def test_each_entry_is_chained_to_the_one_before(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -84,7 +85,7 @@ every_shape = pytest.mark.parametrize(("headers", "body"), SHAPES.values(), ids=
 
 def decision(app: Flask, topic: str = "product-news", message_class: str = "marketing") -> dict[str, Any]:
     """What the decision API says of our contact."""
-    name = f"test-{datetime.now(UTC).timestamp()}"
+    name = f"test-{secrets.token_hex(4)}"
     question = {"channel": "email", "class": message_class, "topic": topic, "addresses": [ADDRESS]}
     answer = app.test_client().post("/api/v1/decisions", json=question, headers=api_headers(site_of(app), name))
     assert answer.json is not None
