@@ -19,29 +19,35 @@ def run(connection: Connection) -> None:
         target_metadata=metadata,
         render_as_batch=True,
         compare_type=True,
-        transaction_per_migration=True,
+        transactional_ddl=True,
     )
     with context.begin_transaction():
         context.run_migrations()
 
 
-def upgrade_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+def switch_foreign_keys(connection: Connection, state: str) -> None:
+    # On the driver's own connection: SQLite ignores the pragma inside a transaction, and this one has none yet.
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    driver.execute(f"PRAGMA foreign_keys={state}")
+
+
+def run_on_sqlite(connection: Connection) -> None:
+    switch_foreign_keys(connection, "OFF")
     try:
-        run(connection)
-        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-        if broken:
-            raise RuntimeError(f"{len(broken)} rows lost the row they refer to")
+        with connection.begin():
+            run(connection)
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+            if broken:
+                raise RuntimeError(f"{len(broken)} rows lost the row they refer to")
     finally:
-        connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+        switch_foreign_keys(connection, "ON")
 
 
 engine = db.engine
-if engine.dialect.name == "sqlite":
-    # Outside a transaction: SQLite ignores the pragma inside one.
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        upgrade_sqlite(connection)
-else:
-    with engine.connect() as connection:
+with engine.connect() as connection:
+    if engine.dialect.name == "sqlite":
+        run_on_sqlite(connection)
+    else:
         run(connection)
         connection.commit()

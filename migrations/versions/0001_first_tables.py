@@ -18,6 +18,13 @@ SQLITE_APPEND_ONLY = """
 CREATE TRIGGER ledger_entry_no_{verb} BEFORE {verb} ON ledger_entry
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END
 """
+# INSERT OR REPLACE deletes the old row without a word to the trigger on DELETE.
+SQLITE_NO_REPLACE = """
+CREATE TRIGGER ledger_entry_no_replace BEFORE INSERT ON ledger_entry
+WHEN EXISTS (SELECT 1 FROM ledger_entry WHERE seq = NEW.seq)
+  OR EXISTS (SELECT 1 FROM ledger_entry WHERE origin_ref = NEW.origin_ref AND origin = NEW.origin)
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END
+"""
 POSTGRESQL_APPEND_ONLY = """
 CREATE FUNCTION ledger_entry_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN RAISE EXCEPTION 'the ledger is append-only' USING ERRCODE = 'restrict_violation'; END $$;
@@ -43,6 +50,7 @@ def _make_append_only() -> None:
     if op.get_bind().dialect.name == "sqlite":
         for verb in ("UPDATE", "DELETE"):
             op.execute(SQLITE_APPEND_ONLY.format(verb=verb))
+        op.execute(SQLITE_NO_REPLACE)
     else:
         op.execute(POSTGRESQL_APPEND_ONLY)
 
@@ -121,7 +129,14 @@ def _create_tables() -> None:
         sa.Column("undoes", NUMBER, nullable=True),
         sa.Column("hash", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_ledger_entry")),
-        sa.UniqueConstraint("origin_ref", "origin", name=op.f("uq_ledger_entry_origin_ref_origin")),
+    )
+    op.create_index(
+        "uq_ledger_entry_origin_ref_origin",
+        "ledger_entry",
+        ["origin_ref", "origin"],
+        unique=True,
+        postgresql_where=sa.text("origin_ref IS NOT NULL"),
+        sqlite_where=sa.text("origin_ref IS NOT NULL"),
     )
     op.create_index(op.f("ix_ledger_entry_contact_id"), "ledger_entry", ["contact_id"], unique=False)
     op.create_index(

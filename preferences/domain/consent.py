@@ -94,10 +94,14 @@ def fold(entries: Iterable[Entry]) -> Choice | None:
 
 
 def effective(own: Choice | None, blanket: Choice | None) -> Choice | None:
-    """What counts for a topic: its own choice or a blanket no, whichever is the weightier; the no wins ties."""
+    """What counts for a topic: its own choice or a blanket no, whichever is the weightier; the no wins ties.
+
+    "Never asked" is no wish, so however new it is it outweighs none: the undo of one topic brings back that topic, and
+    not against a blanket no that we learn of later.
+    """
     if blanket is None or blanket.status is not Status.UNSUBSCRIBED:
         return own
-    if own is None:
+    if own is None or own.status is Status.NEVER_ASKED:
         return blanket
     own_weight = weigh(own.status, own.at, trusted=own.trusted, basis=own.basis)
     return own if own_weight[:3] > (True, blanket.at, STRICTNESS[blanket.status]) else blanket

@@ -19,7 +19,6 @@ from uuid import UUID
 
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
-    Boolean,
     Column,
     Connection,
     Dialect,
@@ -41,6 +40,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType
 
 from preferences.domain.errors import StoreBusy
 from preferences.store.tables import ledger_head, metadata
@@ -272,9 +272,10 @@ def _postgresql_text(value: UUID | datetime) -> str:
     return str(value)
 
 
-class _AnyOf(FunctionElement[bool]):
+class _AnyOf(FunctionElement[Any]):
     inherit_cache = True
-    type = Boolean()
+    # No type of its own: for a Boolean, SQLAlchemy writes `… = 1` behind it on SQLite, which then uses no index.
+    type = NullType()
 
 
 @compiles(_AnyOf, "postgresql")
@@ -297,7 +298,7 @@ def _any_of_sqlite(element: _AnyOf, compiler: Any, **options: Any) -> str:
     )
 
 
-def any_of(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
+def any_of(column: ColumnElement[Any], parameter: str) -> ColumnElement[Any]:
     """`column` is among the values in the parameter of this name: one statement, however many values there are."""
     return _AnyOf(column, bindparam(parameter, type_=_Json()))
 

@@ -148,7 +148,14 @@ ledger_entry: Final = Table(
     _not_null("changed", Boolean(create_constraint=False)),
     Column("undoes", NUMBER),
     _not_null("hash", String(64)),
-    UniqueConstraint("origin_ref", "origin"),
+    Index(
+        "uq_ledger_entry_origin_ref_origin",
+        "origin_ref",
+        "origin",
+        unique=True,
+        postgresql_where=text("origin_ref IS NOT NULL"),
+        sqlite_where=text("origin_ref IS NOT NULL"),
+    ),
     Index(None, "contact_id"),
     Index(None, "fingerprint", postgresql_where=text("fingerprint IS NOT NULL")),
 )

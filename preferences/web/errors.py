@@ -127,7 +127,6 @@ def problem_for(error: Exception, status: int, title: str, **more: Any) -> Respo
 
 
 def _with_headers(response: Response, error: Exception, status: int) -> Response:
-    response.headers["Cache-Control"] = "no-store"
     if status in {429, 503}:
         response.headers["Retry-After"] = BUSY_SECONDS
     if isinstance(error, HTTPException):

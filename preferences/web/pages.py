@@ -6,10 +6,12 @@ another site, followed by a search engine, or allowed to load or run anything bu
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import escape
 from werkzeug.wrappers import Response
 
 from preferences.domain.terms import Brand, OneClick
@@ -30,6 +32,9 @@ PAGE_HEADERS: Final = (
     # Browsers ignore it on plain http, so a trial on this machine is not locked into https.
     ("Strict-Transport-Security", "max-age=31536000"),
 )
+
+HTML: Final = "text/html; charset=utf-8"
+MOST_SKELETONS: Final = 1_000
 
 _NO_BRAND: Final = Brand(
     slug="", name="Preference center", postal_address="", contact_email="", one_click=OneClick.EVERYTHING
@@ -62,7 +67,38 @@ def render(site: Site, template: str, *, brand: Brand | None, status: int = 200,
         brand=brand or _NO_BRAND,
         **context,
     )
-    return _response(html, status, "text/html; charset=utf-8")
+    return _response(html, status, HTML)
+
+
+class Skeleton:
+    """A page that is the same for everybody but for an address and a form's action.
+
+    For the unsubscribe page of a contact who has stopped nothing: scanners fetch it for every mail of a mailing.
+    """
+
+    _ADDRESS: Final = "\ue000address\ue001"
+    _ACTION: Final = "\ue000action\ue001"
+
+    def __init__(self, template: str) -> None:
+        self._template = template
+        self._filled_in: dict[Hashable, str] = {}
+
+    def render(self, site: Site, *, brand: Brand | None, **context: Any) -> Response:
+        """The page as it is for one contact alone."""
+        return render(site, self._template, brand=brand, **context)
+
+    def fill(self, site: Site, *, brand: Brand | None, address: str | None, action: str, **context: Any) -> Response:
+        """The same page, rendered once for all other values, which must be hashable."""
+        key = (site.settings.root, site.style_version, brand, address is None, *context.values())
+        html = self._filled_in.get(key)
+        if html is None:
+            marked = None if address is None else self._ADDRESS
+            page = self.render(site, brand=brand, address=marked, action=self._ACTION, **context)
+            html = page.get_data(as_text=True)
+            if len(self._filled_in) < MOST_SKELETONS:
+                self._filled_in[key] = html
+        html = html.replace(self._ADDRESS, escape(address or "")).replace(self._ACTION, escape(action))
+        return _response(html, 200, HTML)
 
 
 def plain(text: str, status: int = 200) -> Response:
@@ -71,11 +107,11 @@ def plain(text: str, status: int = 200) -> Response:
 
 
 def _response(body: str, status: int, content_type: str) -> Response:
-    return Response(body, status, headers=[*PAGE_HEADERS, ("Content-Type", content_type)])
+    return Response(body, status, content_type=content_type)
 
 
 def complete_headers(response: Response) -> Response:
-    """Give whatever else the site answers (files, problem documents) the headers that it does not set itself."""
+    """Give an answer that leaves through Flask the headers that it does not set itself."""
     for name, value in PAGE_HEADERS:
         response.headers.setdefault(name, value)
     return response

@@ -41,7 +41,7 @@ from preferences.store.queries import Wishes, WishesKey
 from preferences.store.reasons import state_reason
 from preferences.web import metrics
 from preferences.web.limits import TokenLimit, shorten_ip
-from preferences.web.pages import plain, render
+from preferences.web.pages import Skeleton, plain, render
 
 MOST_BODY: Final = 64 * 1024
 """How much of a body is looked at. A mail program sends 26 bytes; whatever a longer one says, the link is enough."""
@@ -59,6 +59,8 @@ REASONS: Final = (
     ("other_address", "I get them at another address"),
     ("other", "Another reason"),
 )
+
+PAGE: Final = Skeleton("unsubscribe/page.html")
 
 blueprint = Blueprint("unsubscribe", __name__)
 limit = TokenLimit(per_minute=120)
@@ -93,16 +95,17 @@ def page(site: Site, token: str) -> Response:
     """What the link stops, and what has been stopped already."""
     opened = _open(site, token)
     wishes = _wishes(site, opened)
-    return render(
+    all_stopped = _since(wishes, _no(wishes.choices.get(BLANKET)))
+    topic_stopped = _since(wishes, _topic_stopped(wishes, opened))
+    return (PAGE.render if all_stopped or topic_stopped else PAGE.fill)(
         site,
-        "unsubscribe/page.html",
         brand=opened.brand,
         address=_masked(wishes),
+        action=_action(site, token),
         channel=opened.link.channel,
         topic=opened.topic,
-        all_stopped=_since(wishes, _no(wishes.choices.get(BLANKET))),
-        topic_stopped=_since(wishes, _topic_stopped(wishes, opened)),
-        action=_action(site, token),
+        all_stopped=all_stopped,
+        topic_stopped=topic_stopped,
     )
 
 

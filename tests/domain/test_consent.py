@@ -222,7 +222,7 @@ def test_a_suppression_is_not_taken_for_a_wish_nor_a_wish_for_a_suppression() ->
         ([yes(2)], [no(1)], YES),
         ([yes(1)], [no(1)], NO),
         ([yes(80, trusted=False)], [no(1)], NO),
-        ([undone(2)], [no(1)], NEVER),
+        ([undone(2)], [no(1)], NO),
         ([yes(1)], [undone(2)], YES),
         ([no(1)], [undone(2)], NO),
         ([], [undone(2)], None),

@@ -61,7 +61,7 @@ def seq_of(write: WriteTransaction) -> int:
     return write.seq
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_server(postgres: PostgresServer) -> Iterator[PostgresServer]:
     """A server that a test may stop. Asking for the shared one brings its skip rule."""
     with PostgresServer(postgres.binaries) as server:
@@ -70,6 +70,7 @@ def own_server(postgres: PostgresServer) -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def own_site(own_server: PostgresServer) -> Iterator[Site]:
+    own_server.start()
     app = new_app(new_postgresql(own_server))
     yield site_of(app)
     close(app)
