@@ -209,7 +209,7 @@ def _append(
     batch.entries.append(entry)
     batch.rows.append(row)
     if act.evidence:
-        batch.evidence.append({"seq": entry.seq, "details": json.dumps(dict(act.evidence), sort_keys=True)})
+        batch.evidence.append({"seq": entry.seq, "details": _CANONICAL.encode(act.evidence)})
     return entry
 
 
