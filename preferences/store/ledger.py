@@ -38,6 +38,8 @@ from preferences.store.contacts import Found, find_or_create
 from preferences.store.db import Insert, WriteTransaction, any_of, insert_all
 from preferences.store.tables import evidence, ledger_entry, ledger_head, preference, suppression
 
+_EVIDENCE: Final = json.JSONEncoder(sort_keys=True)
+
 GENESIS: Final = "0" * 64
 """The hash before the first entry."""
 
@@ -209,7 +211,7 @@ def _append(
     batch.entries.append(entry)
     batch.rows.append(row)
     if act.evidence:
-        batch.evidence.append({"seq": entry.seq, "details": _CANONICAL.encode(act.evidence)})
+        batch.evidence.append({"seq": entry.seq, "details": _EVIDENCE.encode(act.evidence)})
     return entry
 
 
