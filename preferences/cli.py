@@ -25,7 +25,7 @@ from preferences.domain.addresses import read_address
 from preferences.domain.errors import PreferencesError
 from preferences.domain.terms import BLANKET, Basis, Brand, Channel, MessageClass, OneClick, Topic
 from preferences.site import Site, current_site
-from preferences.store.db import db
+from preferences.store.db import StoreFault, db
 
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MIGRATIONS: Final = Path(__file__).parent.parent / "migrations"
@@ -70,6 +70,8 @@ def plain_errors() -> Iterator[None]:
         yield
     except PreferencesError as error:
         fail(str(error))
+    except StoreFault as error:
+        fail(f"the database refused it ({error}); has `flask db upgrade` been run? `flask doctor` looks")
 
 
 @contextmanager

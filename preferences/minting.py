@@ -14,7 +14,7 @@ from typing import Final
 
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress, PreferencesError
-from preferences.domain.terms import BLANKET, Address, Channel, Topic
+from preferences.domain.terms import BLANKET, Address, Channel, MessageClass, Topic
 from preferences.links import ManageLink, UnsubscribeLink
 from preferences.site import Site
 from preferences.store import contacts
@@ -42,7 +42,7 @@ def contacts_of(site: Site, addresses: Sequence[Address]) -> dict[Address, Found
 
 def mint(site: Site, path: Path, *, topic: str, channel: Channel, progress: Callable[[int], None]) -> str:
     """The text of the CSV file with the links added. Raises BadFile, before anything is made, for a wrong row."""
-    about = _topic(site, topic)
+    about = _topic(site, topic, channel)
     brand = about.brand if about else next(iter(site.catalog.get().brands))
     names, rows, addresses = _read(path, channel)
     found = contacts_of(site, addresses)
@@ -65,12 +65,16 @@ def _links(site: Site, found: Found, channel: Channel, brand: str, topic: str, n
     }
 
 
-def _topic(site: Site, slug: str) -> Topic | None:
+def _topic(site: Site, slug: str, channel: Channel) -> Topic | None:
     if slug == BLANKET:
         return None
-    topic = site.catalog.get().topics.get(slug)
+    topic = site.catalog.get(slug).topics.get(slug)
     if topic is None:
         raise BadFile(f"there is no topic {slug}; `flask topic add {slug} …` makes one")
+    if topic.message_class is not MessageClass.MARKETING:
+        raise BadFile(f"topic {slug} is {topic.message_class}: nobody unsubscribes from it, so it has no such link")
+    if channel not in topic.channels:
+        raise BadFile(f"topic {slug} is not sent by {channel}")
     return topic
 
 

@@ -20,7 +20,7 @@ from preferences.connectors.base import Connector
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import Misconfigured, Rejected, StoreBusy, TryLater
 from preferences.store import cursors
-from preferences.store.db import Database
+from preferences.store.db import Database, StoreFault
 from preferences.sync import RECONCILE_AGAIN, Outcome, reconcile, run_once
 
 log = structlog.get_logger(__name__)
@@ -61,8 +61,8 @@ class Worker:
         while not self._stop.is_set():
             try:
                 busy = self.pass_over_all()
-            except StoreBusy:
-                log.warning("the database cannot be reached", waits=AWAY_SECONDS)
+            except (StoreBusy, StoreFault) as error:
+                log.warning("the database cannot be used", why=str(error), waits=AWAY_SECONDS)
                 self._stop.wait(AWAY_SECONDS)
                 continue
             if not busy:
@@ -124,7 +124,7 @@ class Worker:
         for connector in self._connectors:
             try:
                 self._database.save(cursors.release, connector.name, self._owner)
-            except StoreBusy:
+            except (StoreBusy, StoreFault):
                 return
 
 

@@ -530,6 +530,12 @@ class TestReturn:
         desk.passes(other)
         assert desk.provider.holds == other.provider.holds == set()
 
+    def test_to_another_brand_is_none_of_this_brand_s_business(self, desk: Desk) -> None:
+        desk.provider.add(a_row(JANE, EVERYTHING))
+        desk.undo(desk.stop(JANE, brand="other"))
+        desk.passes()
+        assert desk.provider.said == []
+
     def test_no_comparison_ever_tells_of_one(self, desk: Desk) -> None:
         entry = desk.stop(JANE)
         desk.passes()

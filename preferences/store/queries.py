@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select
+from sqlalchemy import Connection, Row, and_, bindparam, func, null, or_, select, union_all
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.consent import effective
@@ -107,26 +107,43 @@ class WishesKey:
     brand: str
 
 
-_CONTACT_ADDRESSES: Final = select(address.c.contact_id, address.c.channel, address.c.value).where(
-    any_of(address.c.contact_id, "contact_ids")
-)
-_CONTACT_WISHES: Final = (
-    select(preference, ledger_entry.c.hash)
+_WISHES: Final = union_all(
+    select(
+        preference.c.contact_id,
+        preference.c.channel,
+        preference.c.brand,
+        preference.c.topic,
+        preference.c.status,
+        preference.c.at,
+        preference.c.since,
+        preference.c.seq,
+        preference.c.trusted,
+        preference.c.basis,
+        ledger_entry.c.hash,
+        null().label("value"),
+    )
     .join(ledger_entry, ledger_entry.c.seq == preference.c.seq)
-    .where(any_of(preference.c.contact_id, "contact_ids"))
+    .where(any_of(preference.c.contact_id, "contact_ids")),
+    select(
+        address.c.contact_id,
+        address.c.channel,
+        *(null() for _ in range(9)),
+        address.c.value,
+    ).where(any_of(address.c.contact_id, "contact_ids")),
 )
+"""Preferences, and below them addresses: one round trip for the two things that a link's page shows."""
 
 
 def wishes_of(connection: Connection, keys: Sequence[WishesKey]) -> list[Wishes]:
-    """The wishes for each key, in order: two statements, however many keys."""
-    ids = {"contact_ids": list({key.contact_id for key in keys})}
+    """The wishes for each key, in order: one statement, however many keys."""
     values: dict[tuple[UUID, str], str] = {}
-    for row in connection.execute(_CONTACT_ADDRESSES, ids):
-        held = values.get((row.contact_id, row.channel))
-        values[row.contact_id, row.channel] = row.value if held is None else min(held, row.value)
     rows: dict[tuple[UUID, str, str], list[Any]] = {}
-    for row in connection.execute(_CONTACT_WISHES, ids):
-        rows.setdefault((row.contact_id, row.channel, row.brand), []).append(row)
+    for row in connection.execute(_WISHES, {"contact_ids": list({key.contact_id for key in keys})}):
+        if row.value is None:
+            rows.setdefault((row.contact_id, row.channel, row.brand), []).append(row)
+        else:
+            held = values.get((row.contact_id, row.channel))
+            values[row.contact_id, row.channel] = row.value if held is None else min(held, row.value)
     return [_wishes(key, values, rows.get((key.contact_id, key.channel, key.brand), [])) for key in keys]
 
 
