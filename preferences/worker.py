@@ -62,7 +62,7 @@ class Worker:
             try:
                 busy = self.pass_over_all()
             except (StoreBusy, StoreFault) as error:
-                log.warning("the database cannot be used", why=str(error), waits=AWAY_SECONDS)
+                log.warning("the database cannot be reached", why=str(error), waits=AWAY_SECONDS)
                 self._stop.wait(AWAY_SECONDS)
                 continue
             if not busy:

@@ -141,9 +141,11 @@ class Platform:
         )
 
     def _remove(self, change: Change) -> None:
+        """A return ends an older unsubscribe: no bounce, no complaint, and no unsubscribe that came later."""
         self._store.write(
-            "DELETE FROM suppression WHERE channel = ? AND address = ? AND list = ?",
-            *(change.channel, change.address, change.list_name),
+            "DELETE FROM suppression WHERE channel = ? AND address = ? AND list = ?"
+            " AND kind = 'unsubscribe' AND occurred_at <= ?",
+            *(change.channel, change.address, change.list_name, change.since),
         )
 
     def list_suppressed(self, after: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:

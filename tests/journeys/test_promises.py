@@ -73,16 +73,38 @@ def test_a_stopped_topic_is_never_told_as_more_than_that(world: World, jane: str
     assert {list_name for address, list_name in world.platform_list() if address == jane} == {"product-news"}
 
 
+def undo_in(page: str) -> str:
+    """The token in the done page's undo form."""
+    (token,) = re.findall(r'name="undo" value="([^"]+)"', page)
+    return str(token)
+
+
 def test_an_undo_on_the_page_takes_it_off_the_list_again(world: World, jane: str) -> None:
     link = world.link(jane)
     _, page = world.post(link, "intent=all", "text/html")
     wait_for("on the list", lambda: (jane, "global") in world.platform_list(), SECONDS_TO_THE_PLATFORM)
-    found = re.search(r'name="undo" value="([^"]+)"', page)
-    assert found
-    status, _ = world.post(f"{link}/undo", f"undo={found[1]}", "text/html")
-    assert status == 200
+    assert world.post(f"{link}/undo", f"undo={undo_in(page)}", "text/html")[0] == 200
     wait_for("off the list", lambda: (jane, "global") not in world.platform_list(), SECONDS_TO_THE_PLATFORM)
     assert world.decisions(jane)["marketing"]
+
+
+def test_an_undo_ends_no_complaint_that_we_have_not_heard_of_yet(world: World, jane: str) -> None:
+    def kinds() -> set[str]:
+        return {row["kind"] for row in world.sandbox.platform.suppressions() if row["address"] == jane}
+
+    link = world.link(jane)
+    _, page = world.post(link, "intent=all", "text/html")
+    wait_for("on the list", lambda: kinds() == {"unsubscribe"}, SECONDS_TO_THE_PLATFORM)
+    world.set_faults(lossy=True)
+    world.happens("complaint", jane)
+    world.set_faults(lossy=False)
+
+    assert world.post(f"{link}/undo", f"undo={undo_in(page)}", "text/html")[0] == 200
+    wait_for("off the list", lambda: kinds() == {"complaint"}, SECONDS_TO_THE_PLATFORM)
+
+    world.reconcile()
+    assert kinds() == {"complaint"}
+    assert not world.decisions(jane)["marketing"]
 
 
 @pytest.mark.parametrize(
