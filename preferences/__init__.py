@@ -15,6 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from preferences import web
 from preferences.config import Settings, from_process, read_connectors
 from preferences.domain.addresses import Fingerprints
+from preferences.domain.terms import LANGUAGES
 from preferences.links import Links
 from preferences.site import EXTENSION, CatalogCache, Site
 from preferences.store.batches import Reader, Writer
@@ -66,10 +67,10 @@ def make_site(settings: Settings, database: Database) -> Site:
         fingerprints=fingerprints,
         writer=Writer(database, fingerprints),
         reader=Reader(database),
-        links=Links(settings.key_bytes(settings.link_keys), settings.public_url),
+        links=Links(settings.key_bytes(settings.link_keys)),
         catalog=CatalogCache(database),
         connectors=read_connectors(settings.config_file, os.environ),
-        templates=load_templates(ROOT / "templates"),
+        templates={language: load_templates(ROOT / "templates", language) for language in LANGUAGES},
         style_version=hashlib.sha256((STATIC / "style.css").read_bytes()).hexdigest()[:12],
     )
 

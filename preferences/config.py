@@ -53,6 +53,10 @@ class Settings(BaseModel):
     """The connectors' settings. May be missing: then there are none."""
     rate_limit_url: str = "memory://"
     """Where counts of requests are kept: `memory://` per process, or `redis://…` for many."""
+    smtp_url: str = ""
+    """The mail server for our own letters: `smtp://user:password@host:587`, or `smtps://…`. Without it none is sent."""
+    embed_origins: Listed = ()
+    """Origins of the company's own pages that may show `/account/` in a frame, such as `https://shop.example.com`."""
     trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
     """How many reverse proxies stand in front and set X-Forwarded-For and -Proto."""
 
@@ -92,6 +96,27 @@ class Settings(BaseModel):
     def _known_counter(cls, value: str) -> str:
         if value != "memory://" and not value.startswith(("redis://", "rediss://")):
             raise ValueError("must be memory:// or begin with redis://")
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _known_mail_server(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            fine = parts.scheme in {"smtp", "smtps"} and parts.hostname and parts.port != 0
+        except ValueError:
+            fine = False
+        if value and (not fine or parts.path.strip("/") or parts.query not in {"", "tls=required"}):
+            raise ValueError("must be like smtp://user:password@mail.example.com:587 or smtps://…")
+        return value
+
+    @field_validator("embed_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = _url_parts(origin, "https://shop.example.com")
+            if parts.path or (parts.scheme == "http" and not _is_local(parts.hostname or "")):
+                raise ValueError("must be origins such as https://shop.example.com, without a path")
         return value
 
     @property

@@ -6,12 +6,14 @@ Owns the wording of `flask explain`. Invariant: reads only.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from preferences.domain.permission import Decision, may_send
 from preferences.domain.references import reference_of
 from preferences.domain.terms import Address, Entry
 from preferences.site import Site
 from preferences.store import queries
+from preferences.store.facts import facts_for
 
 
 def explanation(site: Site, address: Address) -> Iterator[str]:
@@ -25,7 +27,12 @@ def explanation(site: Site, address: Address) -> Iterator[str]:
         if address.channel not in topic.channels:
             continue
         facts = site.database.read(
-            queries.facts_for, [address], channel=address.channel, about=topic, fingerprints=site.fingerprints
+            facts_for,
+            [address],
+            channel=address.channel,
+            about=topic,
+            fingerprints=site.fingerprints,
+            now=datetime.now(UTC),
         )
         yield f"  {topic.slug} ({topic.message_class}): {_words(may_send(topic.message_class, facts[address]))}"
     yield ""

@@ -11,6 +11,7 @@ to be unguessable, and a multiple of 24 leaves no spare bits in the last base64 
 from __future__ import annotations
 
 import hmac
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +24,15 @@ from itsdangerous.encoding import base64_decode, base64_encode
 from itsdangerous.signer import SigningAlgorithm
 
 from preferences.domain.errors import BadLink, StaleLink
+from preferences.domain.letters import ADDRESS_LIFE, SIGN_IN_LIFE
 from preferences.domain.terms import Channel
 
 MANAGE_LIFE: Final = timedelta(days=30)
+CONFIRM_LIFE: Final = timedelta(days=7)
+HAND_OFF_LIFE: Final = timedelta(minutes=2)
 UNDO_LIFE: Final = timedelta(minutes=30)
 
-LONGEST_TOKEN: Final = 512
+LONGEST_TOKEN: Final = 4096
 LONGEST_REF: Final = 64
 MESSAGE_REF: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 """What a message reference may be. It travels inside a link, so it must not be an address."""
@@ -64,6 +68,24 @@ class ManageLink:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfirmLink:
+    """Asks for what lets more mail through, for 7 days from `issued_at`: `items` are `domain.choices.Change.item`."""
+
+    contact_id: UUID
+    brand: str
+    items: tuple[str, ...]
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Names a row or a contact (`id`), for a while from `issued_at`; what for is the method that signs it."""
+
+    id: UUID
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class UndoToken:
     """Stands on the done page only, for 30 minutes from `issued_at`: puts back what entry `seq` changed."""
 
@@ -80,11 +102,15 @@ class _Sha256Cut(SigningAlgorithm):
 class Links:
     """Signs with the newest key and reads with any. Keys run from the oldest to the newest (`LINK_KEYS`)."""
 
-    def __init__(self, keys: Sequence[bytes], public_url: str) -> None:
-        self._public_url = public_url.rstrip("/")
+    def __init__(self, keys: Sequence[bytes]) -> None:
         self._unsubscribe = _signer(keys, "unsubscribe.1")
         self._manage = _signer(keys, "manage.1")
+        self._confirm = _signer(keys, "confirm.1")
+        self._address = _signer(keys, "address.1")
+        self._sign_in = _signer(keys, "sign-in.1")
+        self._hand_off = _signer(keys, "hand-off.1")
         self._undo = _signer(keys, "undo.1")
+        self._code_key = _derived(keys[-1], "sign-in-code.1")
 
     def sign_unsubscribe(self, link: UnsubscribeLink) -> str:
         """The token of an unsubscribe link."""
@@ -99,8 +125,8 @@ class Links:
 
     def sign_manage(self, link: ManageLink) -> str:
         """The token of a manage link."""
-        issued = int(link.issued_at.timestamp()).to_bytes(5, "big")
-        return _sign(self._manage, _who(link.contact_id, link.channel) + issued + link.brand.encode())
+        who = _who(link.contact_id, link.channel)
+        return _sign(self._manage, who + _seconds(link.issued_at) + link.brand.encode())
 
     def read_manage(self, token: str, now: datetime) -> ManageLink:
         """Raises BadLink for a token that is not ours, StaleLink for one older than 30 days."""
@@ -112,8 +138,7 @@ class Links:
 
     def sign_undo(self, undo: UndoToken) -> str:
         """The token in the done page's undo form."""
-        issued = int(undo.issued_at.timestamp()).to_bytes(5, "big")
-        return _sign(self._undo, undo.contact_id.bytes + undo.seq.to_bytes(8, "big") + issued)
+        return _sign(self._undo, undo.contact_id.bytes + undo.seq.to_bytes(8, "big") + _seconds(undo.issued_at))
 
     def read_undo(self, token: str, now: datetime) -> UndoToken:
         """Raises BadLink for a token that is not ours, StaleLink for one older than 30 minutes."""
@@ -122,24 +147,76 @@ class Links:
         _refuse_stale(undo.issued_at, UNDO_LIFE, now)
         return undo
 
-    def unsubscribe_url(self, link: UnsubscribeLink) -> str:
-        """The address for `List-Unsubscribe` and for the mail's own text."""
-        return f"{self._public_url}/u/{self.sign_unsubscribe(link)}"
+    def sign_confirm(self, link: ConfirmLink) -> str:
+        """The token of a confirm link."""
+        names = _BETWEEN.join((link.brand, *link.items)).encode()
+        return _sign(self._confirm, link.contact_id.bytes + _seconds(link.issued_at) + names)
 
-    def manage_url(self, link: ManageLink) -> str:
-        """The address of the contact's choices."""
-        return f"{self._public_url}/p/{self.sign_manage(link)}"
+    def read_confirm(self, token: str, now: datetime) -> ConfirmLink:
+        """Raises BadLink for a token that is not ours, StaleLink for one older than 7 days."""
+        payload = _unsign(self._confirm, token)
+        issued_at = _instant(payload[16:21])
+        _refuse_stale(issued_at, CONFIRM_LIFE, now)
+        brand, *items = payload[21:].decode().split(_BETWEEN)
+        return ConfirmLink(UUID(bytes=payload[:16]), brand, tuple(items), issued_at)
+
+    def sign_address(self, ticket: Ticket) -> str:
+        """The token that proves a new address. Names a row of `address_request`."""
+        return _sign_ticket(self._address, ticket)
+
+    def read_address(self, token: str, now: datetime) -> Ticket:
+        """Raises BadLink for a token that is not ours, StaleLink for one older than a day."""
+        return _read_ticket(self._address, token, ADDRESS_LIFE, now)
+
+    def sign_sign_in(self, ticket: Ticket) -> str:
+        """The token of the link in a sign-in letter. Names a row of `sign_in`."""
+        return _sign_ticket(self._sign_in, ticket)
+
+    def read_sign_in(self, token: str, now: datetime) -> Ticket:
+        """Raises BadLink for a token that is not ours, StaleLink for one older than 10 minutes."""
+        return _read_ticket(self._sign_in, token, SIGN_IN_LIFE, now)
+
+    def sign_hand_off(self, ticket: Ticket) -> str:
+        """The token with which a company's own logged-in page hands somebody over. Names a contact."""
+        return _sign_ticket(self._hand_off, ticket)
+
+    def read_hand_off(self, token: str, now: datetime) -> Ticket:
+        """Raises BadLink for a token that is not ours, StaleLink for one older than 2 minutes."""
+        return _read_ticket(self._hand_off, token, HAND_OFF_LIFE, now)
+
+    def code_digest(self, sign_in_id: UUID, code: str) -> str:
+        """What is stored of a sign-in code: six digits are too few for a hash without a key."""
+        return hmac.digest(self._code_key, sign_in_id.bytes + code.encode(), "sha256").hex()
 
 
 def _signer(keys: Sequence[bytes], purpose: str) -> Signer:
     # What itsdangerous calls the derivation "hmac", done once here and not for each token.
-    salt = f"preferences.link.{purpose}".encode()
     return Signer(
-        [hmac.digest(key, salt, "sha256") for key in keys],
+        [_derived(key, purpose) for key in keys],
         sep=".",
         key_derivation="none",
         algorithm=_Sha256Cut(),
     )
+
+
+def _derived(key: bytes, purpose: str) -> bytes:
+    return hmac.digest(key, f"preferences.link.{purpose}".encode(), "sha256")
+
+
+def _sign_ticket(signer: Signer, ticket: Ticket) -> str:
+    # The random part makes two tickets of one second differ, so that each can be used once.
+    return _sign(signer, ticket.id.bytes + _seconds(ticket.issued_at) + os.urandom(4))
+
+
+def _read_ticket(signer: Signer, token: str, life: timedelta, now: datetime) -> Ticket:
+    payload = _unsign(signer, token)
+    issued_at = _instant(payload[16:21])
+    _refuse_stale(issued_at, life, now)
+    return Ticket(UUID(bytes=payload[:16]), issued_at)
+
+
+def _seconds(at: datetime) -> bytes:
+    return int(at.timestamp()).to_bytes(5, "big")
 
 
 def _sign(signer: Signer, payload: bytes) -> str:

@@ -60,8 +60,8 @@ def _links(site: Site, found: Found, channel: Channel, brand: str, topic: str, n
     if found.contact_id is None:
         return dict.fromkeys(ADDED, "")
     return {
-        "unsubscribe_url": site.links.unsubscribe_url(UnsubscribeLink(found.contact_id, channel, brand, topic)),
-        "manage_url": site.links.manage_url(ManageLink(found.contact_id, channel, brand, now)),
+        "unsubscribe_url": site.unsubscribe_url(UnsubscribeLink(found.contact_id, channel, brand, topic)),
+        "manage_url": site.manage_url(ManageLink(found.contact_id, channel, brand, now)),
     }
 
 

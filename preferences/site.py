@@ -10,13 +10,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, cast
+from urllib.parse import urlsplit
 
 from flask import Flask, current_app
 from jinja2 import Environment
 
 from preferences.config import ConnectorSettings, Settings
 from preferences.domain.addresses import Fingerprints
-from preferences.links import Links
+from preferences.domain.terms import Brand
+from preferences.links import Links, ManageLink, UnsubscribeLink
 from preferences.store import queries
 from preferences.store.batches import Reader, Writer
 from preferences.store.db import Database
@@ -70,8 +72,29 @@ class Site:
     links: Links
     catalog: CatalogCache
     connectors: Mapping[str, ConnectorSettings]
-    templates: Environment
+    templates: Mapping[str, Environment]
     style_version: str
+
+    def root_of(self, brand: Brand | None) -> str:
+        """The path under which a brand's pages live, without the slash at its end."""
+        return self.settings.root + (f"/{brand.path}" if brand and brand.path else "")
+
+    def url_of(self, brand: Brand | None) -> str:
+        """The beginning of every address of a brand's pages."""
+        if brand is None or not brand.host:
+            return self.settings.public_url + (f"/{brand.path}" if brand and brand.path else "")
+        return f"{urlsplit(self.settings.public_url).scheme}://{brand.host}{self.root_of(brand)}"
+
+    def unsubscribe_url(self, link: UnsubscribeLink) -> str:
+        """The address for `List-Unsubscribe` and for the mail's own text. Raises StoreBusy."""
+        return f"{self.url_of(self._brand(link.brand))}/u/{self.links.sign_unsubscribe(link)}"
+
+    def manage_url(self, link: ManageLink) -> str:
+        """The address of a contact's choices. Raises StoreBusy."""
+        return f"{self.url_of(self._brand(link.brand))}/p/{self.links.sign_manage(link)}"
+
+    def _brand(self, slug: str) -> Brand | None:
+        return self.catalog.get().brands.get(slug)
 
 
 def current_site() -> Site:

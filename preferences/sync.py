@@ -25,6 +25,7 @@ from preferences.domain.consent import effective
 from preferences.domain.errors import Misconfigured, Rejected, TryLater
 from preferences.domain.terms import (
     BLANKET,
+    PACE_VERBS,
     Address,
     Channel,
     Choice,
@@ -135,7 +136,7 @@ def _changes(connection: Connection, connector: Connector, entries: Sequence[Ent
 
 def _is_return(entry: Entry) -> bool:
     """The person's own act, from a door trusted for it, that ends a no."""
-    return entry.trusted and entry.status is not Status.UNSUBSCRIBED
+    return entry.trusted and entry.verb not in PACE_VERBS and entry.status is not Status.UNSUBSCRIBED
 
 
 def wanted(state: AddressState, topics: Mapping[str, str], brand: str) -> list[Push]:

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -37,9 +37,16 @@ def owner_name() -> str:
 
 
 class Worker:
-    """One process's loop over its connectors."""
+    """One process's loop over its connectors, and over what else is to be done now and then (letters, tidying)."""
 
-    def __init__(self, database: Database, connectors: Sequence[Connector], fingerprints: Fingerprints) -> None:
+    def __init__(
+        self,
+        database: Database,
+        connectors: Sequence[Connector],
+        fingerprints: Fingerprints,
+        errands: Sequence[Callable[[], bool]] = (),
+    ) -> None:
+        self._errands = errands
         self._database = database
         self._connectors = connectors
         self._fingerprints = fingerprints
@@ -71,9 +78,10 @@ class Worker:
         log.info("worker stopped")
 
     def pass_over_all(self) -> bool:
-        """One pass of each connector. Returns whether any had something to do."""
+        """One pass of each connector, and of each errand. Returns whether any had something to do."""
         outcomes = [self._pass(connector) for connector in self._connectors]
-        return Outcome.DONE in outcomes
+        ran = [errand() for errand in self._errands]
+        return Outcome.DONE in outcomes or any(ran)
 
     def _pass(self, connector: Connector) -> Outcome:
         now = datetime.now(UTC)

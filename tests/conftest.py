@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from preferences.site import Site, site_of
+from tests.mail_sink import MailSink
 from tests.servers import PostgresServer, chromium_path, postgresql_binaries
 from tests.support import close, new_app, new_postgresql, new_sqlite
 
@@ -103,5 +104,20 @@ def client(app: Flask) -> FlaskClient:
 def sqlite_app(tmp_path: Path) -> Iterator[Flask]:
     """The application on SQLite alone, for what does not depend on the engine."""
     app = new_app(new_sqlite(tmp_path))
+    yield app
+    close(app)
+
+
+@pytest.fixture
+def mail() -> Iterator[MailSink]:
+    """A mail server that keeps what it gets. An application that shall use it is made with `smtp_url=mail.url`."""
+    with MailSink() as sink:
+        yield sink
+
+
+@pytest.fixture
+def mailing_app(database_url: str, mail: MailSink) -> Iterator[Flask]:
+    """The application with a mail server, on both engines. `send_letters` sends what waits."""
+    app = new_app(database_url, smtp_url=mail.url)
     yield app
     close(app)

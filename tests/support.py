@@ -21,7 +21,8 @@ from preferences import cli, create_app
 from preferences.config import Settings
 from preferences.domain.addresses import read_address
 from preferences.domain.terms import Address, Basis, Brand, Channel, MessageClass, OneClick, Topic
-from preferences.links import UnsubscribeLink
+from preferences.letters import Postman
+from preferences.links import ManageLink, UnsubscribeLink
 from preferences.site import Site, site_of
 from preferences.store import contacts
 from preferences.store.catalog import add_topic, save_brand
@@ -163,3 +164,16 @@ def api_headers(site: Site, name: str = "shop") -> dict[str, str]:
     """The headers of a call to the API by a new key."""
     key = site.database.save(create_key, name, datetime.now(UTC))
     return {"Authorization": f"Bearer {key}"}
+
+
+def manage_link_for(site: Site, contact_id: UUID, *, channel: Channel = Channel.EMAIL, brand: str = "default") -> str:
+    """The path of a manage link made just now."""
+    link = ManageLink(contact_id, channel, brand, datetime.now(UTC))
+    return f"/p/{site.links.sign_manage(link)}"
+
+
+def send_letters(site: Site) -> None:
+    """Send every letter that waits, as the worker does."""
+    postman = Postman(site)
+    while postman():
+        pass

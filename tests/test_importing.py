@@ -29,6 +29,7 @@ from preferences.domain.terms import (
 from preferences.importing import BLOCK, COLUMNS, BadRow, Counts, check, import_file
 from preferences.site import Site, site_of
 from preferences.store import proof, queries
+from preferences.store.facts import facts_for
 from preferences.store.tables import address, contact, ledger_entry
 from tests.support import add_contact, email
 
@@ -330,7 +331,12 @@ def test_an_import_never_turns_a_no_into_a_yes(site: Site, file_of: Callable[...
     counts = run(site, file_of(HEADER, f"{JANE.value},{YES}"))
     about = site.database.read(queries.catalog).topics["offers"]
     facts = site.database.read(
-        queries.facts_for, [JANE], channel=Channel.EMAIL, about=about, fingerprints=site.fingerprints
+        facts_for,
+        [JANE],
+        channel=Channel.EMAIL,
+        about=about,
+        fingerprints=site.fingerprints,
+        now=datetime.now(UTC),
     )
     assert set(facts[JANE].reasons) == {"unsubscribed" if left == "offers" else "unsubscribed_all"}
     assert counts.rows == 1

@@ -57,6 +57,30 @@ def unsubscribe(
     )
 
 
+def put_away(old: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
+    """A contact has given another address in this one's place, or does not want to be written to here any more."""
+    return _own_address(Verb.SUPPRESS, old, now, evidence)
+
+
+def taken_back(again: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
+    """A contact has confirmed an address of theirs that had been put away. Lifts that, and no other suppression."""
+    return _own_address(Verb.LIFT, again, now, evidence)
+
+
+def _own_address(verb: Verb, address: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
+    return Act(
+        verb=verb,
+        channel=address.channel,
+        who=address,
+        reason=SuppressionReason.REPLACED,
+        origin=Origin.ADDRESS_CHANGE,
+        actor=Actor.RECIPIENT,
+        occurred_at=now,
+        trusted=True,
+        evidence=evidence,
+    )
+
+
 class EventKind(StrEnum):
     """What providers tell us about, in one vocabulary. Whatever else they say is counted and not recorded."""
 

@@ -11,6 +11,9 @@ The order, from the weightiest consideration to the lightest:
 3. At the same instant the stricter one wins: a no beats a yes.
 
 A yes of unknown time weighs nothing; a no of unknown time counts from when we learned of it.
+
+A pause and a cap stand beside the wish and have an order of their own: the newer one counts, and of two at the same
+instant the one that lets less through.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from preferences.domain.terms import Basis, Choice, Entry, Status, Suppression, Verb
+from preferences.domain.terms import PACE_VERBS, Basis, Choice, Entry, Pace, Status, Suppression, Verb
 
 STRICTNESS: Final = {Status.SUBSCRIBED: 0, Status.NEVER_ASKED: 1, Status.UNSUBSCRIBED: 2}
 
@@ -85,6 +88,25 @@ def apply_suppression(old: Suppression | None, entry: Entry) -> Suppression | No
     )
 
 
+def apply_pace(old: Pace | None, entry: Entry) -> Pace | None:
+    """The pause or the cap after `entry`: newest wins, and the one that lets less through wins ties."""
+    if entry.verb not in PACE_VERBS:
+        raise ValueError("only a pause or a cap says how fast")
+    slows = entry.until is not None or entry.per_week is not None
+    at = _effective_time(entry, is_no=slows)
+    if at is None:
+        return old
+    new = Pace(verb=entry.verb, until=entry.until, per_week=entry.per_week, at=at, seq=entry.seq)
+    return new if old is None or (at, _slowness(new)) > (old.at, _slowness(old)) else old
+
+
+def _slowness(pace: Pace) -> float:
+    """The greater, the less gets through."""
+    if pace.verb is Verb.PAUSE:
+        return pace.until.timestamp() if pace.until else float("-inf")
+    return -pace.per_week if pace.per_week is not None else float("-inf")
+
+
 def fold(entries: Iterable[Entry]) -> Choice | None:
     """The wish that these entries of one preference add up to."""
     choice: Choice | None = None
@@ -105,3 +127,15 @@ def effective(own: Choice | None, blanket: Choice | None) -> Choice | None:
         return blanket
     own_weight = weigh(own.status, own.at, trusted=own.trusted, basis=own.basis)
     return own if own_weight[:3] > (True, blanket.at, STRICTNESS[blanket.status]) else blanket
+
+
+def answer_to_new(topic_added_at: datetime | None, own: Choice | None, answer: Choice | None) -> Choice | None:
+    """The contact's no to new kinds of mail, if that is what counts for this topic.
+
+    It covers what was added after it was said and what the contact has said nothing about. A yes is not consent to a
+    topic that nobody has named yet, so it changes nothing.
+    """
+    if answer is None or answer.status is not Status.UNSUBSCRIBED or topic_added_at is None:
+        return None
+    asked = own is not None and own.status is not Status.NEVER_ASKED
+    return None if asked or topic_added_at <= answer.since else answer

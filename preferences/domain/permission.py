@@ -7,11 +7,24 @@ cannot be reached or must not be used at all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from preferences.domain.terms import Basis, Choice, MessageClass, Status, SuppressionReason, Topic
+from preferences.domain.terms import (
+    Basis,
+    Channel,
+    Choice,
+    MessageClass,
+    Pace,
+    Purpose,
+    Status,
+    SuppressionReason,
+    Topic,
+    Verb,
+)
 
 
 class Reason(StrEnum):
@@ -23,9 +36,12 @@ class Reason(StrEnum):
     INVALID = "invalid"
     HARD_BOUNCE = "hard_bounce"
     COMPLAINT = "complaint"
+    REPLACED = "replaced"
     UNSUBSCRIBED_ALL = "unsubscribed_all"
     UNSUBSCRIBED = "unsubscribed"
     NO_CONSENT = "no_consent"
+    PAUSED = "paused"
+    OVER_CAP = "over_cap"
     UNKNOWN_CLASS = "unknown_class"
     UNKNOWN_TOPIC = "unknown_topic"
     WRONG_CHANNEL = "wrong_channel"
@@ -55,9 +71,12 @@ TABLE: Final[dict[Reason, dict[MessageClass, Answer]]] = {
     Reason.INVALID: {MARKETING: NO, TRANSACTIONAL: NO, NOTICE: NO},
     Reason.HARD_BOUNCE: {MARKETING: NO, TRANSACTIONAL: NO, NOTICE: NO},
     Reason.COMPLAINT: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
+    Reason.REPLACED: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
     Reason.UNSUBSCRIBED_ALL: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
     Reason.UNSUBSCRIBED: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
     Reason.NO_CONSENT: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
+    Reason.PAUSED: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
+    Reason.OVER_CAP: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
     Reason.UNKNOWN_CLASS: {MARKETING: NO, TRANSACTIONAL: NO, NOTICE: NO},
     Reason.UNKNOWN_TOPIC: {MARKETING: NO, TRANSACTIONAL: DEGRADED, NOTICE: DEGRADED},
     Reason.WRONG_CHANNEL: {MARKETING: NO, TRANSACTIONAL: DEGRADED, NOTICE: DEGRADED},
@@ -84,9 +103,39 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All that is known about one address for one message: each reason that holds, with the entry behind it."""
+    """All that is known about one address for one message: each reason that holds, with the entry behind it.
+
+    `cap` is how many messages about the topic its owner wants in a week at the most, where they have said so.
+    """
 
     reasons: dict[Reason, int | None]
+    cap: Pace | None = None
+
+
+CAP_WEEK: Final = timedelta(days=7)
+"""A week of a cap: any seven days in a row, so that a Sunday and a Monday do not make two."""
+
+PURPOSE_BASIS: Final = {
+    Purpose.TRACKING: Basis.LEGITIMATE_INTEREST,
+    Purpose.PROFILING: Basis.LEGITIMATE_INTEREST,
+    Purpose.LOCATION: Basis.CONSENT,
+    Purpose.NEW_TOPICS: Basis.LEGITIMATE_INTEREST,
+}
+"""On what ground each purpose stands: the place where somebody is, needs a yes; the others end with a no."""
+
+
+def purpose_topic(purpose: Purpose, brand: str) -> Topic:
+    """The purpose as the topic that it stands in for, when somebody asks "may I?"."""
+    return Topic(
+        slug=purpose.value,
+        brand=brand,
+        name=purpose.name.capitalize().replace("_", " "),
+        description="",
+        frequency="",
+        message_class=MARKETING,
+        basis=PURPOSE_BASIS[purpose],
+        channels=tuple(Channel),
+    )
 
 
 def facts_of(
@@ -95,14 +144,21 @@ def facts_of(
     suppressions: dict[SuppressionReason, int],
     *,
     blanket: bool,
+    now: datetime,
+    paces: Sequence[Pace] = (),
 ) -> Facts:
-    """Collect what holds. `choice` is the effective one (`consent.effective`); `blanket` says that it covers all."""
+    """Collect what holds. `choice` is the effective one (`consent.effective`); `blanket` says that it covers all;
+    `paces` are the pauses and the cap that bear on the topic."""
     reasons: dict[Reason, int | None] = {Reason(reason): seq for reason, seq in suppressions.items()}
     if choice is not None and choice.status is Status.UNSUBSCRIBED:
         reasons[Reason.UNSUBSCRIBED_ALL if blanket else Reason.UNSUBSCRIBED] = choice.seq
     elif topic and topic.basis is Basis.CONSENT and not _said_yes(choice):
         reasons[Reason.NO_CONSENT] = None
-    return Facts(reasons=reasons)
+    for pace in paces:
+        if pace.until is not None and pace.until > now:
+            reasons[Reason.PAUSED] = pace.seq
+    cap = next((pace for pace in paces if pace.verb is Verb.CAP and pace.per_week is not None), None)
+    return Facts(reasons=reasons, cap=cap)
 
 
 def _said_yes(choice: Choice | None) -> bool:

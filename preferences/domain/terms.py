@@ -19,6 +19,9 @@ BLANKET: Final = "*"
 MOST_ADDRESSES: Final = 10_000
 """The most addresses one call may name."""
 
+LANGUAGES: Final = ("en", "es", "fr", "de", "pt", "ar")
+"""What recipients can read every page and letter in; the first is the one that prevails."""
+
 
 class Channel(StrEnum):
     """By what means a message travels."""
@@ -64,16 +67,36 @@ class SuppressionReason(StrEnum):
     ERASED = "erased"
     CHILD = "child"
     LEGAL = "legal"
+    REPLACED = "replaced"
+    """Its owner has given another address in its place, or taken it away."""
 
 
 class Verb(StrEnum):
-    """What was done. Undo puts back what one earlier entry changed."""
+    """What was done. Undo puts back what one earlier entry changed; pause and cap slow a topic down."""
 
     SUBSCRIBE = "subscribe"
     UNSUBSCRIBE = "unsubscribe"
     UNDO = "undo"
+    PAUSE = "pause"
+    CAP = "cap"
     SUPPRESS = "suppress"
     LIFT = "lift"
+
+
+PACE_VERBS: Final = frozenset({Verb.PAUSE, Verb.CAP})
+
+
+class Purpose(StrEnum):
+    """What may be done beside sending, each a choice of its own.
+
+    A purpose stands where a topic stands, in acts, entries and questions; no topic's slug can begin with `@`. It is
+    about the person and not about a channel, so it is kept under e-mail whichever channel is asked about.
+    """
+
+    TRACKING = "@tracking"
+    PROFILING = "@profiling"
+    LOCATION = "@location"
+    NEW_TOPICS = "@new-topics"
 
 
 class Actor(StrEnum):
@@ -98,6 +121,9 @@ class Origin(StrEnum):
     ONE_CLICK = "one_click"
     PAGE = "page"
     ADDRESS_BOX = "address_box"
+    ACCOUNT = "account"
+    CONFIRMATION = "confirmation"
+    ADDRESS_CHANGE = "address_change"
     UNDO = "undo"
     IMPORT = "import"
 
@@ -117,13 +143,30 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brand:
-    """Whose name the mail bears."""
+    """Whose name the mail bears.
+
+    `host` and `path` say where its pages are, when not at `PUBLIC_URL` itself: under a host of its own, or in a folder.
+    `colour` is like `#0b57d0`, or empty. `language` is what its pages speak to who asks for none that we have.
+    """
 
     slug: str
     name: str
     postal_address: str
     contact_email: str
     one_click: OneClick
+    host: str = ""
+    path: str = ""
+    colour: str = ""
+    language: str = LANGUAGES[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicText:
+    """A topic's words in one language."""
+
+    name: str
+    description: str
+    frequency: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +181,17 @@ class Topic:
     message_class: MessageClass
     basis: Basis
     channels: tuple[Channel, ...]
+    added_at: datetime | None = None
+    texts: tuple[tuple[str, TopicText], ...] = ()
+
+    def text(self, language: str) -> TopicText:
+        """Its words in this language, or in the one they were first written in."""
+        first = TopicText(name=self.name, description=self.description, frequency=self.frequency)
+        return dict(self.texts).get(language, first)
+
+    def language(self, language: str) -> str:
+        """The language that `text` answers in: the one asked for, or the one that prevails."""
+        return language if language in dict(self.texts) else LANGUAGES[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +201,8 @@ class Act:
     `who` is a contact's id, or an address whose contact is found or made while recording. `topic` and `brand` name a
     preference; `reason` a suppression; exactly one of the two is meant, by `verb`. `occurred_at` None means that
     nobody said when. `trusted` says that this door may turn a no into a yes. (`origin`, `origin_ref`) is unique: the
-    same act told twice is recorded once. `evidence` may name a person, so it is kept outside the ledger.
+    same act told twice is recorded once. `evidence` may name a person, so it is kept outside the ledger. `until` is
+    the end of a pause, and `per_week` a cap; None takes it away. `notice` is the hash of the wording that was shown.
     """
 
     verb: Verb
@@ -163,6 +218,22 @@ class Act:
     origin_ref: str | None = None
     trusted: bool = False
     evidence: Mapping[str, str] = field(default_factory=dict)
+    until: datetime | None = None
+    per_week: int | None = None
+    notice: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """An act from a page that its person may have had open for long, or from a link that lay in a mailbox.
+
+    `seen` is the newest entry about the same thing that the page knew of, and `asked_at` when the link was asked for.
+    Whoever leaves needs neither: a no is always recorded. See `store.ledger.record_edits`.
+    """
+
+    act: Act
+    seen: int | None = None
+    asked_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +241,9 @@ class Entry:
     """One row of the ledger. Holds no name and no address: a contact's random id and a keyed fingerprint only.
 
     `occurred_at` is never later than `recorded_at`, and None where nobody said when. `status` is what the contact
-    wished with it (None for a suppression). `changed` says whether it altered the projection; one that did not is
-    kept as evidence and never passed on. `undoes` is the seq that an undo puts back. `hash` chains it to the one
-    before.
+    wished with it (None for a suppression, a pause or a cap). `changed` says whether it altered the projection; one
+    that did not is kept as evidence and never passed on. `undoes` is the seq that an undo puts back. `hash` chains it
+    to the one before.
     """
 
     seq: int
@@ -194,6 +265,23 @@ class Entry:
     changed: bool
     undoes: int | None
     hash: str
+    until: datetime | None = None
+    per_week: int | None = None
+    notice: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How a contact slows one topic down: not before `until` (a pause), or at most `per_week` (a cap).
+
+    None means that the person has taken it away again. `seq` is the entry that says so, `at` when it was said.
+    """
+
+    verb: Verb
+    until: datetime | None
+    per_week: int | None
+    at: datetime
+    seq: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

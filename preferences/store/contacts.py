@@ -7,7 +7,7 @@ erased, or is a child, is never stored again.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -82,11 +82,28 @@ def _never_stored_again(
     return {by_fingerprint[row.fingerprint]: Found(None, row.fingerprint) for row in rows}
 
 
+def suppressed_for(connection: Connection, one: Address, fingerprints: Fingerprints) -> set[SuppressionReason]:
+    """The reasons for which this address is suppressed."""
+    held = select(suppression.c.reason).where(any_of(suppression.c.fingerprint, "fingerprints"), suppression.c.active)
+    rows = connection.execute(held, {"fingerprints": list(fingerprints.candidates(one))})
+    return {SuppressionReason(reason) for reason in rows.scalars()}
+
+
+def attach(write: WriteTransaction, contact_id: UUID, one: Address, fingerprints: Fingerprints, now: datetime) -> None:
+    """Give a contact one more address. It must be nobody's, and one that may be stored."""
+    _insert_addresses(write.connection, {one: Found(contact_id, fingerprints.of(one))}, now)
+
+
 def _create(
     connection: Connection, addresses: list[Address], fingerprints: Fingerprints, now: datetime
 ) -> dict[Address, Found]:
     made = {one: Found(new_id(now), fingerprints.of(one), created=True) for one in addresses}
     insert_rows(connection, contact, [{"id": new.contact_id, "created_at": now} for new in made.values()])
+    _insert_addresses(connection, made, now)
+    return made
+
+
+def _insert_addresses(connection: Connection, made: Mapping[Address, Found], now: datetime) -> None:
     insert_rows(
         connection,
         address,
@@ -102,4 +119,3 @@ def _create(
             for one, new in made.items()
         ],
     )
-    return made

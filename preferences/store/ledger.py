@@ -6,45 +6,52 @@ commits; each entry's hash covers the one before it; the projection is what the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, select
+from sqlalchemy import Connection, and_, select
 
 from preferences.domain import consent
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import NotAllowed
 from preferences.domain.terms import (
     BLANKET,
+    PACE_VERBS,
     Act,
     Actor,
     Address,
-    Basis,
-    Channel,
     Choice,
+    Edit,
     Entry,
     Origin,
+    Pace,
     Status,
     Suppression,
-    SuppressionReason,
     Verb,
 )
 from preferences.store.contacts import Found, find_or_create
 from preferences.store.db import Insert, WriteTransaction, any_of, insert_all
-from preferences.store.tables import evidence, ledger_entry, ledger_head, preference, suppression
+from preferences.store.rows import (
+    PaceKey,
+    PreferenceKey,
+    SuppressionKey,
+    chain_hash,
+    choice_of,
+    entry_of,
+    entry_row,
+    pace_of,
+    pace_row,
+    preference_row,
+    suppression_of,
+    suppression_row,
+)
+from preferences.store.tables import evidence, ledger_entry, ledger_head, pace, preference, suppression
 
 _EVIDENCE: Final = json.JSONEncoder(sort_keys=True)
-
-GENESIS: Final = "0" * 64
-"""The hash before the first entry."""
-
-PreferenceKey = tuple[UUID, str, str, str]
-SuppressionKey = tuple[str, str, str]
 
 _STATUS_OF: Final = {Verb.SUBSCRIBE: Status.SUBSCRIBED, Verb.UNSUBSCRIBE: Status.UNSUBSCRIBED}
 
@@ -55,9 +62,11 @@ class _Batch:
 
     write: WriteTransaction
     now: datetime
-    choices: dict[PreferenceKey, Choice]
-    suppressions: dict[SuppressionKey, Suppression]
+    choices: dict[PreferenceKey, Choice] = field(default_factory=dict)
+    paces: dict[PaceKey, Pace] = field(default_factory=dict)
+    suppressions: dict[SuppressionKey, Suppression] = field(default_factory=dict)
     touched_choices: set[PreferenceKey] = field(default_factory=set)
+    touched_paces: set[PaceKey] = field(default_factory=set)
     touched_suppressions: set[SuppressionKey] = field(default_factory=set)
     entries: list[Entry] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -84,6 +93,42 @@ def record(write: WriteTransaction, acts: Sequence[Act], *, fingerprints: Finger
         results.append(entry)
     _flush(batch)
     return results
+
+
+def record_edits(
+    write: WriteTransaction, edits: Sequence[Edit], *, fingerprints: Fingerprints, now: datetime
+) -> tuple[list[Entry], list[Edit]]:
+    """Record what a person changed on a page, and return the entries, and the edits that were not recorded.
+
+    An edit that lets more through is not recorded when its page, or its link, did not know of something newer: a page
+    left open for a day must not overwrite what was chosen meanwhile. It is looked at under the ledger's lock.
+    """
+    batch = _read_state(write, [edit.act for edit in edits], {}, now)
+    stale = [edit for edit in edits if _is_stale(batch, edit)]
+    acts = [edit.act for edit in edits if edit not in stale]
+    return record(write, acts, fingerprints=fingerprints, now=now), stale
+
+
+def _is_stale(batch: _Batch, edit: Edit) -> bool:
+    act = edit.act
+    if not isinstance(act.who, UUID):
+        raise ValueError("an edit is of a contact")
+    key = (act.who, act.channel.value, act.brand)
+    about = [batch.choices.get((*key, act.topic)), batch.choices.get((*key, BLANKET))]
+    held: list[Choice | Pace] = [one for one in about if one is not None]
+    if act.verb in PACE_VERBS:
+        pace_now = batch.paces.get((*key, act.topic, act.verb.value))
+        held = [] if pace_now is None else [pace_now]
+    if edit.seen is not None and any(one.seq > edit.seen for one in held):
+        return True
+    asked_at = edit.asked_at
+    return asked_at is not None and any(one.at > asked_at and _lets_less_through(one) for one in held)
+
+
+def _lets_less_through(one: Choice | Pace) -> bool:
+    if isinstance(one, Choice):
+        return one.status is Status.UNSUBSCRIBED
+    return one.until is not None or one.per_week is not None
 
 
 def undo(write: WriteTransaction, seq: int, *, contact_id: UUID, now: datetime, details: Mapping[str, str]) -> Entry:
@@ -148,15 +193,20 @@ def _contacts_of(
 
 _BY_REF = select(ledger_entry).where(any_of(ledger_entry.c.origin_ref, "refs"))
 _PREFERENCES = select(preference).where(any_of(preference.c.contact_id, "contact_ids"))
+_PACES = select(pace).where(any_of(pace.c.contact_id, "contact_ids"))
 _SUPPRESSIONS = select(suppression).where(any_of(suppression.c.fingerprint, "fingerprints"))
 
 
 def _read_state(write: WriteTransaction, acts: Sequence[Act], found: Mapping[Address, Found], now: datetime) -> _Batch:
-    batch = _Batch(write, now, {}, {})
+    batch = _Batch(write, now)
     contact_ids = {_contact_id(act, found) for act in acts if act.reason is None} - {None}
     if contact_ids:
         rows = write.connection.execute(_PREFERENCES, {"contact_ids": list(contact_ids)})
         batch.choices = {(row.contact_id, row.channel, row.brand, row.topic): choice_of(row) for row in rows}
+    paced = {_contact_id(act, found) for act in acts if act.verb in PACE_VERBS} - {None}
+    if paced:
+        rows = write.connection.execute(_PACES, {"contact_ids": list(paced)})
+        batch.paces = {(row.contact_id, row.channel, row.brand, row.topic, row.verb): pace_of(row) for row in rows}
     prints = {found[act.who].fingerprint for act in acts if act.reason and isinstance(act.who, Address)}
     if prints:
         rows = write.connection.execute(_SUPPRESSIONS, {"fingerprints": list(prints)})
@@ -202,10 +252,13 @@ def _append(
         changed=False,
         undoes=undoes,
         hash="",
+        until=act.until,
+        per_week=act.per_week,
+        notice=act.notice,
     )
-    changed = _project_suppression(batch, draft) if act.reason else _project_choice(batch, draft)
+    changed = _project(batch, draft)
     previous = batch.entries[-1].hash if batch.entries else batch.write.hash
-    row = _entry_row(draft) | {"changed": changed}
+    row = entry_row(draft) | {"changed": changed}
     row["hash"] = chain_hash(previous, row)
     entry = replace(draft, changed=changed, hash=row["hash"])
     batch.entries.append(entry)
@@ -213,6 +266,26 @@ def _append(
     if act.evidence:
         batch.evidence.append({"seq": entry.seq, "details": _EVIDENCE.encode(act.evidence)})
     return entry
+
+
+def _project(batch: _Batch, entry: Entry) -> bool:
+    if entry.reason is not None:
+        return _project_suppression(batch, entry)
+    return _project_pace(batch, entry) if entry.verb in PACE_VERBS else _project_choice(batch, entry)
+
+
+def _project_pace(batch: _Batch, entry: Entry) -> bool:
+    if entry.contact_id is None:
+        return False
+    key = (*_preference_key(entry), entry.verb.value)
+    old = batch.paces.get(key)
+    new = consent.apply_pace(old, entry)
+    if new is None or new == old:
+        return False
+    batch.paces[key] = new
+    batch.touched_paces.add(key)
+    before = (None, None) if old is None else (old.until, old.per_week)
+    return before != (new.until, new.per_week)
 
 
 def _preference_key(entry: Entry) -> PreferenceKey:
@@ -251,144 +324,21 @@ def _flush(batch: _Batch) -> None:
     if not batch.entries:
         return
     newest = batch.entries[-1]
-    choices = [_preference_row(key, batch.choices[key]) for key in batch.touched_choices]
-    suppressions = [_suppression_row(key, batch.suppressions[key]) for key in batch.touched_suppressions]
+    choices = [preference_row(key, batch.choices[key]) for key in batch.touched_choices]
+    paces = [pace_row(key, batch.paces[key]) for key in batch.touched_paces]
+    suppressions = [suppression_row(key, batch.suppressions[key]) for key in batch.touched_suppressions]
     insert_all(
         batch.write.connection,
         [
             Insert(ledger_entry, batch.rows),
             Insert(evidence, batch.evidence),
             Insert(preference, choices, "replace"),
+            Insert(pace, paces, "replace"),
             Insert(suppression, suppressions, "replace"),
             Insert(ledger_head, [{"id": 1, "seq": newest.seq, "hash": newest.hash}], "replace"),
         ],
     )
     batch.write.seq, batch.write.hash = newest.seq, newest.hash
-
-
-# What an entry says, and how it is sealed.
-
-
-def canonical(row: Mapping[str, Any]) -> bytes:
-    """The bytes that an entry's hash covers: JSON with sorted keys, without nulls and without the hash itself.
-
-    Leaving nulls out lets a later version add a column without changing any earlier entry's hash.
-    """
-    fields = {
-        name: value if isinstance(value, (str, int)) else _as_text(value)
-        for name, value in row.items()
-        if value is not None and name != "hash"
-    }
-    return _CANONICAL.encode(fields).encode()
-
-
-_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def _as_text(value: datetime | UUID) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
-    return str(value)
-
-
-def chain_hash(previous: str, row: Mapping[str, Any]) -> str:
-    """SHA-256 over the previous hash and the entry, in hex."""
-    return hashlib.sha256(previous.encode("ascii") + canonical(row)).hexdigest()
-
-
-def _entry_row(entry: Entry) -> dict[str, Any]:
-    return {
-        "seq": entry.seq,
-        "recorded_at": entry.recorded_at,
-        "occurred_at": entry.occurred_at,
-        "verb": entry.verb.value,
-        "channel": entry.channel.value,
-        "contact_id": entry.contact_id,
-        "fingerprint": entry.fingerprint,
-        "brand": entry.brand,
-        "topic": entry.topic,
-        "status": entry.status and entry.status.value,
-        "reason": entry.reason and entry.reason.value,
-        "basis": entry.basis and entry.basis.value,
-        "origin": str(entry.origin),
-        "origin_ref": entry.origin_ref,
-        "actor": entry.actor.value,
-        "trusted": entry.trusted,
-        "changed": entry.changed,
-        "undoes": entry.undoes,
-        "hash": entry.hash,
-    }
-
-
-def entry_of(row: Row[Any]) -> Entry:
-    """A row of `ledger_entry` in our words."""
-    return Entry(
-        seq=row.seq,
-        recorded_at=row.recorded_at,
-        occurred_at=row.occurred_at,
-        verb=Verb(row.verb),
-        channel=Channel(row.channel),
-        contact_id=row.contact_id,
-        fingerprint=row.fingerprint,
-        brand=row.brand,
-        topic=row.topic,
-        status=Status(row.status) if row.status else None,
-        reason=SuppressionReason(row.reason) if row.reason else None,
-        basis=Basis(row.basis) if row.basis else None,
-        origin=row.origin,
-        origin_ref=row.origin_ref,
-        actor=Actor(row.actor),
-        trusted=row.trusted,
-        changed=row.changed,
-        undoes=row.undoes,
-        hash=row.hash,
-    )
-
-
-def choice_of(row: Row[Any]) -> Choice:
-    """A row of `preference` in our words."""
-    return Choice(
-        status=Status(row.status),
-        at=row.at,
-        since=row.since,
-        seq=row.seq,
-        trusted=row.trusted,
-        basis=Basis(row.basis) if row.basis else None,
-    )
-
-
-def suppression_of(row: Row[Any]) -> Suppression:
-    """A row of `suppression` in our words."""
-    return Suppression(reason=SuppressionReason(row.reason), active=row.active, at=row.at, since=row.since, seq=row.seq)
-
-
-def _preference_row(key: PreferenceKey, choice: Choice) -> dict[str, Any]:
-    contact_id, channel, brand, topic = key
-    return {
-        "contact_id": contact_id,
-        "channel": channel,
-        "brand": brand,
-        "topic": topic,
-        "status": choice.status.value,
-        "at": choice.at,
-        "since": choice.since,
-        "seq": choice.seq,
-        "trusted": choice.trusted,
-        "basis": choice.basis and choice.basis.value,
-    }
-
-
-def _suppression_row(key: SuppressionKey, state: Suppression) -> dict[str, Any]:
-    fingerprint, channel, reason = key
-    return {
-        "fingerprint": fingerprint,
-        "channel": channel,
-        "reason": reason,
-        "active": state.active,
-        "at": state.at,
-        "since": state.since,
-        "seq": state.seq,
-    }
 
 
 def _entries_of(connection: Connection, entry: Entry) -> Iterator[Entry]:
@@ -398,7 +348,7 @@ def _entries_of(connection: Connection, entry: Entry) -> Iterator[Entry]:
         ledger_entry.c.channel == entry.channel.value,
         ledger_entry.c.brand == entry.brand,
         ledger_entry.c.topic == entry.topic,
-        ledger_entry.c.reason.is_(None),
+        ledger_entry.c.status.is_not(None),
     )
     for row in connection.execute(select(ledger_entry).where(same).order_by(ledger_entry.c.seq)):
         yield entry_of(row)

@@ -15,10 +15,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Table, select
 
 from preferences.domain import consent
-from preferences.domain.terms import Choice, Entry, Suppression
+from preferences.domain.terms import PACE_VERBS, Choice, Entry, Pace, Suppression
 from preferences.store.db import bytewise
-from preferences.store.ledger import GENESIS, chain_hash, choice_of, entry_of, suppression_of
-from preferences.store.tables import ledger_entry, ledger_head, preference, suppression
+from preferences.store.rows import GENESIS, chain_hash, choice_of, entry_of, pace_of, suppression_of
+from preferences.store.tables import ledger_entry, ledger_head, pace, preference, suppression
 
 MOST_PROBLEMS: Final = 20
 """Enough to see a pattern; a broken chain would otherwise name every row after the break."""
@@ -34,6 +34,7 @@ class Report:
 
     entries: int = 0
     preferences: int = 0
+    paces: int = 0
     suppressions: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -49,6 +50,8 @@ def verify(connection: Connection, progress: Progress) -> Report:
         _verify_chain(connection, report, progress)
     with _unreadable_reported("a preference or its entry", report):
         _verify_choices(connection, report)
+    with _unreadable_reported("a pause or a cap, or its entry,", report):
+        _verify_paces(connection, report)
     with _unreadable_reported("a suppression or its entry", report):
         _verify_suppressions(connection, report)
     return report
@@ -87,6 +90,7 @@ def _verify_chain(connection: Connection, report: Report, progress: Progress) ->
 
 
 _CHOICE_KEY: Final = ("contact_id", "channel", "brand", "topic")
+_PACE_KEY: Final = (*_CHOICE_KEY, "verb")
 _SUPPRESSION_KEY: Final = ("fingerprint", "channel", "reason")
 
 
@@ -96,6 +100,14 @@ def _verify_choices(connection: Connection, report: Report) -> None:
     rows = _stream(connection, _ordered(select(preference), preference, _CHOICE_KEY))
     stored = ((_key(row, _CHOICE_KEY), choice_of(row)) for row in rows)
     report.preferences = _compare(folded, stored, "preference", report)
+
+
+def _verify_paces(connection: Connection, report: Report) -> None:
+    entries = select(ledger_entry).where(ledger_entry.c.verb.in_(PACE_VERBS), ledger_entry.c.contact_id.is_not(None))
+    folded = _folded(_stream(connection, _ordered(entries, ledger_entry, _PACE_KEY)), _PACE_KEY, consent.apply_pace)
+    rows = _stream(connection, _ordered(select(pace), pace, _PACE_KEY))
+    stored = ((_key(row, _PACE_KEY), pace_of(row)) for row in rows)
+    report.paces = _compare(folded, stored, "pause or cap", report)
 
 
 def _verify_suppressions(connection: Connection, report: Report) -> None:
@@ -121,7 +133,7 @@ def _key(row: Row[Any], names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _folded(
     rows: Iterator[Row[Any]], key: tuple[str, ...], apply: Callable[[Any, Entry], Any]
-) -> Iterator[tuple[tuple[str, ...], Choice | Suppression]]:
+) -> Iterator[tuple[tuple[str, ...], Choice | Pace | Suppression]]:
     for group, members in groupby(rows, lambda row: _key(row, key)):
         state: Any = None
         for row in members:

@@ -14,10 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, and_, bindparam, func, null, or_, select, union_all
 
 from preferences.domain.addresses import Fingerprints
-from preferences.domain.consent import effective
-from preferences.domain.permission import Facts, facts_of
 from preferences.domain.terms import (
-    BLANKET,
     Address,
     Basis,
     Brand,
@@ -26,20 +23,27 @@ from preferences.domain.terms import (
     Entry,
     MessageClass,
     OneClick,
+    Pace,
     Suppression,
+    SuppressionReason,
     Topic,
+    TopicText,
+    Verb,
 )
 from preferences.store.db import any_of
-from preferences.store.ledger import choice_of, entry_of, suppression_of
+from preferences.store.rows import choice_of, entry_of, pace_of, suppression_of
 from preferences.store.tables import (
     address,
     brand,
+    contact,
     evidence,
     ledger_entry,
     ledger_head,
+    pace,
     preference,
     suppression,
     topic,
+    topic_text,
 )
 
 
@@ -49,6 +53,19 @@ class Catalog:
 
     brands: Mapping[str, Brand]
     topics: Mapping[str, Topic]
+
+    @property
+    def first_brand(self) -> Brand:
+        """The brand that was there first: whose pages stand at `PUBLIC_URL` itself."""
+        return next(iter(self.brands.values()))
+
+    def topics_of(self, brand_slug: str, *, marketing: bool) -> list[Topic]:
+        """The brand's topics, in the order they were added: those one can choose, or those that are always sent."""
+        return [
+            one
+            for one in self.topics.values()
+            if one.brand == brand_slug and (one.message_class is MessageClass.MARKETING) is marketing
+        ]
 
     def marketing_topics(self, brand_slug: str, channel: Channel) -> list[Topic]:
         """The topics that a recipient can stop, in the order they were added."""
@@ -62,8 +79,15 @@ class Catalog:
 def catalog(connection: Connection) -> Catalog:
     """All brands and topics."""
     brands = connection.execute(select(brand).order_by(brand.c.created_at, brand.c.slug))
-    topics = connection.execute(select(topic).order_by(topic.c.created_at, topic.c.slug))
-    return Catalog(brands={row.slug: _brand(row) for row in brands}, topics={row.slug: _topic(row) for row in topics})
+    topics = connection.execute(select(topic).order_by(topic.c.created_at, topic.c.slug)).all()
+    texts: dict[str, list[tuple[str, TopicText]]] = {}
+    for row in connection.execute(select(topic_text).order_by(topic_text.c.topic, topic_text.c.language)):
+        words = TopicText(name=row.name, description=row.description, frequency=row.frequency)
+        texts.setdefault(row.topic, []).append((row.language, words))
+    return Catalog(
+        brands={row.slug: _brand(row) for row in brands},
+        topics={row.slug: _topic(row, texts.get(row.slug, [])) for row in topics},
+    )
 
 
 def _brand(row: Row[Any]) -> Brand:
@@ -73,10 +97,14 @@ def _brand(row: Row[Any]) -> Brand:
         postal_address=row.postal_address,
         contact_email=row.contact_email,
         one_click=OneClick(row.one_click),
+        host=row.host,
+        path=row.path,
+        colour=row.colour,
+        language=row.language,
     )
 
 
-def _topic(row: Row[Any]) -> Topic:
+def _topic(row: Row[Any], texts: Sequence[tuple[str, TopicText]]) -> Topic:
     return Topic(
         slug=row.slug,
         brand=row.brand,
@@ -86,6 +114,8 @@ def _topic(row: Row[Any]) -> Topic:
         message_class=MessageClass(row.message_class),
         basis=Basis(row.basis),
         channels=tuple(Channel(one) for one in row.channels),
+        added_at=row.created_at,
+        texts=tuple(texts),
     )
 
 
@@ -157,6 +187,81 @@ def _wishes(key: WishesKey, values: Mapping[tuple[UUID, str], str], rows: Sequen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownAddress:
+    """An address of a contact. `replaced` says that its owner has given another one in its place."""
+
+    id: UUID
+    address: Address
+    added_at: datetime
+    replaced: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """All that a contact's own page shows, on every channel and of every brand.
+
+    `choices` by channel, brand and topic; `paces` by these and the verb. `entry_hashes` has the hash of each entry
+    that they name. `exists` is False for a contact that is no more; links from before `revoked_at` are void.
+    """
+
+    contact_id: UUID
+    exists: bool
+    revoked_at: datetime | None
+    addresses: Sequence[KnownAddress]
+    choices: Mapping[tuple[Channel, str, str], Choice]
+    paces: Mapping[tuple[Channel, str, str, Verb], Pace]
+    entry_hashes: Mapping[int, str]
+
+    def current_addresses(self, channel: Channel) -> list[KnownAddress]:
+        """The addresses on this channel that are in use, the oldest first."""
+        return [one for one in self.addresses if one.address.channel is channel and not one.replaced]
+
+
+_HASHES_OF: Final = select(ledger_entry.c.seq, ledger_entry.c.hash).where(
+    or_(
+        ledger_entry.c.seq.in_(select(preference.c.seq).where(preference.c.contact_id == bindparam("contact_id"))),
+        ledger_entry.c.seq.in_(select(pace.c.seq).where(pace.c.contact_id == bindparam("contact_id"))),
+    )
+)
+
+
+def standing_of(connection: Connection, contact_id: UUID) -> Standing:
+    """Everything that the contact has chosen, and where we may reach them."""
+    row = connection.execute(select(contact.c.revoked_at).where(contact.c.id == contact_id)).one_or_none()
+    choices = connection.execute(select(preference).where(preference.c.contact_id == contact_id))
+    paces = connection.execute(select(pace).where(pace.c.contact_id == contact_id))
+    hashes = connection.execute(_HASHES_OF, {"contact_id": contact_id})
+    return Standing(
+        contact_id=contact_id,
+        exists=row is not None,
+        revoked_at=row.revoked_at if row else None,
+        addresses=addresses_of(connection, contact_id),
+        choices={(Channel(one.channel), one.brand, one.topic): choice_of(one) for one in choices},
+        paces={(Channel(one.channel), one.brand, one.topic, Verb(one.verb)): pace_of(one) for one in paces},
+        entry_hashes={one.seq: one.hash for one in hashes},
+    )
+
+
+def addresses_of(connection: Connection, contact_id: UUID) -> list[KnownAddress]:
+    """The contact's addresses, the oldest first, those that were replaced among them."""
+    rows = connection.execute(
+        select(address).where(address.c.contact_id == contact_id).order_by(address.c.created_at, address.c.id)
+    ).all()
+    held = active_suppressions(connection, [row.fingerprint for row in rows])
+    return [
+        KnownAddress(
+            id=row.id,
+            address=Address(Channel(row.channel), row.value),
+            added_at=row.created_at,
+            replaced=any(
+                one.reason is SuppressionReason.REPLACED for one in held.get((row.fingerprint, row.channel), [])
+            ),
+        )
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AddressState:
     """All that a provider may need to know of one address."""
 
@@ -181,7 +286,7 @@ def states_of(connection: Connection, contact_ids: Sequence[UUID]) -> list[Addre
     choices: dict[tuple[UUID, str], dict[tuple[str, str], Choice]] = {}
     for row in connection.execute(_CHOICES_OF, {"contact_ids": list(contact_ids)}):
         choices.setdefault((row.contact_id, row.channel), {})[row.brand, row.topic] = choice_of(row)
-    suppressions = _active_suppressions(connection, [row.fingerprint for row in addresses])
+    suppressions = active_suppressions(connection, [row.fingerprint for row in addresses])
     return [
         AddressState(
             contact_id=row.contact_id,
@@ -193,68 +298,20 @@ def states_of(connection: Connection, contact_ids: Sequence[UUID]) -> list[Addre
     ]
 
 
-def _active_suppressions(
+def active_suppressions(
     connection: Connection, fingerprints: Sequence[str]
 ) -> dict[tuple[str, str], list[Suppression]]:
+    """The suppressions that hold, by fingerprint and channel."""
     found: dict[tuple[str, str], list[Suppression]] = {}
     for row in connection.execute(_SUPPRESSIONS_OF, {"fingerprints": list(fingerprints)}):
         found.setdefault((row.fingerprint, row.channel), []).append(suppression_of(row))
     return found
 
 
-_FACTS_CONTACTS: Final = select(address.c.fingerprint, address.c.contact_id).where(
+CONTACTS_BY_PRINT: Final = select(address.c.fingerprint, address.c.contact_id).where(
     any_of(address.c.fingerprint, "fingerprints"), address.c.channel == bindparam("channel")
 )
-_FACTS_CHOICES: Final = select(preference).where(
-    any_of(preference.c.contact_id, "contact_ids"),
-    preference.c.channel == bindparam("channel"),
-    any_of(preference.c.topic, "topics"),
-)
-
-
-def facts_for(
-    connection: Connection,
-    addresses: Sequence[Address],
-    *,
-    channel: Channel,
-    about: Topic | None,
-    fingerprints: Fingerprints,
-) -> dict[Address, Facts]:
-    """What bears on a message about `about` to each of the addresses: three statements, however many there are."""
-    prints = {one: fingerprints.candidates(one) for one in addresses}
-    every_print = [print_ for candidates in prints.values() for print_ in candidates]
-    suppressions = _active_suppressions(connection, every_print)
-    contacts: dict[str, UUID] = {}
-    choices: dict[UUID, dict[str, Choice]] = {}
-    if about is not None:
-        rows = connection.execute(_FACTS_CONTACTS, {"fingerprints": every_print, "channel": channel.value})
-        contacts = {row.fingerprint: row.contact_id for row in rows}
-        choices = _choices_about(connection, list(contacts.values()), channel, about)
-    facts: dict[Address, Facts] = {}
-    for one, candidates in prints.items():
-        contact_id = next((contacts[print_] for print_ in candidates if print_ in contacts), None)
-        held = {s.reason: s.seq for print_ in candidates for s in suppressions.get((print_, channel), [])}
-        own, blanket = _own_and_blanket(choices.get(contact_id) if contact_id else None, about)
-        counts = effective(own, blanket)
-        facts[one] = facts_of(about, counts, held, blanket=counts is not None and counts is blanket)
-    return facts
-
-
-def _choices_about(
-    connection: Connection, contact_ids: list[UUID], channel: Channel, about: Topic
-) -> dict[UUID, dict[str, Choice]]:
-    found: dict[UUID, dict[str, Choice]] = {}
-    parameters = {"contact_ids": contact_ids, "channel": channel.value, "topics": [about.slug, BLANKET]}
-    for row in connection.execute(_FACTS_CHOICES, parameters):
-        if row.brand == about.brand:
-            found.setdefault(row.contact_id, {})[row.topic] = choice_of(row)
-    return found
-
-
-def _own_and_blanket(choices: Mapping[str, Choice] | None, about: Topic | None) -> tuple[Choice | None, Choice | None]:
-    if choices is None or about is None:
-        return None, None
-    return choices.get(about.slug), choices.get(BLANKET)
+"""Whose an address is, by its fingerprints."""
 
 
 def server_time(connection: Connection) -> datetime:
@@ -301,7 +358,7 @@ class Timeline:
 def timeline(connection: Connection, one: Address, fingerprints: Fingerprints) -> Timeline:
     """What happened to an address and its contact, oldest first."""
     prints = list(fingerprints.candidates(one))
-    rows = connection.execute(_FACTS_CONTACTS, {"fingerprints": prints, "channel": one.channel.value})
+    rows = connection.execute(CONTACTS_BY_PRINT, {"fingerprints": prints, "channel": one.channel.value})
     contact_id = next((row.contact_id for row in rows), None)
     mine = any_of(ledger_entry.c.fingerprint, "fingerprints")
     if contact_id is not None:
@@ -320,7 +377,7 @@ def timeline(connection: Connection, one: Address, fingerprints: Fingerprints) -
             preference.c.contact_id == contact_id, preference.c.channel == one.channel.value
         )
         choices = [(row.brand, row.topic, choice_of(row)) for row in connection.execute(kept)]
-    suppressions = _active_suppressions(connection, prints)
+    suppressions = active_suppressions(connection, prints)
     return Timeline(
         contact_id=contact_id,
         entries=[entry_of(row) for row in found],

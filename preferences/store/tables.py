@@ -62,6 +62,7 @@ metadata: Final = MetaData(
 )
 
 SLUG: Final = String(64)
+LANGUAGE: Final = String(16)
 # SQLite numbers rows by itself only for INTEGER; PostgreSQL needs 64 bits.
 NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")
 
@@ -83,6 +84,10 @@ brand: Final = Table(
     _not_null("contact_email", Text),
     _not_null("one_click", String(16)),
     _not_null("created_at", UtcDateTime),
+    _not_null("host", Text, server_default=text("''")),
+    _not_null("path", Text, server_default=text("''")),
+    _not_null("colour", String(7), server_default=text("''")),
+    _not_null("language", LANGUAGE, server_default=text("'en'")),
 )
 
 topic: Final = Table(
@@ -99,11 +104,23 @@ topic: Final = Table(
     _not_null("created_at", UtcDateTime),
 )
 
+topic_text: Final = Table(
+    "topic_text",
+    metadata,
+    _key("topic", SLUG, ForeignKey("topic.slug")),
+    _key("language", LANGUAGE),
+    _not_null("name", Text),
+    _not_null("description", Text),
+    _not_null("frequency", Text),
+)
+
+# `revoked_at`: every manage link and session from before it is void.
 contact: Final = Table(
     "contact",
     metadata,
     _key("id", Uuid),
     _not_null("created_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
 )
 
 address: Final = Table(
@@ -148,6 +165,9 @@ ledger_entry: Final = Table(
     _not_null("changed", Boolean(create_constraint=False)),
     Column("undoes", NUMBER),
     _not_null("hash", String(64)),
+    Column("until", UtcDateTime),
+    Column("per_week", Integer),
+    Column("notice", String(64)),
     Index(
         "uq_ledger_entry_origin_ref_origin",
         "origin_ref",
@@ -189,6 +209,31 @@ preference: Final = Table(
     _not_null("seq", NUMBER),
     _not_null("trusted", Boolean(create_constraint=False)),
     Column("basis", String(24)),
+)
+
+pace: Final = Table(
+    "pace",
+    metadata,
+    _key("contact_id", Uuid),
+    _key("channel", String(8)),
+    _key("brand", SLUG),
+    _key("topic", SLUG),
+    _key("verb", String(16)),
+    Column("until", UtcDateTime),
+    Column("per_week", Integer),
+    _not_null("at", UtcDateTime),
+    _not_null("seq", NUMBER),
+)
+
+# Where a contact with a cap was written to: what the cap is counted by. Nobody else's mail is counted.
+sending: Final = Table(
+    "sending",
+    metadata,
+    _key("contact_id", Uuid),
+    _key("channel", String(8)),
+    _key("topic", SLUG),
+    _key("message_ref", String(64)),
+    _not_null("at", UtcDateTime, index=True),
 )
 
 suppression: Final = Table(
@@ -237,4 +282,74 @@ api_key: Final = Table(
     _not_null("digest", String(64), unique=True),
     _not_null("created_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
+)
+
+# The wording that people were shown when they said yes. `hash` covers slug, language and text.
+notice: Final = Table(
+    "notice",
+    metadata,
+    _key("hash", String(64)),
+    _not_null("slug", Text),
+    _not_null("language", LANGUAGE),
+    _not_null("version", Integer),
+    _not_null("text", Text),
+    _not_null("created_at", UtcDateTime),
+    UniqueConstraint("slug", "language", "version"),
+)
+
+# Letters that wait to be sent. A row is gone once its letter is: an address stays here for seconds.
+letter: Final = Table(
+    "letter",
+    metadata,
+    _key("id", Uuid),
+    _not_null("kind", String(16)),
+    _not_null("address", Text),
+    _not_null("brand", SLUG),
+    _not_null("language", LANGUAGE),
+    _not_null("details", JSON),
+    _not_null("created_at", UtcDateTime),
+    _not_null("due_at", UtcDateTime, index=True),
+    _not_null("attempts", Integer),
+)
+
+# How often a letter was asked for, by fingerprint: known and unknown addresses are counted alike.
+letter_request: Final = Table(
+    "letter_request",
+    metadata,
+    _key("id", Uuid),
+    _not_null("fingerprint", String(43)),
+    _not_null("kind", String(16)),
+    _not_null("at", UtcDateTime, index=True),
+    Index(None, "fingerprint", "kind"),
+)
+
+sign_in: Final = Table(
+    "sign_in",
+    metadata,
+    _key("id", Uuid),
+    _not_null("fingerprint", String(43)),
+    Column("code_digest", String(64)),
+    _not_null("created_at", UtcDateTime, index=True),
+    _not_null("tries", Integer),
+    Column("used_at", UtcDateTime),
+)
+
+# An address that somebody asked to add, until its owner confirms it or the time for that has passed.
+address_request: Final = Table(
+    "address_request",
+    metadata,
+    _key("id", Uuid),
+    _not_null("contact_id", Uuid),
+    _not_null("channel", String(8)),
+    _not_null("value", Text),
+    Column("replaces", Uuid),
+    _not_null("created_at", UtcDateTime, index=True),
+)
+
+# Tokens that work once, from their use until they would have run out.
+used_token: Final = Table(
+    "used_token",
+    metadata,
+    _key("digest", String(64)),
+    _not_null("at", UtcDateTime, index=True),
 )

@@ -26,6 +26,7 @@ from preferences.minting import contacts_of
 from preferences.site import Site, current_site
 from preferences.store import queries
 from preferences.store.contacts import Found
+from preferences.store.facts import facts_for
 from preferences.web import errors, metrics
 
 blueprint = Blueprint("api", __name__)
@@ -133,7 +134,9 @@ def _gather(
 ) -> tuple[int, dict[Address, Facts]]:
     # The position first: what is read after it is at least as new as it says.
     seq = queries.head_seq(connection)
-    return seq, queries.facts_for(connection, known, channel=channel, about=topic, fingerprints=site.fingerprints)
+    return seq, facts_for(
+        connection, known, channel=channel, about=topic, fingerprints=site.fingerprints, now=datetime.now(UTC)
+    )
 
 
 def _reasons_of_the_call(asked: DecisionsRequest, topic: Topic | None) -> dict[Reason, int | None]:
@@ -198,11 +201,11 @@ def _links_for(site: Site, asked: LinksRequest, topic: Topic | None, found: Foun
     brand = topic.brand if topic else next(iter(site.catalog.get().brands))
     if found.contact_id is None:
         return {"unsubscribe_url": None, "manage_url": None, "headers": {}}
-    manage_url = site.links.manage_url(ManageLink(found.contact_id, asked.channel, brand, now))
+    manage_url = site.manage_url(ManageLink(found.contact_id, asked.channel, brand, now))
     if topic is not None and topic.message_class is not MessageClass.MARKETING:
         # RFC 8058 is for mail one can leave; Gmail's guidelines ask for no list headers on transactional mail.
         return {"unsubscribe_url": None, "manage_url": manage_url, "headers": {}}
-    url = site.links.unsubscribe_url(
+    url = site.unsubscribe_url(
         UnsubscribeLink(found.contact_id, asked.channel, brand, asked.topic, asked.message_ref or "")
     )
     label = brand if topic is None else f"{topic.slug}.{brand}"

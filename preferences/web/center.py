@@ -1,93 +1,118 @@
-"""The page behind a manage link: what a contact gets, and a way to stop each thing.
+"""The preferences page behind a manage link.
 
-Owns `/p/<token>`. Invariant: GET writes nothing; only what was asked for is written.
+Owns `/p/<token>`. Invariants: GET writes nothing; the link shows no address in full and no history; it stops things at
+once, and lets nothing more through without a letter to the person's own mailbox.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
-from preferences.domain import acts
 from preferences.domain.addresses import mask
-from preferences.domain.consent import effective
-from preferences.domain.references import reference_of
-from preferences.domain.terms import BLANKET, Basis, Origin, Status, Topic
+from preferences.domain.choices import Asker, BadValue
+from preferences.domain.errors import BadLink, StaleLink
+from preferences.domain.terms import Origin
 from preferences.links import ManageLink
 from preferences.site import Site, current_site
-from preferences.store.queries import Wishes, WishesKey
-from preferences.web import metrics
+from preferences.web import choices, identity
+from preferences.web.choices import Page, Saved
+from preferences.web.limits import TokenLimit
 from preferences.web.pages import render
 from preferences.web.unsubscribe import circumstances
+from preferences.web.visits import spoken_in
 
 blueprint = Blueprint("center", __name__)
+limit = TokenLimit(per_minute=120)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A manage link that was read, and the page behind it."""
+
+    token: str
+    link: ManageLink
+    page: Page
 
 
 @blueprint.get("/p/<token>", strict_slashes=False)
 def show(token: str) -> Response:
     """The choices as they are."""
     site = current_site()
-    return _page(site, token, site.links.read_manage(token, datetime.now(UTC)))
+    return _page(site, _open(site, token))
 
 
 @blueprint.post("/p/<token>", strict_slashes=False)
-def stop(token: str) -> Response:
-    """Stop everything, or one topic."""
-    site, now = current_site(), datetime.now(UTC)
-    link = site.links.read_manage(token, now)
-    wanted = {"all": BLANKET, "topic": request.form.get("topic", "")}.get(request.form.get("intent", ""))
-    named = {one.slug: one.name for one in _topics(site, link)} | {BLANKET: "marketing e-mail"}
-    if wanted not in named:
-        return _page(site, token, link)
-    site.writer.record(
-        [
-            acts.unsubscribe(
-                link.contact_id,
-                link.channel,
-                brand=link.brand,
-                topic=wanted,
-                origin=Origin.PAGE,
-                now=now,
-                evidence=circumstances(request),
-            )
-        ]
+def save(token: str) -> Response:
+    """Save what was moved, or stop everything."""
+    site = current_site()
+    opened = _open(site, token)
+    limit.check(token)
+    asker = Asker(
+        contact_id=opened.link.contact_id,
+        brand=opened.page.brand.slug,
+        origin=Origin.PAGE,
+        evidence=circumstances(request),
     )
-    metrics.RECORDED.labels(Origin.PAGE).inc()
-    return _page(site, token, link, saved=f"Saved. We stopped {named[wanted]}.")
+    try:
+        saved = choices.answer(site, opened.page, request.form, asker, fresh=False)
+    except BadValue as problem:
+        return _page(site, opened, problem=problem.control.name, form=request.form)
+    return _page(site, _open(site, token), saved=saved)
 
 
-def _topics(site: Site, link: ManageLink) -> list[Topic]:
-    return site.catalog.get().marketing_topics(link.brand, link.channel)
+@blueprint.post("/p/<token>/revoke", strict_slashes=False)
+def revoke(token: str) -> Response:
+    """Somebody else has this link: end it, every other one and every session, and mail a fresh one to its owner."""
+    site = current_site()
+    opened = _open(site, token)
+    identity.end_links(site, opened.page.standing, opened.page.brand, opened.page.spoken)
+    return render(
+        site,
+        "center/revoked.html",
+        brand=opened.page.brand,
+        spoken=opened.page.spoken,
+        here=f"{site.root_of(opened.page.brand)}/link",
+    )
 
 
-def _page(site: Site, token: str, link: ManageLink, saved: str | None = None) -> Response:
-    wishes = site.reader.wishes(WishesKey(link.contact_id, link.channel, link.brand))
-    blanket = wishes.choices.get(BLANKET)
-    stopped = blanket if blanket is not None and blanket.status is Status.UNSUBSCRIBED else None
+def _open(site: Site, token: str) -> _Opened:
+    """Raises BadLink, and StaleLink for a link that its owner has revoked."""
+    link = site.links.read_manage(token, datetime.now(UTC))
+    catalog = site.catalog.get()
+    brand = catalog.brands.get(link.brand)
+    if brand is None:
+        raise BadLink("a brand that is no more")
+    page = choices.read_page(site, link.contact_id, brand, spoken_in(request, brand))
+    revoked_at = page.standing.revoked_at
+    if revoked_at is not None and link.issued_at <= revoked_at:
+        raise StaleLink("revoked by its owner")
+    return _Opened(token, link, page)
+
+
+def _page(
+    site: Site,
+    opened: _Opened,
+    *,
+    saved: Saved | None = None,
+    problem: str | None = None,
+    form: Mapping[str, str] | None = None,
+) -> Response:
+    known = opened.page.standing.current_addresses(opened.link.channel)
+    context: dict[str, Any] = choices.context(site, opened.page, saved=saved, problem=problem, form=form)
     return render(
         site,
         "center/page.html",
-        brand=site.catalog.get().brands.get(link.brand),
-        address=mask(wishes.address) if wishes.address else None,
-        all_stopped=stopped and {"since": stopped.since, "reference": reference_of(wishes.entry_hashes[stopped.seq])},
-        topics=[_state(topic, wishes) for topic in _topics(site, link)],
-        saved=saved,
-        action=f"{site.settings.root}/p/{token}",
+        brand=opened.page.brand,
+        spoken=opened.page.spoken,
+        status=400 if problem else 200,
+        address=mask(known[0].address) if known else None,
+        action=f"{site.root_of(opened.page.brand)}/p/{opened.token}",
+        mailed_to=mask(saved.mailed_to) if saved and saved.mailed_to else None,
+        **context,
     )
-
-
-def _state(topic: Topic, wishes: Wishes) -> Mapping[str, Any]:
-    choice = effective(wishes.choices.get(topic.slug), wishes.choices.get(BLANKET))
-    status = choice.status if choice else Status.NEVER_ASKED
-    return {
-        "slug": topic.slug,
-        "name": topic.name,
-        "description": topic.description,
-        "frequency": topic.frequency,
-        "stopped": status is Status.UNSUBSCRIBED,
-        "subscribed": status is Status.SUBSCRIBED or (choice is None and topic.basis is not Basis.CONSENT),
-    }

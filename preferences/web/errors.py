@@ -15,14 +15,16 @@ import structlog
 from flask import Flask, request
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
-from werkzeug.wrappers import Response
+from werkzeug.wrappers import Request, Response
 
 from preferences.domain.errors import BadAddress, BadLink, NotAllowed, StaleLink, StoreBusy
 from preferences.domain.terms import Brand
+from preferences.languages import to_translate
 from preferences.site import Site, current_site
 from preferences.web import metrics
 from preferences.web.limits import TooOften
 from preferences.web.pages import render
+from preferences.web.visits import brand_here, spoken_in
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +41,9 @@ class Message:
     retry: bool = False
 
 
-OLD_LINK: Final = "This link is old or was changed. You can still unsubscribe: enter your address, or write to {us}."
+OLD_LINK: Final = to_translate(
+    "This link is old or was changed. You can still unsubscribe: enter your address, or write to %(us)s."
+)
 
 MESSAGES: Final = {
     400: Message("We could not read that request", "Nothing was changed. You can unsubscribe here.", address_box=True),
@@ -66,12 +70,12 @@ MESSAGES: Final = {
     500: Message(
         "Something went wrong on our side",
         "Your choice may not have been saved. Please try again (twice does no harm),"
-        " or write to {us} and we will do it for you.",
+        " or write to %(us)s and we will do it for you.",
         retry=True,
     ),
     503: Message(
         "We cannot save anything just now",
-        "Your choice was not saved. Please try again in a minute, or write to {us} and we will do it for you.",
+        "Your choice was not saved. Please try again in a minute, or write to %(us)s and we will do it for you.",
         retry=True,
     ),
 }
@@ -98,19 +102,21 @@ def status_of(error: Exception) -> int:
             return 500
 
 
-def page_for(site: Site, error: Exception) -> Response:
+def page_for(site: Site, request: Request, error: Exception) -> Response:
     """The page for an error. An unforeseen one is logged by its kind and place; its text might quote a value."""
     status = status_of(error)
     _count(error, status)
     message = MESSAGES.get(status, MESSAGES[500 if status >= 500 else 400])
-    brand = _any_brand(site, status)
+    brand = _brand(site, request, status)
     response = render(
         site,
         "error.html",
         brand=brand,
+        spoken=spoken_in(request, brand),
         status=status,
+        here=f"{site.root_of(brand)}/optout",
         title=message.title,
-        lead=message.lead.format(us=(brand and brand.contact_email) or "us"),
+        lead=message.lead,
         address_box=message.address_box,
         retry=message.retry,
     )
@@ -155,12 +161,12 @@ def _place_of(error: Exception) -> str:
     return place
 
 
-def _any_brand(site: Site, status: int) -> Brand | None:
-    """The first brand as it was read last; read now only when it never was and the database is not what failed."""
+def _brand(site: Site, request: Request, status: int) -> Brand | None:
+    """The brand of the place, or the first as it was read last when the database is what failed."""
+    if status < 500:
+        with suppress(StoreBusy, SQLAlchemyError, StopIteration):
+            return brand_here(site, request)
     catalog = site.catalog.last()
-    if catalog is None and status < 500:
-        with suppress(StoreBusy, SQLAlchemyError):
-            catalog = site.catalog.get()
     return next(iter(catalog.brands.values()), None) if catalog else None
 
 
@@ -186,4 +192,4 @@ def register(app: Flask) -> None:
         status = status_of(error)
         if request.path.startswith("/api/"):
             return problem_for(error, status, TITLES.get(status, "Something went wrong on our side"))
-        return page_for(current_site(), error)
+        return page_for(current_site(), request, error)

@@ -8,10 +8,14 @@ from __future__ import annotations
 from flask import g, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
+from werkzeug.wrappers import Response
 
 from preferences.domain.errors import StoreBusy
 from preferences.site import current_site
+from preferences.store import queries
 from preferences.store.keys import digest_of, key_name
+from preferences.web import identity
+from preferences.web.visits import brand_here, spoken_in
 
 
 def open_to_all() -> None:
@@ -41,3 +45,19 @@ def by_api_key() -> None:
         return
     if g.key_name is None:
         raise Unauthorized(www_authenticate=WWWAuthenticate("bearer", {"error": "invalid_token"}))
+
+
+def by_session() -> Response | None:
+    """Somebody who has signed in a short while ago; others are shown the way. What the view needs is left in
+    `g.session` and `g.standing`."""
+    current = identity.current_session()
+    site = current_site()
+    if current is not None:
+        standing = site.database.read(queries.standing_of, current.contact_id)
+        if not identity.is_void(current, standing):
+            g.session, g.standing = current, standing
+            return None
+        identity.sign_out()
+    brand = brand_here(site, request)
+    query = spoken_in(request, brand).query
+    return Response(status=303, headers={"Location": f"{site.root_of(brand)}/sign-in{query}"})

@@ -17,11 +17,12 @@ from wtforms.validators import DataRequired, Length
 from preferences.domain import acts
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress
-from preferences.domain.terms import BLANKET, Brand, Channel, Origin
+from preferences.domain.terms import BLANKET, Channel, Origin
 from preferences.site import Site, current_site
 from preferences.web import metrics
 from preferences.web.limits import ADDRESS_BOX, limiter, network
 from preferences.web.pages import render
+from preferences.web.visits import brand_here, spoken_in
 
 blueprint = Blueprint("optout", __name__)
 
@@ -41,7 +42,8 @@ class AddressForm(FlaskForm):  # type: ignore[misc]
 def home() -> Response:
     """What this place is for."""
     site = current_site()
-    return render(site, "home.html", brand=_brand(site))
+    brand = brand_here(site, request)
+    return render(site, "home.html", brand=brand, spoken=spoken_in(request, brand))
 
 
 @blueprint.get("/optout")
@@ -63,7 +65,7 @@ def stop() -> Response:
         address = read_address(Channel.EMAIL, typed)
     except BadAddress:
         return _box(site, value=typed, error=HOW_TO_WRITE)
-    brand = _brand(site)
+    brand = brand_here(site, request)
     site.writer.record(
         [
             acts.unsubscribe(
@@ -78,21 +80,18 @@ def stop() -> Response:
         ]
     )
     metrics.RECORDED.labels(Origin.ADDRESS_BOX).inc()
-    return render(site, "optout/done.html", brand=brand, reference=None)
+    return render(site, "optout/done.html", brand=brand, spoken=spoken_in(request, brand))
 
 
 def _box(site: Site, value: str = "", error: str | None = None) -> Response:
+    brand = brand_here(site, request)
     return render(
         site,
         "optout/form.html",
-        brand=_brand(site),
+        brand=brand,
+        spoken=spoken_in(request, brand),
         status=400 if error else 200,
         value=value,
         error=error,
-        action=f"{site.settings.root}/optout",
+        action=f"{site.root_of(brand)}/optout",
     )
-
-
-def _brand(site: Site) -> Brand:
-    """The brand of this host: the first, as long as hosts do not differ by brand."""
-    return next(iter(site.catalog.get().brands.values()))

@@ -7,6 +7,7 @@ another site, followed by a search engine, or allowed to load or run anything bu
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from markupsafe import escape
 from werkzeug.wrappers import Response
 
 from preferences.domain.terms import Brand, OneClick
+from preferences.languages import NAMES, Spoken, day, moment, translations_of
 from preferences.site import Site
 
 # Referrer-Policy is same-origin and not no-referrer: under the latter browsers send `Origin: null` with our own forms
@@ -41,8 +43,8 @@ _NO_BRAND: Final = Brand(
 )
 
 
-def load_templates(folder: Path) -> Environment:
-    """The templates of this folder, strict about names, and knowing nothing but what `render` gives them.
+def load_templates(folder: Path, language: str) -> Environment:
+    """The templates of this folder in one language, strict about names.
 
     Not Flask's own environment: its dozen globals are copied for every page, and cost a third of the rendering.
     """
@@ -53,19 +55,42 @@ def load_templates(folder: Path) -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
         auto_reload=False,
+        extensions=["jinja2.ext.i18n"],
     )
     templates.globals.clear()
+    templates.install_gettext_translations(translations_of(language), newstyle=True)  # type: ignore[attr-defined]
+    templates.globals |= {"_": templates.globals["gettext"], "lang": language, "dir": Spoken(language).direction}
+    templates.filters["day"] = partial(day, language=language)
+    templates.filters["moment"] = partial(moment, language=language)
     return templates
 
 
-def render(site: Site, template: str, *, brand: Brand | None, status: int = 200, **context: Any) -> Response:
-    """A page of `templates/`, with the values that all of them share."""
-    html = site.templates.get_template(template).render(
-        site={"root": site.settings.root, "version": site.style_version},
-        lang="en",
-        dir="ltr",
-        brand=brand or _NO_BRAND,
-        **context,
+def render(
+    site: Site,
+    template: str,
+    *,
+    brand: Brand | None,
+    spoken: Spoken,
+    status: int = 200,
+    here: str = "",
+    **context: Any,
+) -> Response:
+    """A page of `templates/`, with the values that all of them share.
+
+    `here` is the address to open this page at in another language, where that is not its own: an answer to a post may
+    stand at an address that cannot be opened.
+    """
+    html = (
+        site.templates[spoken.language]
+        .get_template(template)
+        .render(
+            site={"root": site.root_of(brand), "version": site.style_version},
+            brand=brand or _NO_BRAND,
+            query=spoken.query,
+            here=here,
+            languages=NAMES,
+            **context,
+        )
     )
     return _response(html, status, HTML)
 
@@ -83,17 +108,19 @@ class Skeleton:
         self._template = template
         self._filled_in: dict[Hashable, str] = {}
 
-    def render(self, site: Site, *, brand: Brand | None, **context: Any) -> Response:
+    def render(self, site: Site, *, brand: Brand | None, spoken: Spoken, **context: Any) -> Response:
         """The page as it is for one contact alone."""
-        return render(site, self._template, brand=brand, **context)
+        return render(site, self._template, brand=brand, spoken=spoken, **context)
 
-    def fill(self, site: Site, *, brand: Brand | None, address: str | None, action: str, **context: Any) -> Response:
+    def fill(
+        self, site: Site, *, brand: Brand | None, spoken: Spoken, address: str | None, action: str, **context: Any
+    ) -> Response:
         """The same page, rendered once for all other values, which must be hashable."""
-        key = (site.settings.root, site.style_version, brand, address is None, *context.values())
+        key = (site.settings.root, site.style_version, brand, spoken, address is None, *context.values())
         html = self._filled_in.get(key)
         if html is None:
             marked = None if address is None else self._ADDRESS
-            page = self.render(site, brand=brand, address=marked, action=self._ACTION, **context)
+            page = self.render(site, brand=brand, spoken=spoken, address=marked, action=self._ACTION, **context)
             html = page.get_data(as_text=True)
             if len(self._filled_in) < MOST_SKELETONS:
                 self._filled_in[key] = html

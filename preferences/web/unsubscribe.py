@@ -42,6 +42,7 @@ from preferences.store.reasons import state_reason
 from preferences.web import metrics
 from preferences.web.limits import TokenLimit, shorten_ip
 from preferences.web.pages import Skeleton, plain, render
+from preferences.web.visits import spoken_in
 
 MOST_BODY: Final = 64 * 1024
 """How much of a body is looked at. A mail program sends 26 bytes; whatever a longer one says, the link is enough."""
@@ -84,14 +85,14 @@ def answer(token: str) -> Response:
 def link(site: Site, request: Request, token: str) -> Response:
     """GET shows the page; any POST stops the mail. Needs no application context: see `web.front`."""
     if request.method != "POST":
-        return page(site, token)
+        return page(site, request, token)
     intent = _intent(request)
     if intent is None and "text/html" not in request.headers.get("Accept", ""):
         return one_click(site, request, token)
     return page_form(site, request, token, intent)
 
 
-def page(site: Site, token: str) -> Response:
+def page(site: Site, request: Request, token: str) -> Response:
     """What the link stops, and what has been stopped already."""
     opened = _open(site, token)
     wishes = _wishes(site, opened)
@@ -100,8 +101,9 @@ def page(site: Site, token: str) -> Response:
     return (PAGE.render if all_stopped or topic_stopped else PAGE.fill)(
         site,
         brand=opened.brand,
+        spoken=spoken_in(request, opened.brand),
         address=_masked(wishes),
-        action=_action(site, token),
+        action=_action(site, opened, token),
         channel=opened.link.channel,
         topic=opened.topic,
         all_stopped=all_stopped,
@@ -136,6 +138,8 @@ def page_form(site: Site, request: Request, token: str, intent: str | None) -> R
         site,
         "unsubscribe/done.html",
         brand=opened.brand,
+        spoken=spoken_in(request, opened.brand),
+        here=_action(site, opened, token),
         topic=opened.topic,
         scope=_scope(topic),
         address=_masked(wishes),
@@ -144,7 +148,7 @@ def page_form(site: Site, request: Request, token: str, intent: str | None) -> R
         undo=undo_token,
         undo_until=entry.recorded_at + UNDO_LIFE if undo_token else None,
         reasons=REASONS,
-        action=_action(site, token),
+        action=_action(site, opened, token),
     )
 
 
@@ -163,12 +167,14 @@ def undo(token: str) -> Response:
         site,
         "unsubscribe/undone.html",
         brand=opened.brand,
+        spoken=spoken_in(request, opened.brand),
+        here=_action(site, opened, token),
         topic=opened.topic,
         scope=_scope(entry.topic),
         address=_masked(_wishes_after(site, opened)),
         reference=reference_of(entry.hash),
         at=entry.recorded_at,
-        action=_action(site, token),
+        action=_action(site, opened, token),
     )
 
 
@@ -183,7 +189,14 @@ def reason(token: str) -> Response:
     if choice is not None and given in dict(REASONS):
         seq, now = choice.seq, datetime.now(UTC)
         site.database.save(state_reason, seq, given, now)
-    return render(site, "unsubscribe/thanks.html", brand=opened.brand, action=_action(site, token))
+    return render(
+        site,
+        "unsubscribe/thanks.html",
+        brand=opened.brand,
+        spoken=spoken_in(request, opened.brand),
+        here=_action(site, opened, token),
+        action=_action(site, opened, token),
+    )
 
 
 def circumstances(request: Request, message_ref: str = "") -> Mapping[str, str]:
@@ -295,5 +308,5 @@ def _scope(topic: str) -> str:
     return "all" if topic == BLANKET else "topic"
 
 
-def _action(site: Site, token: str) -> str:
-    return f"{site.settings.root}/u/{token}"
+def _action(site: Site, opened: _Opened, token: str) -> str:
+    return f"{site.root_of(opened.brand)}/u/{token}"

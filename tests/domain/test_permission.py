@@ -157,7 +157,7 @@ def reasons_for(
     *,
     blanket: bool = False,
 ) -> dict[Reason, int | None]:
-    return facts_of(topic, choice, suppressions or {}, blanket=blanket).reasons
+    return facts_of(topic, choice, suppressions or {}, blanket=blanket, now=datetime.now(UTC)).reasons
 
 
 def test_an_opt_out_is_a_reason_with_its_entry() -> None:

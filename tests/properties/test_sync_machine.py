@@ -41,6 +41,7 @@ from preferences.domain.terms import (
 )
 from preferences.site import site_of
 from preferences.store import cursors, ledger, queries
+from preferences.store.facts import facts_for
 from preferences.store.proof import verify
 from preferences.store.queries import AddressState
 from preferences.sync import Outcome, reconcile, run_once
@@ -427,11 +428,12 @@ class SyncMachine(RuleBasedStateMachine):
 
     def facts(self, slug: str) -> dict[Address, Facts]:
         return self.database.read(
-            queries.facts_for,
+            facts_for,
             PEOPLE,
             channel=Channel.EMAIL,
             about=ALL_TOPICS[slug],
             fingerprints=self.site.fingerprints,
+            now=datetime.now(UTC),
         )
 
     def must_not(self, state: AddressState, slug: str) -> bool:

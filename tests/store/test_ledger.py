@@ -29,8 +29,8 @@ from preferences.domain.terms import (
 from preferences.site import Site
 from preferences.store import contacts, ledger, proof, queries
 from preferences.store.db import StoreFault, WriteTransaction
-from preferences.store.ledger import GENESIS, chain_hash
 from preferences.store.queries import WishesKey
+from preferences.store.rows import GENESIS, chain_hash
 from preferences.store.tables import address, contact, evidence, ledger_entry, ledger_head, preference, suppression
 from tests.support import add_contact, email
 

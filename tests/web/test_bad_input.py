@@ -23,7 +23,6 @@ from preferences.site import Site, site_of
 from tests.processes import Installation, contents
 from tests.servers import PostgresServer
 from tests.support import (
-    PUBLIC_URL,
     add_contact,
     api_headers,
     close,
@@ -114,7 +113,7 @@ def forgeries(good: str) -> dict[str, str]:
 
 
 def signed_with_another_key() -> str:
-    other = Links([b"a-key-that-nobody-has-ever-had"], PUBLIC_URL)
+    other = Links([b"a-key-that-nobody-has-ever-had"])
     return other.sign_unsubscribe(UnsubscribeLink(UUID(int=1), Channel.EMAIL, "default", "product-news"))
 
 

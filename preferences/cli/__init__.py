@@ -1,0 +1,36 @@
+"""The commands: `flask …`.
+
+Owns which there are. Invariants: bad input is one clear line on standard error and exit code 1, with nothing half done;
+long work shows its progress.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from flask import Flask
+from flask_migrate import Migrate
+
+from preferences.cli import catalog, health, ledger, links, people, sync
+from preferences.store.db import db
+
+MIGRATIONS: Final = Path(__file__).parent.parent.parent / "migrations"
+
+GROUPS: Final = (catalog.brand_group, catalog.topic_group, links.key_group, links.links_group, ledger.ledger_group)
+COMMANDS: Final = (
+    people.import_command,
+    people.explain,
+    sync.worker,
+    sync.reconcile,
+    sync.connectors,
+    sync.resume,
+    health.doctor,
+)
+
+
+def register(app: Flask) -> None:
+    """Add every command to `flask`, `flask db` included."""
+    Migrate(app, db, directory=str(MIGRATIONS))
+    for command in (*GROUPS, *COMMANDS):
+        app.cli.add_command(command)

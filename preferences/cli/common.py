@@ -1,0 +1,89 @@
+"""What all commands share: how they fail, and how they show progress.
+
+Owns the form of an error and of a progress bar. Invariant: bad input is one clear line on standard error and exit
+code 1.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn
+
+import click
+from flask.cli import AppGroup
+
+from preferences.domain.errors import PreferencesError
+from preferences.store.db import StoreFault
+
+SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong, in one line on standard error, and end with exit code 1."""
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(1)
+
+
+class Command(click.Command):
+    """A command that tells a wrong option or argument like any other bad input: in one line."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            fail(" ".join(error.format_message().split()))
+
+
+class Group(AppGroup):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn our own errors into one line; let a mistake in the program show itself whole."""
+    try:
+        yield
+    except PreferencesError as error:
+        fail(str(error))
+    except StoreFault as error:
+        fail(f"the database refused it ({error}); has `flask db upgrade` been run? `flask doctor` looks")
+
+
+@contextmanager
+def progress_bar(label: str, total: int | None = None, unit: str = "rows") -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, a line a minute elsewhere. Yields what to call with the number of rows just done."""
+    from tqdm import tqdm
+
+    on_terminal = sys.stderr.isatty()
+    interval, delay = (0.1, 0.5) if on_terminal else (60.0, 60.0)
+    with tqdm(
+        desc=label,
+        total=total,
+        unit=f" {unit}",
+        mininterval=interval,
+        delay=delay,
+        ascii=not on_terminal,
+        leave=on_terminal,
+    ) as bar:
+
+        def advance(done: int) -> None:
+            bar.update(done)
+
+        yield advance
+
+
+def slug_of(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Checks a slug on the command line."""
+    if not SLUG.fullmatch(value):
+        raise click.BadParameter("use small letters, digits and hyphens, such as product-news", param=parameter)
+    return value
+
+
+def choice(kind: Any) -> click.Choice[Any]:
+    """One of the values of an enumeration."""
+    return click.Choice([member.value for member in kind], case_sensitive=False)

@@ -1,0 +1,84 @@
+"""The few letters that we write ourselves: which there are, and how often anybody may cause one.
+
+Owns the kinds and their limits. Invariant: every letter answers something that a person has just asked for, so none is
+marketing, and none can be made to flood a stranger's mailbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+
+class LetterKind(StrEnum):
+    """What a letter is about."""
+
+    SIGN_UP = "sign_up"
+    """To an address that somebody typed into the sign-up form: press here if it was you."""
+    OPT_IN = "opt_in"
+    """To whoever chose more on the page behind a link: press here if it was you."""
+    MANAGE_LINK = "manage_link"
+    """A fresh link to the person's own page."""
+    SIGN_IN = "sign_in"
+    """A code, and a link, to sign in with."""
+    NEW_ADDRESS = "new_address"
+    """To an address that somebody wants to add to theirs: press here if it is yours."""
+    ADDRESS_CHANGED = "address_changed"
+    """To the old address, once another has taken its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """So many letters of one kind to one address in so long."""
+
+    most: int
+    per: timedelta
+
+
+LIMITS: Final = {
+    LetterKind.SIGN_UP: Limit(1, timedelta(days=1)),
+    LetterKind.OPT_IN: Limit(5, timedelta(days=1)),
+    LetterKind.MANAGE_LINK: Limit(3, timedelta(days=1)),
+    LetterKind.SIGN_IN: Limit(5, timedelta(hours=1)),
+    LetterKind.NEW_ADDRESS: Limit(3, timedelta(days=1)),
+    LetterKind.ADDRESS_CHANGED: Limit(10, timedelta(days=1)),
+}
+"""For each address, however many networks ask. A form that sends mail is a weapon without it (list bombing)."""
+
+REMEMBERED: Final = max(limit.per for limit in LIMITS.values())
+"""How long it must be known that a letter was asked for."""
+
+SIGN_IN_LIFE: Final = timedelta(minutes=10)
+"""How long a code, and the link beside it, can be used."""
+
+ADDRESS_LIFE: Final = timedelta(days=1)
+"""How long a new address can be confirmed."""
+
+LETTER_LIFE: Final = timedelta(days=1)
+"""A letter that cannot be delivered to the mail server for so long is given up: nobody waits for it any more."""
+
+FIRST_WAIT: Final = timedelta(seconds=5)
+LONGEST_WAIT: Final = timedelta(minutes=10)
+
+
+def wait_after(attempts: int) -> timedelta:
+    """How long to wait after so many attempts: doubling, up to ten minutes."""
+    return min(FIRST_WAIT * 2 ** min(attempts - 1, 20), LONGEST_WAIT) if attempts > 0 else FIRST_WAIT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A letter that waits to be sent. `details` are what its kind needs to be written, as JSON can hold them."""
+
+    id: UUID
+    kind: LetterKind
+    address: str
+    brand: str
+    language: str
+    details: Mapping[str, Any]
+    created_at: datetime
+    attempts: int = 0

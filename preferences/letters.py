@@ -1,0 +1,186 @@
+"""The letters that we write ourselves, from the queue to the mail server.
+
+Owns what each kind says and links to. Invariants: whether an address is known is looked up here and nowhere on the way
+in, so a page cannot tell; a letter that nobody may get is dropped without a word.
+"""
+
+from __future__ import annotations
+
+import html
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from email.headerregistry import Address as Mailbox
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from preferences.domain.addresses import mask
+from preferences.domain.choices import read_item
+from preferences.domain.errors import Rejected, StoreBusy, TryLater
+from preferences.domain.letters import LETTER_LIFE, Letter, LetterKind, wait_after
+from preferences.domain.terms import Address, Brand, Channel
+from preferences.languages import Spoken
+from preferences.links import ConfirmLink, ManageLink, Ticket
+from preferences.mail import MailServer, Writing, compose
+from preferences.site import Site
+from preferences.store import contacts, letters, sign_ins
+from preferences.wording import notice_for
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 20
+"""Letters in one pass, so that the connectors' turn comes soon."""
+
+Context = Mapping[str, Any]
+
+
+class Postman:
+    """Sends what is due, pass after pass. A mail server that is away is left alone for a while."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        url = site.settings.smtp_url
+        self._server = MailServer(url) if url else None
+        self._away_until = datetime.min.replace(tzinfo=UTC)
+
+    def __call__(self) -> bool:
+        """One pass. Returns whether there was anything to do."""
+        now = datetime.now(UTC)
+        if self._server is None or now < self._away_until or not self._site.database.read(letters.is_any_due, now):
+            return False
+        for letter in self._site.database.save(letters.claim, now, BATCH):
+            self._deliver(self._server, letter)
+        return True
+
+    def _deliver(self, server: MailServer, letter: Letter) -> None:
+        now = datetime.now(UTC)
+        try:
+            if now < self._away_until:
+                raise TryLater("the mail server was away a moment ago")
+            send(self._site, server, letter, now)
+        except TryLater as failure:
+            self._away_until = now + timedelta(seconds=5)
+            self._put_off(letter, now, str(failure))
+            return
+        except Rejected as failure:
+            log.warning("letter refused", kind=letter.kind.value, why=str(failure))
+        except StoreBusy:
+            raise
+        except Exception as error:  # noqa: BLE001 - one that cannot be written must not hold up the others
+            self._put_off(letter, now, type(error).__name__)
+            return
+        self._site.database.save(letters.done, letter)
+
+    def _put_off(self, letter: Letter, now: datetime, why: str) -> None:
+        if now - letter.created_at > LETTER_LIFE:
+            log.error("letter given up", kind=letter.kind.value, attempts=letter.attempts, why=why)
+            self._site.database.save(letters.done, letter)
+            return
+        log.warning("letter put off", kind=letter.kind.value, attempts=letter.attempts, why=why)
+        self._site.database.save(letters.postpone, letter, now + wait_after(letter.attempts))
+
+
+def send(site: Site, server: MailServer, letter: Letter, now: datetime) -> None:
+    """Write one letter and hand it over. Raises TryLater and Rejected as the mail server does."""
+    catalog = site.catalog.get()
+    brand = catalog.brands.get(letter.brand, catalog.first_brand)
+    context = WRITERS[letter.kind](site, brand, letter)
+    if context is None:
+        return
+    message = compose(
+        _written(site, brand, letter, context),
+        sender=_sender(site, brand),
+        recipient=letter.address,
+        host=site.settings.host,
+        now=now,
+    )
+    server.send(message)
+    log.info("letter sent", kind=letter.kind.value)
+
+
+def _written(site: Site, brand: Brand, letter: Letter, context: Context) -> Writing:
+    template = site.templates[letter.language].get_template(f"mail/{letter.kind}.html")
+    subject, text, page = (
+        template.render(layout=f"mail/layout.{form}", brand=brand, **context) for form in ("subject", "text", "html")
+    )
+    # The two plain forms come from the same escaping template as the page.
+    return Writing(subject=html.unescape(subject), text=html.unescape(text), html=page)
+
+
+def _sender(site: Site, brand: Brand) -> Mailbox:
+    address = brand.contact_email or f"no-reply@{site.settings.host}"
+    return Mailbox(display_name=brand.name, addr_spec=address)
+
+
+def _query(letter: Letter) -> str:
+    return f"?lang={letter.language}"
+
+
+def _confirm(site: Site, brand: Brand, letter: Letter, contact_id: UUID) -> Context:
+    changes = [read_item(item) for item in letter.details["items"]]
+    token = site.links.sign_confirm(
+        ConfirmLink(contact_id, brand.slug, tuple(change.item for change in changes), letter.created_at)
+    )
+    spoken = Spoken(letter.language)
+    return {
+        "url": f"{site.url_of(brand)}/confirm/{token}{_query(letter)}",
+        "wordings": [notice_for(site, brand, change, spoken).text for change in changes],
+    }
+
+
+def _sign_up(site: Site, brand: Brand, letter: Letter) -> Context | None:
+    address = Address(Channel.EMAIL, letter.address)
+    found = site.database.write(contacts.find_or_create, [address], site.fingerprints, datetime.now(UTC))[address]
+    return None if found.contact_id is None else _confirm(site, brand, letter, found.contact_id)
+
+
+def _opt_in(site: Site, brand: Brand, letter: Letter) -> Context | None:
+    return _confirm(site, brand, letter, UUID(letter.details["contact"]))
+
+
+def _contact_id(site: Site, letter: Letter) -> UUID | None:
+    address = Address(Channel.EMAIL, letter.address)
+    found = site.database.read(contacts.find_addresses, [address], site.fingerprints)
+    return found[address].contact_id if address in found else None
+
+
+def _manage_link(site: Site, brand: Brand, letter: Letter) -> Context | None:
+    contact_id = _contact_id(site, letter)
+    if contact_id is None:
+        return None
+    url = site.manage_url(ManageLink(contact_id, Channel.EMAIL, brand.slug, datetime.now(UTC)))
+    return {"url": url + _query(letter)}
+
+
+def _sign_in(site: Site, brand: Brand, letter: Letter) -> Context | None:
+    if _contact_id(site, letter) is None:
+        return None
+    sign_in_id = UUID(letter.details["sign_in"])
+    code = f"{secrets.randbelow(1_000_000):06}"
+    digest = site.links.code_digest(sign_in_id, code)
+    site.database.save(sign_ins.set_code, sign_in_id, digest)
+    token = site.links.sign_sign_in(Ticket(sign_in_id, letter.created_at))
+    return {"url": f"{site.url_of(brand)}/sign-in/link/{token}{_query(letter)}", "code": f"{code[:3]} {code[3:]}"}
+
+
+def _new_address(site: Site, brand: Brand, letter: Letter) -> Context | None:
+    token = site.links.sign_address(Ticket(UUID(letter.details["request"]), letter.created_at))
+    return {"url": f"{site.url_of(brand)}/confirm/address/{token}{_query(letter)}"}
+
+
+def _address_changed(site: Site, brand: Brand, letter: Letter) -> Context | None:
+    old = mask(Address(Channel.EMAIL, letter.address))
+    return {"url": f"{site.url_of(brand)}/sign-in{_query(letter)}", "old": old, "new": letter.details["new"]}
+
+
+WRITERS: Final[Mapping[LetterKind, Callable[[Site, Brand, Letter], Context | None]]] = {
+    LetterKind.SIGN_UP: _sign_up,
+    LetterKind.OPT_IN: _opt_in,
+    LetterKind.MANAGE_LINK: _manage_link,
+    LetterKind.SIGN_IN: _sign_in,
+    LetterKind.NEW_ADDRESS: _new_address,
+    LetterKind.ADDRESS_CHANGED: _address_changed,
+}
+"""What each kind needs to be written; None where nobody may get it."""

@@ -1,0 +1,114 @@
+"""Signing in without a password, and tokens that work once.
+
+Owns the rows `sign_in` and `used_token`, and `contact.revoked_at`. Invariants: a code may be tried three times in ten
+minutes and used once; every try is counted before it is looked at, so trying in parallel gains nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, select, update
+
+from preferences.domain.errors import NotAllowed
+from preferences.domain.letters import SIGN_IN_LIFE
+from preferences.store.contacts import new_id
+from preferences.store.db import insert_rows
+from preferences.store.tables import contact, sign_in, used_token
+
+MOST_TRIES: Final = 3
+KEPT: Final = timedelta(days=1)
+"""How long a used token is remembered: longer than any token that works once lives."""
+
+
+class Outcome(StrEnum):
+    """What came of a try with a code."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    OVER = "over"
+    """Too late, used already, or tried too often: only a new code helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """The outcome, whose address it was about when it was right, and how many tries are left when it was wrong."""
+
+    outcome: Outcome
+    fingerprint: str = ""
+    left: int = 0
+
+
+def begin(connection: Connection, fingerprint: str, now: datetime) -> UUID:
+    """Somebody wants to sign in with the address of this fingerprint, whether anybody has it or not."""
+    sign_in_id = new_id(now)
+    row = {"id": sign_in_id, "fingerprint": fingerprint, "code_digest": None, "created_at": now, "tries": 0}
+    insert_rows(connection, sign_in, [row | {"used_at": None}])
+    return sign_in_id
+
+
+def set_code(connection: Connection, sign_in_id: UUID, digest: str) -> None:
+    """The letter with the code is about to be sent. Sent again, it holds another code, and the newest counts."""
+    connection.execute(update(sign_in).where(sign_in.c.id == sign_in_id).values(code_digest=digest))
+
+
+def try_code(connection: Connection, sign_in_id: UUID, digest: Callable[[], str], now: datetime) -> Try:
+    """Try a code. Run it inside `Database.save`."""
+    open_ = (
+        (sign_in.c.id == sign_in_id)
+        & (sign_in.c.tries < MOST_TRIES)
+        & sign_in.c.used_at.is_(None)
+        & (sign_in.c.created_at > now - SIGN_IN_LIFE)
+    )
+    counted = update(sign_in).where(open_).values(tries=sign_in.c.tries + 1)
+    row = connection.execute(
+        counted.returning(sign_in.c.code_digest, sign_in.c.fingerprint, sign_in.c.tries)
+    ).one_or_none()
+    if row is None:
+        return Try(Outcome.OVER)
+    if not hmac.compare_digest(row.code_digest or "", digest()):
+        left = MOST_TRIES - row.tries
+        return Try(Outcome.WRONG, left=left) if left else Try(Outcome.OVER)
+    return Try(Outcome.RIGHT, fingerprint=_use(connection, sign_in_id, now) or "")
+
+
+def use_link(connection: Connection, sign_in_id: UUID, now: datetime) -> str:
+    """The fingerprint behind the link of a sign-in letter. Raises NotAllowed when it was used already."""
+    fingerprint = _use(connection, sign_in_id, now)
+    if fingerprint is None:
+        raise NotAllowed("used already")
+    return fingerprint
+
+
+def _use(connection: Connection, sign_in_id: UUID, now: datetime) -> str | None:
+    unused = (sign_in.c.id == sign_in_id) & sign_in.c.used_at.is_(None)
+    used = update(sign_in).where(unused).values(used_at=now).returning(sign_in.c.fingerprint)
+    fingerprint: str | None = connection.execute(used).scalar_one_or_none()
+    return fingerprint
+
+
+def use_once(connection: Connection, token: str, now: datetime) -> None:
+    """Note that a token was used. Raises NotAllowed when it was used already. Run it inside `Database.save`."""
+    row = {"digest": hashlib.sha256(token.encode()).hexdigest(), "at": now}
+    known = select(used_token.c.at).where(used_token.c.digest == row["digest"])
+    if connection.execute(known).first() is not None:
+        raise NotAllowed("used already")
+    insert_rows(connection, used_token, [row])
+
+
+def revoke(connection: Connection, contact_id: UUID, now: datetime) -> None:
+    """Void every manage link and session that the contact has. Links that stop mail go on working."""
+    connection.execute(update(contact).where(contact.c.id == contact_id).values(revoked_at=now))
+
+
+def forget_old(connection: Connection, now: datetime) -> None:
+    """Remove sign-ins that are over, and tokens that have run out by themselves."""
+    connection.execute(delete(sign_in).where(sign_in.c.created_at < now - KEPT))
+    connection.execute(delete(used_token).where(used_token.c.at < now - KEPT))

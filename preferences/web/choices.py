@@ -1,0 +1,271 @@
+"""The preferences page, whichever door leads to it: what it shows, and what saving it does.
+
+Owns the way from a form to the ledger and to the mailbox. Invariants: only what the person moved is written; what lets
+less through is recorded at once, whoever asks; what lets more through is recorded at once only for somebody who has
+just signed in, and is otherwise asked for by mail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from werkzeug.datastructures import MultiDict
+
+from preferences.domain import acts
+from preferences.domain.choices import (
+    CAPS,
+    LONGEST_PAUSE,
+    OFF,
+    ON,
+    UNANSWERED,
+    Asker,
+    Aspect,
+    Change,
+    Control,
+    Setting,
+    channels_of,
+    check_value,
+    edit_for,
+    lets_more_through,
+    settings_of,
+)
+from preferences.domain.letters import LetterKind
+from preferences.domain.notices import Notice
+from preferences.domain.references import reference_of
+from preferences.domain.terms import BLANKET, Address, Brand, Channel, Edit, Entry, Purpose, Topic
+from preferences.languages import Spoken
+from preferences.site import Site
+from preferences.store import ledger, letters, notices, queries
+from preferences.store.db import WriteTransaction
+from preferences.store.letters import Order
+from preferences.store.queries import Standing
+from preferences.web import metrics
+from preferences.wording import notice_for
+
+SET, WAS, SEEN = "set.", "was.", "seen."
+"""What a form's fields are called: the value chosen, the value that was shown, and the entry it came from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A contact's choices about one brand, as they stand. `settings` by the name of their control."""
+
+    brand: Brand
+    topics: Sequence[Topic]
+    standing: Standing
+    settings: Mapping[str, Setting]
+    spoken: Spoken
+
+    @property
+    def channels(self) -> list[Channel]:
+        """The channels on which the brand sends marketing."""
+        return channels_of(self.topics)
+
+    def tag(self, control: Control) -> str:
+        """What names the entry that a control's value comes from: nothing sequential, since it stands in the page."""
+        seen = self.settings[control.name].seen
+        return reference_of(self.standing.entry_hashes[seen]) if seen in self.standing.entry_hashes else ""
+
+
+@dataclass(slots=True)
+class Saved:
+    """What became of a form: what was recorded, what was asked for by mail, and what was out of date."""
+
+    recorded: list[Change] = field(default_factory=list)
+    mailed: list[Change] = field(default_factory=list)
+    mailed_to: Address | None = None
+    stale: list[Change] = field(default_factory=list)
+    stopped_all: bool = False
+    everywhere: bool = False
+    entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def is_nothing(self) -> bool:
+        """Nothing was moved."""
+        return not (self.recorded or self.mailed or self.stale or self.stopped_all)
+
+
+def read_page(site: Site, contact_id: UUID, brand: Brand, spoken: Spoken) -> Page:
+    """The page as it stands. Raises StoreBusy."""
+    standing = site.database.read(queries.standing_of, contact_id)
+    topics = site.catalog.get().topics_of(brand.slug, marketing=True)
+    now = datetime.now(UTC)
+    settings = settings_of(brand.slug, topics, standing.choices, standing.paces, now)
+    return Page(
+        brand=brand,
+        topics=topics,
+        standing=standing,
+        settings={one.control.name: one for one in settings},
+        spoken=spoken,
+    )
+
+
+def moved(page: Page, form: MultiDict[str, str]) -> list[Change]:
+    """The controls that the person moved, each checked. Raises BadValue for the first that cannot be."""
+    now, changes = datetime.now(UTC), []
+    for name, setting in page.settings.items():
+        value = form.get(SET + name)
+        if value is None or value == form.get(WAS + name, UNANSWERED):
+            continue
+        check_value(setting.control, value, now)
+        # A page that knew of another entry, or of none, has seen nothing of what counts now.
+        seen = setting.seen if form.get(SEEN + name, "") == page.tag(setting.control) else 0
+        changes.append(Change(setting.control, value, seen))
+    return [*changes, *_pauses_to_end(page, changes)]
+
+
+def _pauses_to_end(page: Page, changes: Iterable[Change]) -> list[Change]:
+    """What is switched on is on: a pause that the page did not show, since its topic was off, ends with it."""
+    named = {change.control for change in changes}
+    wanted = [change.control for change in changes if change.control.aspect is Aspect.STATUS and change.value == ON]
+    ended = (Control(one.channel, one.topic, Aspect.PAUSE) for one in wanted)
+    running = (one for one in ended if one not in named and one.name in page.settings)
+    return [
+        Change(one, UNANSWERED, page.settings[one.name].seen)
+        for one in running
+        if page.settings[one.name].value != UNANSWERED
+    ]
+
+
+def save(site: Site, page: Page, form: MultiDict[str, str], asker: Asker, *, fresh: bool) -> Saved:
+    """Do what the form asks. `fresh` says that the person has just proven who they are. Raises BadValue, StoreBusy."""
+    saved = Saved()
+    less: list[Change] = []
+    more: list[Change] = []
+    for change in moved(page, form):
+        now_at = page.settings[change.control.name].value
+        lets_more = lets_more_through(change, now_at)
+        if lets_more and change.value == now_at:
+            continue  # somebody, perhaps they themselves in another window, has done it already
+        (more if lets_more else less).append(change)
+    record(site, page, [*less, *(more if fresh else [])], asker, saved=saved)
+    if more and not fresh:
+        ask_by_mail(site, page, more, saved)
+    return saved
+
+
+def record(site: Site, page: Page, changes: Sequence[Change], asker: Asker, *, saved: Saved, ref: str = "") -> None:
+    """Record changes, but for those that are out of date. `ref` names a confirm link, which counts once."""
+    if not changes:
+        return
+    now = datetime.now(UTC)
+    edits, shown = [], []
+    for change in changes:
+        more = lets_more_through(change, page.settings[change.control.name].value)
+        notice = notice_for(site, page.brand, change, page.spoken) if more else None
+        origin_ref = f"{ref}.{change.control.name}" if ref else None
+        edits.append(
+            edit_for(change, asker, more=more, notice=notice.hash if notice else None, now=now, ref=origin_ref)
+        )
+        shown += [notice] if notice else []
+    entries, stale = site.database.write(_record, edits, shown, site, now)
+    by_edit = dict(zip(map(id, edits), changes, strict=True))
+    saved.stale += [by_edit[id(edit)] for edit in stale]
+    saved.recorded += [change for change in changes if change not in saved.stale]
+    saved.entries += entries
+    metrics.RECORDED.labels(asker.origin).inc(len(entries))
+
+
+def _record(
+    write: WriteTransaction, edits: Sequence[Edit], shown: Sequence[Notice], site: Site, now: datetime
+) -> tuple[list[Entry], list[Edit]]:
+    notices.keep(write.connection, shown, now)
+    return ledger.record_edits(write, edits, fingerprints=site.fingerprints, now=now)
+
+
+def ask_by_mail(site: Site, page: Page, changes: Sequence[Change], saved: Saved) -> None:
+    """Send a letter that asks whether it was them. Where there is no e-mail address, nobody can be asked."""
+    known = page.standing.current_addresses(Channel.EMAIL)
+    saved.mailed += changes
+    if not known:
+        return
+    saved.mailed_to = known[0].address
+    wanted = Order(
+        kind=LetterKind.OPT_IN,
+        address=known[0].address.value,
+        fingerprint=site.fingerprints.of(known[0].address),
+        brand=page.brand.slug,
+        language=page.spoken.language,
+        details={"contact": str(page.standing.contact_id), "items": [change.item for change in changes]},
+    )
+    site.database.save(letters.order, wanted, datetime.now(UTC))
+
+
+def stop_all(site: Site, page: Page, asker: Asker, *, everywhere: bool = False) -> Saved:
+    """Stop all marketing of the brand on every channel, or of every brand."""
+    catalog = site.catalog.get()
+    brands = list(catalog.brands) if everywhere else [page.brand.slug]
+    now = datetime.now(UTC)
+    entries = site.writer.record(
+        [
+            acts.unsubscribe(
+                asker.contact_id,
+                channel,
+                brand=slug,
+                topic=BLANKET,
+                origin=asker.origin,
+                now=now,
+                evidence=asker.evidence,
+            )
+            for slug in brands
+            for channel in channels_of(catalog.topics_of(slug, marketing=True)) or [Channel.EMAIL]
+        ]
+    )
+    metrics.RECORDED.labels(asker.origin).inc(len(entries))
+    return Saved(stopped_all=True, everywhere=everywhere, entries=list(entries))
+
+
+def values_to_show(page: Page, form: Mapping[str, str] | None) -> dict[str, str]:
+    """What each control shows: what was chosen, on a page that could not be saved; else what it stands at."""
+    chosen = form or {}
+    return {name: chosen.get(SET + name, setting.value) for name, setting in page.settings.items()}
+
+
+def is_all_stopped(page: Page) -> bool:
+    """Whether nothing of the brand may be sent on any of its channels, because the person stopped everything."""
+    topics = [one for one in page.settings.values() if not one.control.topic.startswith("@")]
+    statuses = [one for one in topics if one.control.aspect is Aspect.STATUS]
+    blankets = [page.standing.choices.get((channel, page.brand.slug, BLANKET)) for channel in page.channels]
+    return bool(statuses) and all(one.value == OFF for one in statuses) and all(blankets)
+
+
+def answer(site: Site, page: Page, form: MultiDict[str, str], asker: Asker, *, fresh: bool) -> Saved:
+    """Do what the pressed button asks: stop all, stop all of every brand, or save what was moved."""
+    intent = form.get("intent", "save")
+    if intent in {"all", "all-brands"}:
+        return stop_all(site, page, asker, everywhere=intent == "all-brands")
+    return save(site, page, form, asker, fresh=fresh)
+
+
+def context(
+    site: Site, page: Page, *, saved: Saved | None, problem: str | None, form: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """What the page's template needs, whichever door it stands behind."""
+    catalog = site.catalog.get()
+    return {
+        "page": page,
+        "Control": Control,
+        "Aspect": Aspect,
+        "Purpose": Purpose,
+        "caps": CAPS,
+        "tag": page.tag,
+        "values": values_to_show(page, form),
+        "all_stopped": is_all_stopped(page),
+        "always_sent": catalog.topics_of(page.brand.slug, marketing=False),
+        "many_brands": len(catalog.brands) > 1,
+        "saved": saved,
+        "problem": problem,
+        "say": partial(_say, site, page),
+        "first_day": (datetime.now(UTC) + timedelta(days=1)).date().isoformat(),
+        "last_day": (datetime.now(UTC) + LONGEST_PAUSE).date().isoformat(),
+    }
+
+
+def _say(site: Site, page: Page, change: Change) -> str:
+    """A change in words, in the language of the page."""
+    return notice_for(site, page.brand, change, page.spoken).text

@@ -1,0 +1,86 @@
+"""Who somebody is to us for a while: the session after a sign-in, and how everything that proves them is ended.
+
+Owns what the session cookie holds. Invariants: a session is short, names a contact and nothing else about them, and is
+void once its owner has ended what was given out before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from flask import session
+
+from preferences.domain.letters import LetterKind
+from preferences.domain.terms import Brand, Channel
+from preferences.languages import Spoken
+from preferences.site import Site
+from preferences.store import letters, sign_ins
+from preferences.store.letters import Order
+from preferences.store.queries import Standing
+
+SESSION_LIFE: Final = timedelta(minutes=30)
+"""How long one stays signed in. So short that whoever has the session has just proven who they are."""
+
+A_MOMENT: Final = timedelta(seconds=2)
+"""Links are dated to the second: a fresh one must be younger than the end of the old ones."""
+
+_CONTACT, _SINCE, _WAY = "contact", "since", "way"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who is signed in, since when, and by which way (`code`, `link`, `hand_off`, or the name of a provider)."""
+
+    contact_id: UUID
+    since: datetime
+    way: str
+
+
+def sign_in(contact_id: UUID, way: str) -> None:
+    """Begin a session."""
+    session.clear()
+    session[_CONTACT] = str(contact_id)
+    session[_SINCE] = datetime.now(UTC).timestamp()
+    session[_WAY] = way
+
+
+def sign_out() -> None:
+    """End the session in this browser."""
+    session.clear()
+
+
+def current_session() -> Session | None:
+    """The session of this request, or None when there is none or its time has passed.
+
+    That its owner has not ended it is for `is_void` to say, which needs the contact.
+    """
+    if _CONTACT not in session:
+        return None
+    since = datetime.fromtimestamp(session[_SINCE], UTC)
+    if datetime.now(UTC) - since > SESSION_LIFE:
+        return None
+    return Session(UUID(session[_CONTACT]), since, session[_WAY])
+
+
+def is_void(current: Session, standing: Standing) -> bool:
+    """Whether the contact is no more, or has ended every session from before."""
+    return not standing.exists or (standing.revoked_at is not None and current.since <= standing.revoked_at)
+
+
+def end_links(site: Site, standing: Standing, brand: Brand, spoken: Spoken) -> None:
+    """Void every manage link and session of the contact, and mail them a fresh link."""
+    now = datetime.now(UTC)
+    site.database.save(sign_ins.revoke, standing.contact_id, now)
+    for known in standing.current_addresses(Channel.EMAIL)[:1]:
+        wanted = Order(
+            kind=LetterKind.MANAGE_LINK,
+            address=known.address.value,
+            fingerprint=site.fingerprints.of(known.address),
+            brand=brand.slug,
+            language=spoken.language,
+            details={},
+        )
+        site.database.save(letters.order, wanted, now, after=A_MOMENT)
