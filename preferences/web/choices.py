@@ -85,6 +85,11 @@ class Saved:
     entries: list[Entry] = field(default_factory=list)
 
     @property
+    def newest(self) -> Entry | None:
+        """The entry whose reference and time the person can keep."""
+        return self.entries[-1] if self.entries else None
+
+    @property
     def is_nothing(self) -> bool:
         """Nothing was moved."""
         return not (self.recorded or self.mailed or self.stale or self.stopped_all)
@@ -226,12 +231,17 @@ def values_to_show(page: Page, form: Mapping[str, str] | None) -> dict[str, str]
     return {name: chosen.get(SET + name, setting.value) for name, setting in page.settings.items()}
 
 
-def is_all_stopped(page: Page) -> bool:
-    """Whether nothing of the brand may be sent on any of its channels, because the person stopped everything."""
+def _all_stopped(page: Page) -> dict[str, Any] | None:
+    """Since when nothing of the brand may be sent on any of its channels, because the person stopped everything; and
+    the reference of that. None when something may be sent."""
     topics = [one for one in page.settings.values() if not one.control.topic.startswith("@")]
     statuses = [one for one in topics if one.control.aspect is Aspect.STATUS]
     blankets = [page.standing.choices.get((channel, page.brand.slug, BLANKET)) for channel in page.channels]
-    return bool(statuses) and all(one.value == OFF for one in statuses) and all(blankets)
+    held = [one for one in blankets if one is not None]
+    if not statuses or len(held) < len(blankets) or any(one.value != OFF for one in statuses):
+        return None
+    newest = max(held, key=lambda one: one.since)
+    return {"since": newest.since, "reference": reference_of(page.standing.entry_hashes[newest.seq])}
 
 
 def answer(site: Site, page: Page, form: MultiDict[str, str], asker: Asker, *, fresh: bool) -> Saved:
@@ -255,7 +265,8 @@ def context(
         "caps": CAPS,
         "tag": page.tag,
         "values": values_to_show(page, form),
-        "all_stopped": is_all_stopped(page),
+        "all_stopped": _all_stopped(page),
+        "reference_of": reference_of,
         "always_sent": catalog.topics_of(page.brand.slug, marketing=False),
         "many_brands": len(catalog.brands) > 1,
         "saved": saved,
