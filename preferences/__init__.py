@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from flask import Flask
@@ -21,6 +21,7 @@ from preferences.site import EXTENSION, CatalogCache, Site
 from preferences.store.batches import Reader, Writer
 from preferences.store.db import Database, db, engine_options, engine_url
 from preferences.web.front import Front
+from preferences.web.identity import SESSION_LIFE
 from preferences.web.limits import limiter
 from preferences.web.pages import complete_headers, load_templates
 
@@ -43,6 +44,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         SEND_FILE_MAX_AGE_DEFAULT=31_536_000,
         MAX_CONTENT_LENGTH=MOST_BODY,
         RATELIMIT_STORAGE_URI=settings.rate_limit_url,
+        **session_options(settings),
     )
     db.init_app(app)
     with app.app_context():
@@ -56,6 +58,19 @@ def create_app(settings: Settings | None = None) -> Flask:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     return app
+
+
+def session_options(settings: Settings) -> dict[str, Any]:
+    """The cookie of those who have signed in, and the tokens of their forms: neither outlives the session."""
+    return {
+        "SESSION_COOKIE_NAME": "preferences-session",
+        "SESSION_COOKIE_PATH": f"{settings.root}/",
+        "SESSION_COOKIE_SECURE": settings.public_url.startswith("https:"),
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "PERMANENT_SESSION_LIFETIME": SESSION_LIFE,
+        "WTF_CSRF_TIME_LIMIT": int(SESSION_LIFE.total_seconds()),
+    }
 
 
 def make_site(settings: Settings, database: Database) -> Site:
