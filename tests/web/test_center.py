@@ -1,10 +1,11 @@
-"""The page behind a manage link: what a contact gets, and a way to stop each thing; never a way to be signed up."""
+"""The preferences page behind a manage link: it stops at once, it never overwrites, and it lets nothing more through."""
 
 from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -15,47 +16,62 @@ from werkzeug.test import TestResponse
 
 from preferences.domain.acts import ImportedRow, imported
 from preferences.domain.references import reference_of
-from preferences.domain.terms import BLANKET, Basis, Brand, Channel, MessageClass, OneClick, Status, Topic, Verb
+from preferences.domain.terms import BLANKET, Basis, Channel, MessageClass, Status, Topic, Verb
 from preferences.links import ManageLink
 from preferences.site import Site, site_of
 from preferences.store import ledger, queries
-from preferences.store.catalog import add_topic, save_brand
-from preferences.store.queries import Wishes, WishesKey
+from preferences.store.catalog import add_topic
+from preferences.store.queries import Standing, Wishes, WishesKey
+from tests.mail_sink import MailSink
 from tests.processes import contents
-from tests.support import add_contact, email, link_for
+from tests.support import BRAND, add_contact, api_headers, email, link_for, manage_link_for, send_letters
 
 NOW = datetime.now(UTC)
+IN_A_MONTH = (date.today() + timedelta(days=30)).isoformat()  # noqa: DTZ011 - any day a month away
 
 
-def manage(site: Site, contact_id: UUID, channel: Channel = Channel.EMAIL, issued_at: datetime | None = None) -> str:
-    """The path of a manage link."""
-    return f"/p/{site.links.sign_manage(ManageLink(contact_id, channel, 'default', issued_at or datetime.now(UTC)))}"
+def manage(site: Site, contact_id: UUID, issued_at: datetime) -> str:
+    """The path of a manage link of that age."""
+    return f"/p/{site.links.sign_manage(ManageLink(contact_id, Channel.EMAIL, 'default', issued_at))}"
 
 
 def press(client: FlaskClient, path: str, **form: str) -> TestResponse:
     return client.post(path, data=form)
 
 
+def filled_in(page: TestResponse) -> dict[str, str]:
+    """What a browser would send of the choices form, if nobody touched it."""
+    form = page.text[page.text.index('<form class="all"') :].partition("</form>")[0]
+    fields = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', form))
+    fields |= dict(re.findall(r'type="radio" name="([^"]+)" value="([^"]*)" checked', form))
+    fields |= dict(re.findall(r'type="date" name="([^"]+)"[^>]* value="([^"]*)"', form))
+    for name, options in re.findall(r'<select id="[^"]*" name="([^"]+)">(.*?)</select>', form, re.DOTALL):
+        fields[name] = "".join(re.findall(r'value="([^"]*)" selected', options))
+    return fields
+
+
+def save(client: FlaskClient, path: str, page: TestResponse | None = None, **moved: str) -> TestResponse:
+    """Open the page, or take one that was opened before, move some controls, and save."""
+    fields = filled_in(page or client.get(path))
+    named = {f"set.{name.replace('__', '.').replace('_', '-')}": value for name, value in moved.items()}
+    return client.post(path, data=fields | named)
+
+
 def wishes_of(site: Site, contact_id: UUID) -> Wishes:
     return site.reader.wishes(WishesKey(contact_id, Channel.EMAIL, "default"))
 
 
-def buttons(page: TestResponse) -> list[tuple[str, str]]:
-    """Intent and topic of each form, in order."""
-    forms = re.findall(r"<form.*?</form>", page.text, re.DOTALL)
-    return [
-        (
-            "".join(re.findall(r'name="intent" value="([^"]*)"', form)),
-            "".join(re.findall(r'name="topic" value="([^"]*)"', form)),
-        )
-        for form in forms
-    ]
+def standing_of(site: Site, contact_id: UUID) -> Standing:
+    return site.database.read(queries.standing_of, contact_id)
 
 
-def states(page: TestResponse) -> dict[str, str]:
-    """What the page says of each topic."""
-    names = re.findall(r"<h3>(.*?)</h3>", page.text)
-    return dict(zip(names, re.findall(r'class="state (?:on|off)">(\w+):', page.text), strict=True))
+def state(page: TestResponse, control: str) -> str:
+    """What the page shows of a control."""
+    return filled_in(page)[f"set.{control}"]
+
+
+def seqs(site: Site) -> list[Any]:
+    return site.database.read(queries.entries_after, 0, 100)
 
 
 def subscribe(site: Site, topic: str) -> None:
@@ -79,57 +95,159 @@ def contact_id(site: Site) -> UUID:
     return add_contact(site)
 
 
-def test_the_page_shows_each_marketing_topic_and_its_state(client: FlaskClient, site: Site, contact_id: UUID) -> None:
-    page = client.get(manage(site, contact_id))
+@pytest.fixture
+def path(site: Site, contact_id: UUID) -> str:
+    return manage_link_for(site, contact_id)
+
+
+# What it shows.
+
+
+def test_the_page_shows_each_topic_on_each_of_its_channels(client: FlaskClient, path: str) -> None:
+    page = client.get(path)
 
     assert page.status_code == 200
-    assert states(page) == {"Product news": "On", "Offers": "Off"}, "nobody ever asked for the offers"
-    assert "Receipts" not in page.text, "one cannot leave what is not marketing"
+    assert state(page, "email.product-news.status") == state(page, "sms.product-news.status") == "on"
+    assert state(page, "email.offers.status") == "off", "nobody ever asked for the offers"
+    assert "set.sms.offers.status" not in page.text, "they are not sent that way"
     assert "About twice a month" in page.text
-    assert "You will still get messages about your orders and your account." in page.text
 
 
-def test_what_somebody_asked_for_is_on(client: FlaskClient, site: Site, contact_id: UUID) -> None:
+def test_transactional_kinds_are_listed_as_always_sent_with_the_reason(client: FlaskClient, path: str) -> None:
+    page = client.get(path)
+    always = page.text[page.text.index('id="always"') :]
+    assert "Receipts" in always
+    assert "cannot be turned off" in always
+    assert "set.email.receipts.status" not in page.text
+
+
+def test_what_somebody_asked_for_is_on(client: FlaskClient, site: Site, path: str) -> None:
     subscribe(site, "offers")
-    page = client.get(manage(site, contact_id))
-    assert states(page) == {"Product news": "On", "Offers": "On"}
+    assert state(client.get(path), "email.offers.status") == "on"
 
 
-def test_everything_can_be_stopped_from_the_top_and_from_the_bottom(
-    client: FlaskClient, site: Site, contact_id: UUID
+def test_tracking_profiling_and_places_are_choices_of_their_own(client: FlaskClient, path: str) -> None:
+    page = client.get(path)
+    assert state(page, "email.@tracking.status") == state(page, "email.@profiling.status") == "on"
+    assert state(page, "email.@location.status") == "off", "where somebody is needs a yes"
+
+
+def test_new_kinds_of_mail_are_a_question_that_nobody_has_answered_for_anybody(client: FlaskClient, path: str) -> None:
+    page = client.get(path)
+    assert "New kinds of messages from us?" in page.text
+    assert "set.email.@new-topics.status" not in filled_in(page), "neither answer is ticked"
+
+    page = (
+        save(client, path, email__at_new_topics__status="off")
+        if False
+        else client.post(path, data={"set.email.@new-topics.status": "off", "was.email.@new-topics.status": ""})
+    )
+    assert "may not send me new kinds of messages" in page.text
+    assert state(page, "email.@new-topics.status") == "off"
+
+
+def test_everything_can_be_stopped_first_and_last(client: FlaskClient, path: str) -> None:
+    intents = re.findall(r'name="intent" value="([^"]*)"', client.get(path).text)
+    assert intents == ["all", "save", "all"]
+
+
+def test_the_page_shows_a_masked_address_and_never_the_whole(client: FlaskClient, path: str) -> None:
+    for page in (
+        client.get(path),
+        save(client, path, email__product_news__status="off"),
+        press(client, path, intent="all"),
+    ):
+        assert "•••@example.com" in page.text
+        assert "jane" not in page.text
+
+
+# Less is done at once.
+
+
+def test_stopping_everything_stops_every_channel_and_says_so(
+    client: FlaskClient, site: Site, contact_id: UUID, path: str
 ) -> None:
-    offered = buttons(client.get(manage(site, contact_id)))
-    assert offered[0] == offered[-1] == ("all", "")
-    assert ("topic", "product-news") in offered
-
-
-def test_stopping_everything_is_in_force_and_shown(client: FlaskClient, site: Site, contact_id: UUID) -> None:
-    path = manage(site, contact_id)
-
     page = press(client, path, intent="all")
 
     assert page.status_code == 200
-    assert "Saved. We stopped marketing e-mail." in page.text
-    assert "You are unsubscribed" in page.text
-    assert buttons(page) == []
-    (entry,) = site.database.read(queries.entries_after, 0, 10)
-    assert reference_of(entry.hash) in page.text
-    assert wishes_of(site, contact_id).choices[BLANKET].status is Status.UNSUBSCRIBED
-    assert "You are unsubscribed" in client.get(path).text
+    assert "Saved. We stopped all marketing." in page.text
+    assert "<h1>You are unsubscribed</h1>" in page.text
+    choices = standing_of(site, contact_id).choices
+    assert set(choices) == {(Channel.EMAIL, "default", BLANKET), (Channel.SMS, "default", BLANKET)}
+    assert all(reference_of(entry.hash) in page.text for entry in seqs(site)[-1:])
+    again = client.get(path)
+    assert "<h1>You are unsubscribed</h1>" in again.text
+    assert state(again, "email.product-news.status") == state(again, "email.@profiling.status") == "off"
 
 
-def test_stopping_one_topic_leaves_the_others(client: FlaskClient, site: Site, contact_id: UUID) -> None:
+def test_stopping_one_topic_on_one_channel_leaves_all_else(
+    client: FlaskClient, site: Site, contact_id: UUID, path: str
+) -> None:
     subscribe(site, "offers")
-    page = press(client, manage(site, contact_id), intent="topic", topic="product-news")
+    page = save(client, path, email__product_news__status="off")
 
-    assert "Saved. We stopped Product news." in page.text
-    assert states(page) == {"Product news": "Off", "Offers": "On"}
-    assert buttons(page) == [("all", ""), ("topic", "offers"), ("all", "")]
-    choices = wishes_of(site, contact_id).choices
-    assert {topic: choice.status for topic, choice in choices.items()} == {
-        "product-news": Status.UNSUBSCRIBED,
-        "offers": Status.SUBSCRIBED,
+    assert "may not send me this: Product news by e-mail." in page.text
+    assert state(page, "email.product-news.status") == "off"
+    assert state(page, "sms.product-news.status") == state(page, "email.offers.status") == "on"
+    assert standing_of(site, contact_id).choices.keys() == {
+        (Channel.EMAIL, "default", "product-news"),
+        (Channel.EMAIL, "default", "offers"),
     }
+
+
+def test_what_was_stopped_here_is_what_the_mailed_link_shows(
+    client: FlaskClient, site: Site, contact_id: UUID, path: str
+) -> None:
+    save(client, path, email__product_news__status="off")
+    assert "You will not get Product news any more" in client.get(link_for(site, contact_id)).text
+
+
+def test_a_pause_and_a_cap_are_kept_and_shown_and_hold(client: FlaskClient, site: Site, path: str) -> None:
+    page = save(client, path, email__product_news__pause=IN_A_MONTH, sms__product_news__cap="2")
+
+    assert "Nothing before" in page.text
+    assert "At most 2 messages a week: Product news by text message." in page.text
+    assert state(page, "email.product-news.pause") == IN_A_MONTH
+    assert state(page, "sms.product-news.cap") == "2"
+    question = {"channel": "email", "class": "marketing", "topic": "product-news", "addresses": [email().value]}
+    answer = client.post("/api/v1/decisions", json=question, headers=api_headers(site)).json
+    assert answer["decisions"][0]["reason"] == "paused"
+
+
+def test_a_pause_ends_by_itself_on_its_day(client: FlaskClient, path: str) -> None:
+    save(client, path, email__product_news__pause=(datetime.now(UTC) + timedelta(days=3)).date().isoformat())
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=4)):
+        assert state(client.get(path), "email.product-news.pause") == ""
+
+
+@pytest.mark.parametrize(
+    ("control", "value"),
+    [
+        ("pause", "2020-01-01"),
+        ("pause", "9999-12-31"),
+        ("pause", "tomorrow"),
+        ("pause", "2026-02-30"),
+        ("cap", "0"),
+        ("cap", "8"),
+        ("cap", "-1"),
+        ("cap", "many"),
+        ("status", "maybe"),
+        ("status", ""),
+        ("status", "<script>alert(1)</script>"),
+    ],
+)
+def test_a_value_that_cannot_be_is_explained_and_nothing_is_saved(
+    client: FlaskClient, site: Site, path: str, control: str, value: str
+) -> None:
+    before = contents(site.settings.database_url)
+    page = save(client, path, sms__product_news__status="off", **{f"email__product_news__{control}": value})
+
+    assert page.status_code == 400
+    assert "There is a problem" in page.text
+    assert "<title>Error: " in page.text
+    assert "<script" not in page.text
+    assert state(page, "sms.product-news.status") == "off", "what was chosen is kept"
+    assert contents(site.settings.database_url) == before
 
 
 @pytest.mark.parametrize(
@@ -137,62 +255,130 @@ def test_stopping_one_topic_leaves_the_others(client: FlaskClient, site: Site, c
     [
         {},
         {"intent": ""},
-        {"intent": "topic"},
-        {"intent": "topic", "topic": "no-such-topic"},
-        {"intent": "topic", "topic": "receipts"},
-        {"intent": "topic", "topic": "of-another-brand"},
-        {"intent": "subscribe", "topic": "offers"},
+        {"intent": "subscribe", "set.email.offers.status": "off"},
         {"intent": "start", "topic": "*"},
-        {"topic": "product-news"},
-        {"intent": "topic", "topic": "offers\x00"},
-        {"intent": "topic", "topic": "<script>alert(1)</script>"},
+        {"set.email.no-such-topic.status": "off", "was.email.no-such-topic.status": "on"},
+        {"set.email.receipts.status": "off", "was.email.receipts.status": "on"},
+        {"set.email.*.status": "on", "was.email.*.status": "off"},
+        {"set.voice.offers.status": "off", "was.voice.offers.status": "on"},
+        {"set.email.offers\x00.status": "off"},
+        {"set.email.offers.status": "off", "was.email.offers.status": "off"},
     ],
 )
-def test_a_form_that_asks_for_nothing_we_offer_changes_nothing(
-    client: FlaskClient, site: Site, contact_id: UUID, form: dict[str, str]
+def test_a_form_that_moves_nothing_of_ours_changes_nothing(
+    client: FlaskClient, site: Site, path: str, form: dict[str, str]
 ) -> None:
-    other = Brand(slug="other", name="Other", postal_address="", contact_email="", one_click=OneClick.EVERYTHING)
-    site.database.save(save_brand, other, NOW)
-    site.database.save(
-        add_topic,
-        Topic(
-            slug="of-another-brand",
-            brand="other",
-            name="Of another brand",
-            description="",
-            frequency="",
-            message_class=MessageClass.MARKETING,
-            basis=Basis.CONSENT,
-            channels=(Channel.EMAIL,),
-        ),
-        NOW,
-    )
     before = contents(site.settings.database_url)
-
-    page = press(client, manage(site, contact_id), **form)
-
+    page = press(client, path, **form)
     assert page.status_code == 200
-    assert "Saved" not in page.text
-    assert "<script" not in page.text
-    assert contents(site.settings.database_url) == before
+    if form.get("set.email.offers.status") != "off" or "was.email.offers.status" in form:
+        assert "Nothing was changed." in page.text
+        assert contents(site.settings.database_url) == before
 
 
-def test_the_page_shows_a_masked_address_and_never_the_whole(client: FlaskClient, site: Site, contact_id: UUID) -> None:
-    path = manage(site, contact_id)
-    for page in (
-        client.get(path),
-        press(client, path, intent="topic", topic="offers"),
-        press(client, path, intent="all"),
-    ):
-        assert "j•••@example.com" in page.text
-        assert "jane" not in page.text
+# Only what was touched.
+
+
+def test_two_tabs_do_not_overwrite_each_other(client: FlaskClient, site: Site, contact_id: UUID, path: str) -> None:
+    first, second = client.get(path), client.get(path)
+
+    save(client, path, first, email__product_news__status="off")
+    page = save(client, path, second, sms__product_news__status="off")
+
+    assert state(page, "email.product-news.status") == state(page, "sms.product-news.status") == "off"
+    assert len(seqs(site)) == 2
+
+
+def test_a_page_left_open_for_a_day_does_not_bring_back_what_was_stopped_meanwhile(
+    client: FlaskClient, site: Site, contact_id: UUID, path: str
+) -> None:
+    subscribe(site, "offers")
+    old = client.get(path)
+    press(client, path, intent="all")
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=1)):
+        page = save(client, path, old, email__product_news__cap="3")
+    assert state(page, "email.product-news.status") == state(page, "email.offers.status") == "off"
+    assert wishes_of(site, contact_id).choices[BLANKET].status is Status.UNSUBSCRIBED
+
+
+def test_saving_twice_is_the_same_as_once(client: FlaskClient, site: Site, path: str) -> None:
+    page = client.get(path)
+    save(client, path, page, email__product_news__status="off")
+    again = save(client, path, page, email__product_news__status="off")
+    assert again.status_code == 200
+    assert [entry.changed for entry in seqs(site)] == [True, False]
+
+
+# More is asked for by mail.
+
+
+def test_a_yes_by_link_is_recorded_only_when_it_is_confirmed_by_mail(mailing_app: Flask, mail: MailSink) -> None:
+    site, client = site_of(mailing_app), mailing_app.test_client()
+    contact_id = add_contact(site)
+    path = manage_link_for(site, contact_id)
+
+    page = save(client, path, email__offers__status="on")
+
+    assert "One more step: look into the mailbox of j•••@example.com." in page.text
+    assert state(page, "email.offers.status") == "off", "nothing has changed yet"
+    assert seqs(site) == []
+    send_letters(site)
+    letter = mail.wait_for(email().value)
+    assert "Offers by e-mail" in letter.text
+    confirm = letter.url.partition("example.test")[2]
+    assert client.get(confirm).status_code == 200
+    assert seqs(site) == [], "opening the link changes nothing"
+
+    assert client.post(confirm).status_code == 200
+
+    (entry,) = seqs(site)
+    assert (entry.verb, entry.topic, entry.origin, entry.basis) == ("subscribe", "offers", "confirmation", "consent")
+    assert entry.notice is not None
+    assert state(client.get(path), "email.offers.status") == "on"
+
+
+@pytest.mark.parametrize(("before", "after"), [("2", ""), ("2", "5")])
+def test_a_looser_cap_lets_more_through_so_it_is_asked_for_by_mail(
+    client: FlaskClient, path: str, before: str, after: str
+) -> None:
+    save(client, path, email__product_news__cap=before)
+    page = save(client, path, email__product_news__cap=after)
+    assert "One more step" in page.text
+    assert state(page, "email.product-news.cap") == before
+
+
+def test_the_same_page_can_stop_one_thing_and_ask_for_another(client: FlaskClient, site: Site, path: str) -> None:
+    page = save(client, path, email__product_news__status="off", email__offers__status="on")
+    assert "Saved. It takes effect now." in page.text
+    assert "One more step" in page.text
+    assert [entry.topic for entry in seqs(site)] == ["product-news"]
+
+
+def test_without_a_mailbox_nothing_more_can_be_asked_for(client: FlaskClient, site: Site, contact_id: UUID) -> None:
+    path = manage_link_for(site, contact_id)
+    with site.database.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM address")
+    page = save(client, path, email__offers__status="on")
+    assert "We cannot turn this on from here." in page.text
+    assert seqs(site) == []
+
+
+def test_a_forwarded_link_cannot_flood_its_owners_mailbox(mailing_app: Flask, mail: MailSink) -> None:
+    site, client = site_of(mailing_app), mailing_app.test_client()
+    path = manage_link_for(site, add_contact(site))
+    for _ in range(20):
+        assert save(client, path, email__offers__status="on").status_code == 200
+    send_letters(site)
+    assert len(mail.to(email().value)) == 5
+
+
+# The link.
 
 
 @pytest.mark.parametrize(("days", "status"), [(29, 200), (31, 410)])
 def test_the_link_is_good_for_thirty_days(
-    client: FlaskClient, site: Site, contact_id: UUID, days: int, status: int
+    client: FlaskClient, site: Site, contact_id: UUID, path: str, days: int, status: int
 ) -> None:
-    path = manage(site, contact_id)
     with time_machine.travel(datetime.now(UTC) + timedelta(days=days)):
         assert client.get(path).status_code == status
         assert press(client, path, intent="all").status_code == status
@@ -200,26 +386,29 @@ def test_the_link_is_good_for_thirty_days(
 
 
 def test_a_stale_link_still_leads_to_stopping_everything(client: FlaskClient, site: Site, contact_id: UUID) -> None:
-    page = client.get(manage(site, contact_id, issued_at=NOW - timedelta(days=400)))
+    page = client.get(manage(site, contact_id, NOW - timedelta(days=400)))
     assert page.status_code == 410
     assert 'action="/optout"' in page.text
 
 
-def test_a_link_for_text_messages_shows_what_goes_by_text_message(
-    client: FlaskClient, site: Site, contact_id: UUID
-) -> None:
-    path = manage(site, contact_id, Channel.SMS)
-    assert list(states(client.get(path))) == ["Product news"]
+def test_whoever_fears_for_their_link_can_end_it_and_gets_a_new_one(mailing_app: Flask, mail: MailSink) -> None:
+    site, client = site_of(mailing_app), mailing_app.test_client()
+    contact_id = add_contact(site)
+    path, unsubscribe = manage_link_for(site, contact_id), link_for(site, contact_id)
 
-    press(client, path, intent="all")
+    assert "The link is ended" in client.post(f"{path}/revoke").text
 
-    assert wishes_of(site, contact_id).choices == {}, "e-mail is another channel"
-    on_sms = site.reader.wishes(WishesKey(contact_id, Channel.SMS, "default"))
-    assert on_sms.choices[BLANKET].status is Status.UNSUBSCRIBED
+    assert client.get(path).status_code == 410
+    assert press(client, path, intent="all").status_code == 410
+    assert client.get(unsubscribe).status_code == 200, "a link that stops mail goes on working"
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=3)):
+        send_letters(site)
+        fresh = mail.wait_for(email().value).url.partition("example.test")[2]
+        assert client.get(fresh).status_code == 200
 
 
 def test_the_link_works_when_the_contacts_rows_are_gone(client: FlaskClient, site: Site, contact_id: UUID) -> None:
-    path = manage(site, contact_id)
+    path = manage_link_for(site, contact_id)
     with site.database.engine.begin() as connection:
         for table in ("address", "contact"):
             connection.exec_driver_sql(f"DELETE FROM {table}")
@@ -229,33 +418,46 @@ def test_the_link_works_when_the_contacts_rows_are_gone(client: FlaskClient, sit
     assert wishes_of(site, contact_id).choices[BLANKET].status is Status.UNSUBSCRIBED
 
 
-def test_what_was_stopped_here_is_what_the_mailed_link_shows(client: FlaskClient, site: Site, contact_id: UUID) -> None:
-    press(client, manage(site, contact_id), intent="topic", topic="product-news")
-    assert "You will not get Product news any more" in client.get(link_for(site, contact_id)).text
-
-
-def test_the_evidence_is_the_circumstances_and_no_more(client: FlaskClient, site: Site, contact_id: UUID) -> None:
-    client.post(
-        manage(site, contact_id), data={"intent": "all"}, headers={"User-Agent": "Browser/1.0", "Cookie": "a=b"}
-    )
-    (row,) = contents(site.settings.database_url)["evidence"]
-    assert '{"network": "127.0.0.0/24", "user_agent": "Browser/1.0"}' in row
+def test_the_evidence_is_the_circumstances_and_no_more(client: FlaskClient, site: Site, path: str) -> None:
+    client.post(path, data={"intent": "all"}, headers={"User-Agent": "Browser/1.0", "Cookie": "a=b"})
+    rows = contents(site.settings.database_url)["evidence"]
+    assert len(rows) == 2
+    assert all('{"network": "127.0.0.0/24", "user_agent": "Browser/1.0"}' in row for row in rows)
 
 
 def test_presses_that_come_at_once_are_all_kept(app: Flask) -> None:
     site = site_of(app)
     contact_id = add_contact(site)
-    path = manage(site, contact_id)
+    path = manage_link_for(site, contact_id)
+    page = app.test_client().get(path)
+
+    def stop(channel: str) -> TestResponse:
+        return save(app.test_client(), path, page, **{f"{channel}__product_news__status": "off"})
 
     with ThreadPoolExecutor(16) as pool:
-        topics = ["product-news", "offers"] * 8
-        answers = list(pool.map(lambda topic: press(app.test_client(), path, intent="topic", topic=topic), topics))
+        answers = list(pool.map(stop, ["email", "sms"] * 8))
 
     assert {answer.status_code for answer in answers} == {200}
-    assert set(wishes_of(site, contact_id).choices) == {"product-news", "offers"}
+    assert len(standing_of(site, contact_id).choices) == 2
 
 
-def test_the_forms_lead_back_to_the_same_page(client: FlaskClient, site: Site, contact_id: UUID) -> None:
-    path = manage(site, contact_id)
+def test_the_forms_lead_back_to_the_same_page(client: FlaskClient, path: str) -> None:
     page = client.get(path)
-    assert set(re.findall(r'action="([^"]+)"', page.text)) == {path}
+    assert set(re.findall(r'action="([^"]+)"', page.text)) == {path, f"{path}/revoke"}
+
+
+def test_a_long_catalogue_still_makes_a_small_page(client: FlaskClient, site: Site, path: str) -> None:
+    for number in range(8):
+        topic = Topic(
+            slug=f"topic-{number}",
+            brand=BRAND.slug,
+            name=f"Topic {number}",
+            description="A line that says in plain words what there is in it.",
+            frequency="About twice a month",
+            message_class=MessageClass.MARKETING,
+            basis=Basis.LEGITIMATE_INTEREST,
+            channels=(Channel.EMAIL, Channel.SMS),
+        )
+        site.database.save(add_topic, topic, NOW)
+    site.catalog.get("topic-7")
+    assert len(client.get(path).data) < 50_000
