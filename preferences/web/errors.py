@@ -33,7 +33,10 @@ BUSY_SECONDS: Final = "30"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What an error page says. `address_box` offers to stop all mail by typing the address; `retry` to try again."""
+    """What an error page says, in English; the template translates it, and puts whom to write to for `%(us)s`.
+
+    `address_box` offers to stop all mail by typing the address; `retry` to try again.
+    """
 
     title: str
     lead: str
@@ -41,41 +44,54 @@ class Message:
     retry: bool = False
 
 
-OLD_LINK: Final = to_translate(
-    "This link is old or was changed. You can still unsubscribe: enter your address, or write to %(us)s."
-)
+UNREAD: Final = to_translate("We could not read that request")
+UNCHANGED: Final = to_translate("Nothing was changed. You can unsubscribe here.")
 
 MESSAGES: Final = {
-    400: Message("We could not read that request", "Nothing was changed. You can unsubscribe here.", address_box=True),
-    404: Message("We cannot find that page", OLD_LINK, address_box=True),
-    405: Message("That does not work here", "Nothing was changed. You can unsubscribe here.", address_box=True),
+    400: Message(UNREAD, UNCHANGED, address_box=True),
+    404: Message(
+        to_translate("We cannot find that page"),
+        to_translate(
+            "This link is old or was changed. You can still unsubscribe: enter your address, or write to %(us)s."
+        ),
+        address_box=True,
+    ),
+    405: Message(to_translate("That does not work here"), UNCHANGED, address_box=True),
     409: Message(
-        "That was done already, or something newer counts",
-        "Nothing was changed. Each undo works once, and only while its choice is the newest.",
+        to_translate("That was done already, or something newer counts"),
+        to_translate("Nothing was changed. Each undo works once, and only while its choice is the newest."),
         address_box=True,
     ),
     410: Message(
-        "That time has passed",
-        "Nothing was changed. The choice you made still counts. You can also stop all marketing e-mail here.",
+        to_translate("That time has passed"),
+        to_translate(
+            "Nothing was changed. The choice you made still counts. You can also stop all marketing e-mail here."
+        ),
         address_box=True,
     ),
-    411: Message("We could not read that request", "Nothing was changed. You can unsubscribe here.", address_box=True),
-    413: Message("That was too long", "Nothing was changed. You can unsubscribe here.", address_box=True),
-    415: Message("We could not read that request", "Nothing was changed. You can unsubscribe here.", address_box=True),
+    411: Message(UNREAD, UNCHANGED, address_box=True),
+    413: Message(to_translate("That was too long"), UNCHANGED, address_box=True),
+    415: Message(UNREAD, UNCHANGED, address_box=True),
     429: Message(
-        "Please wait a minute",
-        "The same thing was asked many times in a row. What was done first still counts. Try again in a minute.",
+        to_translate("Please wait a minute"),
+        to_translate(
+            "The same thing was asked many times in a row. What was done first still counts. Try again in a minute."
+        ),
         retry=True,
     ),
     500: Message(
-        "Something went wrong on our side",
-        "Your choice may not have been saved. Please try again (twice does no harm),"
-        " or write to %(us)s and we will do it for you.",
+        to_translate("Something went wrong on our side"),
+        to_translate(
+            "Your choice may not have been saved. Please try again (twice does no harm),"
+            " or write to %(us)s and we will do it for you."
+        ),
         retry=True,
     ),
     503: Message(
-        "We cannot save anything just now",
-        "Your choice was not saved. Please try again in a minute, or write to %(us)s and we will do it for you.",
+        to_translate("We cannot save anything just now"),
+        to_translate(
+            "Your choice was not saved. Please try again in a minute, or write to %(us)s and we will do it for you."
+        ),
         retry=True,
     ),
 }
@@ -114,7 +130,7 @@ def page_for(site: Site, request: Request, error: Exception) -> Response:
         brand=brand,
         spoken=spoken_in(request, brand),
         status=status,
-        here=f"{site.root_of(brand)}/optout",
+        here=_here(site, request, brand, status=status),
         title=message.title,
         lead=message.lead,
         address_box=message.address_box,
@@ -130,6 +146,14 @@ def problem_for(error: Exception, status: int, title: str, **more: Any) -> Respo
     body = json.dumps({"type": "about:blank", "status": status, "title": title, **more})
     response = Response(body, status, content_type="application/problem+json")
     return _with_headers(response, error, status)
+
+
+def _here(site: Site, request: Request, brand: Brand | None, *, status: int) -> str:
+    """Where to read this page in another language: where it stands, unless that cannot be opened.
+
+    A bad link is answered alike however it is called, so its page stands where it stands.
+    """
+    return "" if request.method in {"GET", "HEAD"} or status == 404 else f"{site.root_of(brand)}/optout"
 
 
 def _with_headers(response: Response, error: Exception, status: int) -> Response:

@@ -18,6 +18,7 @@ from preferences.domain import acts
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress
 from preferences.domain.terms import BLANKET, Channel, Origin
+from preferences.languages import to_translate
 from preferences.site import Site, current_site
 from preferences.web import metrics
 from preferences.web.limits import ADDRESS_BOX, limiter, network
@@ -26,7 +27,7 @@ from preferences.web.visits import brand_here, spoken_in
 
 blueprint = Blueprint("optout", __name__)
 
-HOW_TO_WRITE = "Enter an e-mail address, like name@example.com"
+HOW_TO_WRITE = to_translate("Enter an e-mail address, like name@example.com")
 
 
 class AddressForm(FlaskForm):  # type: ignore[misc]

@@ -34,6 +34,7 @@ from preferences.domain.terms import (
     Status,
     Topic,
 )
+from preferences.languages import to_translate
 from preferences.links import UNDO_LIFE, UndoToken, UnsubscribeLink
 from preferences.site import Site, current_site
 from preferences.store import ledger
@@ -54,11 +55,11 @@ SAME_PRESS: Final = timedelta(seconds=10)
 """A button pressed twice sends two posts, and the browser shows the second answer: it too must offer the undo."""
 
 REASONS: Final = (
-    ("too_many", "There were too many messages"),
-    ("not_relevant", "They were not relevant to me"),
-    ("never_asked", "I never asked for them"),
-    ("other_address", "I get them at another address"),
-    ("other", "Another reason"),
+    ("too_many", to_translate("There were too many messages")),
+    ("not_relevant", to_translate("They were not relevant to me")),
+    ("never_asked", to_translate("I never asked for them")),
+    ("other_address", to_translate("I get them at another address")),
+    ("other", to_translate("Another reason")),
 )
 
 PAGE: Final = Skeleton("unsubscribe/page.html")
