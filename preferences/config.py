@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
@@ -29,6 +29,7 @@ def _split(value: object) -> object:
     return [part for part in re.split(r"[\s,]+", value) if part] if isinstance(value, str) else value
 
 
+Table = TypeVar("Table", bound=BaseModel)
 Listed = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
@@ -50,7 +51,7 @@ class Settings(BaseModel):
     database_pool: Annotated[int, Field(ge=1, le=200)] = 10
     """The most database connections a process keeps."""
     config_file: Path = Path("instance/config.toml")
-    """The connectors' settings. May be missing: then there are none."""
+    """The connectors and the ways to sign in elsewhere. May be missing: then there are none."""
     rate_limit_url: str = "memory://"
     """Where counts of requests are kept: `memory://` per process, or `redis://…` for many."""
     smtp_url: str = ""
@@ -228,47 +229,85 @@ class ConnectorSettings(BaseModel):
         return value.rstrip("/")
 
 
+class SignInSettings(BaseModel):
+    """One `[sign_in.NAME]` table: an OpenID provider at which the company's customers have an account already."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
+    issuer: str
+    """As the provider writes it, to the letter: what it publishes about itself is found below it."""
+    client_id: Annotated[str, Field(min_length=1)]
+    client_secret: Annotated[str, Field(min_length=1)]
+    label: Annotated[str, Field(min_length=1, max_length=80)]
+    """What the button says, such as `Sign in with your Maple & Finch account`."""
+
+    @field_validator("issuer")
+    @classmethod
+    def _https_or_local(cls, value: str) -> str:
+        parts = _url_parts(value, "https://accounts.example.com")
+        if parts.scheme == "http" and not _is_local(parts.hostname or ""):
+            raise ValueError("must be https: whoever can change what the provider says can sign in as anybody")
+        return value
+
+
 def read_connectors(path: Path, environment: Mapping[str, str]) -> dict[str, ConnectorSettings]:
     """The connectors in the configuration file, by name; none if there is no file.
 
     Raises Misconfigured naming the file, the connector and the setting.
     """
+    tables = _tables(path, "connectors", "my-platform")
+    return {name: _checked(ConnectorSettings, "connector", name, tables[name], environment) for name in tables}
+
+
+def read_sign_in(path: Path, environment: Mapping[str, str]) -> dict[str, SignInSettings]:
+    """The ways to sign in elsewhere that the configuration file names; none if there is no file.
+
+    Raises Misconfigured naming the file, the table and the setting.
+    """
+    tables = _tables(path, "sign_in", "my-shop")
+    return {name: _checked(SignInSettings, "sign_in", name, tables[name], environment) for name in tables}
+
+
+def _tables(path: Path, section: str, example: str) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        tables = tomllib.loads(path.read_text()).get("connectors", {})
+        tables = tomllib.loads(path.read_text()).get(section, {})
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{path.name} cannot be read: {error}") from None
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-        raise Misconfigured(f"{path.name}: connectors must be tables, such as [connectors.my-platform]")
-    return {name: _connector(name, table, environment) for name, table in tables.items()}
+        raise Misconfigured(f"{path.name}: {section} must be tables, such as [{section}.{example}]")
+    return tables
 
 
-def _connector(name: str, table: Mapping[str, Any], environment: Mapping[str, str]) -> ConnectorSettings:
+def _checked(
+    kind: type[Table], word: str, name: str, table: Mapping[str, Any], environment: Mapping[str, str]
+) -> Table:
     try:
-        return ConnectorSettings.model_validate({**_resolved(name, table, environment), "name": name})
+        return kind.model_validate({**_resolved(f"{word} {name}", table, environment), "name": name})
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False)
         problems = [f"{'.'.join(map(str, d['loc']))}: {d['msg']}" for d in details]
-        raise Misconfigured(f"connector {name}: {'; '.join(problems)}") from None
+        raise Misconfigured(f"{word} {name}: {'; '.join(problems)}") from None
 
 
-def _resolved(name: str, value: Any, environment: Mapping[str, str]) -> Any:
+def _resolved(whose: str, value: Any, environment: Mapping[str, str]) -> Any:
     """Replace each `{ env = "NAME" }` and `{ file = "PATH" }` by the secret it names."""
     if isinstance(value, list):
-        return [_resolved(name, item, environment) for item in value]
+        return [_resolved(whose, item, environment) for item in value]
     if not isinstance(value, dict):
         return value
     if value.keys() == {"env"}:
         if not environment.get(str(value["env"])):
-            raise Misconfigured(f"connector {name}: the environment has no {value['env']}")
+            raise Misconfigured(f"{whose}: the environment has no {value['env']}")
         return environment[str(value["env"])]
     if value.keys() == {"file"}:
         try:
             return Path(str(value["file"])).read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise Misconfigured(f"connector {name}: {value['file']} cannot be read ({_why(error)})") from None
-    return {key: _resolved(name, item, environment) for key, item in value.items()}
+            raise Misconfigured(f"{whose}: {value['file']} cannot be read ({_why(error)})") from None
+    return {key: _resolved(whose, item, environment) for key, item in value.items()}
 
 
 def from_process() -> Settings:

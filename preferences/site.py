@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from flask import Flask, current_app
 from jinja2 import Environment
 
-from preferences.config import ConnectorSettings, Settings
+from preferences.config import ConnectorSettings, Settings, SignInSettings
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.terms import Brand
 from preferences.links import Links, ManageLink, UnsubscribeLink
@@ -72,6 +72,7 @@ class Site:
     links: Links
     catalog: CatalogCache
     connectors: Mapping[str, ConnectorSettings]
+    sign_in_providers: Mapping[str, SignInSettings]
     templates: Mapping[str, Environment]
     style_version: str
 
@@ -80,10 +81,14 @@ class Site:
         return self.settings.root + (f"/{brand.path}" if brand and brand.path else "")
 
     def url_of(self, brand: Brand | None) -> str:
-        """The beginning of every address of a brand's pages."""
-        if brand is None or not brand.host:
-            return self.settings.public_url + (f"/{brand.path}" if brand and brand.path else "")
-        return f"{urlsplit(self.settings.public_url).scheme}://{brand.host}{self.root_of(brand)}"
+        """The beginning of every address of a brand's pages.
+
+        A host of its own is reached as `PUBLIC_URL` is: by the same scheme, port and path.
+        """
+        public = urlsplit(self.settings.public_url)
+        port = f":{public.port}" if public.port else ""
+        place = f"{brand.host}{port}" if brand and brand.host else public.netloc
+        return f"{public.scheme}://{place}{self.root_of(brand)}"
 
     def unsubscribe_url(self, link: UnsubscribeLink) -> str:
         """The address for `List-Unsubscribe` and for the mail's own text. Raises StoreBusy."""
