@@ -292,6 +292,7 @@ def addresses(rule: Rule, site: Site) -> Iterator[str]:
             "junk",
         ],
         "name": ["shop-mailer", "nobody"],
+        "slug": ["default", "nobody"],
         "filename": ["style.css", "nothing.css"],
     }
     combinations = [{}] if not rule.arguments else [{name: one} for name in rule.arguments for one in values[name]]

@@ -121,6 +121,7 @@ def commands() -> dict[str, click.Command]:
 def test_there_are_the_promised_commands() -> None:
     assert set(commands()) >= {
         "api-key create",
+        "brand list",
         "brand set",
         "connectors",
         "doctor",
@@ -131,6 +132,8 @@ def test_there_are_the_promised_commands() -> None:
         "reconcile",
         "resume",
         "topic add",
+        "topic list",
+        "topic translate",
         "worker",
     }
 
@@ -220,7 +223,12 @@ def test_a_brand_is_added_and_then_changed(app: Flask) -> None:
     assert (added.stdout, changed.stdout) == ("Added brand tea.\n", "Changed brand tea.\n")
     brand = site_of(app).database.read(queries.catalog).brands["tea"]
     assert brand == replace(
-        BRAND, slug="tea", name="Tea & Sons", one_click=OneClick.TOPIC, postal_address="", contact_email=""
+        BRAND,
+        slug="tea",
+        name="Tea & Sons",
+        one_click=OneClick.TOPIC,
+        postal_address="",
+        contact_email="hello@tea.example",
     )
 
 
@@ -620,6 +628,9 @@ def test_without_the_database_every_command_is_one_line(postgres: PostgresServer
         for arguments in (
             ["topic", "add", "club", "--class", "marketing", "--basis", "consent"],
             ["brand", "set", "tea", "--name", "Tea"],
+            ["brand", "list"],
+            ["topic", "translate", "offers", "--language", "es", "--name", "Ofertas"],
+            ["topic", "list"],
             ["api-key", "create", "shop"],
             ["links", "mint", path],
             ["import", path],

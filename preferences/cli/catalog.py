@@ -2,52 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import click
+from flask import current_app
 
-from preferences.cli.common import Group, choice, plain_errors, slug_of
-from preferences.domain.terms import Basis, Brand, Channel, MessageClass, OneClick, Topic
+from preferences.cli.common import SLUG, Group, choice, fail, plain_errors, slug_of
+from preferences.domain.terms import LANGUAGES, SHORTEST_FOLDER, Basis, Brand, Channel, MessageClass, OneClick, Topic
 from preferences.site import current_site
 
 DEFAULT_BRAND: Final = "default"
+COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
+HOST: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+")
+
+
+def reserved_folders() -> set[str]:
+    """The site's own first path segments: a brand in a folder of that name would hide them."""
+    segments = {rule.rule.split("/")[1] for rule in current_app.url_map.iter_rules()}
+    return {segment for segment in segments if segment and not segment.startswith("<")}
+
+
+def _folder(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if not value:
+        return value
+    folder = value.strip("/")
+    if not SLUG.fullmatch(folder) or len(folder) < SHORTEST_FOLDER:
+        raise click.BadParameter("use two or more small letters, digits and hyphens, such as acme", param=parameter)
+    return folder
+
+
+def _host(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if not value:
+        return value
+    host = value.lower().rstrip(".")
+    if not HOST.fullmatch(host):
+        raise click.BadParameter(
+            "give a host name alone, such as preferences.acme.example: no https://, no port", param=parameter
+        )
+    return host
+
+
+def _colour(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value and not COLOUR.fullmatch(value.lower()):
+        raise click.BadParameter("write it like #0b57d0", param=parameter)
+    return value and value.lower()
+
 
 brand_group = Group("brand", help="Whose name the mail bears.")
 
 
 @brand_group.command("set")
 @click.argument("slug", callback=slug_of)
-@click.option("--name", required=True, help="The name that recipients know.")
-@click.option("--postal-address", default="", help="One line; the law wants it in every marketing mail.")
-@click.option("--contact-email", default="", help="Where recipients can write to a person.")
+@click.option("--name", help="The name that recipients know. A new brand needs one.")
+@click.option("--postal-address", help="One line; the law wants it in every marketing mail.")
+@click.option("--contact-email", help="Where recipients can write to a person.")
 @click.option(
     "--one-click",
     type=choice(OneClick),
-    default=OneClick.EVERYTHING.value,
-    show_default=True,
-    help="What one click in a mail program stops.",
+    help="What one click in a mail program stops; a new brand begins with everything.",
 )
-def brand_set(slug: str, name: str, postal_address: str, contact_email: str, one_click: str) -> None:
-    """Add a brand, or change the one of this SLUG.
+@click.option("--host", callback=_host, help="The host of its own that its pages stand at; its DNS must lead here.")
+@click.option("--path", callback=_folder, help="The folder that its pages stand in, such as acme.")
+@click.option("--colour", callback=_colour, help="What its pages are painted in, such as #0b57d0.")
+@click.option(
+    "--language",
+    type=click.Choice(LANGUAGES, case_sensitive=False),
+    help="What its pages speak to who asks for no language that we have; a new brand begins with en.",
+)
+def brand_set(slug: str, **options: str | None) -> None:
+    """Add a brand, or change what is given of the one of this SLUG; "" empties it.
 
     \b
     Example:
-      flask brand set default --name "Maple & Finch" --contact-email hello@example.com
+      flask brand set acme --name "Acme" --path acme --colour "#0b57d0" --language es
     """
-    from preferences.store.catalog import save_brand
+    from preferences.store.catalog import change_brand
 
-    new = Brand(
-        slug=slug,
-        name=name,
-        postal_address=postal_address,
-        contact_email=contact_email,
-        one_click=OneClick(one_click),
-    )
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if "one_click" in given:
+        given["one_click"] = OneClick(given["one_click"])
+    if not given:
+        fail(f"nothing to set of {slug}: give --name or another option")
+    if given.get("name") == "":
+        fail("--name must not be empty: recipients must know whose mail it is")
+    if given.get("path") in reserved_folders():
+        fail(f"--path {given['path']} is a part of the site itself; take another name")
+    site = current_site()
+    if given.get("host") == site.settings.host:
+        fail("--host is the host of PUBLIC_URL; brands that share it have a folder each (--path)")
     with plain_errors():
-        added = current_site().database.save(save_brand, new, datetime.now(UTC))
+        added = site.database.save(change_brand, slug, given, datetime.now(UTC))
     click.echo(f"{'Added' if added else 'Changed'} brand {slug}.")
+
+
+@brand_group.command("list")
+def brand_list() -> None:
+    """Show every brand: where its pages are, and what it has.
+
+    \b
+    Example:
+      flask brand list
+    """
+    from preferences.store import queries
+
+    site = current_site()
+    with plain_errors():
+        catalog = site.database.read(queries.catalog)
+    rows = [_brand_row(site.url_of(one), one, catalog.topics.values()) for one in catalog.brands.values()]
+    _show(("SLUG", "NAME", "PAGES AT", "COLOUR", "LANGUAGE", "ONE CLICK STOPS", "TOPICS", "LACKS"), rows)
+
+
+def _brand_row(url: str, brand: Brand, topics: Iterable[Topic]) -> tuple[str, ...]:
+    lacks = [name for name in ("postal_address", "contact_email") if not getattr(brand, name)]
+    return (
+        brand.slug,
+        brand.name,
+        url,
+        brand.colour,
+        brand.language,
+        brand.one_click.value,
+        str(sum(topic.brand == brand.slug for topic in topics)),
+        ", ".join(lacks).replace("_", " "),
+    )
 
 
 topic_group = Group("topic", help="What people can choose.")
@@ -108,3 +187,62 @@ def topic_add(
             return
         database.save(add_topic, new, datetime.now(UTC))
     click.echo(f"Added topic {slug}.")
+
+
+@topic_group.command("translate")
+@click.argument("slug", callback=slug_of)
+@click.option(
+    "--language", type=click.Choice(LANGUAGES, case_sensitive=False), required=True, help="What it is written in."
+)
+@click.option("--name", help="What recipients read.")
+@click.option("--description", help="One plain line: what is in it.")
+@click.option("--frequency", help="How often.")
+def topic_translate(slug: str, language: str, **options: str | None) -> None:
+    """Write the words of the topic SLUG in a language, or change what is given of them.
+
+    Whoever reads a language without words reads the English ones.
+
+    \b
+    Example:
+      flask topic translate product-news --language es --name "Novedades"
+    """
+    from preferences.store.catalog import save_topic_text
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if not given:
+        fail(f"nothing to write about {slug}: give --name, --description or --frequency")
+    with plain_errors():
+        text = current_site().database.save(save_topic_text, slug, language, given=given)
+    click.echo(f"Topic {slug} is called “{text.name}” in {language}.")
+
+
+@topic_group.command("list")
+def topic_list() -> None:
+    """Show every topic, and the languages that it has no words in.
+
+    \b
+    Example:
+      flask topic list
+    """
+    from preferences.store import queries
+
+    with plain_errors():
+        catalog = current_site().database.read(queries.catalog)
+    rows = [_topic_row(one) for one in catalog.topics.values()]
+    _show(("SLUG", "BRAND", "NAME", "CLASS", "BASIS", "CHANNELS", "NO WORDS IN"), rows)
+
+
+def _topic_row(topic: Topic) -> tuple[str, ...]:
+    written: Mapping[str, Any] = dict(topic.texts)
+    missing = [language for language in LANGUAGES[1:] if language not in written]
+    channels = ", ".join(topic.channels)
+    return topic.slug, topic.brand, topic.name, topic.message_class, topic.basis, channels, ", ".join(missing)
+
+
+def _show(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of plain text, two spaces between columns; a dash where there is nothing."""
+    table = [list(names), *([value or "-" for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = (value.ljust(width) for value, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())

@@ -22,6 +22,9 @@ MOST_ADDRESSES: Final = 10_000
 LANGUAGES: Final = ("en", "es", "fr", "de", "pt", "ar")
 """What recipients can read every page and letter in; the first is the one that prevails."""
 
+SHORTEST_FOLDER: Final = 2
+"""Characters in the folder of a brand's pages: one alone is what the links in mails begin with."""
+
 
 class Channel(StrEnum):
     """By what means a message travels."""

@@ -1,34 +1,52 @@
 """Brands and topics: add and change them.
 
-Owns the rows `brand` and `topic`; reading them is in `queries.catalog`. Invariant: a topic's slug, brand and class
-never change, since links in old mails and entries in the ledger name them.
+Owns the rows `brand`, `topic` and `topic_text`; reading them is in `queries.catalog`. Invariants: a topic's slug, brand
+and class never change, since links in old mails and entries in the ledger name them; two brands never share a place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select, update
 
 from preferences.domain.errors import NotAllowed
-from preferences.domain.terms import Brand, Topic
-from preferences.store.tables import brand, topic
+from preferences.domain.terms import LANGUAGES, Brand, OneClick, Topic, TopicText
+from preferences.store import queries
+from preferences.store.tables import brand, topic, topic_text
 
 
 def save_brand(connection: Connection, new: Brand, now: datetime) -> bool:
-    """Add a brand or change the one of this slug. Returns whether it was added."""
-    values = {
-        "name": new.name,
-        "postal_address": new.postal_address,
-        "contact_email": new.contact_email,
-        "one_click": new.one_click.value,
-    }
+    """Add a brand or change the one of this slug. Returns whether it was added.
+
+    Raises NotAllowed when its place is another's. Brands without a place of their own share `PUBLIC_URL` itself.
+    """
+    others = connection.execute(
+        select(brand.c.slug).where(brand.c.slug != new.slug, brand.c.host == new.host, brand.c.path == new.path)
+    ).first()
+    if others is not None and (new.host or new.path):
+        raise NotAllowed(f"brand {others.slug} has that place already; give another --host or --path")
+    values = asdict(new) | {"one_click": new.one_click.value}
     if connection.execute(select(brand.c.slug).where(brand.c.slug == new.slug)).first() is None:
-        connection.execute(brand.insert().values(slug=new.slug, created_at=now, **values))
+        connection.execute(brand.insert().values(**values, created_at=now))
         return True
     connection.execute(update(brand).where(brand.c.slug == new.slug).values(**values))
     return False
+
+
+def change_brand(connection: Connection, slug: str, given: Mapping[str, Any], now: datetime) -> bool:
+    """Set what is given of a brand and keep the rest; add it if there is none. Returns whether it was added.
+
+    Raises NotAllowed when a new one has no name, and as `save_brand` does.
+    """
+    known = queries.catalog(connection).brands.get(slug)
+    if known is None and not given.get("name"):
+        raise NotAllowed(f"there is no brand {slug}, and a new one needs --name")
+    plain = Brand(slug=slug, name="", postal_address="", contact_email="", one_click=OneClick.EVERYTHING)
+    return save_brand(connection, replace(known or plain, **given), now)
 
 
 def add_topic(connection: Connection, new: Topic, now: datetime) -> None:
@@ -51,3 +69,26 @@ def _topic_row(new: Topic) -> dict[str, Any]:
         "basis": new.basis.value,
         "channels": [channel.value for channel in new.channels],
     }
+
+
+def save_topic_text(connection: Connection, slug: str, language: str, *, given: Mapping[str, str]) -> TopicText:
+    """Set what is given of a topic's words in a language, and keep the rest. Returns the words as they are now.
+
+    Raises NotAllowed for an unknown topic, and for words that say less than the topic's own: a reader must not learn
+    less for their language. The first language's words are the topic's own.
+    """
+    known = queries.catalog(connection).topics.get(slug)
+    if known is None:
+        raise NotAllowed(f"there is no topic {slug}; `flask topic add {slug} …` makes one")
+    first = known.text(LANGUAGES[0])
+    empty = TopicText(name="", description="", frequency="")
+    text = replace(first if language == LANGUAGES[0] else dict(known.texts).get(language, empty), **given)
+    missing = [f"--{name}" for name, value in asdict(first).items() if value and not getattr(text, name)]
+    if missing:
+        raise NotAllowed(f"the words of {slug} in {language} would not be whole: give {' and '.join(missing)} too")
+    if language == LANGUAGES[0]:
+        connection.execute(update(topic).where(topic.c.slug == slug).values(**asdict(text)))
+        return text
+    connection.execute(topic_text.delete().where(topic_text.c.topic == slug, topic_text.c.language == language))
+    connection.execute(topic_text.insert().values(topic=slug, language=language, **asdict(text)))
+    return text

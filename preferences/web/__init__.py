@@ -6,13 +6,14 @@ from typing import Final
 
 from flask import Flask
 
-from preferences.web import api, center, errors, guards, health, optout, unsubscribe, webhooks
+from preferences.web import api, brands, center, errors, guards, health, optout, unsubscribe, webhooks
 
 ROUTES: Final = (
     # blueprint             prefix     guard
     (unsubscribe.blueprint, None, guards.by_link),
     (center.blueprint, None, guards.by_link),
     (optout.blueprint, None, guards.open_to_all),
+    (brands.blueprint, None, guards.open_to_all),
     (webhooks.blueprint, None, guards.by_signature),
     (api.blueprint, "/api/v1", guards.by_api_key),
     (health.blueprint, None, guards.open_to_all),

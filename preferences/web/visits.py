@@ -5,6 +5,7 @@ Owns both choices. Invariant: they come from the address and from `Accept-Langua
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Final
 
@@ -26,9 +27,24 @@ def brand_here(site: Site, request: Request) -> Brand:
     slug: str = request.environ.get(BRAND_KEY, "")
     if slug in catalog.brands:
         return catalog.brands[slug]
-    host = request.host.partition(":")[0].lower()
-    by_host = {brand.host: brand for brand in catalog.brands.values() if brand.host}
-    return by_host.get(host, catalog.first_brand)
+    host = host_name(request.host)
+    here = [brand for brand in catalog.brands.values() if brand.host and brand.host == host]
+    return min(here, key=lambda brand: brand.path, default=catalog.first_brand)
+
+
+def brand_in(brands: Collection[Brand], host: str, folder: str) -> Brand | None:
+    """The brand that has this folder: at this host, else at no host of its own, else anywhere.
+
+    The last, because a page opened at a host that its brand once had must still find its own forms.
+    """
+    having = [brand for brand in brands if brand.path == folder]
+    name = host_name(host)
+    return min(having, key=lambda brand: (brand.host != name, brand.host != ""), default=None)
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header: small letters, without a port or a dot at its end."""
+    return host.partition(":")[0].rstrip(".").lower()
 
 
 def spoken_in(request: Request, brand: Brand | None) -> Spoken:
