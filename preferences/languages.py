@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from babel import Locale
-from babel.core import negotiate_locale
 from babel.dates import format_date
 from babel.support import NullTranslations, Translations
 
@@ -64,13 +63,8 @@ def choose(asked: str | None, accepted: Iterable[str], usual: str) -> Spoken:
     """
     if asked in LANGUAGES:
         return Spoken(asked, f"?lang={asked}")
-    offered = negotiate_locale([_plain(one) for one in accepted], LANGUAGES, sep="-")
-    return Spoken(offered or usual)
-
-
-def _plain(tag: str) -> str:
-    """`pt` for `pt-BR`: we have one of each."""
-    return tag.partition("-")[0].lower()
+    plain = (tag.partition("-")[0].lower() for tag in accepted)  # `pt` for `pt-BR`: we have one of each
+    return Spoken(next((one for one in plain if one in LANGUAGES), usual))
 
 
 def translations_of(language: str) -> NullTranslations:
@@ -85,7 +79,9 @@ def day(at: date, language: str) -> str:
 
 def moment(at: datetime, language: str) -> str:
     """An instant to the minute, in UTC, which is named: nobody told us where the reader is."""
-    return f"{day(at, language)}, {at:%H:%M} UTC"
+    utc, locale = at.astimezone(UTC), _locale(language)
+    joined: str = locale.datetime_formats["medium"]  # `{1}, {0}`; the comma differs
+    return joined.format(f"{utc:%H:%M} UTC", day(utc, language))
 
 
 @cache
