@@ -6,7 +6,7 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version
 	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev run browser test check format bench screenshots lock clean
+.PHONY: help install dev run browser test check format bench screenshots messages lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,14 @@ bench: dev ## Measure the speed of the hot paths
 
 screenshots: dev browser ## Take pictures of the pages
 	@$(BIN)/python -m tests.screenshots $(ARGS)
+
+# A new text is English until its translation is written into preferences/translations/*/LC_MESSAGES/messages.po.
+messages: dev ## Bring the catalogues of the languages up to date with the texts
+	@texts=$$(mktemp) && trap 'rm -f "$$texts"' EXIT && \
+	$(BIN)/pybabel -q extract -F pyproject.toml -k to_translate -c Translators: -s --omit-header -o "$$texts" . && \
+	$(BIN)/pybabel -q update -i "$$texts" -d preferences/translations -w 120 \
+		--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date && \
+	$(BIN)/pybabel -q compile -d preferences/translations --statistics
 
 lock: ## Pin what the .in files ask for, with hashes (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv; pip can install it." >&2; exit 1; }
