@@ -220,6 +220,8 @@ class ConnectorSettings(BaseModel):
     def _one_list_each(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         if len(set(value.values())) != len(value):
             raise ValueError("two topics share a list, so an opt-out of one would stop the other")
+        if any(topic.startswith("@") for topic in value):
+            raise ValueError("what begins with @ is a purpose, and none is told to a provider")
         return value
 
     @field_validator("base_url")

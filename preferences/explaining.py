@@ -8,39 +8,54 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from preferences.domain.permission import Decision, may_send
+from preferences.domain.notices import KeptNotice
+from preferences.domain.permission import Decision, Facts, may_send, purpose_topic
 from preferences.domain.references import reference_of
-from preferences.domain.terms import Address, Entry
+from preferences.domain.terms import Address, Entry, MessageClass, Purpose, Topic, Verb
 from preferences.site import Site
-from preferences.store import queries
+from preferences.store import notices, queries
 from preferences.store.facts import facts_for
 
 
 def explanation(site: Site, address: Address) -> Iterator[str]:
-    """Line by line: the decision for each topic, then every entry, oldest first."""
+    """Line by line: the decision for each topic and each purpose, then every entry, oldest first."""
     catalog = site.database.read(queries.catalog)
     timeline = site.database.read(queries.timeline, address, site.fingerprints)
     yield f"contact: {timeline.contact_id or 'none; nobody has this address'}"
     yield ""
     yield "may we send?"
     for topic in catalog.topics.values():
-        if address.channel not in topic.channels:
-            continue
-        facts = site.database.read(
-            facts_for,
-            [address],
-            channel=address.channel,
-            about=topic,
-            fingerprints=site.fingerprints,
-            now=datetime.now(UTC),
-        )
-        yield f"  {topic.slug} ({topic.message_class}): {_words(may_send(topic.message_class, facts[address]))}"
+        if address.channel in topic.channels:
+            facts = _facts(site, address, topic)
+            words = _words(may_send(topic.message_class, facts))
+            yield f"  {topic.slug} ({topic.message_class}): {words}{_cap_words(facts)}"
+    yield ""
+    yield "may we do this as well?"
+    for brand in catalog.brands:
+        for purpose in Purpose:
+            decision = may_send(MessageClass.MARKETING, _facts(site, address, purpose_topic(purpose, brand)))
+            yield f"  {brand}/{purpose}: {_words(decision)}"
     yield ""
     yield "entries, oldest first:" if timeline.entries else "no entries"
+    shown = site.database.read(notices.find, {entry.notice for entry in timeline.entries if entry.notice})
     for entry in timeline.entries:
         yield f"  {_line(entry)}"
         if entry.seq in timeline.evidence:
             yield f"      evidence: {timeline.evidence[entry.seq]}"
+        if entry.notice in shown:
+            yield f"      notice: {_notice_words(shown[entry.notice])}"
+
+
+def _facts(site: Site, address: Address, topic: Topic) -> Facts:
+    found = site.database.read(
+        facts_for,
+        [address],
+        channel=address.channel,
+        about=topic,
+        fingerprints=site.fingerprints,
+        now=datetime.now(UTC),
+    )
+    return found[address]
 
 
 def _words(decision: Decision) -> str:
@@ -49,11 +64,28 @@ def _words(decision: Decision) -> str:
     return f"{verdict}  ({decision.rule}{because})"
 
 
+def _cap_words(facts: Facts) -> str:
+    return f", at most {facts.cap.per_week} a week since entry {facts.cap.seq}" if facts.cap else ""
+
+
+def _notice_words(kept: KeptNotice) -> str:
+    one = kept.notice
+    return f"{one.slug}, version {kept.version}, {one.language}: {' '.join(one.text.split())}"
+
+
 def _line(entry: Entry) -> str:
     about = entry.reason or f"{entry.brand}/{entry.topic}"
     when = (entry.occurred_at or entry.recorded_at).isoformat(timespec="seconds")
     effect = "" if entry.changed else ", changed nothing"
     return (
-        f"{entry.seq}  {reference_of(entry.hash)}  {when}  {entry.verb} {about}"
+        f"{entry.seq}  {reference_of(entry.hash)}  {when}  {entry.verb} {about}{_pace_words(entry)}"
         f"  by {entry.actor} through {entry.origin}{effect}"
     )
+
+
+def _pace_words(entry: Entry) -> str:
+    if entry.verb is Verb.PAUSE:
+        return f" until {entry.until.isoformat(timespec='minutes')}" if entry.until else " no longer"
+    if entry.verb is Verb.CAP:
+        return f" at {entry.per_week} a week" if entry.per_week is not None else " no longer"
+    return ""

@@ -30,6 +30,7 @@ from preferences.domain.terms import (
     Channel,
     Choice,
     Entry,
+    Purpose,
     Status,
     SuppressionReason,
     connector_origin,
@@ -44,7 +45,10 @@ RECONCILE_AGAIN: Final = timedelta(minutes=1)
 FIRST_WAIT: Final = 1.0
 LONGEST_WAIT: Final = 300.0
 
-LiftKey = tuple[UUID, Channel, str]
+_PURPOSES: Final = frozenset(Purpose)
+
+LiftKey = tuple[UUID | None, Channel, str, str | None]
+"""Whose return, on which channel, to which topic; and to which address, by its fingerprint, if to that one alone."""
 
 
 class Outcome(StrEnum):
@@ -112,7 +116,7 @@ def wait_after(failures: int, asked_for: float | None) -> float:
 def _changes(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> tuple[list[Push], list[Push]]:
     """What to tell of these entries: every no that holds now, and the returns that were the person's own act."""
     own = connector_origin(connector.name)
-    news = [entry for entry in entries if entry.changed and entry.origin != own and entry.contact_id]
+    news = [entry for entry in entries if entry.changed and entry.origin != own and _is_told(entry)]
     ids = list(dict.fromkeys(entry.contact_id for entry in news if entry.contact_id))
     states = queries.states_of(connection, ids)
     pushes = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
@@ -120,7 +124,7 @@ def _changes(connection: Connection, connector: Connector, entries: Sequence[Ent
         return pushes, []
     brands = {connector.settings.brand, ""}
     returns = {
-        (entry.contact_id, entry.channel, entry.topic or BLANKET): entry
+        (entry.contact_id, entry.channel, entry.topic or BLANKET, entry.fingerprint if entry.reason else None): entry
         for entry in news
         if _is_return(entry) and entry.brand in brands
     }
@@ -134,9 +138,14 @@ def _changes(connection: Connection, connector: Connector, entries: Sequence[Ent
     return pushes, lifts
 
 
+def _is_told(entry: Entry) -> bool:
+    """Whether it is any provider's business. A pause, a cap and a purpose are not: the decision heeds them."""
+    return entry.contact_id is not None and entry.verb not in PACE_VERBS and entry.topic not in _PURPOSES
+
+
 def _is_return(entry: Entry) -> bool:
     """The person's own act, from a door trusted for it, that ends a no."""
-    return entry.trusted and entry.verb not in PACE_VERBS and entry.status is not Status.UNSUBSCRIBED
+    return entry.trusted and entry.status is not Status.UNSUBSCRIBED
 
 
 def wanted(state: AddressState, topics: Mapping[str, str], brand: str) -> list[Push]:
@@ -183,16 +192,17 @@ def _push(
     )
 
 
-def _lifts(
-    state: AddressState, topics: Mapping[str, str], returns: Mapping[tuple[UUID | None, Channel, str], Entry]
-) -> Iterator[Push]:
+def _lifts(state: AddressState, topics: Mapping[str, str], returns: Mapping[LiftKey, Entry]) -> Iterator[Push]:
     for topic, list_ref in topics.items():
-        keys = [topic] if BLANKET in topics else [topic, BLANKET]
-        for key in keys:
-            entry = returns.get((state.contact_id, state.address.channel, key))
-            if entry is not None:
-                yield _push(state, list_ref, entry.recorded_at, entry.seq, status=Status.SUBSCRIBED)
-                break
+        about = [topic] if BLANKET in topics else [topic, BLANKET]
+        keys = [
+            (state.contact_id, state.address.channel, one, print_)
+            for one in about
+            for print_ in (None, state.fingerprint)
+        ]
+        entry = next((returns[key] for key in keys if key in returns), None)
+        if entry is not None:
+            yield _push(state, list_ref, entry.recorded_at, entry.seq, status=Status.SUBSCRIBED)
 
 
 def push_all(database: Database, connector: Connector, owner: str, pushes: Sequence[Push]) -> None:

@@ -336,6 +336,11 @@ def test_two_topics_cannot_share_a_list(tmp_path: Path) -> None:
     assert "an opt-out of one would stop the other" in refusal_of(tmp_path, text)
 
 
+def test_a_purpose_cannot_be_mapped_to_a_list(tmp_path: Path) -> None:
+    text = PLAIN + '[connectors.mailer.topics]\n"@profiling" = "list-1"'
+    assert "none is told to a provider" in refusal_of(tmp_path, text)
+
+
 def test_a_connector_is_called_by_its_table(tmp_path: Path) -> None:
     assert connectors(tmp_path, PLAIN + 'name = "other"')["mailer"].name == "mailer"
 

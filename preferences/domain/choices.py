@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from preferences.domain.consent import effective
+from preferences.domain.consent import answer_to_new, effective
 from preferences.domain.errors import PreferencesError
 from preferences.domain.permission import purpose_topic
 from preferences.domain.terms import (
@@ -131,8 +131,9 @@ def _setting(control: Control, brand: str, topic: Topic, choices: Choices, paces
         pace = paces.get((control.channel, brand, control.topic, PACE_VERB[control.aspect]))
         return Setting(control, _pace_value(pace, now), pace.seq if pace else 0)
     own, blanket = (choices.get((control.channel, brand, slug)) for slug in (control.topic, BLANKET))
+    to_new = answer_to_new(topic.added_at, own, choices.get((Channel.EMAIL, brand, Purpose.NEW_TOPICS)))
     seen = max(one.seq if one else 0 for one in (own, blanket))
-    return Setting(control, _status_value(control, topic, own, blanket), seen)
+    return Setting(control, OFF if to_new else _status_value(control, topic, own, blanket), seen)
 
 
 def _status_value(control: Control, topic: Topic, own: Choice | None, blanket: Choice | None) -> str:

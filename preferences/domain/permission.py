@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
+from uuid import UUID
 
 from preferences.domain.terms import (
     Basis,
@@ -23,7 +24,6 @@ from preferences.domain.terms import (
     Status,
     SuppressionReason,
     Topic,
-    Verb,
 )
 
 
@@ -105,10 +105,12 @@ class Decision:
 class Facts:
     """All that is known about one address for one message: each reason that holds, with the entry behind it.
 
-    `cap` is how many messages about the topic its owner wants in a week at the most, where they have said so.
+    `contact_id` is whose address it is, where somebody has it. `cap` is how many messages about the topic they want in
+    a week at the most, where they have said so.
     """
 
     reasons: dict[Reason, int | None]
+    contact_id: UUID | None = None
     cap: Pace | None = None
 
 
@@ -157,8 +159,8 @@ def facts_of(
     for pace in paces:
         if pace.until is not None and pace.until > now:
             reasons[Reason.PAUSED] = pace.seq
-    cap = next((pace for pace in paces if pace.verb is Verb.CAP and pace.per_week is not None), None)
-    return Facts(reasons=reasons, cap=cap)
+    caps = {pace.per_week: pace for pace in paces if pace.per_week is not None}
+    return Facts(reasons=reasons, cap=caps[min(caps)] if caps else None)
 
 
 def _said_yes(choice: Choice | None) -> bool:

@@ -30,6 +30,7 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     event,
+    func,
     select,
     text,
 )
@@ -178,6 +179,15 @@ def lock_head(connection: Connection) -> WriteTransaction:
     """Take the ledger's lock: the first statement of every write. (SQLite: BEGIN IMMEDIATE has taken it.)"""
     seq, head_hash = connection.execute(_HEAD_LOCKED).one()
     return WriteTransaction(connection, seq, head_hash)
+
+
+def lock_name(connection: Connection, name: str) -> None:
+    """Until the transaction ends, whoever else locks this name waits. (SQLite: BEGIN IMMEDIATE has locked everything.)
+
+    For what a row cannot be locked for, because it is not there yet.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
 
 
 class _Disconnected(Exception):

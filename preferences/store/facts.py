@@ -7,30 +7,47 @@ writes; the number of statements does not depend on the number of addresses.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, null, select, type_coerce, union_all
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.consent import answer_to_new, effective
 from preferences.domain.permission import CAP_WEEK, Facts, Reason, facts_of
-from preferences.domain.terms import BLANKET, Address, Channel, Choice, Pace, Purpose, SuppressionReason, Topic
+from preferences.domain.terms import BLANKET, Address, Channel, Choice, Pace, Purpose, Status, SuppressionReason, Topic
 from preferences.store.db import any_of
 from preferences.store.queries import CONTACTS_BY_PRINT, active_suppressions
 from preferences.store.rows import choice_of, pace_of
-from preferences.store.tables import pace, preference, sending
+from preferences.store.tables import UtcDateTime, pace, preference, sending
 
-_CHOICES: Final = select(preference).where(
-    any_of(preference.c.contact_id, "contact_ids"), any_of(preference.c.topic, "topics")
+_SAID: Final = union_all(
+    select(
+        *(preference.c.contact_id, preference.c.channel, preference.c.topic),
+        *(preference.c.status, preference.c.at, preference.c.since, preference.c.seq),
+        *(preference.c.trusted, preference.c.basis),
+        null().label("verb"),
+        type_coerce(null(), UtcDateTime).label("until"),
+        null().label("per_week"),
+    ).where(
+        any_of(preference.c.contact_id, "contact_ids"),
+        preference.c.brand == bindparam("brand"),
+        any_of(preference.c.topic, "topics"),
+    ),
+    select(
+        *(pace.c.contact_id, pace.c.channel, pace.c.topic),
+        *(null(), pace.c.at, null(), pace.c.seq, null(), null()),
+        *(pace.c.verb, pace.c.until, pace.c.per_week),
+    ).where(
+        any_of(pace.c.contact_id, "contact_ids"),
+        pace.c.brand == bindparam("brand"),
+        any_of(pace.c.topic, "topics"),
+    ),
 )
-_PACES: Final = select(pace).where(
-    any_of(pace.c.contact_id, "contact_ids"),
-    pace.c.channel == bindparam("channel"),
-    any_of(pace.c.topic, "topics"),
-)
+"""Wishes, and below them pauses and caps: one round trip for all that bears on a topic."""
+
 _SENDINGS: Final = (
     select(sending.c.contact_id, func.count())
     .where(
@@ -86,7 +103,8 @@ def facts_for(
         contact_id = next((contacts[print_] for print_ in candidates if print_ in contacts), None)
         held = {s.reason: s.seq for print_ in candidates for s in suppressions.get((print_, channel), [])}
         heard = said.get(contact_id, _About()) if contact_id else _About()
-        facts[one] = _facts(about, heard, held, sent=sent.get(contact_id, 0) if contact_id else 0, now=now)
+        found = _facts(about, heard, held, sent=sent.get(contact_id, 0) if contact_id else 0, now=now)
+        facts[one] = replace(found, contact_id=contact_id)
     return facts
 
 
@@ -95,7 +113,8 @@ def _facts(
 ) -> Facts:
     counts = effective(heard.own, heard.blanket)
     blanket = counts is not None and counts is heard.blanket
-    counts = counts or answer_to_new(about.added_at if about else None, heard.own, heard.new_topics)
+    if counts is None or counts.status is Status.NEVER_ASKED:
+        counts = answer_to_new(about.added_at if about else None, heard.own, heard.new_topics) or counts
     facts = facts_of(about, counts, held, blanket=blanket, now=now, paces=heard.paces)
     if facts.cap is not None and facts.cap.per_week is not None and sent >= facts.cap.per_week:
         facts.reasons[Reason.OVER_CAP] = facts.cap.seq
@@ -107,9 +126,11 @@ def _said_about(connection: Connection, contact_ids: list[UUID], channel: Channe
     found: dict[UUID, _About] = {}
     kept_under = Channel.EMAIL if about.slug in set(Purpose) else channel
     topics = [about.slug, BLANKET, Purpose.NEW_TOPICS.value]
-    for row in connection.execute(_CHOICES, {"contact_ids": contact_ids, "topics": topics}):
+    asked = {"contact_ids": contact_ids, "brand": about.brand, "topics": topics}
+    for row in connection.execute(_SAID, asked):
         said = found.setdefault(row.contact_id, _About())
-        if row.brand != about.brand:
+        if row.verb is not None:
+            said.paces += [pace_of(row)] if row.channel == kept_under else []
             continue
         if row.topic == Purpose.NEW_TOPICS and row.channel == Channel.EMAIL:
             said.new_topics = choice_of(row)
@@ -117,10 +138,6 @@ def _said_about(connection: Connection, contact_ids: list[UUID], channel: Channe
             said.own = choice_of(row)
         if row.topic == BLANKET and row.channel == kept_under:
             said.blanket = choice_of(row)
-    paced = {"contact_ids": contact_ids, "channel": channel.value, "topics": [about.slug, BLANKET]}
-    for row in connection.execute(_PACES, paced):
-        if row.brand == about.brand:
-            found.setdefault(row.contact_id, _About()).paces.append(pace_of(row))
     return found
 
 

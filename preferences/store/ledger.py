@@ -325,7 +325,8 @@ def _flush(batch: _Batch) -> None:
         return
     newest = batch.entries[-1]
     choices = [preference_row(key, batch.choices[key]) for key in batch.touched_choices]
-    paces = [pace_row(key, batch.paces[key]) for key in batch.touched_paces]
+    # In the order in which `sendings` locks them, so that no two wait for each other.
+    paces = [pace_row(key, batch.paces[key]) for key in sorted(batch.touched_paces)]
     suppressions = [suppression_row(key, batch.suppressions[key]) for key in batch.touched_suppressions]
     insert_all(
         batch.write.connection,

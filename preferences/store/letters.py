@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 
 from preferences.domain.letters import LIMITS, REMEMBERED, Letter, LetterKind
 from preferences.store.contacts import new_id
-from preferences.store.db import insert_rows
+from preferences.store.db import insert_rows, lock_name
 from preferences.store.tables import letter, letter_request
 
 LEASE: Final = timedelta(minutes=2)
@@ -35,8 +35,12 @@ class Order:
 
 
 def order(connection: Connection, wanted: Order, now: datetime, *, after: timedelta = timedelta()) -> bool:
-    """Queue a letter, unless this address has had its share of them. Returns whether it was queued."""
+    """Queue a letter, unless this address has had its share of them. Returns whether it was queued.
+
+    Run it inside `Database.save`. Counted one after the other, so that asking in parallel gains nothing.
+    """
     limit = LIMITS[wanted.kind]
+    lock_name(connection, f"letter {wanted.kind} {wanted.fingerprint}")
     asked = select(func.count()).where(
         letter_request.c.fingerprint == wanted.fingerprint,
         letter_request.c.kind == wanted.kind.value,

@@ -24,6 +24,7 @@ from preferences.domain.terms import (
     MessageClass,
     OneClick,
     Pace,
+    Purpose,
     Suppression,
     SuppressionReason,
     Topic,
@@ -267,6 +268,7 @@ class AddressState:
 
     contact_id: UUID
     address: Address
+    fingerprint: str
     choices: Mapping[tuple[str, str], Choice]
     suppressions: Sequence[Suppression]
 
@@ -291,6 +293,7 @@ def states_of(connection: Connection, contact_ids: Sequence[UUID]) -> list[Addre
         AddressState(
             contact_id=row.contact_id,
             address=Address(Channel(row.channel), row.value),
+            fingerprint=row.fingerprint,
             choices=choices.get((row.contact_id, row.channel), {}),
             suppressions=suppressions.get((row.fingerprint, row.channel), []),
         )
@@ -362,8 +365,8 @@ def timeline(connection: Connection, one: Address, fingerprints: Fingerprints) -
     contact_id = next((row.contact_id for row in rows), None)
     mine = any_of(ledger_entry.c.fingerprint, "fingerprints")
     if contact_id is not None:
-        on_channel = and_(ledger_entry.c.contact_id == contact_id, ledger_entry.c.channel == one.channel.value)
-        mine = or_(mine, on_channel)
+        bears = or_(ledger_entry.c.channel == one.channel.value, ledger_entry.c.topic.in_(list(Purpose)))
+        mine = or_(mine, and_(ledger_entry.c.contact_id == contact_id, bears))
     found = connection.execute(
         select(ledger_entry, evidence.c.details)
         .outerjoin(evidence, evidence.c.seq == ledger_entry.c.seq)

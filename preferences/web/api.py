@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
+from uuid import UUID
 
 from flask import Blueprint, g, jsonify, request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -19,14 +21,16 @@ from werkzeug.wrappers import Response
 
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress, StoreBusy
-from preferences.domain.permission import Decision, Facts, Reason, may_send, stricter_class
-from preferences.domain.terms import BLANKET, MOST_ADDRESSES, Address, Channel, MessageClass, Topic
+from preferences.domain.permission import Decision, Facts, Reason, may_send, purpose_topic, stricter_class
+from preferences.domain.terms import BLANKET, MOST_ADDRESSES, Address, Channel, MessageClass, Purpose, Topic
 from preferences.links import MESSAGE_REF, ManageLink, UnsubscribeLink
 from preferences.minting import contacts_of
 from preferences.site import Site, current_site
 from preferences.store import queries
-from preferences.store.contacts import Found
+from preferences.store.contacts import Found, new_id
 from preferences.store.facts import facts_for
+from preferences.store.queries import Catalog
+from preferences.store.sendings import take_places
 from preferences.web import errors, metrics
 
 blueprint = Blueprint("api", __name__)
@@ -34,6 +38,7 @@ blueprint = Blueprint("api", __name__)
 MOST_BODY: Final = 4 * 1024 * 1024
 
 Slug = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MessageRef = Annotated[str, StringConstraints(pattern=f"^{MESSAGE_REF.pattern}$")]
 Addresses = Annotated[list[Annotated[str, StringConstraints(max_length=1000)]], Field(max_length=MOST_ADDRESSES)]
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -43,11 +48,17 @@ class _Strict(BaseModel):
 
 
 class DecisionsRequest(_Strict):
-    """May we send a message of this class about this topic to these addresses?"""
+    """May we send a message of this class about this topic to these addresses?
+
+    `topic` may be a purpose, which is asked of a `brand`. `message_ref` names the mailing; not to `count` is to look.
+    """
 
     channel: Channel
     message_class: Annotated[Slug, Field(alias="class")]
     topic: Slug | None = None
+    brand: Slug | None = None
+    message_ref: MessageRef | None = None
+    count: bool = True
     addresses: Addresses
 
 
@@ -56,7 +67,7 @@ class LinksRequest(_Strict):
 
     channel: Channel
     topic: Slug = BLANKET
-    message_ref: Annotated[str, StringConstraints(pattern=f"^{MESSAGE_REF.pattern}$")] | None = None
+    message_ref: MessageRef | None = None
     addresses: Addresses
 
 
@@ -114,28 +125,94 @@ def _decide(site: Site, asked: DecisionsRequest, *, away: bool) -> tuple[int | N
     try:
         if away:
             raise StoreBusy("the key could not be checked")
-        topic = site.catalog.get(asked.topic).topics.get(asked.topic or "")
-        seq, facts = site.database.read(_gather, site, asked.channel, topic, known)
+        topic = _topic_asked(asked, _catalog_for(site, asked))
+        seq, facts = site.database.read(_gather, site, asked, topic, known)
         about_call = _reasons_of_the_call(asked, topic)
     except StoreBusy:
-        catalog = site.catalog.last()
-        topic = catalog.topics.get(asked.topic or "") if catalog else None
+        topic = _topic_asked(asked, site.catalog.last())
         seq, facts = None, dict.fromkeys(known, Facts(reasons={}))
         about_call = {Reason.UNAVAILABLE if asked_class(asked) else Reason.UNKNOWN_CLASS: None}
-    message_class = stricter_class(asked_class(asked) or MessageClass.MARKETING, topic)
+    message_class = _deciding_class(asked, topic)
     bad = Facts(reasons={Reason.BAD_ADDRESS: None})
-    return seq, [
-        may_send(message_class, Facts(reasons=about_call | (facts[one] if one else bad).reasons)) for one in addresses
-    ]
+    found = [facts[one] if one else bad for one in addresses]
+    decisions = [may_send(message_class, replace(one, reasons=about_call | one.reasons)) for one in found]
+    if topic is None or message_class is not MessageClass.MARKETING or not asked.count:
+        return seq, decisions
+    return seq, _within_caps(site, asked, topic, list(zip(found, decisions, strict=True)))
+
+
+def _catalog_for(site: Site, asked: DecisionsRequest) -> Catalog:
+    return site.catalog.get(None if _is_purpose(asked.topic) else asked.topic)
+
+
+def _is_purpose(topic: str | None) -> bool:
+    return topic is not None and topic.startswith("@")
+
+
+def _topic_asked(asked: DecisionsRequest, catalog: Catalog | None) -> Topic | None:
+    """The topic that the call is about, or the purpose in the place of one; None for one that we do not know."""
+    if asked.topic in set(Purpose):
+        brand = asked.brand or (catalog.first_brand.slug if catalog else "")
+        if catalog and brand not in catalog.brands:
+            raise BadFields([{"field": "brand", "detail": "there is no such brand; `flask brand set` makes one"}])
+        return purpose_topic(Purpose(asked.topic), brand)
+    topic = catalog.topics.get(asked.topic or "") if catalog else None
+    if topic is not None and asked.brand not in {None, topic.brand}:
+        raise BadFields([{"field": "brand", "detail": "this topic is another brand's"}])
+    return topic
+
+
+def _deciding_class(asked: DecisionsRequest, topic: Topic | None) -> MessageClass:
+    """What is asked about a purpose, even one that we do not know, is answered as strictly as marketing."""
+    if _is_purpose(asked.topic):
+        return MessageClass.MARKETING
+    return stricter_class(asked_class(asked) or MessageClass.MARKETING, topic)
+
+
+def _within_caps(
+    site: Site, asked: DecisionsRequest, topic: Topic, answers: Sequence[tuple[Facts, Decision]]
+) -> list[Decision]:
+    """The same answers, with a place of their week taken for everybody who has a cap and may be written to."""
+    caps = {
+        facts.contact_id: facts.cap.per_week
+        for facts, decision in answers
+        if decision.allowed and facts.contact_id and facts.cap and facts.cap.per_week is not None
+    }
+    if not caps:
+        return [decision for _, decision in answers]
+    now = datetime.now(UTC)
+    # Made here and once, so that work which is run again on a new connection takes no second place.
+    message_ref = asked.message_ref or str(new_id(now))
+    try:
+        granted: set[UUID] | None = site.database.save(
+            take_places, caps, channel=asked.channel, topic=topic.slug, message_ref=message_ref, now=now
+        )
+    except StoreBusy:
+        granted = None
+    return [_if_granted(facts, decision, caps, granted) for facts, decision in answers]
+
+
+def _if_granted(facts: Facts, decision: Decision, caps: Mapping[UUID, int], granted: set[UUID] | None) -> Decision:
+    if not decision.allowed or facts.contact_id not in caps or (granted and facts.contact_id in granted):
+        return decision
+    if granted is None:
+        return may_send(MessageClass.MARKETING, Facts(reasons={Reason.UNAVAILABLE: None}))
+    return may_send(MessageClass.MARKETING, Facts(reasons={Reason.OVER_CAP: facts.cap.seq if facts.cap else None}))
 
 
 def _gather(
-    connection: Connection, site: Site, channel: Channel, topic: Topic | None, known: Sequence[Address]
+    connection: Connection, site: Site, asked: DecisionsRequest, topic: Topic | None, known: Sequence[Address]
 ) -> tuple[int, dict[Address, Facts]]:
     # The position first: what is read after it is at least as new as it says.
     seq = queries.head_seq(connection)
     return seq, facts_for(
-        connection, known, channel=channel, about=topic, fingerprints=site.fingerprints, now=datetime.now(UTC)
+        connection,
+        known,
+        channel=asked.channel,
+        about=topic,
+        fingerprints=site.fingerprints,
+        now=datetime.now(UTC),
+        message_ref=asked.message_ref or "",
     )
 
 

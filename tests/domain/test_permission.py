@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preferences.domain.permission import TABLE, Answer, Decision, Facts, Reason, facts_of, may_send, stricter_class
-from preferences.domain.terms import Basis, Channel, Choice, MessageClass, Status, SuppressionReason, Topic
+from preferences.domain.permission import (
+    TABLE,
+    Answer,
+    Decision,
+    Facts,
+    Reason,
+    facts_of,
+    may_send,
+    purpose_topic,
+    stricter_class,
+)
+from preferences.domain.terms import (
+    Basis,
+    Channel,
+    Choice,
+    MessageClass,
+    Pace,
+    Purpose,
+    Status,
+    SuppressionReason,
+    Topic,
+    Verb,
+)
 
 MARKETING, TRANSACTIONAL, NOTICE = MessageClass.MARKETING, MessageClass.TRANSACTIONAL, MessageClass.NOTICE
 YES, DEGRADED, NO = Answer.YES, Answer.DEGRADED, Answer.NO
@@ -20,6 +41,9 @@ DESIGN = {
     Reason.INVALID: (NO, NO, NO),
     Reason.HARD_BOUNCE: (NO, NO, NO),
     Reason.COMPLAINT: (NO, YES, YES),
+    Reason.REPLACED: (NO, YES, YES),
+    Reason.PAUSED: (NO, YES, YES),
+    Reason.OVER_CAP: (NO, YES, YES),
     Reason.UNSUBSCRIBED: (NO, YES, YES),
     Reason.UNSUBSCRIBED_ALL: (NO, YES, YES),
     Reason.NO_CONSENT: (NO, YES, YES),
@@ -96,7 +120,17 @@ def test_only_an_address_that_must_or_can_not_be_used_stops_transactional_mail()
 
 @pytest.mark.parametrize("message_class", [TRANSACTIONAL, NOTICE])
 @pytest.mark.parametrize(
-    "reason", [Reason.UNSUBSCRIBED, Reason.UNSUBSCRIBED_ALL, Reason.NO_CONSENT, Reason.COMPLAINT, Reason.ERASED]
+    "reason",
+    [
+        Reason.UNSUBSCRIBED,
+        Reason.UNSUBSCRIBED_ALL,
+        Reason.NO_CONSENT,
+        Reason.COMPLAINT,
+        Reason.ERASED,
+        Reason.REPLACED,
+        Reason.PAUSED,
+        Reason.OVER_CAP,
+    ],
 )
 def test_other_mail_neither_heeds_nor_reveals_who_left_the_marketing(
     reason: Reason, message_class: MessageClass
@@ -187,6 +221,51 @@ def test_every_suppression_is_a_reason_of_the_same_name(reason: SuppressionReaso
 
 def test_a_suppression_holds_for_a_topic_that_nobody_knows() -> None:
     assert reasons_for(None, None, {SuppressionReason.COMPLAINT: 3}) == {Reason.COMPLAINT: 3}
+
+
+# Pauses, caps and purposes.
+
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def a_pause(until: datetime | None, seq: int = 5) -> Pace:
+    return Pace(verb=Verb.PAUSE, until=until, per_week=None, at=NOON, seq=seq)
+
+
+def a_cap(per_week: int | None, seq: int = 6) -> Pace:
+    return Pace(verb=Verb.CAP, until=None, per_week=per_week, at=NOON, seq=seq)
+
+
+def facts_with(*paces: Pace) -> Facts:
+    return facts_of(a_topic(), a_choice(Status.SUBSCRIBED), {}, blanket=False, now=NOON, paces=paces)
+
+
+def test_a_pause_is_a_reason_until_its_day_and_not_on_it() -> None:
+    assert facts_with(a_pause(NOON + timedelta(seconds=1))).reasons == {Reason.PAUSED: 5}
+    assert facts_with(a_pause(NOON)).reasons == {}
+    assert facts_with(a_pause(None)).reasons == {}
+
+
+def test_a_cap_is_no_reason_by_itself_and_the_smallest_one_counts() -> None:
+    assert facts_with(a_cap(2)).cap == a_cap(2)
+    assert facts_with(a_cap(2)).reasons == {}
+    assert facts_with(a_cap(3, seq=7), a_cap(1, seq=8), a_cap(2, seq=9)).cap == a_cap(1, seq=8)
+    assert facts_with(a_cap(None), a_pause(NOON)).cap is None
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_a_purpose_is_asked_as_strictly_as_marketing_and_ends_with_an_objection(purpose: Purpose) -> None:
+    topic = purpose_topic(purpose, "default")
+    assert (topic.message_class, topic.channels, topic.brand) == (MARKETING, tuple(Channel), "default")
+    assert reasons_for(topic, a_choice(Status.UNSUBSCRIBED)) == {Reason.UNSUBSCRIBED: 7}
+    assert reasons_for(topic, a_choice(Status.SUBSCRIBED)) == {}
+
+
+def test_where_somebody_is_needs_a_yes_and_nothing_else_does() -> None:
+    unanswered = {purpose: reasons_for(purpose_topic(purpose, "default")) for purpose in Purpose}
+    assert [purpose for purpose, reasons in unanswered.items() if reasons] == [Purpose.LOCATION]
+    assert unanswered[Purpose.LOCATION] == {Reason.NO_CONSENT: None}
 
 
 @pytest.mark.parametrize(
