@@ -1,7 +1,7 @@
 """The address box: stop all marketing by typing an address, without a link.
 
 Owns `/optout`. Invariants: it takes effect at once, and what is shown is the same for an address that we know and one
-that we do not.
+that we do not; it stops the brand whose place it is, and the others only when asked.
 """
 
 from __future__ import annotations
@@ -67,21 +67,33 @@ def stop() -> Response:
     except BadAddress:
         return _box(site, value=typed, error=HOW_TO_WRITE)
     brand = brand_here(site, request)
-    site.writer.record(
+    brands = list(site.catalog.get().brands)
+    everywhere = request.form.get("everywhere") == "1"
+    now, evidence = datetime.now(UTC), {"network": network()}
+    entries = site.writer.record(
         [
             acts.unsubscribe(
                 address,
                 Channel.EMAIL,
-                brand=brand.slug,
+                brand=slug,
                 topic=BLANKET,
                 origin=Origin.ADDRESS_BOX,
-                now=datetime.now(UTC),
-                evidence={"network": network()},
+                now=now,
+                evidence=evidence,
             )
+            for slug in (brands if everywhere else [brand.slug])
         ]
     )
-    metrics.RECORDED.labels(Origin.ADDRESS_BOX).inc()
-    return render(site, "optout/done.html", brand=brand, spoken=spoken_in(request, brand))
+    metrics.RECORDED.labels(Origin.ADDRESS_BOX).inc(len(entries))
+    return render(
+        site,
+        "optout/done.html",
+        brand=brand,
+        spoken=spoken_in(request, brand),
+        everywhere=everywhere,
+        many_brands=len(brands) > 1,
+        address=address.value,
+    )
 
 
 def _box(site: Site, value: str = "", error: str | None = None) -> Response:

@@ -7,7 +7,7 @@ durable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -38,6 +38,7 @@ from preferences.languages import to_translate
 from preferences.links import UNDO_LIFE, UndoToken, UnsubscribeLink
 from preferences.site import Site, current_site
 from preferences.store import ledger
+from preferences.store.db import WriteTransaction
 from preferences.store.queries import Wishes, WishesKey
 from preferences.store.reasons import state_reason
 from preferences.web import metrics
@@ -61,6 +62,9 @@ REASONS: Final = (
     ("other_address", to_translate("I get them at another address")),
     ("other", to_translate("Another reason")),
 )
+
+EVERYWHERE: Final = "all-brands"
+"""The intent of stopping all marketing of every brand. Only the page has it, never one click."""
 
 PAGE: Final = Skeleton("unsubscribe/page.html")
 
@@ -96,7 +100,7 @@ def link(site: Site, request: Request, token: str) -> Response:
 def page(site: Site, request: Request, token: str) -> Response:
     """What the link stops, and what has been stopped already."""
     opened = _open(site, token)
-    wishes = _wishes(site, opened)
+    wishes = _wishes(site, opened, opened.link.brand)
     all_stopped = _since(wishes, _no(wishes.choices.get(BLANKET)))
     topic_stopped = _since(wishes, _topic_stopped(wishes, opened))
     return (PAGE.render if all_stopped or topic_stopped else PAGE.fill)(
@@ -109,6 +113,7 @@ def page(site: Site, request: Request, token: str) -> Response:
         topic=opened.topic,
         all_stopped=all_stopped,
         topic_stopped=topic_stopped,
+        many_brands=_has_many_brands(site),
     )
 
 
@@ -116,7 +121,8 @@ def one_click(site: Site, request: Request, token: str) -> Response:
     """RFC 8058: a program stops the mail for its reader, without a question."""
     opened = _open(site, token)
     setting = opened.brand.one_click if opened.brand else OneClick.EVERYTHING
-    entry = _stop(site, request, token, opened, acts.one_click_topic(setting, opened.link.topic), Origin.ONE_CLICK)
+    topic = acts.one_click_topic(setting, opened.link.topic)
+    entry = _stop(site, request, token, opened, topic, Origin.ONE_CLICK, brands=[opened.link.brand])
     return plain(f"You are unsubscribed. Reference {reference_of(entry.hash)}.\n")
 
 
@@ -124,17 +130,14 @@ def page_form(site: Site, request: Request, token: str, intent: str | None) -> R
     """The page's own form, or another post from a browser: stop, and show what was stopped."""
     opened = _open(site, token)
     setting = opened.brand.one_click if opened.brand else OneClick.EVERYTHING
-    topic = {"all": BLANKET, "topic": opened.link.topic}.get(intent or "")
+    topic = {"all": BLANKET, EVERYWHERE: BLANKET, "topic": opened.link.topic}.get(intent or "")
     topic = topic or acts.one_click_topic(setting, opened.link.topic)
-    entry = _stop(site, request, token, opened, topic, Origin.PAGE)
-    wishes = _wishes_after(site, opened)
-    choice = wishes.choices.get(topic)
-    began = choice is not None and (entry.changed or entry.recorded_at - choice.since < SAME_PRESS)
-    covered = topic != BLANKET and _no(wishes.choices.get(BLANKET)) is not None
-    reference = reference_of(wishes.entry_hashes.get(choice.seq, entry.hash) if choice else entry.hash)
-    undo_token = None
-    if choice is not None and began and not covered:
-        undo_token = site.links.sign_undo(UndoToken(opened.link.contact_id, choice.seq, entry.recorded_at))
+    brands = _all_brands(site, opened) if intent == EVERYWHERE else [opened.link.brand]
+    entry = _stop(site, request, token, opened, topic, Origin.PAGE, brands=brands)
+    wishes = [_wishes_after(site, opened, brand) for brand in brands]
+    choice = wishes[0].choices.get(topic)
+    reference = reference_of(wishes[0].entry_hashes.get(choice.seq, entry.hash) if choice else entry.hash)
+    undo = _undo_tokens(site, opened, topic, entry=entry, wishes=wishes)
     return render(
         site,
         "unsubscribe/done.html",
@@ -142,28 +145,43 @@ def page_form(site: Site, request: Request, token: str, intent: str | None) -> R
         spoken=spoken_in(request, opened.brand),
         here=_action(site, opened, token),
         topic=opened.topic,
-        scope=_scope(topic),
-        address=_masked(wishes),
+        scope=_scope(topic, len(brands)),
+        address=_masked(wishes[0]),
         reference=reference,
         at=choice.since if choice else entry.recorded_at,
-        undo=undo_token,
-        undo_until=entry.recorded_at + UNDO_LIFE if undo_token else None,
+        undo=undo,
+        undo_until=entry.recorded_at + UNDO_LIFE if undo else None,
         reasons=REASONS,
+        many_brands=_has_many_brands(site),
         action=_action(site, opened, token),
     )
 
 
+def _undo_tokens(site: Site, opened: _Opened, topic: str, *, entry: Entry, wishes: Sequence[Wishes]) -> list[str]:
+    """What puts back all that this press, or the one just before it, has stopped: a token for each brand."""
+    tokens = []
+    for one in wishes:
+        choice = one.choices.get(topic)
+        covered = topic != BLANKET and _no(one.choices.get(BLANKET)) is not None
+        if choice is None or covered:
+            continue
+        if (choice.seq == entry.seq and entry.changed) or entry.recorded_at - choice.since < SAME_PRESS:
+            tokens.append(site.links.sign_undo(UndoToken(opened.link.contact_id, choice.seq, entry.recorded_at)))
+    return tokens
+
+
 @blueprint.route("/u/<token>/undo", methods=["POST"], strict_slashes=False)
 def undo(token: str) -> Response:
-    """Put back what the done page's entry changed."""
+    """Put back what the done page's entries changed: all of it, or nothing."""
     site, now = current_site(), datetime.now(UTC)
     opened = _open(site, token)
-    undo_token = site.links.read_undo(request.form.get("undo", ""), now)
-    if undo_token.contact_id != opened.link.contact_id:
+    tokens = list(dict.fromkeys(request.form.getlist("undo"))) or [""]
+    undos = [site.links.read_undo(one, now) for one in tokens]
+    if any(one.contact_id != opened.link.contact_id for one in undos):
         raise BadLink("an undo of somebody else")
     details = circumstances(request, opened.link.message_ref)
-    entry = site.database.write(ledger.undo, undo_token.seq, contact_id=undo_token.contact_id, now=now, details=details)
-    metrics.RECORDED.labels(Origin.UNDO).inc()
+    entry, *others = site.database.write(_undo_all, undos, now=now, details=details)
+    metrics.RECORDED.labels(Origin.UNDO).inc(len(undos))
     return render(
         site,
         "unsubscribe/undone.html",
@@ -171,12 +189,18 @@ def undo(token: str) -> Response:
         spoken=spoken_in(request, opened.brand),
         here=_action(site, opened, token),
         topic=opened.topic,
-        scope=_scope(entry.topic),
-        address=_masked(_wishes_after(site, opened)),
+        scope=_scope(entry.topic, len(others) + 1),
+        address=_masked(_wishes_after(site, opened, opened.link.brand)),
         reference=reference_of(entry.hash),
         at=entry.recorded_at,
         action=_action(site, opened, token),
     )
+
+
+def _undo_all(
+    write: WriteTransaction, undos: Sequence[UndoToken], *, now: datetime, details: Mapping[str, str]
+) -> list[Entry]:
+    return [ledger.undo(write, one.seq, contact_id=one.contact_id, now=now, details=details) for one in undos]
 
 
 @blueprint.route("/u/<token>/reason", methods=["POST"], strict_slashes=False)
@@ -184,7 +208,7 @@ def reason(token: str) -> Response:
     """Note why, for who wants to say: after the choice, and never needed for it."""
     site = current_site()
     opened = _open(site, token)
-    wishes = _wishes(site, opened)
+    wishes = _wishes(site, opened, opened.link.brand)
     choice = _topic_stopped(wishes, opened) or _no(wishes.choices.get(BLANKET))
     given = request.form.get("reason", "")
     if choice is not None and given in dict(REASONS):
@@ -231,21 +255,32 @@ def _retired(link: UnsubscribeLink) -> Topic:
     )
 
 
-def _stop(site: Site, request: Request, token: str, opened: _Opened, topic: str, origin: Origin) -> Entry:
+def _stop(
+    site: Site, request: Request, token: str, opened: _Opened, topic: str, origin: Origin, *, brands: Sequence[str]
+) -> Entry:
+    """Stop the topic of each brand. Returns the first one's entry."""
     limit.check(token)
     link = opened.link
-    act = acts.unsubscribe(
-        link.contact_id,
-        link.channel,
-        brand=link.brand,
-        topic=topic,
-        origin=origin,
-        now=datetime.now(UTC),
-        evidence=circumstances(request, link.message_ref),
+    now, evidence = datetime.now(UTC), circumstances(request, link.message_ref)
+    entry, *others = site.writer.record(
+        [
+            acts.unsubscribe(
+                link.contact_id, link.channel, brand=brand, topic=topic, origin=origin, now=now, evidence=evidence
+            )
+            for brand in brands
+        ]
     )
-    (entry,) = site.writer.record([act])
-    metrics.RECORDED.labels(origin).inc()
+    metrics.RECORDED.labels(origin).inc(len(others) + 1)
     return entry
+
+
+def _all_brands(site: Site, opened: _Opened) -> list[str]:
+    """Every brand, the link's own first."""
+    return list(dict.fromkeys((opened.link.brand, *site.catalog.get().brands)))
+
+
+def _has_many_brands(site: Site) -> bool:
+    return len(site.catalog.get().brands) > 1
 
 
 def _intent(request: Request) -> str | None:
@@ -273,16 +308,15 @@ def _beginning(request: Request) -> bytes:
     return bytes(kept)
 
 
-def _wishes(site: Site, opened: _Opened) -> Wishes:
-    link = opened.link
-    return site.reader.wishes(WishesKey(link.contact_id, link.channel, link.brand))
+def _wishes(site: Site, opened: _Opened, brand: str) -> Wishes:
+    return site.reader.wishes(WishesKey(opened.link.contact_id, opened.link.channel, brand))
 
 
-def _wishes_after(site: Site, opened: _Opened) -> Wishes:
+def _wishes_after(site: Site, opened: _Opened, brand: str) -> Wishes:
     """What to show after a choice was saved. Should the database go away at this very moment, the page says less, and
     never that nothing was saved."""
     try:
-        return _wishes(site, opened)
+        return _wishes(site, opened, brand)
     except StoreBusy:
         return Wishes(address=None, choices={}, entry_hashes={})
 
@@ -305,8 +339,10 @@ def _masked(wishes: Wishes) -> str | None:
     return mask(wishes.address) if wishes.address else None
 
 
-def _scope(topic: str) -> str:
-    return "all" if topic == BLANKET else "topic"
+def _scope(topic: str, brands: int) -> str:
+    if topic != BLANKET:
+        return "topic"
+    return "brands" if brands > 1 else "all"
 
 
 def _action(site: Site, opened: _Opened, token: str) -> str:
