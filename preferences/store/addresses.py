@@ -2,28 +2,30 @@
 
 Owns the rows `address_request`, and the step that makes one of them an `address`. Invariants: an address belongs to one
 contact; an address that is put away stays with its contact, so that the choices go on holding for it, and is suppressed
-as replaced, which is an entry like any other.
+as replaced, which is an entry like any other; what was asked for before its contact ended every sign-in is void.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Row, delete, or_, select
 
 from preferences.domain.acts import put_away, taken_back
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import NotAllowed
 from preferences.domain.letters import ADDRESS_LIFE
-from preferences.domain.terms import Address, Channel, Entry
+from preferences.domain.terms import Act, Address, Channel, SuppressionReason
 from preferences.store import ledger
 from preferences.store.contacts import NEVER_STORED_AGAIN, attach, find_addresses, new_id, suppressed_for
 from preferences.store.db import WriteTransaction, insert_rows
 from preferences.store.queries import KnownAddress, addresses_of
-from preferences.store.tables import address_request
+from preferences.store.tables import address_request, contact
 
 
 class Outcome(StrEnum):
@@ -33,11 +35,13 @@ class Outcome(StrEnum):
     HAD_ALREADY = "had_already"
     SOMEBODY_ELSES = "somebody_elses"
     """It has choices of its own. Two contacts are never made one: links in old mails name each of them."""
+    BARRED = "barred"
+    """Its owner was erased, or is a child: it must not be stored again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed:
-    """A confirmed request: what became of it, the address, and the one that it replaced."""
+    """A confirmed request: what became of it, the address, and the one that it took the place of."""
 
     outcome: Outcome
     contact_id: UUID
@@ -45,7 +49,7 @@ class Confirmed:
     replaced: Address | None = None
 
 
-def request(connection: Connection, contact_id: UUID, wanted: Address, replaces: UUID | None, now: datetime) -> UUID:
+def request(connection: Connection, contact_id: UUID, *, wanted: Address, replaces: UUID | None, now: datetime) -> UUID:
     """Note that a contact wants this address. `replaces` is the id of the one that it shall take the place of."""
     request_id = new_id(now)
     row = {
@@ -60,68 +64,86 @@ def request(connection: Connection, contact_id: UUID, wanted: Address, replaces:
     return request_id
 
 
-def find_request(connection: Connection, request_id: UUID, now: datetime) -> tuple[UUID, Address] | None:
-    """The contact and the address of a request that can still be confirmed, or None."""
-    row = connection.execute(_open(request_id, now)).one_or_none()
-    return None if row is None else (row.contact_id, Address(Channel(row.channel), row.value))
+def find_request(connection: Connection, request_id: UUID, now: datetime) -> Address | None:
+    """The address of a request that can still be confirmed, or None."""
+    row = _open(connection, request_id, now)
+    return None if row is None else Address(Channel(row.channel), row.value)
 
 
-def _open(request_id: UUID, now: datetime):  # type: ignore[no-untyped-def]
-    return select(address_request).where(
-        address_request.c.id == request_id, address_request.c.created_at > now - ADDRESS_LIFE
+def _open(connection: Connection, request_id: UUID, now: datetime) -> Row[Any] | None:
+    """A request that is young enough, of a contact who has not ended every sign-in since: a thief may have asked."""
+    owner = contact.c.id == address_request.c.contact_id
+    not_ended = or_(contact.c.revoked_at.is_(None), contact.c.revoked_at < address_request.c.created_at)
+    statement = (
+        select(address_request)
+        .join(contact, owner)
+        .where(address_request.c.id == request_id, address_request.c.created_at > now - ADDRESS_LIFE, not_ended)
     )
+    return connection.execute(statement).one_or_none()
 
 
 def confirm(
-    write: WriteTransaction, request_id: UUID, *, fingerprints: Fingerprints, now: datetime, evidence: dict[str, str]
+    write: WriteTransaction,
+    request_id: UUID,
+    *,
+    fingerprints: Fingerprints,
+    now: datetime,
+    evidence: Mapping[str, str],
 ) -> Confirmed:
     """Give the contact the address that its owner has just confirmed. Raises NotAllowed when that was done already."""
-    row = write.connection.execute(_open(request_id, now)).one_or_none()
+    row = _open(write.connection, request_id, now)
     if row is None:
         raise NotAllowed("no such request any more")
     write.connection.execute(delete(address_request).where(address_request.c.id == request_id))
-    wanted = Address(Channel(row.channel), row.value)
+    contact_id, wanted = row.contact_id, Address(Channel(row.channel), row.value)
     owner = find_addresses(write.connection, [wanted], fingerprints).get(wanted)
-    if owner is not None and owner.contact_id != row.contact_id:
-        return Confirmed(outcome=Outcome.SOMEBODY_ELSES, contact_id=row.contact_id, address=wanted)
+    if owner is not None and owner.contact_id != contact_id:
+        return Confirmed(outcome=Outcome.SOMEBODY_ELSES, contact_id=contact_id, address=wanted)
     held = suppressed_for(write.connection, wanted, fingerprints)
     if held & set(NEVER_STORED_AGAIN):
-        return Confirmed(outcome=Outcome.SOMEBODY_ELSES, contact_id=row.contact_id, address=wanted)
+        return Confirmed(outcome=Outcome.BARRED, contact_id=contact_id, address=wanted)
     if owner is None:
-        attach(write, row.contact_id, wanted, fingerprints, now)
-    old = next((one for one in addresses_of(write.connection, row.contact_id) if one.id == row.replaces), None)
-    acts = [taken_back(wanted, now, evidence)] if owner is not None else []
-    if old is not None and old.address != wanted:
-        acts.append(put_away(old.address, now, evidence))
+        attach(write, contact_id, wanted, fingerprints, now)
+    acts: list[Act] = [taken_back(wanted, now, evidence)] if SuppressionReason.REPLACED in held else []
+    old = _still_used(addresses_of(write.connection, contact_id), row.replaces, wanted)
+    if old is not None:
+        acts.append(put_away(old, now, evidence))
     ledger.record(write, acts, fingerprints=fingerprints, now=now)
+    news = owner is None or bool(acts)
     return Confirmed(
-        outcome=Outcome.HAD_ALREADY if owner is not None and not old else Outcome.ADDED,
-        contact_id=row.contact_id,
-        address=wanted,
-        replaced=old.address if old else None,
+        outcome=Outcome.ADDED if news else Outcome.HAD_ALREADY, contact_id=contact_id, address=wanted, replaced=old
     )
+
+
+def _still_used(mine: Sequence[KnownAddress], address_id: UUID | None, wanted: Address) -> Address | None:
+    """The address that the wanted one takes the place of, unless it was put away meanwhile, or is the same."""
+    used = (one.address for one in mine if one.id == address_id and not one.replaced)
+    return next((one for one in used if one != wanted), None)
+
+
+def can_remove(mine: Sequence[KnownAddress], gone: KnownAddress) -> bool:
+    """Whether a contact has another address on the same channel: the last one stays."""
+    others = (one for one in mine if one.id != gone.id and not one.replaced)
+    return any(one.address.channel is gone.address.channel for one in others)
 
 
 def remove(
     write: WriteTransaction,
     contact_id: UUID,
-    address_id: UUID,
     *,
+    address_id: UUID,
     fingerprints: Fingerprints,
     now: datetime,
-    evidence: dict[str, str],
-) -> list[Entry]:
-    """Put one of the contact's addresses away. Raises NotAllowed for the last one on its channel, and for no address
-    of theirs."""
-    mine = [one for one in addresses_of(write.connection, contact_id) if not one.replaced]
-    gone = next((one for one in mine if one.id == address_id), None)
-    if gone is None or not _others(mine, gone):
+    evidence: Mapping[str, str],
+) -> Address:
+    """Put one of the contact's addresses away, and return it. Raises NotAllowed for the last one on its channel, and
+    for what is no address of theirs."""
+    mine = addresses_of(write.connection, contact_id)
+    gone = next((one for one in mine if one.id == address_id and not one.replaced), None)
+    if gone is None or not can_remove(mine, gone):
         raise NotAllowed("the only address, or none of theirs")
-    return ledger.record(write, [put_away(gone.address, now, evidence)], fingerprints=fingerprints, now=now)
-
-
-def _others(mine: list[KnownAddress], one: KnownAddress) -> list[KnownAddress]:
-    return [other for other in mine if other.id != one.id and other.address.channel is one.address.channel]
+    ledger.record(write, [put_away(gone.address, now, evidence)], fingerprints=fingerprints, now=now)
+    return gone.address
 
 
 def forget_old(connection: Connection, now: datetime) -> None:

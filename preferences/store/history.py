@@ -1,0 +1,122 @@
+"""What happened to one contact, for that contact to read: entries, the wording behind each, and what became of a yes.
+
+Owns the question "is this entry mine?". Invariant: an entry of somebody else, or about an address that is not the
+contact's, is never found, and evidence is never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+
+from preferences.domain.addresses import Fingerprints
+from preferences.domain.notices import KeptNotice
+from preferences.domain.references import hash_prefix, reference_of
+from preferences.domain.terms import BLANKET, Address, Entry
+from preferences.store import notices
+from preferences.store.db import any_of
+from preferences.store.rows import entry_of
+from preferences.store.tables import ledger_entry
+
+PAGE: Final = 50
+"""How many entries are shown at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whose:
+    """A contact and their addresses, by every fingerprint under which one may stand in the ledger."""
+
+    contact_id: UUID
+    addresses: dict[str, Address]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """An entry as its contact may see it: about which of their addresses it was, and the wording that was shown."""
+
+    entry: Entry
+    address: Address | None
+    notice: KeptNotice | None
+
+    @property
+    def reference(self) -> str:
+        """What names it in addresses of pages: nothing sequential."""
+        return reference_of(self.entry.hash)
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One page of a history, the newest first, and whether anything is older."""
+
+    happenings: Sequence[Happening]
+    more: bool
+
+
+def whose(contact_id: UUID, addresses: Sequence[Address], fingerprints: Fingerprints) -> Whose:
+    """The contact, ready to be asked about."""
+    by_print = {print_: one for one in addresses for print_ in fingerprints.candidates(one)}
+    return Whose(contact_id=contact_id, addresses=by_print)
+
+
+def read(connection: Connection, owner: Whose, before: Entry | None = None) -> Chapter:
+    """The entries of a contact, the newest first, from just before `before` on."""
+    statement = select(ledger_entry).where(_mine(owner)).order_by(ledger_entry.c.seq.desc()).limit(PAGE + 1)
+    if before is not None:
+        statement = statement.where(ledger_entry.c.seq < before.seq)
+    entries = _entries(connection, statement, owner)
+    return Chapter(_happenings(connection, owner, entries[:PAGE]), more=len(entries) > PAGE)
+
+
+def find(connection: Connection, owner: Whose, reference: str) -> Happening | None:
+    """The contact's own entry of this reference, or None: somebody else's is none of theirs."""
+    prefix = hash_prefix(reference)
+    if prefix is None:
+        return None
+    named = func.substr(ledger_entry.c.hash, 1, len(prefix)) == prefix
+    statement = select(ledger_entry).where(_mine(owner), named).order_by(ledger_entry.c.seq).limit(1)
+    found = _happenings(connection, owner, _entries(connection, statement, owner))
+    return found[0] if found else None
+
+
+def since(connection: Connection, yes: Entry) -> list[Entry]:
+    """What changed the same wish after this entry, the oldest first: whether a consent still stands."""
+    statement = (
+        select(ledger_entry)
+        .where(
+            ledger_entry.c.contact_id == yes.contact_id,
+            ledger_entry.c.channel == yes.channel.value,
+            ledger_entry.c.brand == yes.brand,
+            ledger_entry.c.topic.in_([yes.topic, BLANKET]),
+            ledger_entry.c.status.is_not(None),
+            ledger_entry.c.changed,
+            ledger_entry.c.seq > yes.seq,
+        )
+        .order_by(ledger_entry.c.seq)
+    )
+    return [entry_of(row) for row in connection.execute(statement)]
+
+
+def _mine(owner: Whose) -> ColumnElement[bool]:
+    """Theirs, or about an address of theirs and nobody's. An address may have had another contact before."""
+    about_address = and_(any_of(ledger_entry.c.fingerprint, "fingerprints"), ledger_entry.c.contact_id.is_(None))
+    return or_(ledger_entry.c.contact_id == owner.contact_id, about_address)
+
+
+def _entries(connection: Connection, statement: Any, owner: Whose) -> list[Entry]:
+    return [entry_of(row) for row in connection.execute(statement, {"fingerprints": list(owner.addresses)})]
+
+
+def _happenings(connection: Connection, owner: Whose, entries: Sequence[Entry]) -> list[Happening]:
+    shown = notices.find(connection, {one.notice for one in entries if one.notice})
+    return [
+        Happening(
+            entry=one,
+            address=owner.addresses.get(one.fingerprint or ""),
+            notice=shown.get(one.notice or ""),
+        )
+        for one in entries
+    ]

@@ -1,0 +1,138 @@
+"""The preferences page of somebody who has signed in, and the frame of everything else behind the sign-in.
+
+Owns `/account/`. Invariants: a post is acted on only with the token of its session; a yes is immediate here, since
+whoever is signed in has just proven who they are; GET writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, g, request
+from markupsafe import Markup
+from werkzeug.exceptions import NotFound
+from werkzeug.wrappers import Response
+
+from preferences.domain.choices import Asker, BadValue
+from preferences.domain.terms import Brand, Channel, Origin
+from preferences.languages import Spoken
+from preferences.site import Site, current_site
+from preferences.web import choices
+from preferences.web.choices import Page, Saved
+from preferences.web.forms import SessionForm
+from preferences.web.limits import TokenLimit
+from preferences.web.pages import render
+from preferences.web.unsubscribe import circumstances
+from preferences.web.visits import brand_here, spoken_in
+
+blueprint = Blueprint("account", __name__)
+limit = TokenLimit(per_minute=120)
+
+
+@blueprint.get("/")
+def show() -> Response:
+    """The choices about one brand as they are."""
+    site = current_site()
+    return _page(site, _read(site))
+
+
+@blueprint.post("/")
+def save() -> Response:
+    """Save what was moved, or stop everything."""
+    site = current_site()
+    page = _read(site)
+    if not SessionForm(request.form).validate():
+        return _page(site, page, refused=True)
+    limit.check(str(page.standing.contact_id))
+    asker = Asker(contact_id=page.standing.contact_id, brand=page.brand.slug, origin=Origin.ACCOUNT, evidence=proof())
+    try:
+        saved = choices.answer(site, page, request.form, asker, fresh=True)
+    except BadValue as problem:
+        return _page(site, page, problem=problem.control.name, form=request.form)
+    return _page(site, _read(site), saved=saved)
+
+
+def contact_id() -> UUID:
+    """Who is signed in."""
+    signed_in: UUID = g.standing.contact_id
+    return signed_in
+
+
+def proof() -> dict[str, str]:
+    """What proves an act of somebody who is signed in: the circumstances, and how they signed in."""
+    return {**circumstances(request), "signed_in_by": g.session.way}
+
+
+def own_page(
+    site: Site,
+    template: str,
+    *,
+    room: str,
+    brand: Brand | None = None,
+    spoken: Spoken | None = None,
+    status: int = 200,
+    here: str = "",
+    **context: Any,
+) -> Response:
+    """A page behind the sign-in. `room` is where the person is: choices, history or addresses."""
+    brand = brand or brand_here(site, request)
+    return render(
+        site,
+        template,
+        brand=brand,
+        spoken=spoken or spoken_in(request, brand),
+        status=status,
+        here=here,
+        room=room,
+        token=SessionForm().hidden(),
+        **context,
+    )
+
+
+def _read(site: Site) -> Page:
+    """The page of the brand that is asked for, or of the place. Raises NotFound for a brand that is not there."""
+    slug = request.values.get("brand")
+    brand = site.catalog.get().brands.get(slug) if slug else brand_here(site, request)
+    if brand is None:
+        raise NotFound
+    return choices.read_page(site, contact_id(), brand, spoken_in(request, brand))
+
+
+def _page(
+    site: Site,
+    page: Page,
+    *,
+    saved: Saved | None = None,
+    problem: str | None = None,
+    form: Mapping[str, str] | None = None,
+    refused: bool = False,
+) -> Response:
+    context = choices.context(site, page, saved=saved, problem=problem, form=form)
+    action = f"{site.root_of(page.brand)}/account/"
+    brands = site.catalog.get().brands
+    brand_field = Markup('<input type="hidden" name="brand" value="{}">').format(page.brand.slug)
+    return own_page(
+        site,
+        "account/page.html",
+        room="choices",
+        brand=page.brand,
+        spoken=page.spoken,
+        status=400 if problem or refused else 200,
+        here=f"{action}?brand={page.brand.slug}",
+        address=_addresses_of(page),
+        action=action,
+        csrf=SessionForm().hidden() + brand_field,
+        mailed_to=None,
+        refused=refused,
+        other_brands=[one for one in brands.values() if one.slug != page.brand.slug],
+        **context,
+    )
+
+
+def _addresses_of(page: Page) -> str:
+    """Where we write to and call, in full. Letters by post have an address that nobody knows by its normal form."""
+    channels = (Channel.EMAIL, Channel.SMS, Channel.VOICE)
+    known = [one.address.value for channel in channels for one in page.standing.current_addresses(channel)]
+    return ", ".join(dict.fromkeys(known))

@@ -1,0 +1,240 @@
+"""A person's addresses: see them, add one, change one, take one away; and the page that proves a new one.
+
+Owns `/account/addresses` (signed in) and `/confirm/address/<token>` (by the link in the letter to the new address).
+Invariants: nothing changes before the owner of the new address has pressed a button; the answer to asking is the same
+whether an address is known or not; an address that is no longer used is told so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from flask import Blueprint, g, request
+from werkzeug.exceptions import NotFound
+from werkzeug.wrappers import Response
+
+from preferences.domain.addresses import mask, read_address
+from preferences.domain.errors import BadAddress, NotAllowed, StaleLink
+from preferences.domain.letters import LetterKind
+from preferences.domain.terms import Address, Brand, Channel
+from preferences.languages import Spoken, to_translate
+from preferences.site import Site, current_site
+from preferences.store import addresses, letters
+from preferences.store.addresses import Confirmed, can_remove
+from preferences.store.db import WriteTransaction
+from preferences.store.letters import Order
+from preferences.store.queries import KnownAddress
+from preferences.web.account import contact_id, own_page, proof
+from preferences.web.forms import require_token
+from preferences.web.limits import TokenLimit, limiter
+from preferences.web.pages import render
+from preferences.web.unsubscribe import circumstances
+from preferences.web.visits import brand_here, spoken_in
+
+own = Blueprint("addresses", __name__)
+blueprint = Blueprint("new_address", __name__)
+limit = TokenLimit(per_minute=60)
+
+ASKED: Final = "20 per hour"
+"""New addresses for each person: each is a letter to somebody who may not have asked for it."""
+
+HOW_TO_WRITE: Final = to_translate("Enter an e-mail address, like name@example.com")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The brand at whose address a request arrived, and the language of the answer."""
+
+    site: Site
+    brand: Brand
+    spoken: Spoken
+
+
+@own.get("/addresses")
+def show() -> Response:
+    """The addresses that we use."""
+    return _list()
+
+
+@own.route("/addresses/add", methods=["GET", "POST"])
+@limiter.limit(ASKED, key_func=lambda: str(contact_id()), methods=["POST"])
+def add() -> Response:
+    """One more e-mail address."""
+    return _ask(None) if request.method == "POST" else _form(None)
+
+
+@own.route("/addresses/<uuid:address_id>/change", methods=["GET", "POST"])
+@limiter.limit(ASKED, key_func=lambda: str(contact_id()), methods=["POST"])
+def change(address_id: UUID) -> Response:
+    """Another e-mail address in the place of this one."""
+    old = _mine(address_id)
+    if old.address.channel is not Channel.EMAIL:
+        raise NotFound
+    return _ask(old) if request.method == "POST" else _form(old)
+
+
+@own.get("/addresses/<uuid:address_id>/remove")
+def ask_to_remove(address_id: UUID) -> Response:
+    """The question whether it shall go."""
+    gone = _mine(address_id)
+    if not can_remove(g.standing.addresses, gone):
+        raise NotFound
+    return own_page(current_site(), "account/address_remove.html", room="addresses", gone=gone)
+
+
+@own.post("/addresses/<uuid:address_id>/remove")
+def remove(address_id: UUID) -> Response:
+    """Put the address away, and tell it so."""
+    require_token()
+    gone = _mine(address_id)
+    kept = next((one for one in _in_use(gone.address.channel) if one.id != gone.id), None)
+    if kept is None:
+        raise NotAllowed("the only address")
+    place = _place()
+    place.site.database.write(_remove, contact_id(), gone=gone, kept=kept.address, place=place, evidence=proof())
+    return _list(removed=gone)
+
+
+@blueprint.get("/confirm/address/<token>", strict_slashes=False)
+def ask_to_confirm(token: str) -> Response:
+    """The question to the owner of the new address. Only their button does something."""
+    place, now = _place(), datetime.now(UTC)
+    try:
+        ticket = place.site.links.read_address(token, now)
+    except StaleLink:
+        return _page(place, "account/address_over.html", status=410, expired=True)
+    wanted = place.site.database.read(addresses.find_request, ticket.id, now)
+    if wanted is None:
+        return _page(place, "account/address_over.html", status=409, expired=False)
+    action = f"{place.site.root_of(place.brand)}/confirm/address/{token}"
+    return _page(place, "account/address_confirm.html", action=action, address=mask(wanted))
+
+
+@blueprint.post("/confirm/address/<token>", strict_slashes=False)
+def confirm(token: str) -> Response:
+    """The owner of the new address says that it is theirs."""
+    place, now = _place(), datetime.now(UTC)
+    try:
+        ticket = place.site.links.read_address(token, now)
+        limit.check(token)
+        done = place.site.database.write(_confirm, ticket.id, place=place, now=now, evidence=circumstances(request))
+    except StaleLink:
+        return _page(place, "account/address_over.html", status=410, expired=True)
+    except NotAllowed:
+        return _page(place, "account/address_over.html", status=409, expired=False)
+    return _page(place, "account/address_done.html", outcome=done.outcome, address=mask(done.address), done=done)
+
+
+def _place() -> _Place:
+    site = current_site()
+    brand = brand_here(site, request)
+    return _Place(site, brand, spoken_in(request, brand))
+
+
+def _page(place: _Place, template: str, *, status: int = 200, **context: Any) -> Response:
+    return render(place.site, template, brand=place.brand, spoken=place.spoken, status=status, **context)
+
+
+def _list(removed: KnownAddress | None = None) -> Response:
+    known = [one for one in g.standing.addresses if not one.replaced and one != removed]
+    return own_page(
+        current_site(),
+        "account/addresses.html",
+        room="addresses",
+        here=f"{current_site().root_of(_place().brand)}/account/addresses",
+        by_channel=[(channel, [one for one in known if one.address.channel is channel]) for channel in Channel],
+        removable={one.id for one in known if can_remove(known, one)},
+        removed=removed,
+    )
+
+
+def _form(old: KnownAddress | None, *, typed: str = "", error: str | None = None) -> Response:
+    status = 400 if error else 200
+    return own_page(
+        current_site(),
+        "account/address_new.html",
+        room="addresses",
+        status=status,
+        old=old,
+        typed=typed,
+        error=error,
+    )
+
+
+def _ask(old: KnownAddress | None) -> Response:
+    """Send a letter to the address that was typed, whoever has it."""
+    require_token()
+    place, typed = _place(), request.form.get("address", "")
+    try:
+        wanted = read_address(Channel.EMAIL, typed)
+    except BadAddress:
+        return _form(old, typed=typed, error=HOW_TO_WRITE)
+    letter = _letter(place, LetterKind.NEW_ADDRESS, wanted)
+    place.site.database.save(_request, contact_id(), wanted=wanted, old=old, letter=letter)
+    return own_page(place.site, "account/address_sent.html", room="addresses", address=wanted.value)
+
+
+def _request(connection: Any, asking: UUID, *, wanted: Address, old: KnownAddress | None, letter: Order) -> None:
+    now = datetime.now(UTC)
+    request_id = addresses.request(connection, asking, wanted=wanted, replaces=old.id if old else None, now=now)
+    letters.order(connection, replace(letter, details={"request": str(request_id)}), now)
+
+
+def _confirm(
+    write: WriteTransaction, request_id: UUID, *, place: _Place, now: datetime, evidence: Mapping[str, str]
+) -> Confirmed:
+    fingerprints = place.site.fingerprints
+    done = addresses.confirm(write, request_id, fingerprints=fingerprints, now=now, evidence=evidence)
+    if done.replaced is not None:
+        _tell(write, place, old=done.replaced, new=done.address, now=now)
+    return done
+
+
+def _remove(
+    write: WriteTransaction,
+    owner: UUID,
+    *,
+    gone: KnownAddress,
+    kept: Address,
+    place: _Place,
+    evidence: Mapping[str, str],
+) -> None:
+    now, fingerprints = datetime.now(UTC), place.site.fingerprints
+    old = addresses.remove(write, owner, address_id=gone.id, fingerprints=fingerprints, now=now, evidence=evidence)
+    _tell(write, place, old=old, new=kept, now=now)
+
+
+def _tell(write: WriteTransaction, place: _Place, *, old: Address, new: Address, now: datetime) -> None:
+    """A letter to the address that is no longer used: whoever lost it to a thief learns of it there."""
+    if old.channel is Channel.EMAIL:
+        letter = _letter(place, LetterKind.ADDRESS_CHANGED, old)
+        letters.order(write.connection, replace(letter, details={"new": mask(new)}), now)
+
+
+def _letter(place: _Place, kind: LetterKind, to: Address) -> Order:
+    return Order(
+        kind=kind,
+        address=to.value,
+        fingerprint=place.site.fingerprints.of(to),
+        brand=place.brand.slug,
+        language=place.spoken.language,
+        details={},
+    )
+
+
+def _in_use(channel: Channel) -> list[KnownAddress]:
+    found: list[KnownAddress] = g.standing.current_addresses(channel)
+    return found
+
+
+def _mine(address_id: UUID) -> KnownAddress:
+    """Raises NotFound for what is no address that the person uses."""
+    for channel in Channel:
+        for one in _in_use(channel):
+            if one.id == address_id:
+                return one
+    raise NotFound

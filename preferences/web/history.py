@@ -1,0 +1,138 @@
+"""What happened, for the person it happened to: their history in plain words, the wording of each yes, and receipts.
+
+Owns `/account/history`, `/account/notices/…` and `/account/receipts/…`. Invariants: everything is looked up among the
+person's own entries, so what is somebody else's is not found; no address holds a number that tells how many entries
+there are.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from flask import Blueprint, g, request
+from werkzeug.exceptions import NotFound
+from werkzeug.wrappers import Response
+
+from preferences.domain.receipts import Consent, document, is_consent
+from preferences.domain.terms import Brand, Entry, Purpose
+from preferences.links import UnsubscribeLink
+from preferences.site import Site, current_site
+from preferences.store import history
+from preferences.store.history import Happening, Whose
+from preferences.web.account import contact_id, own_page
+from preferences.web.visits import brand_here
+
+blueprint = Blueprint("history", __name__)
+
+PURPOSES: Final = {
+    Purpose.TRACKING: "Recording of opens and clicks",
+    Purpose.PROFILING: "Choosing what is shown by what was bought and looked at",
+    Purpose.LOCATION: "Offers from nearby, by where the person is",
+    Purpose.NEW_TOPICS: "News of new kinds of messages",
+}
+"""A purpose in a receipt, in English, which prevails. Pages say it in their own language."""
+
+
+@blueprint.get("/history")
+def show() -> Response:
+    """The entries of the person, the newest first, fifty to a page."""
+    site = current_site()
+    before = request.args.get("before")
+    start = _find(site, before) if before else None
+    catalog = site.catalog.get()
+    return own_page(
+        site,
+        "account/history.html",
+        room="history",
+        here=f"?before={start.reference}" if start else "",
+        chapter=site.database.read(history.read, _me(site), start.entry if start else None),
+        later=start is not None,
+        brands=catalog.brands,
+        topics=catalog.topics,
+        is_consent=is_consent,
+    )
+
+
+@blueprint.get("/notices/<reference>")
+def notice(reference: str) -> Response:
+    """The wording that was shown with one entry, exactly as it was."""
+    site = current_site()
+    happening = _find(site, reference)
+    if happening.notice is None:
+        raise NotFound
+    return own_page(site, "account/notice.html", room="history", happening=happening, kept=happening.notice)
+
+
+@blueprint.get("/receipts/<reference>")
+def receipt(reference: str) -> Response:
+    """The receipt of one consent, to read and to print."""
+    site = current_site()
+    happening = _find(site, reference)
+    consent = _consent(site, happening)
+    return own_page(
+        site,
+        "account/receipt.html",
+        room="history",
+        brand=consent.brand,
+        consent=consent,
+        reference=happening.reference,
+        topics=site.catalog.get().topics,
+    )
+
+
+@blueprint.get("/receipts/<reference>.json")
+def receipt_file(reference: str) -> Response:
+    """The same receipt as a file."""
+    site = current_site()
+    happening = _find(site, reference)
+    body = json.dumps(document(_consent(site, happening)), ensure_ascii=False, indent=2)
+    headers = {"Content-Disposition": f'attachment; filename="receipt-{happening.reference}.json"'}
+    return Response(f"{body}\n", headers=headers, content_type="application/json")
+
+
+def _me(site: Site) -> Whose:
+    addresses = [one.address for one in g.standing.addresses]
+    return history.whose(contact_id(), addresses, site.fingerprints)
+
+
+def _find(site: Site, reference: str) -> Happening:
+    """Raises NotFound for what is not an entry of the person."""
+    happening = site.database.read(history.find, _me(site), reference)
+    if happening is None:
+        raise NotFound
+    return happening
+
+
+def _consent(site: Site, happening: Happening) -> Consent:
+    """The facts of a receipt. Raises NotFound for what is no consent."""
+    entry = happening.entry
+    if not is_consent(entry):
+        raise NotFound
+    brand = site.catalog.get().brands.get(entry.brand) or brand_here(site, request)
+    return Consent(
+        entry=entry,
+        later=site.database.read(history.since, entry),
+        brand=brand,
+        purpose=_purpose(site, entry),
+        notice=happening.notice,
+        recipients=sorted(site.connectors),
+        home=site.url_of(brand),
+        withdrawal_url=_withdrawal_url(site, brand, entry),
+    )
+
+
+def _purpose(site: Site, entry: Entry) -> str:
+    if entry.topic in PURPOSES:
+        return PURPOSES[Purpose(entry.topic)]
+    topic = site.catalog.get(entry.topic).topics.get(entry.topic)
+    if topic is None:
+        return entry.topic
+    return ". ".join(part.strip(". ") for part in (topic.name, topic.description, topic.frequency) if part)
+
+
+def _withdrawal_url(site: Site, brand: Brand, entry: Entry) -> str:
+    """A fresh link that never expires and stops the topic. What is no topic is ended where it was allowed."""
+    if entry.topic in PURPOSES or entry.contact_id is None:
+        return f"{site.url_of(brand)}/account/"
+    return site.unsubscribe_url(UnsubscribeLink(entry.contact_id, entry.channel, brand.slug, entry.topic))
