@@ -36,7 +36,7 @@ from preferences.store.queries import Catalog
 BLOCK: Final = 500
 """Rows in one transaction: it holds the ledger's lock, and clicks wait for it."""
 
-COLUMNS: Final = ("address", "channel", "topic", "status", "occurred_at", "source", "reason", "evidence")
+COLUMNS: Final = ("address", "channel", "topic", "status", "occurred_at", "source", "reason", "evidence", "brand")
 ALIASES: Final = {"email": "address", "phone": "address", "date": "occurred_at"}
 """What other programs call the same columns."""
 
@@ -167,13 +167,15 @@ def _act(address: Address, status: str, text: Mapping[str, str], line: int, cata
     verb = _WISHES.get(status, Verb.SUPPRESS)
     topic = text.get("topic") or BLANKET
     occurred_at = _instant(text.get("occurred_at", ""), line)
-    brand, basis = next(iter(catalog.brands)), None
+    brand, basis = _brand(text, line, catalog), None
     if verb is not Verb.SUPPRESS and topic != BLANKET:
         known_topic = catalog.topics.get(topic)
         if known_topic is None:
             raise BadRow(f"line {line}, column topic: there is no such topic; `flask topic add` makes one")
         if known_topic.message_class is not MessageClass.MARKETING:
             raise BadRow(f"line {line}, column topic: nobody subscribes to a topic that is not marketing")
+        if text.get("brand") not in {None, "", known_topic.brand}:
+            raise BadRow(f"line {line}, column brand: the topic is another brand's; leave it empty")
         brand, basis = known_topic.brand, Basis.CONSENT if verb is Verb.SUBSCRIBE else None
     if verb is Verb.SUBSCRIBE:
         _check_yes(topic, occurred_at, text, line)
@@ -190,6 +192,14 @@ def _act(address: Address, status: str, text: Mapping[str, str], line: int, cata
             evidence={name: text[name][:500] for name in ("source", "reason", "evidence") if text.get(name)},
         )
     )
+
+
+def _brand(text: Mapping[str, str], line: int, catalog: Catalog) -> str:
+    """Whose mail a no to everything (*) is about: the first brand's, where nothing else is said."""
+    brand = text.get("brand") or catalog.first_brand.slug
+    if brand not in catalog.brands:
+        raise BadRow(f"line {line}, column brand: there is no such brand; `flask brand set` makes one")
+    return brand
 
 
 def _check_yes(topic: str, occurred_at: datetime | None, text: Mapping[str, str], line: int) -> None:
@@ -215,6 +225,7 @@ def _instant(text: str, line: int) -> datetime | None:
 def _ref(address: Address, text: Mapping[str, str]) -> str:
     """The same line, in whichever file it comes again, is the same act."""
     parts = [address.channel, address.value, *(text.get(name, "") for name in COLUMNS[2:7])]
+    parts += [text["brand"]] if text.get("brand") else []  # so that lines from before there was one stay the same
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
 

@@ -40,10 +40,20 @@ def contacts_of(site: Site, addresses: Sequence[Address]) -> dict[Address, Found
     return found
 
 
-def mint(site: Site, path: Path, *, topic: str, channel: Channel, progress: Callable[[int], None]) -> str:
-    """The text of the CSV file with the links added. Raises BadFile, before anything is made, for a wrong row."""
-    about = _topic(site, topic, channel)
-    brand = about.brand if about else next(iter(site.catalog.get().brands))
+def mint(
+    site: Site,
+    path: Path,
+    *,
+    topic: str,
+    channel: Channel,
+    progress: Callable[[int], None],
+    brand: str | None = None,
+) -> str:
+    """The text of the CSV file with the links added. `brand` says whose `*` it is; without it, the first one's.
+
+    Raises BadFile, before anything is made, for a wrong row.
+    """
+    brand = _brand(site, _topic(site, topic, channel), brand)
     names, rows, addresses = _read(path, channel)
     found = contacts_of(site, addresses)
     now = datetime.now(UTC)
@@ -76,6 +86,17 @@ def _topic(site: Site, slug: str, channel: Channel) -> Topic | None:
     if channel not in topic.channels:
         raise BadFile(f"topic {slug} is not sent by {channel}")
     return topic
+
+
+def _brand(site: Site, topic: Topic | None, asked: str | None) -> str:
+    if topic is not None:
+        if asked not in {None, topic.brand}:
+            raise BadFile(f"topic {topic.slug} is brand {topic.brand}'s")
+        return topic.brand
+    catalog = site.catalog.get()
+    if asked is not None and asked not in catalog.brands:
+        raise BadFile(f"there is no brand {asked}; `flask brand list` shows those there are")
+    return asked or catalog.first_brand.slug
 
 
 def _read(path: Path, channel: Channel) -> tuple[list[str], list[dict[str, str]], list[Address]]:

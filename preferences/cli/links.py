@@ -35,9 +35,10 @@ links_group = Group("links", help="Signed links.")
 @links_group.command("mint")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--topic", default=BLANKET, show_default=True, help="What the link stops; * is everything.")
+@click.option("--brand", help="Whose mail * stops; the first brand's if not given.")
 @click.option("--channel", type=choice(Channel), default=Channel.EMAIL.value, show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write; else standard output.")
-def links_mint(file: Path, topic: str, channel: str, output: Path | None) -> None:
+def links_mint(file: Path, topic: str, brand: str | None, channel: str, output: Path | None) -> None:
     """Read a CSV FILE with a column `address`, and write it with `unsubscribe_url` and `manage_url` added.
 
     \b
@@ -49,7 +50,7 @@ def links_mint(file: Path, topic: str, channel: str, output: Path | None) -> Non
     if output is not None and not output.parent.is_dir():
         fail(f"there is no folder {output.parent}")
     with plain_errors(), progress_bar("Links") as progress:
-        text = mint(current_site(), file, topic=topic, channel=Channel(channel), progress=progress)
+        text = mint(current_site(), file, topic=topic, brand=brand, channel=Channel(channel), progress=progress)
     if output is None:
         click.echo(text, nl=False)
         return

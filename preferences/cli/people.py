@@ -20,8 +20,8 @@ from preferences.site import current_site
 def import_command(file: Path, dry_run: bool) -> None:
     """Bring in contacts and opt-outs from a CSV FILE; an opt-out that stands is never undone by it.
 
-    Columns: address, channel, topic, status, occurred_at, source, reason, evidence. Only `address` is needed. A row
-    with a wrong value stops the import before anything is written. The same file twice is the same as once.
+    Columns: address, channel, topic, status, occurred_at, source, reason, evidence, brand. Only `address` is needed. A
+    row with a wrong value stops the import before anything is written. The same file twice is the same as once.
 
     \b
     Example:

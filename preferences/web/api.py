@@ -63,10 +63,11 @@ class DecisionsRequest(_Strict):
 
 
 class LinksRequest(_Strict):
-    """Links and headers for one mail to each of these addresses."""
+    """Links and headers for one mail to each of these addresses. `brand` says whose `*` it is, where there are many."""
 
     channel: Channel
     topic: Slug = BLANKET
+    brand: Slug | None = None
     message_ref: MessageRef | None = None
     addresses: Addresses
 
@@ -243,12 +244,13 @@ def links() -> Response:
         raise StoreBusy("the key could not be checked")
     asked = read_body(LinksRequest)
     topic = _known_topic(site, asked)
+    brand = _known_brand(site, asked, topic)
     addresses = _all_readable(asked)
     found = contacts_of(site, addresses)
     now = datetime.now(UTC)
     return jsonify(
         links=[
-            {"address": text, **_links_for(site, asked, topic, found[address], now)}
+            {"address": text, **_links_for(site, asked, topic, found[address], brand=brand, now=now)}
             for text, address in zip(asked.addresses, addresses, strict=True)
         ]
     )
@@ -265,6 +267,17 @@ def _known_topic(site: Site, asked: LinksRequest) -> Topic | None:
     return topic
 
 
+def _known_brand(site: Site, asked: LinksRequest, topic: Topic | None) -> str:
+    if topic is not None:
+        if asked.brand not in {None, topic.brand}:
+            raise BadFields([{"field": "brand", "detail": "this topic is another brand's"}])
+        return topic.brand
+    catalog = site.catalog.get()
+    if asked.brand is not None and asked.brand not in catalog.brands:
+        raise BadFields([{"field": "brand", "detail": "there is no such brand; `flask brand set` makes one"}])
+    return asked.brand or catalog.first_brand.slug
+
+
 def _all_readable(asked: LinksRequest) -> list[Address]:
     addresses = [_read_or_none(asked.channel, text) for text in asked.addresses]
     bad = [index for index, one in enumerate(addresses) if one is None]
@@ -274,8 +287,9 @@ def _all_readable(asked: LinksRequest) -> list[Address]:
     return [one for one in addresses if one is not None]
 
 
-def _links_for(site: Site, asked: LinksRequest, topic: Topic | None, found: Found, now: datetime) -> dict[str, Any]:
-    brand = topic.brand if topic else next(iter(site.catalog.get().brands))
+def _links_for(
+    site: Site, asked: LinksRequest, topic: Topic | None, found: Found, *, brand: str, now: datetime
+) -> dict[str, Any]:
     if found.contact_id is None:
         return {"unsubscribe_url": None, "manage_url": None, "headers": {}}
     manage_url = site.manage_url(ManageLink(found.contact_id, asked.channel, brand, now))
