@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from preferences.connectors import make_connector
 from preferences.domain.errors import PreferencesError, StoreBusy
 from preferences.domain.terms import MessageClass
 from preferences.site import Site
-from preferences.store import cursors, queries
+from preferences.store import cursors, letters, queries
 from preferences.store.migrations import pending
 
 MOST_SKEW_SECONDS: Final = 5.0
 MOST_LAG: Final = 1_000
+LONGEST_FOR_A_LETTER: Final = timedelta(minutes=15)
+"""A code to sign in with works for ten minutes, and whoever signs up looks into the mailbox at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ def _database(site: Site) -> Iterator[Finding]:
     yield Finding("CLOCK", level, f"this machine's clock and the database's differ by {skew:.1f} s")
     catalog = site.database.read(queries.catalog)
     yield from _brands(catalog)
+    yield from _mail(site, catalog)
     yield from _mappings(site, catalog)
     yield from _cursors(site)
 
@@ -108,6 +111,19 @@ def _brands(catalog: queries.Catalog) -> Iterator[Finding]:
             yield Finding("BRAND-WHO", "warning", text)
     if not any(topic.message_class is MessageClass.MARKETING for topic in catalog.topics.values()):
         yield Finding("TOPIC-ANY", "warning", "there is no marketing topic yet; `flask topic add` makes one")
+
+
+def _mail(site: Site, catalog: queries.Catalog) -> Iterator[Finding]:
+    waiting = site.database.read(letters.count_waiting, datetime.now(UTC) - LONGEST_FOR_A_LETTER)
+    if not site.settings.smtp_url:
+        marketing = any(topic.message_class is MessageClass.MARKETING for topic in catalog.topics.values())
+        text = "SMTP_URL is not set: nobody can sign up, sign in or get a lost link, since no letter is sent"
+        yield Finding("MAIL-OUT", "wrong" if marketing or waiting else "warning", text)
+    if waiting:
+        text = f"{waiting} of our own letters wait for more than 15 minutes: is `flask worker` running, and what does"
+        yield Finding("MAIL-OUT", "wrong", f"{text} it log about the mail server?")
+    elif site.settings.smtp_url:
+        yield Finding("MAIL-OUT", "ok", "our own letters go out")
 
 
 def _mappings(site: Site, catalog: queries.Catalog) -> Iterator[Finding]:

@@ -17,21 +17,32 @@ from uuid import UUID
 import structlog
 
 from preferences.domain.addresses import mask
-from preferences.domain.choices import read_item
+from preferences.domain.choices import Change, read_item
+from preferences.domain.colours import ink_on
 from preferences.domain.errors import Rejected, StoreBusy, TryLater
 from preferences.domain.letters import LETTER_LIFE, Letter, LetterKind, wait_after
-from preferences.domain.terms import Address, Brand, Channel
+from preferences.domain.terms import Address, Brand, Channel, Purpose
 from preferences.languages import Spoken
 from preferences.links import ConfirmLink, ManageLink, Ticket
-from preferences.mail import MailServer, Writing, compose
+from preferences.mail import MailServer, ServerAway, Writing, compose
 from preferences.site import Site
 from preferences.store import contacts, letters, sign_ins
+from preferences.store.contacts import Found
 from preferences.wording import notice_for
 
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 20
 """Letters in one pass, so that the connectors' turn comes soon."""
+
+LONGEST_ROUND: Final = timedelta(seconds=20)
+"""After so long no further letter of a pass is begun: the lease on it must outlast the slowest mail server, which may
+use up its time-out at every step (about 90 seconds)."""
+
+AWAY: Final = timedelta(seconds=5)
+"""How long a mail server that took nothing is left alone."""
+
+USUAL_COLOUR: Final = "#14594d"
 
 Context = Mapping[str, Any]
 
@@ -47,21 +58,23 @@ class Postman:
 
     def __call__(self) -> bool:
         """One pass. Returns whether there was anything to do."""
-        now = datetime.now(UTC)
-        if self._server is None or now < self._away_until or not self._site.database.read(letters.is_any_due, now):
+        began = datetime.now(UTC)
+        if self._server is None or began < self._away_until or not self._site.database.read(letters.is_any_due, began):
             return False
-        for letter in self._site.database.save(letters.claim, now, BATCH):
-            self._deliver(self._server, letter)
+        for letter in self._site.database.save(letters.claim, began, BATCH):
+            now = datetime.now(UTC)
+            if now < self._away_until or now - began > LONGEST_ROUND:
+                self._site.database.save(letters.postpone, letter, max(now, self._away_until))
+            else:
+                self._deliver(self._server, letter, now)
         return True
 
-    def _deliver(self, server: MailServer, letter: Letter) -> None:
-        now = datetime.now(UTC)
+    def _deliver(self, server: MailServer, letter: Letter, now: datetime) -> None:
         try:
-            if now < self._away_until:
-                raise TryLater("the mail server was away a moment ago")
             send(self._site, server, letter, now)
         except TryLater as failure:
-            self._away_until = now + timedelta(seconds=5)
+            if isinstance(failure, ServerAway):
+                self._away_until = now + AWAY
             self._put_off(letter, now, str(failure))
             return
         except Rejected as failure:
@@ -103,31 +116,50 @@ def send(site: Site, server: MailServer, letter: Letter, now: datetime) -> None:
 def _written(site: Site, brand: Brand, letter: Letter, context: Context) -> Writing:
     template = site.templates[letter.language].get_template(f"mail/{letter.kind}.html")
     subject, text, page = (
-        template.render(layout=f"mail/layout.{form}", brand=brand, **context) for form in ("subject", "text", "html")
+        template.render(layout=f"mail/layout.{form}", brand=brand, button=_button(brand), **context)
+        for form in ("subject", "text", "html")
     )
     # The two plain forms come from the same escaping template as the page.
-    return Writing(subject=html.unescape(subject), text=html.unescape(text), html=page)
+    return Writing(
+        subject=html.unescape(subject), text=html.unescape(text).strip("\n") + "\n", html=page, language=letter.language
+    )
+
+
+def _button(brand: Brand) -> Mapping[str, str]:
+    paper = brand.colour or USUAL_COLOUR
+    return {"paper": paper, "ink": ink_on(paper)}
 
 
 def _sender(site: Site, brand: Brand) -> Mailbox:
     address = brand.contact_email or f"no-reply@{site.settings.host}"
-    return Mailbox(display_name=brand.name, addr_spec=address)
+    return Mailbox(display_name=" ".join(brand.name.split()), addr_spec=address)
 
 
 def _query(letter: Letter) -> str:
     return f"?lang={letter.language}"
 
 
-def _confirm(site: Site, brand: Brand, letter: Letter, contact_id: UUID) -> Context:
-    changes = [read_item(item) for item in letter.details["items"]]
-    token = site.links.sign_confirm(
-        ConfirmLink(contact_id, brand.slug, tuple(change.item for change in changes), letter.created_at)
-    )
+def _confirm(site: Site, brand: Brand, letter: Letter, contact_id: UUID) -> Context | None:
+    asked = [read_item(item) for item in letter.details["items"]]
+    changes = [change for change in asked if _is_offered(site, brand, change)]
+    if not changes:
+        return None
+    items = tuple(change.item for change in changes)
+    token = site.links.sign_confirm(ConfirmLink(contact_id, brand.slug, items, letter.created_at))
     spoken = Spoken(letter.language)
     return {
         "url": f"{site.url_of(brand)}/confirm/{token}{_query(letter)}",
         "wordings": [notice_for(site, brand, change, spoken).text for change in changes],
     }
+
+
+def _is_offered(site: Site, brand: Brand, change: Change) -> bool:
+    """Whether there is such a thing to choose, still: a topic may have gone since the letter was asked for."""
+    slug = change.control.topic
+    if slug in set(Purpose):
+        return True
+    topic = site.catalog.get(slug).topics.get(slug)
+    return topic is not None and topic.brand == brand.slug and change.control.channel in topic.channels
 
 
 def _sign_up(site: Site, brand: Brand, letter: Letter) -> Context | None:
@@ -140,27 +172,31 @@ def _opt_in(site: Site, brand: Brand, letter: Letter) -> Context | None:
     return _confirm(site, brand, letter, UUID(letter.details["contact"]))
 
 
-def _contact_id(site: Site, letter: Letter) -> UUID | None:
+def _owner(site: Site, letter: Letter) -> Found | None:
+    """Who may get what opens their own page: nobody at an address that its owner has replaced."""
     address = Address(Channel.EMAIL, letter.address)
-    found = site.database.read(contacts.find_addresses, [address], site.fingerprints)
-    return found[address].contact_id if address in found else None
+    found = site.database.read(contacts.find_addresses, [address], site.fingerprints).get(address)
+    if found is None or site.database.read(contacts.find_by_fingerprint, found.fingerprint) is None:
+        return None
+    return found
 
 
 def _manage_link(site: Site, brand: Brand, letter: Letter) -> Context | None:
-    contact_id = _contact_id(site, letter)
-    if contact_id is None:
+    owner = _owner(site, letter)
+    if owner is None or owner.contact_id is None:
         return None
-    url = site.manage_url(ManageLink(contact_id, Channel.EMAIL, brand.slug, datetime.now(UTC)))
+    url = site.manage_url(ManageLink(owner.contact_id, Channel.EMAIL, brand.slug, datetime.now(UTC)))
     return {"url": url + _query(letter)}
 
 
 def _sign_in(site: Site, brand: Brand, letter: Letter) -> Context | None:
-    if _contact_id(site, letter) is None:
+    owner = _owner(site, letter)
+    if owner is None:
         return None
     sign_in_id = UUID(letter.details["sign_in"])
     code = f"{secrets.randbelow(1_000_000):06}"
     digest = site.links.code_digest(sign_in_id, code)
-    site.database.save(sign_ins.set_code, sign_in_id, digest)
+    site.database.save(sign_ins.set_code, sign_in_id, digest, owner.fingerprint)
     token = site.links.sign_sign_in(Ticket(sign_in_id, letter.created_at))
     return {"url": f"{site.url_of(brand)}/sign-in/link/{token}{_query(letter)}", "code": f"{code[:3]} {code[3:]}"}
 

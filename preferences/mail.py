@@ -1,20 +1,22 @@
 """A letter as an e-mail, and the way to the mail server.
 
-Owns the headers and the bytes on the wire. Invariants: no header is folded or encoded that must not be; an automatic
-letter says that it is one; nothing here knows what a letter is about.
+Owns the headers and the bytes on the wire. Invariants: no header that machines read is folded or encoded; an automatic
+letter says that it is one; a password never travels in the clear; nothing here knows what a letter is about.
 """
 
 from __future__ import annotations
 
 import smtplib
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.headerregistry import Address as Mailbox
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import EmailPolicy
 from email.utils import format_datetime, make_msgid
-from typing import Final
+from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
 
 from preferences.domain.errors import Rejected, TryLater
@@ -22,28 +24,60 @@ from preferences.domain.errors import Rejected, TryLater
 TIMEOUT: Final = 10.0
 """Seconds to wait for the mail server, each time it has to say something."""
 
-# The longest line that SMTP allows (RFC 5321 §4.5.3.1.6). With its usual 78, Python encodes a longer URL in a header
-# into something that no mail program reads (python/cpython#85725).
-POLICY: Final = SMTP.clone(max_line_length=998)
+LONGEST_LINE: Final = 998
+"""RFC 5321 §4.5.3.1.6, without the end of the line."""
+
+LONGEST_LINE_OF_WORDS: Final = 78
+"""RFC 2047 §2 allows 76 where words are encoded, and 75 for one encoded word; Python leaves room for that itself."""
+
+HEADERS_OF_WORDS: Final = frozenset({"subject", "from", "to"})
+
+
+class _Policy(EmailPolicy):
+    """Folds what people read as they are used to it, and nothing else.
+
+    With its usual 78 for all, Python encodes a longer URL in a header into something that no mail program reads
+    (python/cpython#85725); with 998 for all, it would make encoded words that are longer than RFC 2047 allows.
+    """
+
+    def fold(self, name: str, value: Any) -> str:
+        folded: str = super(_Policy, self._for(name)).fold(name, value)
+        return folded
+
+    def fold_binary(self, name: str, value: Any) -> bytes:
+        folded: bytes = super(_Policy, self._for(name)).fold_binary(name, value)
+        return folded
+
+    def _for(self, name: str) -> Self:
+        return self.clone(max_line_length=LONGEST_LINE_OF_WORDS) if name.lower() in HEADERS_OF_WORDS else self
+
+
+POLICY: Final = _Policy(linesep="\r\n", max_line_length=LONGEST_LINE)
+
+
+class ServerAway(TryLater):
+    """The mail server takes nothing from us just now, whoever it is for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writing:
-    """What a letter says, in both its forms."""
+    """What a letter says, in both its forms, and in which language."""
 
     subject: str
     text: str
     html: str
+    language: str
 
 
 def compose(writing: Writing, *, sender: Mailbox, recipient: str, host: str, now: datetime) -> EmailMessage:
     """The letter as a message. Transactional: it carries no list headers."""
     message = EmailMessage(policy=POLICY)
     message["From"] = sender
-    message["To"] = recipient
+    message["To"] = _mailbox(recipient)
     message["Subject"] = " ".join(writing.subject.split())
     message["Date"] = format_datetime(now)
     message["Message-ID"] = make_msgid(domain=host)
+    message["Content-Language"] = writing.language
     # RFC 3834 §5: what a machine wrote must not be answered by a machine. The second header is what Exchange heeds.
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "All"
@@ -52,47 +86,74 @@ def compose(writing: Writing, *, sender: Mailbox, recipient: str, host: str, now
     return message
 
 
+def _mailbox(address: str) -> Mailbox:
+    """The address as it stands: never read as a header, in which a comma would begin another one."""
+    username, _, domain = address.rpartition("@")
+    return Mailbox(username=username, domain=domain)
+
+
 class MailServer:
     """The mail server behind `SMTP_URL`: `smtp://user:password@host:587`, or `smtps://…`.
 
-    `smtp://` switches to TLS where the server offers it; `?tls=required` refuses to go on without.
+    `smtp://` switches to TLS where the server offers it; with a user's name, or with `?tls=required`, it refuses to go
+    on without.
     """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._implicit_tls = parts.scheme == "smtps"
-        self._tls_required = parts.query == "tls=required"
         self._host = parts.hostname or ""
         self._port = parts.port or (465 if self._implicit_tls else 25)
         self._user = unquote(parts.username or "")
         self._password = unquote(parts.password or "")
+        self._tls_required = bool(self._user) or parts.query == "tls=required"
+        self._context = ssl.create_default_context()
 
     def send(self, message: EmailMessage) -> None:
         """Hand one message over.
 
-        Raises Rejected when the server will never take this one, and TryLater for whatever else goes wrong. Neither
-        repeats what the server said: it quotes addresses.
+        Raises Rejected when the server will never take this one, TryLater when it wants this one later, and ServerAway
+        for whatever else goes wrong. None repeats what the server said: it quotes addresses.
         """
         try:
-            with self._connect() as server:
-                server.send_message(message)
-        except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError) as error:
-            raise _refusal(error) from None
+            with self._connected() as server:
+                _hand_over(server, message)
         except (OSError, smtplib.SMTPException) as error:
-            raise TryLater(f"the mail server cannot be used ({type(error).__name__})") from None
+            raise ServerAway(f"the mail server cannot be used ({type(error).__name__})") from None
 
-    def _connect(self) -> smtplib.SMTP:
-        context = ssl.create_default_context()
+    @contextmanager
+    def _connected(self) -> Iterator[smtplib.SMTP]:
+        server = self._open()
+        try:
+            if not self._implicit_tls:
+                self._start_tls(server)
+            if self._user:
+                server.login(self._user, self._password)
+            yield server
+        finally:
+            # The letter is with the server by now, or is not: how it says good-bye changes nothing.
+            with suppress(OSError, smtplib.SMTPException):
+                server.quit()
+            server.close()
+
+    def _open(self) -> smtplib.SMTP:
         if self._implicit_tls:
-            server: smtplib.SMTP = smtplib.SMTP_SSL(self._host, self._port, timeout=TIMEOUT, context=context)
-        else:
-            server = smtplib.SMTP(self._host, self._port, timeout=TIMEOUT)
-            server.ehlo_or_helo_if_needed()
-            if server.has_extn("starttls") or self._tls_required:
-                server.starttls(context=context)
-        if self._user:
-            server.login(self._user, self._password)
-        return server
+            return smtplib.SMTP_SSL(self._host, self._port, timeout=TIMEOUT, context=self._context)
+        return smtplib.SMTP(self._host, self._port, timeout=TIMEOUT)
+
+    def _start_tls(self, server: smtplib.SMTP) -> None:
+        server.ehlo_or_helo_if_needed()
+        if self._tls_required or server.has_extn("starttls"):
+            server.starttls(context=self._context)
+
+
+def _hand_over(server: smtplib.SMTP, message: EmailMessage) -> None:
+    try:
+        server.send_message(message)
+    except smtplib.SMTPNotSupportedError:
+        raise Rejected("the mail server takes no address with such letters") from None
+    except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError) as error:
+        raise _refusal(error) from None
 
 
 def _refusal(error: smtplib.SMTPRecipientsRefused | smtplib.SMTPDataError) -> Rejected | TryLater:

@@ -12,7 +12,7 @@ from typing import Final
 from flask import Flask
 from flask_migrate import Migrate
 
-from preferences.cli import catalog, health, ledger, links, people, sync
+from preferences.cli import catalog, health, ledger, links, people, sign_up, sync
 from preferences.store.db import db
 
 MIGRATIONS: Final = Path(__file__).parent.parent.parent / "migrations"
@@ -26,6 +26,7 @@ COMMANDS: Final = (
     sync.connectors,
     sync.resume,
     health.doctor,
+    sign_up.sign_up_form,
 )
 
 

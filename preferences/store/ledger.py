@@ -174,6 +174,12 @@ def find_entry(connection: Connection, seq: int) -> Entry | None:
     return None if row is None else entry_of(row)
 
 
+def find_by_refs(connection: Connection, origin: str, refs: Sequence[str]) -> list[Entry]:
+    """The entries that came from this door under these references, oldest first."""
+    rows = connection.execute(_BY_REF, {"refs": list(refs)})
+    return sorted((entry_of(row) for row in rows if row.origin == origin), key=lambda entry: entry.seq)
+
+
 def _known_refs(connection: Connection, acts: Sequence[Act]) -> dict[tuple[str, str | None], Entry]:
     refs = {act.origin_ref for act in acts if act.origin_ref is not None}
     if not refs:

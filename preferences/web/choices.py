@@ -121,10 +121,10 @@ def moved(page: Page, form: MultiDict[str, str]) -> list[Change]:
         # A page that knew of another entry, or of none, has seen nothing of what counts now.
         seen = setting.seen if form.get(SEEN + name, "") == page.tag(setting.control) else 0
         changes.append(Change(setting.control, value, seen))
-    return [*changes, *_pauses_to_end(page, changes)]
+    return [*changes, *pauses_to_end(page, changes)]
 
 
-def _pauses_to_end(page: Page, changes: Iterable[Change]) -> list[Change]:
+def pauses_to_end(page: Page, changes: Iterable[Change]) -> list[Change]:
     """What is switched on is on: a pause that the page did not show, since its topic was off, ends with it."""
     named = {change.control for change in changes}
     wanted = [change.control for change in changes if change.control.aspect is Aspect.STATUS and change.value == ON]
@@ -163,7 +163,7 @@ def record(site: Site, page: Page, changes: Sequence[Change], asker: Asker, *, s
     for change in changes:
         more = lets_more_through(change, page.settings[change.control.name].value)
         notice = notice_for(site, page.brand, change, page.spoken) if more else None
-        origin_ref = f"{ref}.{change.control.name}" if ref else None
+        origin_ref = ref_of(ref, change.control.name) if ref else None
         edits.append(
             edit_for(change, asker, more=more, notice=notice.hash if notice else None, now=now, ref=origin_ref)
         )
@@ -174,6 +174,11 @@ def record(site: Site, page: Page, changes: Sequence[Change], asker: Asker, *, s
     saved.recorded += [change for change in changes if change not in saved.stale]
     saved.entries += entries
     metrics.RECORDED.labels(asker.origin).inc(len(entries))
+
+
+def ref_of(ref: str, control_name: str) -> str:
+    """What an entry is called that a confirm link made: by the link's own name and the control's."""
+    return f"{ref}.{control_name}"
 
 
 def _record(

@@ -1,0 +1,47 @@
+"""The command that prints the sign-up form for a page of the company's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+from flask.cli import with_appcontext
+
+from preferences.cli.catalog import DEFAULT_BRAND
+from preferences.cli.common import Command, fail, plain_errors
+from preferences.domain.terms import LANGUAGES
+from preferences.languages import Spoken
+from preferences.site import current_site
+
+
+@click.command("sign-up-form", cls=Command)
+@click.option("--brand", "brand_slug", default=DEFAULT_BRAND, show_default=True, help="Whose form it is.")
+@click.option("--language", type=click.Choice(LANGUAGES), help="What it speaks; else the brand's language.")
+@click.option("--topic", "slugs", multiple=True, help="What it offers; again for each further one; else everything.")
+@with_appcontext
+def sign_up_form(brand_slug: str, language: str | None, slugs: Sequence[str]) -> None:
+    """Print the sign-up form as plain HTML, to be pasted into a page of your own.
+
+    It has no script and no style, works from any place, and takes the look of the page around it.
+
+    \b
+    Example:
+      flask sign-up-form --topic product-news > sign-up.html
+    """
+    from preferences.sign_up_form import embeddable, offers_of
+
+    site = current_site()
+    with plain_errors():
+        brand = site.catalog.get().brands.get(brand_slug)
+        if brand is None:
+            fail(f"there is no brand {brand_slug}")
+        spoken = Spoken(language or brand.language)
+        offers = offers_of(site, brand, spoken)
+        known = {offer.topic.slug for offer in offers}
+        for slug in slugs:
+            if slug not in known:
+                fail(f"{slug} is not a marketing topic of brand {brand_slug} by e-mail")
+        chosen = [offer for offer in offers if not slugs or offer.topic.slug in slugs]
+        if not chosen:
+            fail(f"brand {brand_slug} has no marketing topic by e-mail; `flask topic add` makes one")
+        click.echo(embeddable(site, brand, spoken, offers=chosen), nl=False)

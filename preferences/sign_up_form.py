@@ -1,0 +1,45 @@
+"""The sign-up form: what one can ask for, and the plain HTML of it that other pages embed.
+
+Owns the form's fields, for our own page and for everybody else's. Invariants: nothing is ticked beforehand; each box
+stands beside the wording that is asked again, and kept, when it is confirmed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from preferences.domain.choices import ON, Change, Control
+from preferences.domain.terms import Brand, Channel, Topic
+from preferences.languages import Spoken
+from preferences.site import Site
+from preferences.wording import notice_for
+
+TRAP: Final = "homepage"
+"""A field that no person sees. Programs that fill in every form fill in this one too, and get the usual answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A topic that one can sign up for, and what saying yes to it means, in words."""
+
+    topic: Topic
+    wording: str
+
+
+def offers_of(site: Site, brand: Brand, spoken: Spoken) -> list[Offer]:
+    """What the brand offers by e-mail. Raises StoreBusy."""
+    topics = site.catalog.get().marketing_topics(brand.slug, Channel.EMAIL)
+    return [Offer(topic, notice_for(site, brand, yes_to(topic), spoken).text) for topic in topics]
+
+
+def yes_to(topic: Topic) -> Change:
+    """The choice that a ticked box stands for."""
+    return Change(Control(Channel.EMAIL, topic.slug), ON)
+
+
+def embeddable(site: Site, brand: Brand, spoken: Spoken, *, offers: Sequence[Offer]) -> str:
+    """The form for a page of the company's own, wherever it is: HTML alone, without script or style."""
+    template = site.templates[spoken.language].get_template("sign_up/embed.html")
+    return template.render(brand=brand, url=f"{site.url_of(brand)}/sign-up", offers=offers, trap=TRAP).strip() + "\n"

@@ -1,0 +1,185 @@
+"""The confirm link: what was asked for on a form or a page, confirmed from the person's own mailbox.
+
+Owns `/confirm/<token>`. Invariants: opening it writes nothing; it counts once, however often it is pressed; a no that
+came after it was asked for outweighs it; the words on the page are the words that are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from flask import Blueprint, request
+from werkzeug.wrappers import Response
+
+from preferences.domain.addresses import mask
+from preferences.domain.choices import OFF, ON, Asker, Aspect, BadValue, Change, check_value, read_item
+from preferences.domain.errors import BadLink, StaleLink
+from preferences.domain.references import reference_of
+from preferences.domain.terms import Channel, Entry, Origin
+from preferences.links import ConfirmLink, ManageLink
+from preferences.site import Site, current_site
+from preferences.store import ledger
+from preferences.web import choices
+from preferences.web.choices import Page, Saved
+from preferences.web.limits import TokenLimit
+from preferences.web.pages import render
+from preferences.web.unsubscribe import circumstances
+from preferences.web.visits import brand_here, spoken_in
+from preferences.wording import notice_for
+
+SOMETHING_NEWER: Final = 409
+
+blueprint = Blueprint("confirm", __name__)
+limit = TokenLimit(per_minute=60)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A confirm link that was read: what it asks for, as far as that can still be chosen, and what came of it before.
+
+    `ref` names the link in the ledger.
+    """
+
+    token: str
+    ref: str
+    link: ConfirmLink
+    page: Page
+    changes: Sequence[Change]
+    earlier: Sequence[Entry]
+
+
+@blueprint.get("/confirm/<token>", strict_slashes=False)
+def show(token: str) -> Response:
+    """What was asked for, and one button."""
+    site = current_site()
+    opened = _open(site, token)
+    if opened.earlier:
+        return _already(site, opened)
+    if not opened.changes:
+        return _page(site, opened, "confirm/gone.html")
+    topics_only = all(
+        one.control.aspect is Aspect.STATUS and not one.control.topic.startswith("@") for one in opened.changes
+    )
+    return _page(site, opened, "confirm/ask.html", wordings=_say(site, opened, opened.changes), topics_only=topics_only)
+
+
+@blueprint.post("/confirm/<token>", strict_slashes=False)
+def confirm(token: str) -> Response:
+    """The button was pressed: record it, unless it was before, or something newer says no."""
+    site = current_site()
+    opened = _open(site, token)
+    limit.check(token)
+    if opened.earlier:
+        return _already(site, opened)
+    if not opened.changes:
+        return _page(site, opened, "confirm/gone.html")
+    asker = Asker(
+        contact_id=opened.link.contact_id,
+        brand=opened.page.brand.slug,
+        origin=Origin.CONFIRMATION,
+        evidence=circumstances(request),
+        asked_at=opened.link.issued_at,
+    )
+    saved = Saved()
+    choices.record(site, opened.page, opened.changes, asker, saved=saved, ref=opened.ref)
+    return _done(site, opened, saved)
+
+
+@blueprint.errorhandler(StaleLink)
+def expired(_error: StaleLink) -> Response:
+    """A link whose time has passed, or whose owner has ended every link from before."""
+    site = current_site()
+    brand = brand_here(site, request)
+    return render(site, "confirm/expired.html", brand=brand, spoken=spoken_in(request, brand), status=410)
+
+
+def _open(site: Site, token: str) -> _Opened:
+    """Raises BadLink, and StaleLink for one whose time has passed, that was ended, or whose contact is no more."""
+    link = site.links.read_confirm(token, datetime.now(UTC))
+    brand = site.catalog.get().brands.get(link.brand)
+    if brand is None:
+        raise BadLink("a brand that is no more")
+    page = choices.read_page(site, link.contact_id, brand, spoken_in(request, brand))
+    revoked_at = page.standing.revoked_at
+    if not page.standing.exists or (revoked_at is not None and link.issued_at <= revoked_at):
+        raise StaleLink("nobody is there any more, or they have ended their links")
+    ref = hashlib.sha256(token.encode()).hexdigest()
+    asked = list(_changes(page, link))
+    refs = [choices.ref_of(ref, item.partition("=")[0]) for item in link.items]
+    earlier = site.database.read(ledger.find_by_refs, Origin.CONFIRMATION, refs)
+    return _Opened(token, ref, link, page, [*asked, *choices.pauses_to_end(page, asked)], earlier)
+
+
+def _changes(page: Page, link: ConfirmLink) -> Iterator[Change]:
+    """What the link asks for, without what cannot be chosen any more: a topic that is gone, a day that has passed."""
+    now = datetime.now(UTC)
+    for item in link.items:
+        with suppress(ValueError, BadValue):
+            change = read_item(item)
+            check_value(change.control, change.value, now)
+            if change.control.name in page.settings:
+                yield change
+
+
+def _done(site: Site, opened: _Opened, saved: Saved) -> Response:
+    stale = _say(site, opened, saved.stale)
+    if not saved.recorded:
+        return _page(site, opened, "confirm/stale.html", status=SOMETHING_NEWER, stale=stale)
+    return _page(
+        site,
+        opened,
+        "confirm/done.html",
+        started=_say(site, opened, saved.recorded),
+        stale=stale,
+        at=saved.entries[0].recorded_at,
+        reference=reference_of(saved.entries[0].hash),
+        manage=_fresh_link(site, opened),
+    )
+
+
+def _already(site: Site, opened: _Opened) -> Response:
+    settings = opened.page.settings
+    now_at = [Change(one.control, settings[one.control.name].value) for one in opened.changes]
+    ended = any(one.value == ON and is_at.value == OFF for one, is_at in zip(opened.changes, now_at, strict=True))
+    return _page(
+        site,
+        opened,
+        "confirm/already.html",
+        now_at=_say(site, opened, now_at),
+        ended=ended,
+        at=opened.earlier[0].recorded_at,
+        reference=reference_of(opened.earlier[0].hash),
+        manage=_fresh_link(site, opened),
+    )
+
+
+def _say(site: Site, opened: _Opened, changes: Sequence[Change]) -> list[str]:
+    return [notice_for(site, opened.page.brand, change, opened.page.spoken).text for change in changes]
+
+
+def _fresh_link(site: Site, opened: _Opened) -> str:
+    """To the person's own page: it can do no more than the links in every e-mail."""
+    brand = opened.page.brand
+    link = ManageLink(opened.link.contact_id, Channel.EMAIL, brand.slug, datetime.now(UTC))
+    return f"{site.root_of(brand)}/p/{site.links.sign_manage(link)}"
+
+
+def _page(site: Site, opened: _Opened, template: str, *, status: int = 200, **context: Any) -> Response:
+    """`action` names the language: what is kept shall be what was shown."""
+    brand, spoken = opened.page.brand, opened.page.spoken
+    known = opened.page.standing.current_addresses(Channel.EMAIL)
+    return render(
+        site,
+        template,
+        brand=brand,
+        spoken=spoken,
+        status=status,
+        address=mask(known[0].address) if known else None,
+        action=f"{site.root_of(brand)}/confirm/{opened.token}?lang={spoken.language}",
+        **context,
+    )

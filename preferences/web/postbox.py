@@ -1,0 +1,52 @@
+"""Asking for a letter: what every page with a field for an address has in common.
+
+Owns the way from what was typed to the queue of letters. Invariant: nothing is looked up on this way, so that it is the
+same, and takes as long, for an address that we know and for one that we do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from preferences.domain.addresses import read_address
+from preferences.domain.errors import BadAddress
+from preferences.domain.letters import LetterKind
+from preferences.domain.terms import Address, Brand, Channel
+from preferences.languages import Spoken
+from preferences.site import Site
+from preferences.store import letters
+from preferences.store.letters import Order
+
+LETTERS: Final = "20 per minute; 100 per hour"
+"""For each network, so that no program tries many addresses. How many letters one mailbox gets: `domain.letters`."""
+
+
+def typed_address(text: str) -> Address | None:
+    """The e-mail address that somebody typed, or None where it is none."""
+    try:
+        return read_address(Channel.EMAIL, text)
+    except BadAddress:
+        return None
+
+
+def ask_for_letter(
+    site: Site,
+    kind: LetterKind,
+    address: Address,
+    *,
+    brand: Brand,
+    spoken: Spoken,
+    details: Mapping[str, Any],
+) -> None:
+    """Queue a letter, unless this address has had its share. Raises StoreBusy."""
+    wanted = Order(
+        kind=kind,
+        address=address.value,
+        fingerprint=site.fingerprints.of(address),
+        brand=brand.slug,
+        language=spoken.language,
+        details=details,
+    )
+    site.database.save(letters.order, wanted, datetime.now(UTC))
