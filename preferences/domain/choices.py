@@ -172,9 +172,12 @@ def _pause_end(control: Control, value: str) -> datetime | None:
     if value == UNANSWERED:
         return None
     try:
-        return datetime.combine(date.fromisoformat(value), time(), UTC)
+        day = date.fromisoformat(value)
     except ValueError:
         raise BadValue(control) from None
+    if day.isoformat() != value:  # the same day in another form, which does not sort as days do
+        raise BadValue(control)
+    return datetime.combine(day, time(), UTC)
 
 
 def lets_more_through(change: Change, was: str) -> bool:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preferences.domain.consent import apply, apply_suppression, clamp, effective, fold, weigh
+from preferences.domain.consent import (
+    answer_to_new,
+    apply,
+    apply_pace,
+    apply_suppression,
+    clamp,
+    effective,
+    fold,
+    weigh,
+)
 from preferences.domain.terms import (
     Actor,
     Basis,
     Channel,
     Choice,
     Entry,
+    Pace,
     Status,
     Suppression,
     SuppressionReason,
@@ -365,3 +376,128 @@ def test_words_on_a_suppression_may_arrive_in_any_order(history: list[Entry], ch
 def test_a_word_on_a_suppression_told_again_changes_nothing(history: list[Entry], data: st.DataObject) -> None:
     echo = data.draw(st.sampled_from(history))
     assert suppressed_after(*history, echo) == suppressed_after(*history)
+
+
+# Pauses and caps, which stand beside the wish.
+
+
+def pause(at: int | None, days: int | None, *, received: int = 90, seq: int = 1) -> Entry:
+    until = None if days is None else NOON + timedelta(days=days)
+    return replace(entry(Verb.PAUSE, at=at, received=received, seq=seq), until=until)
+
+
+def cap(at: int | None, per_week: int | None, *, received: int = 90, seq: int = 1) -> Entry:
+    return replace(entry(Verb.CAP, at=at, received=received, seq=seq), per_week=per_week)
+
+
+def pace_after(*entries: Entry) -> Pace | None:
+    pace: Pace | None = None
+    for one in entries:
+        pace = apply_pace(pace, one)
+    return pace
+
+
+def slows_to(*entries: Entry) -> object:
+    """What of a pause or a cap counts; which of two equal entries said it depends on what arrived first."""
+    pace = pace_after(*entries)
+    return pace and (pace.at, pace.until, pace.per_week)
+
+
+def test_the_newest_pause_and_the_newest_cap_win() -> None:
+    assert slows_to(pause(1, 7), pause(2, 3)) == (minute(2), NOON + timedelta(days=3), None)
+    assert slows_to(cap(1, 2), cap(2, 5)) == (minute(2), None, 5)
+
+
+def test_what_is_taken_away_later_is_gone_and_what_is_asked_for_later_is_back() -> None:
+    assert slows_to(pause(1, 7), pause(2, None)) == (minute(2), None, None)
+    assert slows_to(cap(1, 2), cap(2, None), cap(3, 1)) == (minute(3), None, 1)
+
+
+def test_one_that_arrives_late_changes_nothing() -> None:
+    assert slows_to(pause(2, 3), pause(1, 7)) == slows_to(pause(2, 3))
+    assert slows_to(cap(2, None), cap(1, 1)) == slows_to(cap(2, None))
+
+
+@pytest.mark.parametrize(
+    ("slower", "faster"),
+    [(pause(1, 7), pause(1, 3)), (pause(1, 3), pause(1, None)), (cap(1, 1), cap(1, 2)), (cap(1, 7), cap(1, None))],
+)
+def test_of_two_at_the_same_instant_the_one_that_lets_less_through_counts(slower: Entry, faster: Entry) -> None:
+    assert slows_to(slower, faster) == slows_to(faster, slower) == slows_to(slower)
+
+
+def test_an_unknown_time_slows_from_when_we_learned_of_it_and_never_speeds_up() -> None:
+    assert slows_to(pause(4, 3), pause(None, 7, received=5)) == (minute(5), NOON + timedelta(days=7), None)
+    assert slows_to(pause(4, 3), pause(None, None, received=5)) == slows_to(pause(4, 3))
+    assert slows_to(cap(4, 1), cap(None, None, received=5)) == slows_to(cap(4, 1))
+    assert pace_after(cap(None, None)) is None
+
+
+def test_only_a_pause_or_a_cap_says_how_fast_and_neither_says_whether() -> None:
+    with pytest.raises(ValueError, match="only a pause or a cap"):
+        apply_pace(None, no(1))
+    for one in (pause(1, 7), cap(1, 2)):
+        with pytest.raises(ValueError, match="says nothing about a wish"):
+            apply(None, one)
+
+
+pauses = st.builds(pause, st.none() | instants, st.none() | st.integers(1, 3), received=st.integers(2, 6))
+caps = st.builds(cap, st.none() | instants, st.none() | st.integers(1, 3), received=st.integers(2, 6))
+paces = st.lists(pauses, max_size=7) | st.lists(caps, max_size=7)
+
+
+@patiently
+@given(paces, st.randoms())
+def test_pauses_and_caps_may_arrive_in_any_order(history: list[Entry], chance) -> None:
+    assert slows_to(*chance.sample(history, len(history))) == slows_to(*history)
+
+
+@patiently
+@given(paces.filter(bool), st.data())
+def test_a_pause_or_a_cap_told_again_changes_nothing(history: list[Entry], data: st.DataObject) -> None:
+    echo = data.draw(st.sampled_from(history))
+    where = data.draw(st.integers(0, len(history)))
+    assert slows_to(*history[:where], echo, *history[where:]) == slows_to(*history)
+    assert pace_after(*history, echo) == pace_after(*history)
+
+
+@patiently
+@given(paces.filter(bool))
+def test_what_counts_was_said_at_the_newest_instant_of_all(history: list[Entry]) -> None:
+    known = [
+        at
+        for one in history
+        if (at := one.occurred_at or (one.recorded_at if one.until or one.per_week else None)) is not None
+    ]
+    pace = pace_after(*history)
+    assert (pace and pace.at) == (max(known) if known else None)
+
+
+# The answer to "new kinds of mail from us?".
+
+
+@pytest.mark.parametrize(
+    ("added", "own", "answer", "covered"),
+    [
+        (6, [], [no(5)], True),
+        (5, [], [no(5)], False),
+        (4, [], [no(5)], False),
+        (None, [], [no(5)], False),
+        (6, [], [], False),
+        (6, [], [yes(5)], False),
+        (6, [], [undone(5)], False),
+        (6, [], [no(5), yes(7)], False),
+        (6, [], [yes(4), no(5)], True),
+        (6, [yes(7)], [no(5)], False),
+        (6, [no(7)], [no(5)], False),
+        (6, [undone(7)], [no(5)], True),
+        # Said again: it covers what it covered before, and what was added since.
+        (6, [], [no(5), no(8)], True),
+    ],
+)
+def test_a_no_to_new_kinds_of_mail_covers_what_came_later_and_was_never_spoken_of(
+    added: int | None, own: list[Entry], answer: list[Entry], covered: bool
+) -> None:
+    said = fold(answer)
+    found = answer_to_new(None if added is None else minute(added), fold(own), said)
+    assert found == (said if covered else None)

@@ -8,33 +8,53 @@ import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import listunsub
 import pytest
+import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import event
 
+from preferences.domain.addresses import read_address
 from preferences.domain.terms import (
     Act,
     Actor,
     Address,
     Channel,
+    Entry,
     MessageClass,
     Origin,
+    Purpose,
     SuppressionReason,
     Topic,
     Verb,
 )
 from preferences.site import Site, site_of
-from preferences.store import ledger, queries
-from preferences.store.catalog import add_topic
-from tests.processes import contents
-from tests.support import PUBLIC_URL, TOPICS, add_contact, api_headers, close, email, link_for, new_app, new_sqlite
+from preferences.store import contacts, ledger, queries
+from preferences.store.catalog import add_topic, save_brand
+from preferences.web.metrics import DECISIONS as DECISIONS_COUNTED
+from tests.processes import contents, database_away
+from tests.support import (
+    BRAND,
+    PUBLIC_URL,
+    TOPICS,
+    add_contact,
+    api_headers,
+    close,
+    email,
+    link_for,
+    new_app,
+    new_sqlite,
+)
 
 DECISIONS, LINKS = "/api/v1/decisions", "/api/v1/links"
 MANY = [f"person-{number}@example.com" for number in range(10_000)]
@@ -154,6 +174,7 @@ def test_ten_thousand_are_answered_in_one_call_and_one_more_is_refused(
         (SuppressionReason.HARD_BOUNCE, False, False, False),
         (SuppressionReason.INVALID, False, False, False),
         (SuppressionReason.COMPLAINT, False, True, True),
+        (SuppressionReason.REPLACED, False, True, True),
         (SuppressionReason.ERASED, False, True, True),
         (SuppressionReason.CHILD, False, False, True),
         (SuppressionReason.LEGAL, False, False, True),
@@ -469,3 +490,343 @@ def test_of_ten_thousand_wrong_addresses_the_first_hundred_are_named(
     assert answer.status_code == 422
     assert [error["field"] for error in answer.get_json()["errors"]] == [f"addresses[{n}]" for n in range(100)]
     assert contents(site.settings.database_url)["contact"] == []
+
+
+# Pauses and caps, which are enforced here.
+
+
+NOW = datetime.now(UTC)
+
+
+@contextmanager
+def statements_of(site: Site) -> Iterator[list[str]]:
+    """Every statement that reaches the database meanwhile."""
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        seen.append(statement)
+
+    event.listen(site.database.engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(site.database.engine, "before_cursor_execute", note)
+
+
+def choose(site: Site, verb: Verb, who: UUID | Address, topic: str = "product-news", **more: Any) -> Entry:
+    """The person's own choice, through a door that is trusted."""
+    act = Act(
+        verb=verb,
+        channel=Channel.EMAIL,
+        who=who,
+        brand="default",
+        topic=topic,
+        origin=Origin.ACCOUNT,
+        actor=Actor.RECIPIENT,
+        occurred_at=datetime.now(UTC),
+        trusted=True,
+        **more,
+    )
+    return site.database.write(ledger.record, [act], fingerprints=site.fingerprints, now=datetime.now(UTC))[0]
+
+
+def reasons(client: FlaskClient, headers: dict[str, str], **changes: Any) -> str:
+    """What is said of Jane."""
+    (one,) = ask(client, headers, "jane.doe@example.com", **changes)["decisions"]
+    assert one["allowed"] is (one["reason"] == "ok")
+    return str(one["reason"])
+
+
+def sendings(site: Site) -> list[str]:
+    return contents(site.settings.database_url)["sending"]
+
+
+def test_a_paused_topic_is_refused_until_its_day_and_no_other_topic_is(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    entry = choose(site, Verb.PAUSE, email(), until=NOW + timedelta(days=7))
+    (one,) = ask(client, headers, "jane.doe@example.com")["decisions"]
+    assert (one["allowed"], one["reason"], one["entry"]) == (False, "paused", entry.seq)
+    assert reasons(client, headers, topic="receipts", **{"class": "transactional"}) == "ok"
+    choose(site, Verb.SUBSCRIBE, email(), "offers")
+    assert reasons(client, headers, topic="offers") == "ok"
+    with time_machine.travel(NOW + timedelta(days=7, seconds=1), tick=True):
+        assert reasons(client, headers) == "ok"
+
+
+def test_a_pause_that_is_taken_away_is_over(client: FlaskClient, site: Site, headers: dict[str, str]) -> None:
+    choose(site, Verb.PAUSE, email(), until=NOW + timedelta(days=7))
+    choose(site, Verb.PAUSE, email(), until=None)
+    assert reasons(client, headers) == "ok"
+
+
+def test_whoever_wants_two_a_week_gets_two_in_any_seven_days(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    entry = choose(site, Verb.CAP, email(), per_week=2)
+    with time_machine.travel(NOW, tick=True) as clock:
+        assert [reasons(client, headers) for _ in range(3)] == ["ok", "ok", "over_cap"]
+        (one,) = ask(client, headers, "jane.doe@example.com")["decisions"]
+        assert (one["rule"], one["entry"], one["degraded"]) == ("marketing.over_cap", entry.seq, False)
+        clock.shift(timedelta(days=6, hours=23))
+        assert reasons(client, headers) == "over_cap"
+        clock.shift(timedelta(hours=2))
+        assert [reasons(client, headers) for _ in range(3)] == ["ok", "ok", "over_cap"]
+
+
+def test_a_mailing_with_a_name_takes_one_place_however_often_it_is_asked_about(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    choose(site, Verb.CAP, email(), per_week=2)
+    assert [reasons(client, headers, message_ref="2026-48") for _ in range(4)] == ["ok"] * 4
+    assert reasons(client, headers, message_ref="2026-49") == "ok"
+    assert reasons(client, headers, message_ref="2026-50") == "over_cap"
+    assert reasons(client, headers, message_ref="2026-48") == "ok", "it has its place already"
+    assert len(sendings(site)) == 2
+
+
+def test_a_name_that_is_used_again_in_another_week_is_another_mailing(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    choose(site, Verb.CAP, email(), per_week=1)
+    assert reasons(client, headers, message_ref="newsletter") == "ok"
+    with time_machine.travel(NOW + timedelta(days=8), tick=True):
+        assert reasons(client, headers, message_ref="newsletter") == "ok"
+        assert reasons(client, headers, message_ref="offer") == "over_cap", "it took a place of this week"
+
+
+def test_looking_takes_no_place(client: FlaskClient, site: Site, headers: dict[str, str]) -> None:
+    choose(site, Verb.CAP, email(), per_week=1)
+    assert [reasons(client, headers, count=False) for _ in range(3)] == ["ok"] * 3
+    assert sendings(site) == []
+    assert reasons(client, headers) == "ok"
+    assert reasons(client, headers, count=False) == "over_cap"
+
+
+def test_only_an_allowed_marketing_message_takes_a_place(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    for topic in ("product-news", "offers"):
+        choose(site, Verb.CAP, email(), topic, per_week=1)
+    assert reasons(client, headers, topic="offers") == "no_consent"
+    assert reasons(client, headers, topic="receipts", **{"class": "transactional"}) == "ok"
+    assert reasons(client, headers, topic="receipts", **{"class": "notice"}) == "ok"
+    assert sendings(site) == []
+    assert reasons(client, headers, **{"class": "transactional"}) == "ok", "the topic is marketing, so it is counted"
+    assert len(sendings(site)) == 1
+
+
+def test_topics_have_caps_of_their_own(client: FlaskClient, site: Site, headers: dict[str, str]) -> None:
+    choose(site, Verb.SUBSCRIBE, email(), "offers")
+    for topic in ("product-news", "offers"):
+        choose(site, Verb.CAP, email(), topic, per_week=1)
+    assert [reasons(client, headers, topic=topic) for topic in ("product-news", "offers")] == ["ok", "ok"]
+    assert [reasons(client, headers, topic=topic) for topic in ("product-news", "offers")] == ["over_cap"] * 2
+
+
+def test_in_one_call_each_is_counted_by_their_own_cap(client: FlaskClient, site: Site, headers: dict[str, str]) -> None:
+    choose(site, Verb.CAP, email("one@example.com"), per_week=1)
+    choose(site, Verb.CAP, email("two@example.com"), per_week=2)
+    everybody = ["one@example.com", "two@example.com", "free@example.com", "ONE@example.com"]
+    answers = [[one["reason"] for one in ask(client, headers, *everybody)["decisions"]] for _ in range(3)]
+    assert answers == [
+        ["ok", "ok", "ok", "ok"],
+        ["over_cap", "ok", "ok", "over_cap"],
+        ["over_cap", "over_cap", "ok", "over_cap"],
+    ]
+
+
+def test_twelve_senders_who_ask_at_once_get_as_many_yeses_as_there_are_places(app: Flask) -> None:
+    site = site_of(app)
+    headers = api_headers(site)
+    choose(site, Verb.CAP, email(), per_week=3)
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: reasons(app.test_client(), headers), range(12)))
+    assert sorted(answers) == ["ok"] * 3 + ["over_cap"] * 9
+
+
+def test_without_a_cap_a_decision_takes_four_reads_and_writes_nothing(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    choose(site, Verb.SUBSCRIBE, email())
+    ask(client, headers, "jane.doe@example.com")
+    with statements_of(site) as statements:
+        ask(client, headers, "jane.doe@example.com", "new@example.com", message_ref="2026-48")
+    about_people = [one for one in statements if "api_key" not in one]
+    assert len(about_people) <= 4, about_people
+    assert all(one.lstrip().upper().startswith("SELECT") for one in statements), statements
+
+
+def test_a_cap_takes_a_fixed_number_of_statements_however_many_have_one(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    for name in MANY[:20]:
+        choose(site, Verb.CAP, email(name), per_week=3)
+    counted = []
+    for names in (MANY[:1], MANY[:20]):
+        ask(client, headers, *names)
+        with statements_of(site) as statements:
+            ask(client, headers, *names)
+        counted.append(len(statements))
+    assert counted[0] == counted[1]
+
+
+def test_a_place_that_cannot_be_taken_is_a_no_and_says_that_it_is_no_final_one(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    choose(site, Verb.CAP, email(), per_week=3)
+    ask(client, headers, "free@example.com")
+    before = DECISIONS_COUNTED.labels("marketing", False, True)._value.get()
+    with refusing_writes(site):
+        one, free = ask(client, headers, "jane.doe@example.com", "free@example.com")["decisions"]
+    assert (one["allowed"], one["reason"], one["degraded"]) == (False, "unavailable", True)
+    assert (free["allowed"], free["reason"]) == (True, "ok")
+    assert DECISIONS_COUNTED.labels("marketing", False, True)._value.get() == before + 1
+    assert reasons(client, headers) == "ok"
+
+
+@contextmanager
+def refusing_writes(site: Site) -> Iterator[None]:
+    """The database can be read, and takes nothing: as a standby, or with a full disk."""
+
+    def make_read_only(connection: Any, *_more: Any) -> None:
+        cursor = connection.cursor()
+        only = "PRAGMA query_only = ON" if site.database.is_sqlite else "SET default_transaction_read_only = on"
+        cursor.execute(only)
+        cursor.close()
+        if not site.database.is_sqlite:
+            connection.commit()
+
+    site.database.engine.dispose()
+    event.listen(site.database.engine, "connect", make_read_only)
+    try:
+        yield
+    finally:
+        event.remove(site.database.engine, "connect", make_read_only)
+        site.database.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"message_ref": "jane@example.com"}, {"message_ref": ""}, {"count": "perhaps"}, {"brand": "nobody's"}]
+)
+def test_a_wrong_name_of_a_mailing_is_refused(
+    client: FlaskClient, headers: dict[str, str], wrong: dict[str, Any]
+) -> None:
+    question = {"channel": "email", "class": "marketing", "topic": "product-news", "addresses": []}
+    answer = client.post(DECISIONS, json=question | wrong, headers=headers)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.get_json()["errors"]] == list(wrong)
+
+
+# Purposes.
+
+
+def test_without_an_answer_only_the_place_where_somebody_is_may_not_be_used(
+    client: FlaskClient, headers: dict[str, str]
+) -> None:
+    assert {purpose.value: reasons(client, headers, topic=purpose.value) for purpose in Purpose} == {
+        "@tracking": "ok",
+        "@profiling": "ok",
+        "@location": "no_consent",
+        "@new-topics": "ok",
+    }
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_an_objection_is_answered_on_every_channel_and_a_yes_as_well(
+    client: FlaskClient, site: Site, headers: dict[str, str], purpose: Purpose
+) -> None:
+    contact_id = add_contact(site)
+    phone = read_address(Channel.SMS, "+12025550123")
+    site.database.write(contacts.attach, contact_id, phone, site.fingerprints, NOW)
+
+    def answers() -> list[str]:
+        return [
+            reasons(client, headers, topic=purpose.value),
+            ask(client, headers, phone.value, channel="sms", topic=purpose.value)["decisions"][0]["reason"],
+        ]
+
+    entry = choose(site, Verb.UNSUBSCRIBE, contact_id, purpose.value)
+    assert answers() == ["unsubscribed"] * 2
+    (one,) = ask(client, headers, "jane.doe@example.com", topic=purpose.value)["decisions"]
+    assert (one["entry"], one["rule"]) == (entry.seq, "marketing.unsubscribed")
+    choose(site, Verb.SUBSCRIBE, contact_id, purpose.value)
+    assert answers() == ["ok"] * 2
+
+
+def test_whoever_stopped_everything_has_said_no_to_each_purpose(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    choose(site, Verb.SUBSCRIBE, email(), "@location")
+    choose(site, Verb.UNSUBSCRIBE, email(), "*")
+    assert {reasons(client, headers, topic=purpose.value) for purpose in Purpose} == {"unsubscribed_all"}
+
+
+def test_an_objection_to_one_brand_says_nothing_about_another(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    site.database.save(save_brand, replace(BRAND, slug="second", name="Second"), datetime.now(UTC))
+    choose(site, Verb.UNSUBSCRIBE, email(), "@profiling")
+    site.catalog.get("a topic that makes it read again")
+    assert reasons(client, headers, topic="@profiling") == "unsubscribed"
+    assert reasons(client, headers, topic="@profiling", brand="default") == "unsubscribed"
+    assert reasons(client, headers, topic="@profiling", brand="second") == "ok"
+
+
+@pytest.mark.parametrize("message_class", ["marketing", "transactional", "notice"])
+def test_an_objection_cannot_be_evaded_by_another_class_and_no_purpose_is_guessed(
+    client: FlaskClient, site: Site, headers: dict[str, str], message_class: str
+) -> None:
+    choose(site, Verb.UNSUBSCRIBE, email(), "@profiling")
+    assert reasons(client, headers, topic="@profiling", **{"class": message_class}) == "unsubscribed"
+    assert reasons(client, headers, topic="@selling", **{"class": message_class}) == "unknown_topic"
+
+
+def test_a_brand_that_does_not_fit_is_named(client: FlaskClient, headers: dict[str, str]) -> None:
+    for topic in ("@tracking", "product-news"):
+        question = {"channel": "email", "class": "marketing", "topic": topic, "brand": "gone", "addresses": []}
+        answer = client.post(DECISIONS, json=question, headers=headers)
+        assert answer.status_code == 422
+        assert [error["field"] for error in answer.get_json()["errors"]] == ["brand"]
+
+
+@pytest.mark.parametrize("message_class", ["marketing", "transactional"])
+def test_a_purpose_fails_closed_when_the_database_is_away(sqlite_app: Flask, message_class: str) -> None:
+    headers = api_headers(site_of(sqlite_app))
+    client = sqlite_app.test_client()
+    reasons(client, headers)
+    with database_away(sqlite_app):
+        for topic in ("@tracking", "@new-topics", "@selling"):
+            (one,) = ask(client, headers, "jane.doe@example.com", topic=topic, **{"class": message_class})["decisions"]
+            assert (one["allowed"], one["reason"], one["degraded"]) == (False, "unavailable", True)
+
+
+# New kinds of mail, and addresses that were replaced.
+
+
+def test_no_new_kinds_of_mail_covers_what_is_added_later_and_nothing_that_was_there(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    entry = choose(site, Verb.UNSUBSCRIBE, email(), "@new-topics")
+    new = replace(TOPICS[0], slug="podcast", name="Podcast")
+    site.database.save(add_topic, new, datetime.now(UTC))
+
+    (one,) = ask(client, headers, "jane.doe@example.com", topic="podcast")["decisions"]
+    assert (one["allowed"], one["reason"], one["entry"]) == (False, "unsubscribed", entry.seq)
+    assert reasons(client, headers, topic="product-news") == "ok"
+    assert ask(client, headers, "somebody@example.com", topic="podcast")["decisions"][0]["allowed"]
+
+    stop = choose(site, Verb.UNSUBSCRIBE, add_contact(site), "podcast")
+    assert stop.contact_id
+    site.database.write(ledger.undo, stop.seq, contact_id=stop.contact_id, now=datetime.now(UTC), details={})
+    assert reasons(client, headers, topic="podcast") == "unsubscribed", "an undo is not a yes"
+    choose(site, Verb.SUBSCRIBE, email(), "podcast")
+    assert reasons(client, headers, topic="podcast") == "ok"
+
+
+def test_a_yes_to_new_kinds_of_mail_is_consent_to_none(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    choose(site, Verb.SUBSCRIBE, email(), "@new-topics")
+    site.database.save(add_topic, replace(TOPICS[1], slug="podcast"), datetime.now(UTC))
+    assert reasons(client, headers, topic="podcast") == "no_consent"
