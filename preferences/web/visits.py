@@ -20,6 +20,9 @@ from preferences.site import Site
 BRAND_KEY: Final = "preferences.brand"
 """Where `web.front` leaves the slug of the brand in whose folder the request arrived."""
 
+MOST_ACCEPTED: Final = 200
+"""How many characters of `Accept-Language` are read: nobody reads forty languages, and what is read is remembered."""
+
 
 def brand_here(site: Site, request: Request) -> Brand:
     """The brand whose place this is: by its folder, by its host, else the first one. Raises StoreBusy."""
@@ -50,9 +53,8 @@ def host_name(host: str) -> str:
 def spoken_in(request: Request, brand: Brand | None) -> Spoken:
     """The language of the answer to this request."""
     asked = request.args.get("lang") if request.query_string else None
-    return choose(
-        asked, _accepted(request.headers.get("Accept-Language", "")), brand.language if brand else LANGUAGES[0]
-    )
+    accepted = _accepted(request.headers.get("Accept-Language", "")[:MOST_ACCEPTED])
+    return choose(asked, accepted, brand.language if brand else LANGUAGES[0])
 
 
 @lru_cache(maxsize=1_000)

@@ -1,0 +1,467 @@
+"""Languages: which one a person gets, that it holds from page to page, and that nothing is left in English."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta, timezone
+from html import unescape
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pytest
+from babel.messages.catalog import Catalog, Message
+from babel.messages.frontend import CommandLineInterface
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from flask import Flask
+from flask.testing import FlaskClient
+from jinja2 import nodes
+from werkzeug.test import TestResponse
+
+from preferences.domain.terms import LANGUAGES
+from preferences.languages import CATALOGUES, NAMES, day, moment, translations_of
+from preferences.site import site_of
+from preferences.store.catalog import change_brand, save_topic_text
+from preferences.web import optout, unsubscribe
+from preferences.web.errors import MESSAGES
+from preferences.web.pages import load_templates
+from tests.support import add_contact, link_for, manage_link_for
+
+ROOT = CATALOGUES.parent.parent
+TEMPLATES = ROOT / "templates"
+ENGLISH, *TRANSLATED = LANGUAGES
+BROWSER = {"Accept": "text/html"}
+NOW = datetime.now(UTC)
+
+NAMES_AND_SIGNS = {"SHA-256"}
+"""What is written alike in every language."""
+
+every_translation = pytest.mark.parametrize("language", TRANSLATED)
+every_language = pytest.mark.parametrize("language", LANGUAGES)
+
+
+# The catalogues.
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """Every text that the code and the templates mark, gathered as `make messages` does."""
+    path = tmp_path_factory.mktemp("texts") / "texts.pot"
+    mapping = str(ROOT / "pyproject.toml")
+    CommandLineInterface().run(
+        ["pybabel", "-q", "extract", "-F", mapping, "-k", "to_translate", "-o", str(path), str(ROOT)]
+    )
+    return read(path)
+
+
+def read(path: Path) -> Catalog:
+    with path.open("rb") as file:
+        return read_po(file)
+
+
+def catalogue(language: str) -> Catalog:
+    return read(CATALOGUES / language / "LC_MESSAGES" / "messages.po")
+
+
+def messages(catalog: Catalog) -> list[Message]:
+    """The catalogue's messages, without the header, which bears the empty text."""
+    return [message for message in catalog if message.id]
+
+
+def forms(text: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...]:
+    """The singular and the plurals of a text."""
+    return (text,) if isinstance(text, str) else tuple(text or ())
+
+
+def pairs(language: str) -> Iterator[tuple[str, str]]:
+    """Each translation, and what it translates."""
+    for message in messages(catalogue(language)):
+        source = forms(message.id)[-1]
+        yield from ((source, form) for form in forms(message.string))
+
+
+def placeholders(text: str) -> Counter[str]:
+    return Counter(re.findall(r"%\(\w+\)s|%(?!\()", text))
+
+
+def tags(text: str) -> Counter[str]:
+    return Counter(re.findall(r"<[^>]*>", text))
+
+
+@every_translation
+def test_every_text_is_translated_and_nothing_else(texts: Catalog, language: str) -> None:
+    found = {message.id for message in messages(catalogue(language))}
+    assert {message.id for message in messages(texts)} - found == set()
+    assert found - {message.id for message in messages(texts)} == set()
+    assert not catalogue(language).obsolete
+
+
+@every_translation
+def test_no_translation_is_empty_or_a_guess(language: str) -> None:
+    found = messages(catalogue(language))
+    assert [message.id for message in found if not message.string or not all(forms(message.string))] == []
+    assert [message.id for message in found if message.fuzzy] == []
+
+
+@every_translation
+def test_the_compiled_catalogue_is_that_of_the_written_one(language: str) -> None:
+    compiled = BytesIO()
+    write_mo(compiled, catalogue(language))
+    assert (CATALOGUES / language / "LC_MESSAGES" / "messages.mo").read_bytes() == compiled.getvalue()
+
+
+@every_translation
+def test_what_is_put_into_a_text_is_put_into_its_translation(language: str) -> None:
+    # A plural may leave the number out, where the language says it without: one, two.
+    number = Counter({"%(count)s": 1})
+    strays = [
+        (source, translation)
+        for source, translation in pairs(language)
+        if placeholders(translation) not in (placeholders(source), placeholders(source) - number)
+    ]
+    assert strays == []
+
+
+@every_translation
+def test_what_is_marked_in_a_text_is_marked_in_its_translation(language: str) -> None:
+    assert [pair for pair in pairs(language) if tags(pair[0]) != tags(pair[1])] == []
+
+
+@every_translation
+def test_a_translation_begins_and_ends_like_its_text(language: str) -> None:
+    edges = re.compile(r"^\s*|\s*$")
+    assert [pair for pair in pairs(language) if edges.findall(pair[0]) != edges.findall(pair[1])] == []
+
+
+@every_translation
+def test_every_plural_has_all_the_forms_of_its_language(language: str) -> None:
+    catalog = catalogue(language)
+    assert catalog.num_plurals == (6 if language == "ar" else 2)
+    plurals = [message for message in messages(catalog) if message.pluralizable]
+    assert plurals
+    assert {len(forms(message.string)) for message in plurals} == {catalog.num_plurals}
+
+
+def test_arabic_counts_by_its_six_forms() -> None:
+    arabic = translations_of("ar")
+    said = [arabic.ngettext("One a week", "%(count)s a week", count) for count in (0, 1, 2, 3, 11, 100)]
+    assert len(set(said)) >= 4
+    assert "%(count)s" not in said[1] + said[2]  # once and twice are words of their own
+
+
+def test_a_foreign_name_in_an_arabic_sentence_is_kept_apart() -> None:
+    """A name in Latin letters, and the full stop behind it, would otherwise turn the sentence round."""
+    apart = re.compile(r"\u2068%\((?:brand|topic|name)\)s\u2069|<bdi[^>]*>%\(\w+\)s</bdi>")
+    bare = [text for _, text in pairs("ar") if re.search(r"%\((?:brand|topic|name)\)s", apart.sub("", text))]
+    assert bare == []
+
+
+def test_what_pages_translate_by_its_value_is_in_the_catalogues(texts: Catalog) -> None:
+    """Texts that a template is given, and so cannot mark itself."""
+    given = {text for message in MESSAGES.values() for text in (message.title, message.lead)}
+    given |= {label for _, label in unsubscribe.REASONS} | {optout.HOW_TO_WRITE}
+    assert given <= {message.id for message in messages(texts)}
+
+
+# No text outside the catalogues.
+
+
+class _Bare(HTMLParser):
+    """The texts that stand in a page, and in those of its attributes that are read out."""
+
+    READ_OUT = ("title", "alt", "placeholder", "aria-label", "label")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._in_style = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._in_style = tag == "style"
+        self.found += [value for name, value in attrs if value and name in self.READ_OUT]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_style = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._in_style:
+            self.found.append(data.strip())
+
+
+def bare_texts(source: str) -> list[str]:
+    """What a template says by itself, outside gettext: in its page, or in quotes within `{{ }}` and `{% %}`."""
+    tree = load_templates(TEMPLATES, ENGLISH).parse(source)
+    page = _Bare()
+    page.feed("".join(one.data for one in tree.find_all(nodes.TemplateData)))
+    page.close()
+    marked = {
+        id(text)
+        for call in tree.find_all(nodes.Call)
+        if isinstance(call.node, nodes.Name) and call.node.name in {"_", "gettext", "ngettext"}
+        for text in call.find_all(nodes.Const)
+    }
+    quoted = [one.value for one in tree.find_all(nodes.Const) if id(one) not in marked and isinstance(one.value, str)]
+    sentences = [text for text in quoted if " " in text.strip() or text[:1].isupper()]
+    return [text for text in [*page.found, *sentences] if any(map(str.isalpha, text)) and text not in NAMES_AND_SIGNS]
+
+
+def templates() -> list[Path]:
+    found = sorted(path for path in TEMPLATES.rglob("*") if path.is_file())
+    assert len(found) > 20
+    return found
+
+
+@pytest.mark.parametrize("path", templates(), ids=lambda path: str(path.relative_to(TEMPLATES)))
+def test_no_template_says_anything_outside_gettext(path: Path) -> None:
+    assert bare_texts(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "<p>Hello</p>",
+        "<p>{% trans %}Hello{% endtrans %} you</p>",
+        "{% if x %}Hello{% endif %}",
+        "<img alt='A tick'>",
+        "{{ stop('all', 'Stop everything') }}",
+        "{% set label = 'Stop' %}",
+        "{{ ref ~ ' or so' }}",
+    ],
+)
+def test_a_text_outside_gettext_is_found(source: str) -> None:
+    assert bare_texts(source) != []
+
+
+# Which language a person gets.
+
+
+@pytest.fixture
+def client(sqlite_app: Flask) -> FlaskClient:
+    return sqlite_app.test_client()
+
+
+def language_of(page: TestResponse) -> str:
+    found = re.search(r'<html lang="([^"]+)" dir="([^"]+)"', page.text)
+    assert found
+    assert found[2] == ("rtl" if found[1] == "ar" else "ltr")
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        ("pt-BR", "pt"),
+        ("pt-PT,pt;q=0.9,en;q=0.8", "pt"),
+        ("ar-EG", "ar"),
+        ("DE-at", "de"),
+        ("zh-Hant-TW, fr;q=0.5", "fr"),
+        ("en;q=0.3, es;q=0.7", "es"),
+        ("de;q=0, es;q=0.1", "es"),
+        ("zh", "en"),
+        ("*", "en"),
+        ("de;q=0", "en"),
+        ("de;q=nonsense", "en"),
+        ("deutsch, englisch", "en"),
+        (";;;=,q=\t,,", "en"),
+        ("\xff\xfe de", "en"),
+        ("", "en"),
+        ("zz," * 1_333 + "de", "en"),
+        ("de," + "zz," * 1_333, "de"),
+    ],
+)
+def test_the_browser_is_heard(client: FlaskClient, header: str, language: str) -> None:
+    page = client.get("/optout", headers={"Accept-Language": header})
+    assert page.status_code == 200
+    assert language_of(page) == language
+
+
+@every_language
+def test_the_address_is_heard_before_the_browser(client: FlaskClient, language: str) -> None:
+    other = "fr" if language != "fr" else "de"
+    assert language_of(client.get(f"/optout?lang={language}", headers={"Accept-Language": other})) == language
+
+
+@pytest.mark.parametrize("asked", ["zh", "", "de'><script>", "DE\0", "../de"])
+def test_an_address_that_asks_for_what_we_do_not_speak_is_as_one_that_asks_nothing(
+    client: FlaskClient, asked: str
+) -> None:
+    page = client.get("/optout", query_string={"lang": asked}, headers={"Accept-Language": "es"})
+    assert language_of(page) == "es"
+    assert 'action="/optout"' in page.text
+
+
+def test_who_asks_for_none_of_ours_is_spoken_to_in_the_language_of_the_brand(sqlite_app: Flask) -> None:
+    site_of(sqlite_app).database.save(change_brand, "default", {"language": "de"}, NOW)
+    page = sqlite_app.test_client().get("/optout", headers={"Accept-Language": "zh"})
+    assert language_of(page) == "de"
+    assert language_of(sqlite_app.test_client().get("/optout", headers={"Accept-Language": "fr"})) == "fr"
+
+
+def test_no_language_is_kept_in_a_cookie(client: FlaskClient) -> None:
+    assert "Set-Cookie" not in client.get("/optout?lang=ar").headers
+
+
+# The language holds.
+
+
+def walk(app: Flask, query: str) -> Iterator[tuple[str, TestResponse]]:
+    """Every page that needs no session, with the address it stands at: opened, answered and refused."""
+    site, client = site_of(app), app.test_client()
+    contact_id = add_contact(site)
+    link, manage = link_for(site, contact_id), manage_link_for(site, contact_id)
+
+    def get(path: str) -> tuple[str, TestResponse]:
+        return path, client.get(path + query)
+
+    def post(path: str, **form: str) -> tuple[str, TestResponse]:
+        return path, client.post(path + query, data=form, headers=BROWSER)
+
+    yield get("/")
+    yield get("/optout")
+    yield post("/optout", address="nobody")
+    yield post("/optout", address="somebody@example.com")
+    yield get(link)
+    yield get(manage)
+    yield post(link, intent="topic")
+    path, done = post(link, intent="all")
+    yield path, done
+    yield get(link)
+    yield get(manage)
+    yield post(f"{link}/reason", reason="other")
+    found = re.search(r'name="undo" value="([^"]+)"', done.text)
+    assert found
+    yield post(f"{link}/undo", undo=found[1])
+    yield post(f"{link}/undo", undo=found[1])
+    yield post(manage, intent="all")
+    yield get("/u/nonsense")
+    yield post("/u/nonsense")
+    yield get("/p/nonsense")
+    yield get("/no-such-page")
+    yield get(f"{link}/undo")
+
+
+def own_links(page: TestResponse) -> set[str]:
+    """Where the page's own links and forms lead, but for the switch of languages."""
+    body = page.text.partition("<body>")[2].partition('<nav class="tongues"')[0]
+    found = re.findall(r'<(?:a|form)\b[^>]*?(?:href|action)="([^"]*)"', body)
+    return {unescape(one) for one in found if one and not one.startswith(("mailto:", "#"))}
+
+
+def switch(page: TestResponse) -> dict[str, str]:
+    """The switch: where each language is."""
+    nav = page.text.partition('<nav class="tongues"')[2].partition("</nav>")[0]
+    return {code: unescape(path) for path, code in re.findall(r'<a href="([^"]*)" lang="(\w+)"', nav)}
+
+
+@every_translation
+def test_a_language_that_was_asked_for_holds_from_page_to_page(sqlite_app: Flask, language: str) -> None:
+    for path, page in walk(sqlite_app, f"?lang={language}"):
+        assert language_of(page) == language, path
+        assert {one for one in own_links(page) if not one.endswith(f"?lang={language}")} == set(), path
+
+
+def test_an_address_stays_short_where_no_language_was_asked_for(sqlite_app: Flask) -> None:
+    for path, page in walk(sqlite_app, ""):
+        assert "?lang=" not in "".join(own_links(page)), path
+
+
+def test_the_switch_leads_to_the_same_place_in_every_other_language(sqlite_app: Flask) -> None:
+    client = sqlite_app.test_client()
+    for path, page in walk(sqlite_app, ""):
+        assert set(switch(page)) == {*TRANSLATED}, path
+        for language, to in switch(page).items():
+            turned = client.get(urljoin(path, to))
+            assert language_of(turned) == language, (path, to)
+            assert turned.status_code in {200, page.status_code}, (path, to)
+
+
+@every_language
+def test_the_switch_names_each_language_in_itself_and_marks_the_one_spoken(client: FlaskClient, language: str) -> None:
+    page = client.get(f"/?lang={language}")
+    assert f'<span lang="{language}" aria-current="true">{NAMES[language]}</span>' in page.text
+    for other in set(LANGUAGES) - {language}:
+        assert f'lang="{other}" hreflang="{other}"><bdi>{NAMES[other]}</bdi></a>' in page.text
+
+
+# What is said, and in what.
+
+
+def said(page: TestResponse) -> str:
+    """The page's words."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page.text.partition("<body>")[2])).split())
+
+
+@every_translation
+def test_no_page_says_in_english_what_can_be_said_otherwise(sqlite_app: Flask, texts: Catalog, language: str) -> None:
+    """A whole sentence of the source, found on a page in another language, was not translated where it is shown."""
+    english = {form for message in messages(texts) for form in forms(message.id)}
+    same = {source for source, translation in pairs(language) if source == translation}
+    sentences = [text for text in english - same if len(text) > 12 and not set("%<") & set(text)]
+    for path, page in walk(sqlite_app, f"?lang={language}"):
+        words = said(page)
+        assert [text for text in sentences if text in words] == [], path
+
+
+def test_a_topic_speaks_the_language_of_the_page_or_says_that_it_does_not(sqlite_app: Flask) -> None:
+    site, client = site_of(sqlite_app), sqlite_app.test_client()
+    spanish = {"name": "Novedades", "description": "Lo nuevo de la tienda.", "frequency": "Dos veces al mes"}
+    site.database.save(save_topic_text, "product-news", "es", given=spanish)
+    link = link_for(site, add_contact(site))
+
+    page = client.get(f"{link}?lang=es")
+    assert "Novedades" in page.text
+    assert "Lo nuevo de la tienda." in page.text
+    assert "Product news" not in page.text
+    assert 'lang="en" dir' not in page.text
+
+    page = client.get(f"{link}?lang=ar")
+    assert '<bdi lang="en">Product news</bdi>' in page.text
+    assert re.search(r'<p lang="en" dir="auto">What is new in the shop\.', page.text)
+    assert re.search(r"<title>[^<]+</title>", page.text)
+
+
+def test_the_english_text_prevails_where_there_is_another() -> None:
+    def shown(language: str, here: str) -> str:
+        environment = load_templates(TEMPLATES, language)
+        source = "{% from 'macros.html' import english_prevails %}{{ english_prevails(here) }}"
+        return environment.from_string(source).render(here=here).strip()
+
+    assert shown(ENGLISH, "/confirm/x") == ""
+    for language in TRANSLATED:
+        assert '<a href="/confirm/x?lang=en" hreflang="en">' in shown(language, "/confirm/x")
+        assert '<a href="?lang=en" hreflang="en">' in shown(language, "")
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", "3 November 2026, 14:05 UTC"),
+        ("es", "3 de noviembre de 2026, 14:05 UTC"),
+        ("fr", "3 novembre 2026, 14:05 UTC"),
+        ("de", "3. November 2026, 14:05 UTC"),
+        ("pt", "3 de novembro de 2026 14:05 UTC"),
+        ("ar", "3 نوفمبر 2026، 14:05 UTC"),
+    ],
+)
+def test_an_instant_is_written_as_the_language_does_in_utc(language: str, words: str) -> None:
+    assert moment(datetime(2026, 11, 3, 14, 5, tzinfo=UTC), language) == words
+    at_home = datetime(2026, 11, 3, 22, 5, tzinfo=timezone(timedelta(hours=8)))
+    assert moment(at_home, language) == words
+
+
+def test_a_day_has_the_same_digits_in_every_language() -> None:
+    for language in LANGUAGES:
+        assert "2026" in day(date(2026, 11, 3), language)
+
+
+@every_language
+def test_times_and_references_stay_readable_by_machines(sqlite_app: Flask, language: str) -> None:
+    site = site_of(sqlite_app)
+    link = link_for(site, add_contact(site))
+    page = sqlite_app.test_client().post(f"{link}?lang={language}", data={"intent": "all"}, headers=BROWSER)
+    assert re.search(r'<time dir="auto" datetime="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ">', page.text)
+    assert re.search(r'<bdi class="ref" dir="ltr">[0-9A-Z-]+</bdi>', page.text)
