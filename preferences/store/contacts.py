@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, exists, select
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.terms import Address, SuppressionReason
@@ -56,6 +56,31 @@ def find_addresses(
     by_fingerprint = {print_: one for one in addresses for print_ in fingerprints.candidates(one)}
     rows = connection.execute(_BY_FINGERPRINT, {"fingerprints": list(by_fingerprint)})
     return {by_fingerprint[row.fingerprint]: Found(row.contact_id, row.fingerprint) for row in rows}
+
+
+_CURRENT_OWNER = (
+    select(address.c.contact_id)
+    .where(address.c.fingerprint == bindparam("fingerprint"))
+    .where(
+        ~exists().where(
+            suppression.c.fingerprint == address.c.fingerprint,
+            suppression.c.reason == SuppressionReason.REPLACED,
+            suppression.c.active,
+        )
+    )
+)
+
+
+def find_by_fingerprint(connection: Connection, fingerprint: str) -> UUID | None:
+    """Whose address this is, if they use it: whoever can read the mail of one that was replaced is not its owner."""
+    contact_id: UUID | None = connection.execute(_CURRENT_OWNER, {"fingerprint": fingerprint}).scalar_one_or_none()
+    return contact_id
+
+
+def find_owner(connection: Connection, one: Address, fingerprints: Fingerprints) -> UUID | None:
+    """Whose this address is, if they use it, by whichever key it was stored."""
+    found = find_addresses(connection, [one], fingerprints).get(one)
+    return find_by_fingerprint(connection, found.fingerprint) if found else None
 
 
 def find_or_create(

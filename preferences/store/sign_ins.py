@@ -20,7 +20,7 @@ from sqlalchemy import Connection, delete, select, update
 from preferences.domain.errors import NotAllowed
 from preferences.domain.letters import SIGN_IN_LIFE
 from preferences.store.contacts import new_id
-from preferences.store.db import insert_rows
+from preferences.store.db import insert_rows, lock_name
 from preferences.store.tables import contact, sign_in, used_token
 
 MOST_TRIES: Final = 3
@@ -54,9 +54,13 @@ def begin(connection: Connection, fingerprint: str, now: datetime) -> UUID:
     return sign_in_id
 
 
-def set_code(connection: Connection, sign_in_id: UUID, digest: str) -> None:
-    """The letter with the code is about to be sent. Sent again, it holds another code, and the newest counts."""
-    connection.execute(update(sign_in).where(sign_in.c.id == sign_in_id).values(code_digest=digest))
+def set_code(connection: Connection, sign_in_id: UUID, digest: str, fingerprint: str) -> None:
+    """The letter with the code is about to be sent. Sent again, it holds another code, and the newest counts.
+
+    `fingerprint` is the one that is stored with the address: it may be of an older key than the one we began with.
+    """
+    known = update(sign_in).where(sign_in.c.id == sign_in_id)
+    connection.execute(known.values(code_digest=digest, fingerprint=fingerprint))
 
 
 def try_code(connection: Connection, sign_in_id: UUID, digest: Callable[[], str], now: datetime) -> Try:
@@ -97,6 +101,7 @@ def _use(connection: Connection, sign_in_id: UUID, now: datetime) -> str | None:
 def use_once(connection: Connection, token: str, now: datetime) -> None:
     """Note that a token was used. Raises NotAllowed when it was used already. Run it inside `Database.save`."""
     row = {"digest": hashlib.sha256(token.encode()).hexdigest(), "at": now}
+    lock_name(connection, f"token {row['digest']}")
     known = select(used_token.c.at).where(used_token.c.digest == row["digest"])
     if connection.execute(known).first() is not None:
         raise NotAllowed("used already")

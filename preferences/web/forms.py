@@ -32,3 +32,13 @@ def require_token() -> None:
     """
     if not SessionForm(request.form).validate():
         raise BadRequest
+
+
+def refuse_other_sites() -> None:
+    """Refuse a post by which another site would sign somebody in here, as a person of its choice, unnoticed.
+
+    There is no session yet, so no token either. Browsers say where a post comes from (W3C Fetch Metadata); whatever
+    does not say so is no browser in which somebody could be deceived. Raises BadRequest.
+    """
+    if request.headers.get("Sec-Fetch-Site", "none") not in {"same-origin", "none"}:
+        raise BadRequest

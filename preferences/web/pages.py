@@ -11,23 +11,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from flask import request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import escape
 from werkzeug.wrappers import Response
 
 from preferences.domain.terms import Brand, OneClick
 from preferences.languages import NAMES, Spoken, day, moment, translations_of
-from preferences.site import Site
+from preferences.site import Site, current_site
+
+POLICY: Final = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors"
+)
+"""The content security policy, but for who may show the page in a frame."""
+
+MAY_BE_FRAMED: Final = ("/account/", "/sign-in/hand-off/")
+"""The pages that the company's own pages may show in a frame: a signed-in person's, and the way there."""
 
 # Referrer-Policy is same-origin and not no-referrer: under the latter browsers send `Origin: null` with our own forms
 # (Fetch standard, "serializing a request origin"), which looks like an attack to anybody who checks it.
 PAGE_HEADERS: Final = (
     ("Cache-Control", "no-store"),
-    (
-        "Content-Security-Policy",
-        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none';"
-        " frame-ancestors 'none'",
-    ),
+    ("Content-Security-Policy", f"{POLICY} 'none'"),
     ("Referrer-Policy", "same-origin"),
     ("X-Robots-Tag", "noindex, nofollow"),
     ("X-Content-Type-Options", "nosniff"),
@@ -139,6 +144,9 @@ def _response(body: str, status: int, content_type: str) -> Response:
 
 def complete_headers(response: Response) -> Response:
     """Give an answer that leaves through Flask the headers that it does not set itself."""
+    origins = current_site().settings.embed_origins
+    if origins and request.path.startswith(MAY_BE_FRAMED):
+        response.headers.setdefault("Content-Security-Policy", f"{POLICY} {' '.join(origins)}")
     for name, value in PAGE_HEADERS:
         response.headers.setdefault(name, value)
     return response

@@ -1,0 +1,97 @@
+"""Signing in with an account at a company's own provider: the way there and back.
+
+Owns `/sign-in/with/<name>`. Invariants: what began in one browser ends in that browser, once; the only thing written is
+its own cookie; no more than the kind of a failure is logged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from flask import Blueprint, request, session
+from werkzeug.exceptions import NotFound
+from werkzeug.wrappers import Response
+
+from preferences.domain.errors import BadSignature, NotAllowed, TryLater
+from preferences.languages import Spoken, to_translate
+from preferences.site import Site, current_site
+from preferences.store import contacts
+from preferences.web import signin
+from preferences.web.limits import ADDRESS_BOX, limiter
+from preferences.web.signin import Refusal
+from preferences.web.visits import brand_here, spoken_in
+
+if TYPE_CHECKING:
+    from preferences.oidc import Provider
+
+log = structlog.get_logger(__name__)
+blueprint = Blueprint("openid", __name__)
+
+_KEPT: Final = "elsewhere"
+
+AWAY: Final = Refusal(
+    503,
+    to_translate("We cannot reach your account just now"),
+    to_translate("Nothing was changed. Try again in a few minutes, or sign in here with a code by e-mail."),
+)
+UNVERIFIED: Final = Refusal(
+    403,
+    to_translate("Your e-mail address is not confirmed there"),
+    to_translate("Your account does not say for certain which address is yours. Sign in here with a code by e-mail."),
+)
+FAILED: Final = Refusal(
+    400,
+    to_translate("You are not signed in"),
+    to_translate("It was stopped, or did not end where it began. Start again here, in the same browser."),
+)
+
+
+@blueprint.post("/sign-in/with/<name>")
+@limiter.limit(ADDRESS_BOX)
+def leave(name: str) -> Response:
+    """Send the browser to the provider.
+
+    By a page that goes on by itself, and not by a redirect: browsers hold a redirected form to the page's own policy,
+    which lets forms go nowhere else.
+    """
+    site = current_site()
+    url, kept = _provider(site, name).leave()
+    spoken = spoken_in(request, brand_here(site, request))
+    session[_KEPT] = kept | {"name": name, "language": spoken.language, "query": spoken.query}
+    answer = signin.page("with.html", url=url)
+    answer.headers["Refresh"] = f"0; url={url}"
+    return answer
+
+
+@blueprint.get("/sign-in/with/<name>/callback")
+def come_back(name: str) -> Response:
+    """Sign in whom the provider vouches for."""
+    site = current_site()
+    provider = _provider(site, name)
+    kept = session.pop(_KEPT, None)
+    if kept is None or kept["name"] != name:
+        raise BadSignature("nothing began in this browser")
+    address = provider.come_back(kept, request.args)
+    owner = site.database.read(contacts.find_owner, address, site.fingerprints)
+    if owner is None:
+        return signin.nobody()
+    return signin.enter(site, owner, name, Spoken(kept["language"], kept["query"]))
+
+
+def _provider(site: Site, name: str) -> Provider:
+    settings = site.sign_in_providers.get(name)
+    if settings is None:
+        raise NotFound
+    from preferences.oidc import Provider  # noqa: PLC0415 - takes a third of a second, and most sites have none
+
+    return Provider(settings, f"{site.url_of(brand_here(site, request))}/sign-in/with/{name}/callback")
+
+
+@blueprint.errorhandler(TryLater)
+@blueprint.errorhandler(NotAllowed)
+@blueprint.errorhandler(BadSignature)
+def refuse(error: Exception) -> Response:
+    """Say what to do instead."""
+    log.warning("sign-in elsewhere failed", kind=type(error).__name__, why=str(error))
+    return signin.refused({TryLater: AWAY, NotAllowed: UNVERIFIED}.get(type(error), FAILED))

@@ -1,0 +1,243 @@
+"""Signing in without a password: a code or a link by mail, and the hand-off from a company's own page; and signing out.
+
+Owns `/sign-in` but for the way through a provider (`web.openid`). Invariants: asking for a code looks nothing up, so an
+address that we know and one that we do not are answered alike; opening a link changes nothing; where one arrives is
+never taken from the request.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from flask import Blueprint, g, request
+from sqlalchemy import Connection
+from werkzeug.wrappers import Response
+
+from preferences.domain.errors import BadLink, NotAllowed, StaleLink
+from preferences.domain.letters import LetterKind
+from preferences.domain.terms import Address, Brand
+from preferences.languages import Spoken, to_translate
+from preferences.site import Site, current_site
+from preferences.store import contacts, letters, sign_ins
+from preferences.store.letters import Order
+from preferences.store.sign_ins import Outcome
+from preferences.web import errors, identity
+from preferences.web.forms import refuse_other_sites, require_token
+from preferences.web.limits import ADDRESS_BOX, limiter
+from preferences.web.optout import HOW_TO_WRITE
+from preferences.web.pages import render
+from preferences.web.postbox import LETTERS, typed_address
+from preferences.web.visits import brand_here, spoken_in
+
+blueprint = Blueprint("signin", __name__)
+arriving = Blueprint("arriving", __name__)
+"""Behind the links of a letter and of a hand-off."""
+leaving = Blueprint("leaving", __name__)
+"""For those who are signed in."""
+
+SIX_DIGITS: Final = to_translate("Enter the six digits of the code")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why nobody was signed in. Every such page offers a new code."""
+
+    status: int
+    title: str
+    lead: str
+
+
+OVER: Final = Refusal(
+    410,
+    to_translate("That code cannot be used any more"),
+    to_translate("A code works for 10 minutes, for three tries, and once. Nothing was changed. Get a new one here."),
+)
+REFUSALS: Final = {
+    410: Refusal(
+        410,
+        to_translate("That link's time has passed"),
+        to_translate("It works for a few minutes only. Nothing was changed. Get a new code here."),
+    ),
+    409: Refusal(
+        409,
+        to_translate("That link was used already"),
+        to_translate("It signs you in once. If that was not you, or you need to sign in again, get a new code here."),
+    ),
+    404: Refusal(
+        404,
+        to_translate("We cannot read that link"),
+        to_translate("A part of it may be missing. Open it from the letter once more, or get a new code here."),
+    ),
+}
+
+
+@blueprint.get("/sign-in", strict_slashes=False)
+def ask() -> Response:
+    """The box for the address, and the buttons for accounts elsewhere."""
+    return _ask()
+
+
+@blueprint.post("/sign-in", strict_slashes=False)
+@limiter.limit(LETTERS)
+def begin() -> Response:
+    """Order the letter with the code, whether anybody has this address or not."""
+    site = current_site()
+    typed = request.form.get("address", "")
+    address = typed_address(typed)
+    if address is None:
+        return _ask(value=typed, error=HOW_TO_WRITE)
+    brand = brand_here(site, request)
+    sign_in_id = site.database.save(_begin, site, address, brand=brand, spoken=spoken_in(request, brand))
+    return _code_page(sign_in_id)
+
+
+def _begin(connection: Connection, site: Site, address: Address, *, brand: Brand, spoken: Spoken) -> UUID:
+    now = datetime.now(UTC)
+    fingerprint = site.fingerprints.of(address)
+    sign_in_id = sign_ins.begin(connection, fingerprint, now)
+    wanted = Order(
+        kind=LetterKind.SIGN_IN,
+        address=address.value,
+        fingerprint=fingerprint,
+        brand=brand.slug,
+        language=spoken.language,
+        details={"sign_in": str(sign_in_id)},
+    )
+    letters.order(connection, wanted, now)
+    return sign_in_id
+
+
+@blueprint.post("/sign-in/code")
+@limiter.limit(ADDRESS_BOX)
+def try_code() -> Response:
+    """Try a code. One that cannot be right is no try."""
+    refuse_other_sites()
+    site = current_site()
+    sign_in_id, code = _read_id(request.form.get("sign_in", "")), read_code(request.form.get("code", ""))
+    if sign_in_id is None:
+        return refused(OVER)
+    if code is None:
+        return _code_page(sign_in_id, error=SIX_DIGITS)
+    digest = site.links.code_digest(sign_in_id, code)
+    tried = site.database.save(sign_ins.try_code, sign_in_id, lambda: digest, datetime.now(UTC))
+    if tried.outcome is Outcome.RIGHT:
+        return _enter_by(site, tried.fingerprint, "code")
+    return refused(OVER) if tried.outcome is Outcome.OVER else _code_page(sign_in_id, left=tried.left)
+
+
+def read_code(typed: str) -> str | None:
+    """The six digits, in whichever script and however spaced; None for what is no code."""
+    digits = "".join(str(int(one)) if one.isdecimal() else one for one in typed if not one.isspace() and one != "-")
+    return digits if re.fullmatch("[0-9]{6}", digits) else None
+
+
+def _read_id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+@arriving.get("/sign-in/link/<token>", strict_slashes=False)
+def show_link(token: str) -> Response:
+    """One button."""
+    current_site().links.read_sign_in(token, datetime.now(UTC))
+    return page("link.html", here=f"/sign-in/link/{token}")
+
+
+@arriving.post("/sign-in/link/<token>", strict_slashes=False)
+def use_link(token: str) -> Response:
+    """Sign in, once."""
+    refuse_other_sites()
+    site, now = current_site(), datetime.now(UTC)
+    ticket = site.links.read_sign_in(token, now)
+    return _enter_by(site, site.database.save(sign_ins.use_link, ticket.id, now), "link")
+
+
+@arriving.get("/sign-in/hand-off/<token>", strict_slashes=False)
+def show_hand_off(token: str) -> Response:
+    """One button."""
+    current_site().links.read_hand_off(token, datetime.now(UTC))
+    return page("hand_off.html", here=f"/sign-in/hand-off/{token}")
+
+
+@arriving.post("/sign-in/hand-off/<token>", strict_slashes=False)
+def use_hand_off(token: str) -> Response:
+    """Sign in, once."""
+    refuse_other_sites()
+    site, now = current_site(), datetime.now(UTC)
+    ticket = site.links.read_hand_off(token, now)
+    site.database.save(sign_ins.use_once, token, now)
+    return enter(site, ticket.id, "hand_off")
+
+
+@arriving.errorhandler(BadLink)
+@arriving.errorhandler(NotAllowed)
+@arriving.errorhandler(StaleLink)
+def refuse_link(error: Exception) -> Response:
+    """Say why the link does not work, and offer a code."""
+    return refused(REFUSALS[errors.status_of(error)])
+
+
+@leaving.post("/sign-in/out")
+def sign_out() -> Response:
+    """End the session in this browser."""
+    require_token()
+    identity.sign_out()
+    return page("signed_out.html", everywhere=False)
+
+
+@leaving.post("/sign-in/out-everywhere")
+def sign_out_everywhere() -> Response:
+    """End every session and every manage link of this person."""
+    require_token()
+    site = current_site()
+    brand = brand_here(site, request)
+    identity.end_links(site, g.standing, brand, spoken_in(request, brand))
+    identity.sign_out()
+    return page("signed_out.html", everywhere=True)
+
+
+def _enter_by(site: Site, fingerprint: str, way: str) -> Response:
+    contact_id = site.database.read(contacts.find_by_fingerprint, fingerprint)
+    return nobody() if contact_id is None else enter(site, contact_id, way)
+
+
+def enter(site: Site, contact_id: UUID, way: str, spoken: Spoken | None = None) -> Response:
+    """Begin the session, and show the person their own page."""
+    identity.sign_in(contact_id, way)
+    brand = brand_here(site, request)
+    query = (spoken or spoken_in(request, brand)).query
+    return Response(status=303, headers={"Location": f"{site.root_of(brand)}/account/{query}"})
+
+
+def nobody() -> Response:
+    """Proven, and nobody we know: there is nothing to show, and a way to begin."""
+    return page("no_contact.html", status=404)
+
+
+def refused(refusal: Refusal) -> Response:
+    """Nobody was signed in. Says why, and offers a new code."""
+    return page("refused.html", status=refusal.status, title=refusal.title, lead=refusal.lead)
+
+
+def _ask(*, value: str = "", error: str | None = None) -> Response:
+    providers = {name: one.label for name, one in current_site().sign_in_providers.items()}
+    return page("sign_in.html", status=400 if error else 200, value=value, error=error, providers=providers)
+
+
+def _code_page(sign_in_id: UUID, *, error: str | None = None, left: int = 0) -> Response:
+    return page("code.html", status=400 if error or left else 200, sign_in_id=sign_in_id, error=error, left=left)
+
+
+def page(template: str, *, status: int = 200, here: str = "/sign-in", **context: Any) -> Response:
+    """A page about signing in, of the brand whose place this is."""
+    site = current_site()
+    brand = brand_here(site, request)
+    here = f"{site.root_of(brand)}{here}"
+    spoken = spoken_in(request, brand)
+    return render(site, f"account/{template}", brand=brand, spoken=spoken, status=status, here=here, **context)
