@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -249,17 +250,48 @@ def test_the_address_box_explains_a_mistake_keeps_what_was_typed_and_then_works(
     assert world.stopped(add_contact(world.site, email("jane.by.box@example.com"))) == {"*"}
 
 
+def switch(page: Page, topic: str, channel: str, answer: str) -> Any:
+    """One half of a switch, by its name, its channel and what it says."""
+    group = page.get_by_role("group", name=re.compile(rf"^{channel}\W+{topic}$"))
+    return group.get_by_role("radio", name=answer, exact=True)
+
+
 def test_the_manage_page_stops_one_thing_and_then_everything(page: Page, world: World) -> None:
     somebody = world.somebody()
     page.goto(world.manage(somebody))
 
-    button(page, "Stop Product news").click()
-    assert page.get_by_role("status").inner_text() == "Saved. We stopped Product news."
+    switch(page, "Product news", "E-mail", "Off").check()
+    button(page, "Save my choices").click()
+    saved = page.get_by_role("status").inner_text()
+    assert "Maple & Finch may not send me this: Product news by e-mail." in saved
     assert world.stopped(somebody) == {"product-news"}
 
-    button(page, STOP_ALL).first.click()
+    button(page, "Stop all marketing").first.click()
     assert heading(page) == "You are unsubscribed"
     assert world.stopped(somebody) == {"product-news", "*"}
+
+
+def test_a_pause_and_a_cap_are_chosen_saved_and_shown_again(page: Page, world: World) -> None:
+    somebody, day = world.somebody(), (datetime.now(UTC) + timedelta(days=20)).date()
+    page.goto(world.manage(somebody))
+    page.locator("#product-news summary").first.click()
+    page.get_by_label("At most").first.select_option("2 a week")
+    page.get_by_label("Nothing before this day").first.fill(day.isoformat())
+    button(page, "Save my choices").click()
+
+    saved = page.get_by_role("status").inner_text()
+    assert "At most 2 messages a week: Product news by e-mail." in saved
+    assert f"Nothing before {day.day}" in saved
+    assert page.locator("details[open]").count() == 1, "what slows a topic down is in sight"
+    assert page.get_by_label("Nothing before this day").first.input_value() == day.isoformat()
+
+
+def test_a_yes_on_the_page_by_link_waits_for_the_mailbox(page: Page, world: World) -> None:
+    page.goto(world.manage(world.somebody()))
+    switch(page, "Offers", "E-mail", "On").check()
+    button(page, "Save my choices").click()
+    assert "One more step: look into the mailbox of" in page.get_by_role("status").inner_text()
+    assert switch(page, "Offers", "E-mail", "Off").is_checked()
 
 
 def test_a_broken_link_leads_to_the_address_box_and_to_the_end(page: Page, world: World) -> None:
@@ -359,8 +391,25 @@ def visit_every_state(page: Page, world: World, check: Visit) -> int:
     stop("done with the topic", 200)
     stop("link, topic stopped", 200, page.goto(link))
     page.goto(manage)
-    button(page, "Stop Offers").click()
-    stop("manage, saved", 200)
+    button(page, "Save my choices").click()
+    stop("manage, nothing moved", 200)
+    switch(page, "Product news", "Text message", "Off").check()
+    switch(page, "Offers", "E-mail", "On").check()
+    page.locator("#product-news summary").first.click()
+    button(page, "Save my choices").click()
+    stop("manage, less saved and more asked for", 200)
+    page.goto(paced := world.manage(world.somebody()))
+    page.locator("#product-news summary").first.click()
+    page.get_by_label("Nothing before this day").first.fill("2020-01-01")
+    button(page, "Save my choices").click()
+    stop("manage, mistake", 400)
+    page.get_by_label("Nothing before this day").first.fill("")
+    page.get_by_label("At most").first.select_option("One a week")
+    button(page, "Save my choices").click()
+    stop("manage, slowed down", 200)
+    page.goto(paced)
+    button(page, "End this link").click()
+    stop("manage, link ended", 200)
     page.goto(link)
     button(page, STOP_ALL).click()
     stop("done with everything", 200)
@@ -408,7 +457,8 @@ def overflow(page: Page) -> int:
 def small_targets(page: Page) -> list[str]:
     """Buttons, boxes and links standing alone that are too small for a thumb."""
     return page.evaluate(
-        """() => [...document.querySelectorAll('button, input:not([type=hidden]):not([type=radio]), a.go, label.pick')]
+        """() => [...document.querySelectorAll(
+                'button, input:not([type=hidden]):not([type=radio]), select, summary, a.go, label.pick, .switch label')]
             .filter(one => { const box = one.getBoundingClientRect(); return box.height < 44 || box.width < 44; })
             .map(one => one.outerHTML.slice(0, 80))"""
     )
@@ -428,7 +478,7 @@ def test_every_state_is_accessible_in_light_and_dark_and_fits_a_small_screen(bro
                 problems[f"{name}, targets"] = small
             page.set_viewport_size(WIDE)
 
-        assert visit_every_state(page, world, check) >= 19
+        assert visit_every_state(page, world, check) >= 23
     assert problems == {}
 
 
