@@ -53,6 +53,7 @@ RIGHTS: Final = (
 AUTHORITY: Final = "the supervisory authority of where the person lives or works, or of where the law was broken"
 JURISDICTION: Final = "the law at the controller's address, and the law that protects the person where they live"
 RETENTION: Final = "while the consent stands; the record of it for as long as it may have to be proven"
+NOBODY: Final = "nobody besides the controller"
 PROCESSING: Final = "stored in this preference center, and used to decide what is sent and to send it"
 
 
@@ -127,7 +128,7 @@ def _processing(consent: Consent) -> dict[str, Any]:
         "storage_locations": [consent.home],
         "retention_period": RETENTION,
         "jurisdiction": JURISDICTION,
-        "recipients": list(consent.recipients),
+        "recipients": list(consent.recipients) or [NOBODY],
         "withdrawal_method": {"description": "one press at this address", "url": consent.withdrawal_url},
         "lawful_basis": "consent (GDPR 6(1)(a))",
         "rights": list(RIGHTS),
