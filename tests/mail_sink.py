@@ -55,7 +55,7 @@ class Received:
     @property
     def code(self) -> str:
         """The six digits to type."""
-        (found,) = re.findall(r"^ +(\d{3} \d{3})$", self.text, re.MULTILINE)
+        (found,) = re.findall(r"^ +(\d{3} \d{3})\r?$", self.text, re.MULTILINE)
         return found.replace(" ", "")
 
 
