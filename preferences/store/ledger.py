@@ -103,17 +103,22 @@ def record_edits(
     An edit that lets more through is not recorded when its page, or its link, did not know of something newer: a page
     left open for a day must not overwrite what was chosen meanwhile. It is looked at under the ledger's lock.
     """
+    contact_ids = [_whose(edit) for edit in edits]
     batch = _read_state(write, [edit.act for edit in edits], {}, now)
-    stale = [edit for edit in edits if _is_stale(batch, edit)]
+    stale = [edit for edit, contact_id in zip(edits, contact_ids, strict=True) if _is_stale(batch, edit, contact_id)]
     acts = [edit.act for edit in edits if edit not in stale]
     return record(write, acts, fingerprints=fingerprints, now=now), stale
 
 
-def _is_stale(batch: _Batch, edit: Edit) -> bool:
-    act = edit.act
-    if not isinstance(act.who, UUID):
+def _whose(edit: Edit) -> UUID:
+    if isinstance(edit.act.who, Address):
         raise ValueError("an edit is of a contact")
-    key = (act.who, act.channel.value, act.brand)
+    return edit.act.who
+
+
+def _is_stale(batch: _Batch, edit: Edit, contact_id: UUID) -> bool:
+    act = edit.act
+    key = (contact_id, act.channel.value, act.brand)
     about = [batch.choices.get((*key, act.topic)), batch.choices.get((*key, BLANKET))]
     held: list[Choice | Pace] = [one for one in about if one is not None]
     if act.verb in PACE_VERBS:

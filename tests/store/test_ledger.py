@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,6 +23,7 @@ from preferences.domain.terms import (
     Basis,
     Channel,
     Choice,
+    Edit,
     Entry,
     Status,
     Suppression,
@@ -485,3 +489,240 @@ def test_times_come_back_as_the_same_instant_in_utc(site: Site) -> None:
     (entry,) = site.database.read(queries.entries_after, 0, 1)
     assert entry.occurred_at == from_afar
     assert entry.occurred_at.tzinfo is UTC
+
+
+# Pauses and caps: entries like any other, beside the wish.
+
+
+def pause(who: UUID | Address, until: datetime | None, **more: Any) -> Act:
+    return act(Verb.PAUSE, who, until=until, **({"trusted": True} | more))
+
+
+def cap(who: UUID | Address, per_week: int | None, **more: Any) -> Act:
+    return act(Verb.CAP, who, per_week=per_week, **({"trusted": True} | more))
+
+
+def paces(site: Site, contact_id: UUID) -> dict[Verb, tuple[datetime | None, int | None, int]]:
+    found = site.database.read(queries.standing_of, contact_id).paces
+    return {verb: (one.until, one.per_week, one.seq) for (_, _, _, verb), one in found.items()}
+
+
+def problems(site: Site) -> list[str]:
+    return site.database.snapshot(proof.verify, lambda _entries: None).problems
+
+
+def test_a_pause_and_a_cap_are_chained_and_proven_like_any_entry(site: Site) -> None:
+    entries = record(site, no(JANE), pause(JANE, minute(60)), cap(JANE, 2), yes(JOHN))
+    assert site.database.read(queries.entries_after, 0, 10) == entries
+    report = site.database.snapshot(proof.verify, lambda _entries: None)
+    assert report.problems == []
+    assert (report.entries, report.preferences, report.paces) == (4, 2, 2)
+
+
+def test_a_pause_and_a_cap_stand_beside_each_other_and_leave_the_wish_alone(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, no(contact_id))
+    entries = record(site, pause(contact_id, minute(60)), cap(contact_id, 2), cap(contact_id, 3, topic="product-news"))
+    assert [(entry.status, entry.changed) for entry in entries] == [(None, True)] * 3
+    found = site.database.read(queries.standing_of, contact_id).paces
+    assert {(topic, verb): one.seq for (_, _, topic, verb), one in found.items()} == {
+        ("offers", Verb.PAUSE): 2,
+        ("offers", Verb.CAP): 3,
+        ("product-news", Verb.CAP): 4,
+    }
+    assert status(site, contact_id) is Status.UNSUBSCRIBED
+    assert choices(site, contact_id)["offers"].seq == 1
+
+
+def test_a_pause_says_whether_it_changed_anything(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    acts = [
+        pause(contact_id, None),
+        pause(contact_id, minute(60), occurred_at=minute(1)),
+        pause(contact_id, minute(60), occurred_at=minute(2)),
+        pause(contact_id, minute(90), occurred_at=minute(1)),
+        pause(contact_id, None, occurred_at=minute(3)),
+    ]
+    assert [entry.changed for entry in record(site, *acts, now=minute(9))] == [False, True, False, False, True]
+
+
+def test_a_pause_of_an_address_that_must_not_be_stored_is_kept_and_changes_nothing(site: Site) -> None:
+    record(site, suppress(JANE, SuppressionReason.ERASED))
+    site.database.save(lambda connection: connection.execute(delete(contact)))
+    (entry,) = record(site, pause(JANE, minute(60)))
+    assert (entry.contact_id, entry.changed) == (None, False)
+    assert problems(site) == []
+
+
+def test_an_undo_neither_heeds_nor_touches_a_pause_or_a_cap(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, yes(contact_id, occurred_at=minute(-1)), cap(contact_id, 2))
+    (opt_out,) = record(site, no(contact_id))
+    slowed, _ = record(
+        site,
+        pause(contact_id, minute(60), occurred_at=minute(1)),
+        cap(contact_id, 1, occurred_at=minute(1)),
+        now=minute(1),
+    )
+    undo(site, opt_out.seq, contact_id)
+    assert status(site, contact_id) is Status.SUBSCRIBED
+    assert paces(site, contact_id) == {Verb.PAUSE: (minute(60), None, 4), Verb.CAP: (None, 1, 5)}
+    with pytest.raises(NotAllowed):
+        undo(site, slowed.seq, contact_id, at=6)
+    assert problems(site) == []
+
+
+def test_a_pace_that_was_altered_is_found(site: Site) -> None:
+    record(site, cap(JANE, 2))
+    site.database.save(lambda connection: connection.execute(text("UPDATE pace SET per_week = 7")))
+    assert problems(site) == ["pause or cap begun by entry 1 differs from what the ledger adds up to"]
+
+
+def test_a_new_column_leaves_the_hash_of_every_older_entry_as_it_was(site: Site) -> None:
+    (entry,) = record(site, no(add_contact(site, JANE), evidence={"user_agent": "Mail"}))
+    (row,) = everything(site)["ledger_entry"]
+    stored = site.database.read(lambda connection: connection.execute(select(ledger_entry)).one())._asdict()
+    before_0002 = {name: held for name, held in stored.items() if name not in {"until", "per_week", "notice"}}
+    assert {row["until"], row["per_week"], row["notice"]} == {None}
+    assert chain_hash(GENESIS, before_0002) == chain_hash(GENESIS, stored) == entry.hash
+
+
+def test_the_end_of_a_pause_a_cap_and_a_notice_are_inside_the_hash(site: Site) -> None:
+    record(site, pause(JANE, minute(60)), cap(JANE, 2), yes(JANE, notice="0" * 64))
+    rows = site.database.read(lambda c: c.execute(select(ledger_entry).order_by(ledger_entry.c.seq)).all())
+    for row, name in zip(rows, ("until", "per_week", "notice"), strict=True):
+        fields = row._asdict()
+        assert fields[name] is not None
+        assert chain_hash("0", fields) != chain_hash("0", fields | {name: None})
+
+
+# Edits of a page: what was left open for a day never overwrites a newer choice.
+
+
+def edits(site: Site, *many: Edit, at: int = 10) -> tuple[list[Entry], list[Edit]]:
+    return site.database.write(ledger.record_edits, many, fingerprints=site.fingerprints, now=minute(at))
+
+
+def recorded(site: Site, one: Act, *, seen: int | None = None, asked: int | None = None, at: int = 10) -> bool:
+    """Whether this single edit was recorded."""
+    asked_at = None if asked is None else minute(asked)
+    entries, stale = edits(site, Edit(act=replace(one, occurred_at=minute(at)), seen=seen, asked_at=asked_at), at=at)
+    assert len(entries) + len(stale) == 1
+    return not stale
+
+
+def test_a_yes_from_a_page_that_knew_of_everything_is_recorded(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    (entry,) = record(site, no(contact_id))
+    assert recorded(site, yes(contact_id), seen=entry.seq)
+    assert status(site, contact_id) is Status.SUBSCRIBED
+
+
+@pytest.mark.parametrize("topic", ["offers", BLANKET])
+def test_a_yes_from_a_page_that_did_not_know_of_a_newer_no_is_not_recorded(site: Site, topic: str) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, no(contact_id, topic=topic))
+    assert not recorded(site, yes(contact_id), seen=0)
+    assert status(site, contact_id) is not Status.SUBSCRIBED
+    assert count(site, ledger_entry) == 1
+
+
+def test_what_was_chosen_about_another_topic_makes_no_page_stale(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, no(contact_id, topic="product-news"), no(contact_id, channel=Channel.SMS), no(contact_id, brand="b"))
+    assert recorded(site, yes(contact_id), seen=0)
+
+
+def test_a_no_is_always_recorded_however_old_its_page_is(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, no(contact_id), yes(contact_id, occurred_at=minute(1)), now=minute(1))
+    assert recorded(site, no(contact_id))
+    assert status(site, contact_id) is Status.UNSUBSCRIBED
+
+
+def test_a_confirmed_yes_counts_unless_a_no_came_after_it_was_asked_for(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, no(contact_id))
+    assert recorded(site, yes(contact_id), asked=1, at=2)
+    record(site, no(contact_id, occurred_at=minute(4)), now=minute(4))
+    assert not recorded(site, yes(contact_id), asked=3, at=5)
+    assert recorded(site, yes(contact_id), asked=6, at=7)
+
+
+def test_a_no_said_again_after_a_yes_was_asked_for_is_a_newer_no(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, no(contact_id))
+    record(site, no(contact_id, occurred_at=minute(4)), now=minute(4))
+    assert not recorded(site, yes(contact_id), asked=3, at=5)
+    assert status(site, contact_id) is Status.UNSUBSCRIBED
+
+
+def test_a_blanket_no_makes_a_yes_that_was_asked_for_before_it_stale(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, no(contact_id, topic=BLANKET, occurred_at=minute(4)), now=minute(4))
+    assert not recorded(site, yes(contact_id), asked=3, at=5)
+    assert recorded(site, yes(contact_id), asked=6, at=7)
+
+
+def test_a_newer_yes_does_not_make_a_confirmation_stale(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, yes(contact_id, occurred_at=minute(4)), now=minute(4))
+    assert recorded(site, yes(contact_id), asked=3, at=5)
+
+
+def test_a_pause_and_a_cap_are_stale_by_what_was_said_of_them_and_by_nothing_else(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, cap(contact_id, 2), pause(contact_id, minute(60)), no(contact_id), no(contact_id, topic=BLANKET))
+    assert not recorded(site, cap(contact_id, None), seen=0), "it did not know of the cap"
+    assert recorded(site, cap(contact_id, None), seen=1), "it knew of the cap, and the rest is not about it"
+    assert not recorded(site, pause(contact_id, None), seen=1)
+    assert recorded(site, pause(contact_id, None), seen=2)
+    assert paces(site, contact_id) == {Verb.CAP: (None, None, 5), Verb.PAUSE: (None, None, 6)}
+
+
+def test_a_pause_that_was_begun_after_its_end_was_asked_for_goes_on(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, pause(contact_id, minute(60), occurred_at=minute(4)), now=minute(4))
+    assert not recorded(site, pause(contact_id, None), asked=3, at=5)
+    assert recorded(site, pause(contact_id, None), asked=6, at=7)
+    assert recorded(site, pause(contact_id, minute(90)), asked=3, at=8), "what was taken away bars nothing"
+
+
+def test_of_many_edits_only_the_stale_ones_are_left_out(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, no(contact_id))
+    stale = Edit(act=yes(contact_id, occurred_at=minute(9)), seen=0)
+    fine = [
+        Edit(act=yes(contact_id, topic="product-news", occurred_at=minute(9)), seen=0),
+        Edit(act=cap(contact_id, 1, occurred_at=minute(9))),
+        Edit(act=no(contact_id, topic="podcast", occurred_at=minute(9))),
+    ]
+    entries, left_out = edits(site, fine[0], stale, *fine[1:])
+    assert left_out == [stale]
+    assert [(entry.verb, entry.topic) for entry in entries] == [(one.act.verb, one.act.topic) for one in fine]
+    assert problems(site) == []
+
+
+def test_an_edit_names_its_contact(site: Site) -> None:
+    with pytest.raises(ValueError, match="an edit is of a contact"):
+        edits(site, Edit(act=yes(JANE), seen=0))
+
+
+def test_of_a_no_and_many_yeses_from_older_pages_at_the_same_time_the_no_wins(site: Site) -> None:
+    """Each round: a page is read, and while it is saved five times over, a no comes in."""
+    contact_id = add_contact(site, JANE)
+    for number in range(0, 16, 2):
+        record(site, yes(contact_id, occurred_at=minute(number)), now=minute(number))
+        at, seen, everybody = minute(number + 1), choices(site, contact_id)["offers"].seq, Barrier(6)
+        come_back = Edit(act=yes(contact_id, occurred_at=at), seen=seen)
+
+        def work(edit: Edit, at: datetime = at, everybody: Barrier = everybody) -> None:
+            everybody.wait(30)
+            site.database.write(ledger.record_edits, [edit], fingerprints=site.fingerprints, now=at)
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(work, [*[come_back] * 3, Edit(act=no(contact_id, occurred_at=at)), *[come_back] * 2]))
+        verbs = [entry.verb for entry in site.database.read(queries.entries_after, seen, 10)]
+        assert verbs[-1] is Verb.UNSUBSCRIBE, "a yes that did not know of the no was recorded after it"
+        assert status(site, contact_id) is Status.UNSUBSCRIBED
+    assert problems(site) == []
