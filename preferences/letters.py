@@ -164,8 +164,9 @@ def _is_offered(site: Site, brand: Brand, change: Change) -> bool:
 
 def _sign_up(site: Site, brand: Brand, letter: Letter) -> Context | None:
     address = Address(Channel.EMAIL, letter.address)
-    found = site.database.write(contacts.find_or_create, [address], site.fingerprints, datetime.now(UTC))[address]
-    return None if found.contact_id is None else _confirm(site, brand, letter, found.contact_id)
+    site.database.write(contacts.find_or_create, [address], site.fingerprints, datetime.now(UTC))
+    owner = _owner(site, letter)
+    return _confirm(site, brand, letter, owner.contact_id) if owner and owner.contact_id else None
 
 
 def _opt_in(site: Site, brand: Brand, letter: Letter) -> Context | None:
@@ -201,14 +202,15 @@ def _sign_in(site: Site, brand: Brand, letter: Letter) -> Context | None:
     return {"url": f"{site.url_of(brand)}/sign-in/link/{token}{_query(letter)}", "code": f"{code[:3]} {code[3:]}"}
 
 
-def _new_address(site: Site, brand: Brand, letter: Letter) -> Context | None:
+def _new_address(site: Site, brand: Brand, letter: Letter) -> Context:
     token = site.links.sign_address(Ticket(UUID(letter.details["request"]), letter.created_at))
     return {"url": f"{site.url_of(brand)}/confirm/address/{token}{_query(letter)}"}
 
 
 def _address_changed(site: Site, brand: Brand, letter: Letter) -> Context | None:
-    old = mask(Address(Channel.EMAIL, letter.address))
-    return {"url": f"{site.url_of(brand)}/sign-in{_query(letter)}", "old": old, "new": letter.details["new"]}
+    said = {"old": mask(Address(Channel.EMAIL, letter.address)), "new": letter.details["new"]}
+    # Only who had the better claim to be written to can take it back by themselves.
+    return {**said, **_new_address(site, brand, letter)} if "request" in letter.details else said
 
 
 WRITERS: Final[Mapping[LetterKind, Callable[[Site, Brand, Letter], Context | None]]] = {

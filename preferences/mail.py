@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from email.header import Header
 from email.headerregistry import Address as Mailbox
 from email.message import EmailMessage
 from email.policy import EmailPolicy
 from email.utils import format_datetime, make_msgid
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from preferences.domain.errors import Rejected, TryLater
@@ -24,35 +25,44 @@ from preferences.domain.errors import Rejected, TryLater
 TIMEOUT: Final = 10.0
 """Seconds to wait for the mail server, each time it has to say something."""
 
+CRLF: Final = "\r\n"
+
 LONGEST_LINE: Final = 998
 """RFC 5321 §4.5.3.1.6, without the end of the line."""
 
-LONGEST_LINE_OF_WORDS: Final = 78
-"""RFC 2047 §2 allows 76 where words are encoded, and 75 for one encoded word; Python leaves room for that itself."""
-
-HEADERS_OF_WORDS: Final = frozenset({"subject", "from", "to"})
+LONGEST_LINE_OF_WORDS: Final = 76
+"""RFC 2047 §2, for a line that holds an encoded word; the word itself, behind one space, has 75 then."""
 
 
 class _Policy(EmailPolicy):
-    """Folds what people read as they are used to it, and nothing else.
+    """Folds the subject as people's programs are used to it, names of senders safely, and nothing else.
 
     With its usual 78 for all, Python encodes a longer URL in a header into something that no mail program reads
     (python/cpython#85725); with 998 for all, it would make encoded words that are longer than RFC 2047 allows.
     """
 
     def fold(self, name: str, value: Any) -> str:
-        folded: str = super(_Policy, self._for(name)).fold(name, value)
+        if hasattr(value, "addresses"):
+            return f"{name}: {', '.join(map(_folded_mailbox, value.addresses))}{self.linesep}"
+        narrow = self.clone(max_line_length=LONGEST_LINE_OF_WORDS) if name.lower() == "subject" else self
+        folded: str = super(_Policy, narrow).fold(name, value)
         return folded
 
     def fold_binary(self, name: str, value: Any) -> bytes:
-        folded: bytes = super(_Policy, self._for(name)).fold_binary(name, value)
-        return folded
-
-    def _for(self, name: str) -> Self:
-        return self.clone(max_line_length=LONGEST_LINE_OF_WORDS) if name.lower() in HEADERS_OF_WORDS else self
+        return self.fold(name, value).encode("utf-8" if self.utf8 else "ascii")
 
 
-POLICY: Final = _Policy(linesep="\r\n", max_line_length=LONGEST_LINE)
+def _folded_mailbox(one: Mailbox) -> str:
+    """A name in quotes stays on one line: where Python folds it, it forgets the quotes, and a comma in the name begins
+    another address. One in another script is encoded, in words as long as RFC 2047 allows."""
+    if one.display_name.isascii():
+        return str(one)
+    # Its own count of a line leaves out what stands around the words, hence the lower number.
+    name = Header(one.display_name, "utf-8", maxlinelen=LONGEST_LINE_OF_WORDS - 4, header_name="From")
+    return f"{name.encode(linesep=CRLF)}{CRLF} <{one.addr_spec}>"
+
+
+POLICY: Final = _Policy(linesep=CRLF, max_line_length=LONGEST_LINE)
 
 
 class ServerAway(TryLater):
@@ -77,12 +87,12 @@ def compose(writing: Writing, *, sender: Mailbox, recipient: str, host: str, now
     message["Subject"] = " ".join(writing.subject.split())
     message["Date"] = format_datetime(now)
     message["Message-ID"] = make_msgid(domain=host)
-    message["Content-Language"] = writing.language
     # RFC 3834 §5: what a machine wrote must not be answered by a machine. The second header is what Exchange heeds.
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "All"
     message.set_content(writing.text)
     message.add_alternative(writing.html, subtype="html")
+    message["Content-Language"] = writing.language  # last: setting the content takes each `Content-…` away
     return message
 
 
