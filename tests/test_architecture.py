@@ -19,7 +19,7 @@ from werkzeug.routing import Rule
 import preferences
 import sandbox
 from preferences.domain.terms import Channel
-from preferences.links import ManageLink, UnsubscribeLink
+from preferences.links import ConfirmLink, ManageLink, UnsubscribeLink
 from preferences.site import Site, site_of
 from preferences.store.tables import contact
 from preferences.web import ROUTES, guards
@@ -38,19 +38,21 @@ MAY_IMPORT = {
     "mail": {"domain"},
     "store": {"domain"},
     "connectors": {"domain", "config"},
+    "oidc": {"domain", "config"},
     "sync": {"domain", "store", "connectors"},
     "worker": {"domain", "store", "connectors", "sync"},
     "importing": {"domain", "store"},
     "tidying": {"domain", "store"},
     "site": {"domain", "store", "links", "config"},
     "wording": {"domain", "site", "languages"},
+    "sign_up_form": {"domain", "site", "languages", "wording"},
     "letters": {"domain", "store", "links", "site", "languages", "mail", "wording"},
     "minting": {"domain", "store", "links", "site"},
     "explaining": {"domain", "store", "site"},
     "doctor": {"domain", "store", "connectors", "site"},
-    "web": {"domain", "store", "connectors", "links", "site", "minting", "languages", "wording"},
+    "web": {"domain", "store", "connectors", "links", "site", "minting", "languages", "wording", "oidc", "sign_up_form"},
     "cli": {
-        *("domain", "store", "connectors", "links", "site", "config"),
+        *("domain", "store", "connectors", "links", "site", "config", "languages", "sign_up_form"),
         *("sync", "worker", "importing", "minting", "explaining", "doctor", "letters", "tidying"),
     },
     "__init__": {"domain", "config", "links", "store", "site", "web"},
@@ -146,7 +148,7 @@ def test_only_the_store_knows_sql() -> None:
 def test_only_connectors_call_other_machines() -> None:
     clients = ("requests", "http.client", "urllib.request", "smtplib", "urllib3", "httpx")
     found = {part_of(path) for path in modules() for name in imports(path) if name.startswith(clients)}
-    assert found == {"connectors", "mail"}
+    assert found == {"connectors", "mail", "oidc"}
 
 
 def test_the_sandbox_and_the_product_do_not_know_each_other() -> None:
@@ -289,6 +291,8 @@ def addresses(rule: Rule, site: Site) -> Iterator[str]:
             ),
             site.links.sign_manage(ManageLink(known, Channel.EMAIL, "default", NOW)),
             site.links.sign_manage(ManageLink(known, Channel.EMAIL, "default", NOW - timedelta(days=31))),
+            site.links.sign_confirm(ConfirmLink(known, "default", ("email.offers.status=on",), NOW)),
+            site.links.sign_confirm(ConfirmLink(lost, "default", ("email.offers.status=on",), NOW)),
             "junk",
         ],
         "name": ["shop-mailer", "nobody"],

@@ -6,16 +6,47 @@ from typing import Final
 
 from flask import Flask
 
-from preferences.web import api, brands, center, errors, guards, health, optout, unsubscribe, webhooks
+from preferences.web import (
+    account,
+    addresses,
+    api,
+    brands,
+    center,
+    confirm,
+    errors,
+    guards,
+    hand_offs,
+    health,
+    history,
+    lost_link,
+    openid,
+    optout,
+    sign_up,
+    signin,
+    unsubscribe,
+    webhooks,
+)
 
 ROUTES: Final = (
     # blueprint             prefix     guard
     (unsubscribe.blueprint, None, guards.by_link),
     (center.blueprint, None, guards.by_link),
     (optout.blueprint, None, guards.open_to_all),
+    (sign_up.blueprint, None, guards.open_to_all),
+    (confirm.blueprint, None, guards.by_link),
+    (lost_link.blueprint, None, guards.open_to_all),
     (brands.blueprint, None, guards.open_to_all),
+    (signin.blueprint, None, guards.open_to_all),
+    (signin.arriving, None, guards.by_link),
+    (signin.leaving, None, guards.by_session),
+    (openid.blueprint, None, guards.open_to_all),
     (webhooks.blueprint, None, guards.by_signature),
+    (account.blueprint, "/account", guards.by_session),
+    (history.blueprint, "/account", guards.by_session),
+    (addresses.own, "/account", guards.by_session),
+    (addresses.blueprint, None, guards.by_link),
     (api.blueprint, "/api/v1", guards.by_api_key),
+    (hand_offs.blueprint, "/api/v1", guards.by_api_key),
     (health.blueprint, None, guards.open_to_all),
 )
 
