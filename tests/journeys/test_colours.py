@@ -1,0 +1,120 @@
+"""Whatever colour a brand gives, every text keeps its contrast, in light and in dark."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+import preferences
+from preferences.domain.colours import contrast
+from preferences.site import Site, site_of
+from preferences.store.catalog import add_topic, save_brand
+from tests.processes import Installation
+from tests.support import BRAND, TOPICS, add_contact, close, manage_link_for, new_app, new_sqlite
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+THEMES = ("light", "dark")
+Theme = Literal["light", "dark"]
+
+COLOURS = {
+    "light-yellow": "#fff59d",
+    "black": "#000000",
+    "white": "#ffffff",
+    "mid-grey": "#808080",
+    "saturated-blue": "#0000ff",
+    "saturated-green": "#00ff00",
+}
+EVERY_KIND = ["#" + "".join(parts) for parts in itertools.product(("00", "33", "66", "99", "cc", "ff"), repeat=3)]
+
+# What is written on what. WCAG 2.2 asks 4.5 for text (1.4.3) and 3 for the edges of fields (1.4.11).
+TEXTS = (
+    *itertools.product(("ink", "soft", "act", "act-over"), ("paper", "card", "wash")),
+    *itertools.product(("on-act",), ("act", "act-over")),
+    *itertools.product(("bad",), ("paper", "card")),
+)
+EDGES = (("edge", "paper"), ("edge", "card"))
+
+PAINTED = """(colours) => {
+  const names = ["paper", "card", "wash", "ink", "soft", "edge", "act", "act-over", "on-act", "bad"]
+  const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true})
+  const probes = names.map((name) => {
+    const probe = document.body.appendChild(document.createElement("i"))
+    probe.style.color = `var(--${name})`
+    return [name, probe]
+  })
+  const hex = (colour) => {
+    canvas.fillStyle = colour
+    canvas.fillRect(0, 0, 1, 1)
+    const parts = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3)
+    return "#" + parts.map((part) => part.toString(16).padStart(2, "0")).join("")
+  }
+  return Object.fromEntries(colours.map((colour) => {
+    document.documentElement.style.setProperty("--brand", colour)
+    return [colour, Object.fromEntries(probes.map(([name, probe]) => [name, hex(getComputedStyle(probe).color)]))]
+  }))
+}"""
+"""What each colour of the stylesheet comes out as on the screen, for each colour that a brand may give."""
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_every_text_is_readable_whatever_the_brands_colour(browser: Browser, theme: Theme) -> None:
+    style = (Path(preferences.__file__).parent / "static" / "style.css").read_text()
+    page = browser.new_page(color_scheme=theme)
+    page.set_content(f"<!doctype html><style>{style}</style><body>")
+    painted = page.evaluate(PAINTED, [*COLOURS.values(), *EVERY_KIND])
+    page.close()
+    assert len({colours["act"] for colours in painted.values()}) > 100, "the colour has no effect"
+    faint = [
+        (colour, text, ground)
+        for colour, found in painted.items()
+        for pairs, least in ((TEXTS, 4.5), (EDGES, 3.0))
+        for text, ground in pairs
+        if contrast(found[text], found[ground]) < least
+    ]
+    assert faint == []
+
+
+@pytest.fixture(scope="module")
+def painted_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, Site]]:
+    """A running site with a brand of each colour, each in a folder of its own."""
+    folder = tmp_path_factory.mktemp("painted")
+    with Installation(folder, new_sqlite(folder)) as installation:
+        app = new_app(installation.settings.database_url, public_url=installation.url)
+        database = site_of(app).database
+        for slug, colour in COLOURS.items():
+            brand = replace(BRAND, slug=slug, name=slug, path=slug, colour=colour)
+            database.save(save_brand, brand, datetime.now(UTC))
+            for topic in TOPICS:
+                database.save(add_topic, replace(topic, slug=f"{slug}-{topic.slug}", brand=slug), datetime.now(UTC))
+        installation.web.start()
+        yield installation, site_of(app)
+        close(app)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("slug", COLOURS)
+def test_pages_in_a_brands_colour_pass_axe(
+    browser: Browser, painted_site: tuple[Installation, Site], slug: str, theme: Theme
+) -> None:
+    installation, site = painted_site
+    manage = f"{installation.url}/{slug}{manage_link_for(site, add_contact(site), brand=slug)}"
+    with browser.new_page(color_scheme=theme) as page:
+        for address in (manage, f"{installation.url}/{slug}/optout"):
+            page.goto(address)
+            shown = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--brand').trim()")
+            assert shown == COLOURS[slug]
+            violations = Axe().run(page).response["violations"]
+            assert [(one["id"], node["target"]) for one in violations for node in one["nodes"]] == []
+        page.get_by_role("button", name="Stop all marketing e-mail").click()
+        assert page.get_by_role("heading", name="There is a problem").is_visible()
+        violations = Axe().run(page).response["violations"]
+        assert [(one["id"], node["target"]) for one in violations for node in one["nodes"]] == []
