@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from flask import Flask
 
 from preferences.domain.terms import Channel
@@ -23,16 +20,25 @@ from preferences.links import ManageLink
 from preferences.site import Site, site_of
 from preferences.store import queries
 from preferences.web.unsubscribe import REASONS
+from tests.journeys.looks import (
+    MOST_BYTES,
+    NARROW,
+    WIDE,
+    button,
+    heading,
+    opened,
+    overflow,
+    small_targets,
+    switch,
+    violations,
+)
 from tests.processes import Installation, contents
 from tests.support import add_contact, close, email, link_for, new_app, new_sqlite
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Response, ViewportSize
+    from playwright.sync_api import Browser, Page, Response
 
 STOP_ALL = "Stop all marketing e-mail"
-MOST_BYTES = 50_000
-NARROW: ViewportSize = {"width": 320, "height": 640}
-WIDE: ViewportSize = {"width": 1280, "height": 800}
 
 _people = count(1)
 
@@ -82,16 +88,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         app = new_app(installation.settings.database_url, public_url=installation.url)
         yield World(installation, app)
         close(app)
-
-
-@contextmanager
-def opened(browser: Browser, **options: Any) -> Iterator[Page]:
-    """A fresh page of a fresh profile."""
-    context = browser.new_context(**options)
-    try:
-        yield context.new_page()
-    finally:
-        context.close()
 
 
 @dataclass(frozen=True)
@@ -148,14 +144,6 @@ def page(browser: Browser, world: World, scanner: Scanner) -> Iterator[Page]:
 
 def set_cookies(response: Response) -> list[str]:
     return [header["value"] for header in response.headers_array() if header["name"].lower() == "set-cookie"]
-
-
-def heading(page: Page) -> str:
-    return page.locator("h1").inner_text()
-
-
-def button(page: Page, name: str) -> Any:
-    return page.get_by_role("button", name=name, exact=True)
 
 
 # Journeys, without script and without cookies.
@@ -248,12 +236,6 @@ def test_the_address_box_explains_a_mistake_keeps_what_was_typed_and_then_works(
     assert "is stopped" in heading(page)
     assert "jane.by.box" not in page.url
     assert world.stopped(add_contact(world.site, email("jane.by.box@example.com"))) == {"*"}
-
-
-def switch(page: Page, topic: str, channel: str, answer: str) -> Any:
-    """One half of a switch, by its name, its channel and what it says."""
-    group = page.get_by_role("group", name=re.compile(rf"^{channel}\W+{topic}$"))
-    return group.get_by_role("radio", name=answer, exact=True)
 
 
 def test_the_manage_page_stops_one_thing_and_then_everything(page: Page, world: World) -> None:
@@ -438,30 +420,6 @@ def visit_every_state(page: Page, world: World, check: Visit) -> int:
     button(page, STOP_ALL).click()
     stop("too often", 429)
     return next(stops) - 1
-
-
-def violations(page: Page) -> list[str]:
-    """What axe finds, each with where. In the dark it looks again at what the dark can change: colours."""
-    page.emulate_media(color_scheme="light")
-    found = Axe().run(page).response["violations"]
-    page.emulate_media(color_scheme="dark")
-    found += Axe().run(page, options={"runOnly": ["color-contrast"]}).response["violations"]
-    return [f"{one['id']}: {json.dumps([node['target'] for node in one['nodes']])}" for one in found]
-
-
-def overflow(page: Page) -> int:
-    """By how many pixels the page can be scrolled sideways."""
-    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-
-
-def small_targets(page: Page) -> list[str]:
-    """Buttons, boxes and links standing alone that are too small for a thumb."""
-    return page.evaluate(
-        """() => [...document.querySelectorAll(
-                'button, input:not([type=hidden]):not([type=radio]), select, summary, a.go, label.pick, .switch label')]
-            .filter(one => { const box = one.getBoundingClientRect(); return box.height < 44 || box.width < 44; })
-            .map(one => one.outerHTML.slice(0, 80))"""
-    )
 
 
 def test_every_state_is_accessible_in_light_and_dark_and_fits_a_small_screen(browser: Browser, world: World) -> None:
