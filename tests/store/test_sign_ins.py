@@ -1,0 +1,169 @@
+"""Codes, links and tokens that work once: three tries, ten minutes, and no more for whoever tries in parallel."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import func, select
+
+from preferences.domain.errors import NotAllowed
+from preferences.domain.letters import SIGN_IN_LIFE
+from preferences.site import Site
+from preferences.store import queries, sign_ins
+from preferences.store.sign_ins import KEPT, MOST_TRIES, Outcome, Try
+from preferences.store.tables import sign_in, used_token
+from tests.support import add_contact
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+CODE, WRONG = "123456", "654321"
+JANE = "fingerprint of Jane"
+
+
+def begin(site: Site, *, with_code: bool = True) -> UUID:
+    """A sign-in that was begun at noon, with its letter sent."""
+    sign_in_id = site.database.save(sign_ins.begin, JANE, NOON)
+    if with_code:
+        site.database.save(sign_ins.set_code, sign_in_id, site.links.code_digest(sign_in_id, CODE), JANE)
+    return sign_in_id
+
+
+def attempt(site: Site, sign_in_id: UUID, code: str, now: datetime = NOON) -> Try:
+    return site.database.save(sign_ins.try_code, sign_in_id, lambda: site.links.code_digest(sign_in_id, code), now)
+
+
+def test_the_right_code_tells_whose_it_is_and_works_once(site: Site) -> None:
+    one = begin(site)
+    assert attempt(site, one, CODE) == Try(Outcome.RIGHT, fingerprint=JANE)
+    assert attempt(site, one, CODE) == Try(Outcome.OVER)
+
+
+def test_there_are_three_tries_and_the_third_may_still_be_right(site: Site) -> None:
+    one = begin(site)
+    assert [attempt(site, one, WRONG) for _ in range(2)] == [Try(Outcome.WRONG, left=2), Try(Outcome.WRONG, left=1)]
+    assert attempt(site, one, CODE).outcome is Outcome.RIGHT
+
+
+def test_after_three_wrong_tries_the_right_code_helps_no_more(site: Site) -> None:
+    one = begin(site)
+    assert [attempt(site, one, WRONG).outcome for _ in range(3)] == [Outcome.WRONG, Outcome.WRONG, Outcome.OVER]
+    assert attempt(site, one, CODE) == Try(Outcome.OVER)
+
+
+def test_trying_in_parallel_gains_no_try(site: Site) -> None:
+    one, everybody = begin(site), Barrier(12)
+
+    def work(_number: int) -> Outcome:
+        everybody.wait(60)
+        return attempt(site, one, WRONG).outcome
+
+    with ThreadPoolExecutor(12) as pool:
+        outcomes = Counter(pool.map(work, range(12)))
+    assert outcomes == {Outcome.WRONG: MOST_TRIES - 1, Outcome.OVER: 12 - (MOST_TRIES - 1)}
+    tries = site.database.read(lambda connection: connection.execute(select(sign_in.c.tries)).scalar_one())
+    assert tries == MOST_TRIES
+    assert attempt(site, one, CODE).outcome is Outcome.OVER
+
+
+def test_the_right_code_in_parallel_signs_in_once(site: Site) -> None:
+    one, everybody = begin(site), Barrier(3)
+
+    def work(_number: int) -> Outcome:
+        everybody.wait(60)
+        return attempt(site, one, CODE).outcome
+
+    with ThreadPoolExecutor(3) as pool:
+        assert Counter(pool.map(work, range(3))) == {Outcome.RIGHT: 1, Outcome.OVER: 2}
+
+
+def test_a_code_lives_ten_minutes(site: Site) -> None:
+    one, other = begin(site), begin(site)
+    assert attempt(site, one, CODE, NOON + SIGN_IN_LIFE - SECOND).outcome is Outcome.RIGHT
+    assert attempt(site, other, CODE, NOON + SIGN_IN_LIFE).outcome is Outcome.OVER
+
+
+def test_without_a_letter_no_code_is_right_not_even_an_empty_one(site: Site) -> None:
+    one = begin(site, with_code=False)
+    assert attempt(site, one, "").outcome is Outcome.WRONG
+    assert attempt(site, one, CODE).outcome is Outcome.WRONG
+
+
+def test_a_letter_that_is_sent_again_holds_another_code_and_the_newest_counts(site: Site) -> None:
+    one = begin(site)
+    site.database.save(sign_ins.set_code, one, site.links.code_digest(one, WRONG), JANE)
+    assert attempt(site, one, CODE).outcome is Outcome.WRONG
+    assert attempt(site, one, WRONG).outcome is Outcome.RIGHT
+
+
+def test_a_code_is_right_for_its_own_sign_in_alone(site: Site) -> None:
+    one, other = begin(site), begin(site, with_code=False)
+    site.database.save(sign_ins.set_code, other, site.links.code_digest(one, CODE), JANE)
+    assert attempt(site, other, CODE).outcome is Outcome.WRONG
+    assert attempt(site, uuid4(), CODE) == Try(Outcome.OVER)
+
+
+def test_a_link_works_once_and_ends_its_code(site: Site) -> None:
+    one = begin(site)
+    assert site.database.save(sign_ins.use_link, one, NOON) == JANE
+    with pytest.raises(NotAllowed):
+        site.database.save(sign_ins.use_link, one, NOON)
+    assert attempt(site, one, CODE) == Try(Outcome.OVER)
+
+
+def test_a_code_that_was_used_ends_its_link(site: Site) -> None:
+    one = begin(site)
+    attempt(site, one, CODE)
+    with pytest.raises(NotAllowed):
+        site.database.save(sign_ins.use_link, one, NOON)
+
+
+def use(site: Site, token: str, now: datetime = NOON) -> bool:
+    """Whether a token could be used."""
+    try:
+        site.database.save(sign_ins.use_once, token, now)
+    except NotAllowed:
+        return False
+    return True
+
+
+def test_a_token_is_used_once_and_kept_as_a_digest_only(site: Site) -> None:
+    assert [use(site, "a.token"), use(site, "a.token"), use(site, "another.token")] == [True, False, True]
+    rows = site.database.read(lambda connection: connection.execute(select(used_token.c.digest)).scalars().all())
+    assert "token" not in repr(rows)
+
+
+def test_a_token_that_is_used_many_times_at_once_is_used_once(site: Site) -> None:
+    everybody = Barrier(10)
+
+    def work(_number: int) -> bool:
+        everybody.wait(60)
+        return use(site, "a.token")
+
+    with ThreadPoolExecutor(10) as pool:
+        assert Counter(pool.map(work, range(10))) == {True: 1, False: 9}
+
+
+def test_a_contact_can_void_every_link_and_session_they_have(site: Site) -> None:
+    contact_id = add_contact(site)
+    assert site.database.read(queries.standing_of, contact_id).revoked_at is None
+    site.database.save(sign_ins.revoke, contact_id, NOON)
+    assert site.database.read(queries.standing_of, contact_id).revoked_at == NOON
+
+
+def test_what_is_over_is_forgotten_after_a_day(site: Site) -> None:
+    begin(site)
+    use(site, "a.token")
+
+    def counts() -> list[int]:
+        both = [select(func.count(sign_in.c.id)), select(func.count(used_token.c.digest))]
+        return site.database.read(lambda connection: [connection.execute(one).scalar_one() for one in both])
+
+    site.database.save(sign_ins.forget_old, NOON + KEPT)
+    assert counts() == [1, 1]
+    site.database.save(sign_ins.forget_old, NOON + KEPT + SECOND)
+    assert counts() == [0, 0]
