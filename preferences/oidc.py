@@ -40,6 +40,13 @@ SCOPE: Final = "openid email"
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 
 
+# Whatever the libraries raise over an answer of another shape than the standards say.
+_MISFITS: Final = (
+    *(AuthlibBaseError, JoseError),
+    *(ValueError, TypeError, LookupError, AttributeError, RecursionError),
+)
+
+
 class Provider:
     """One provider: where to send somebody, and whom it says has come back to `back_to`."""
 
@@ -91,6 +98,7 @@ class Provider:
             redirect_uri=self._back_to,
             code_challenge_method="S256",
             default_timeout=TIMEOUT,
+            leeway=0,  # what it gives out is used within the second, however short its life
         )
 
     def _metadata(self, client: Any) -> Mapping[str, Any]:
@@ -165,5 +173,5 @@ def _declared() -> Iterator[None]:
         yield
     except RequestException as error:
         raise TryLater(type(error).__name__) from None
-    except (AuthlibBaseError, JoseError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except _MISFITS as error:
         raise BadSignature(type(error).__name__) from None
