@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -19,10 +19,12 @@ from sqlalchemy import Connection, MetaData, create_engine, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
 from preferences.cli import MIGRATIONS
+from preferences.domain.terms import Act, Actor, Channel, Origin, Verb
 from preferences.site import site_of
-from preferences.store import migrations, queries
-from preferences.store.db import StoreFault, insert_rows
-from preferences.store.tables import address, contact, metadata
+from preferences.store import ledger, migrations, proof, queries
+from preferences.store.db import StoreFault, db, insert_rows
+from preferences.store.rows import GENESIS, chain_hash
+from preferences.store.tables import address, contact, ledger_entry, ledger_head, metadata, preference
 from tests.servers import PostgresServer
 from tests.support import close, new_app
 
@@ -227,3 +229,139 @@ def test_the_migration_leaves_foreign_keys_switched_on(empty_app: Flask) -> None
     else:
         unchecked = "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND NOT convalidated"
         assert database.read(lambda connection: connection.execute(text(unchecked)).scalar_one()) == 0
+
+
+# 0002: the preferences page. A database that has been in use for a while comes along, and could go back.
+
+
+def to(revision: str) -> None:
+    """Up or down to this revision."""
+    with db.engine.connect() as connection:
+        now = MigrationContext.configure(connection).get_current_revision() or ""
+    move = downgrade if revision < now else upgrade
+    move(directory=str(MIGRATIONS), revision=revision)
+
+
+def rows_of_0001(connection: Connection, tables: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Every row of these tables, by the columns that they had in 0001."""
+    return {
+        name: sorted(repr(tuple(row)) for row in connection.execute(text(f"SELECT {', '.join(columns)} FROM {name}")))
+        for name, columns in tables.items()
+    }
+
+
+def columns_of(connection: Connection) -> dict[str, list[str]]:
+    inspector = inspect(connection)
+    return {
+        name: [column["name"] for column in inspector.get_columns(name)]
+        for name in inspector.get_table_names()
+        if name != "alembic_version"
+    }
+
+
+def insert_entry_of_0001(connection: Connection, number: int, previous: str) -> str:
+    """An opt-out as the first version wrote it: no pause, no cap and no notice."""
+    row: dict[str, Any] = {
+        "seq": number,
+        "recorded_at": NOW,
+        "occurred_at": NOW,
+        "verb": "unsubscribe",
+        "channel": "email",
+        "contact_id": UUID(int=number),
+        "fingerprint": None,
+        "brand": "default",
+        "topic": "*",
+        "status": "unsubscribed",
+        "reason": None,
+        "basis": None,
+        "origin": "page",
+        "origin_ref": None,
+        "actor": "recipient",
+        "trusted": False,
+        "changed": True,
+        "undoes": None,
+    }
+    row["hash"] = chain_hash(previous, row)
+    wish = {
+        name: row[name] for name in ("contact_id", "channel", "brand", "topic", "status", "seq", "trusted", "basis")
+    }
+    insert_rows(connection, ledger_entry, [row])
+    insert_rows(connection, preference, [wish | {"at": NOW, "since": NOW}])
+    insert_rows(connection, ledger_head, [{"id": 1, "seq": number, "hash": row["hash"]}], on_conflict="replace")
+    return str(row["hash"])
+
+
+def use_0001(connection: Connection) -> None:
+    """People, opt-outs and a topic, as they were before the preferences page."""
+    people = [{"id": UUID(int=number), "created_at": NOW} for number in (1, 2, 3)]
+    insert_rows(connection, contact, people)
+    known = {"channel": "email", "created_at": NOW}
+    insert_rows(
+        connection,
+        address,
+        [
+            {"id": uuid4(), "contact_id": one["id"], "value": f"{n}@x.example", "fingerprint": str(n), **known}
+            for n, one in enumerate(people)
+        ],
+    )
+    previous = GENESIS
+    for number in (1, 2, 3):
+        previous = insert_entry_of_0001(connection, number, previous)
+
+
+def test_a_database_in_use_comes_along_to_0002_and_its_ledger_still_verifies(empty_app: Flask) -> None:
+    database = site_of(empty_app).database
+    to("0001")
+    database.save(use_0001)
+    columns = database.read(columns_of)
+    before = database.read(rows_of_0001, columns)
+
+    to("0002")
+
+    assert database.read(rows_of_0001, columns) == before
+    report = database.snapshot(proof.verify, lambda _entries: None)
+    assert report.problems == []
+    assert (report.entries, report.preferences, report.paces) == (3, 3, 0)
+    brand = database.read(queries.catalog).brands["default"]
+    assert (brand.host, brand.path, brand.colour, brand.language) == ("", "", "", "en")
+    assert database.read(queries.standing_of, UUID(int=1)).revoked_at is None
+    assert len(database.read(guards)) == (3 if database.is_sqlite else 2)
+
+
+def test_what_is_recorded_after_0002_is_chained_to_what_came_before(empty_app: Flask) -> None:
+    site = site_of(empty_app)
+    to("0001")
+    site.database.save(use_0001)
+    to("0002")
+    known: dict[str, Any] = {"channel": Channel.EMAIL, "brand": "default", "topic": "offers", "occurred_at": NOW}
+    whose: dict[str, Any] = {"who": UUID(int=1), "origin": Origin.ACCOUNT, "actor": Actor.RECIPIENT, "trusted": True}
+    acts = [Act(verb=Verb.CAP, per_week=2, **known, **whose), Act(verb=Verb.SUBSCRIBE, **known, **whose)]
+    entries = site.database.write(ledger.record, acts, fingerprints=site.fingerprints, now=NOW)
+    assert [entry.seq for entry in entries] == [4, 5]
+    assert site.database.snapshot(proof.verify, lambda _entries: None).problems == []
+
+
+def test_going_back_to_0001_loses_what_0002_added_and_nothing_else(empty_app: Flask) -> None:
+    database = site_of(empty_app).database
+    to("0001")
+    before = database.read(schema), database.read(guards)
+    database.save(use_0001)
+    columns = database.read(columns_of)
+    rows = database.read(rows_of_0001, columns)
+    to("0002")
+    to("0001")
+    assert (database.read(schema), database.read(guards)) == before
+    assert database.read(rows_of_0001, columns) == rows
+    up()
+    assert database.read(differences) == []
+    assert database.snapshot(proof.verify, lambda _entries: None).problems == []
+
+
+def test_entries_are_guarded_after_0002_and_after_going_back(empty_app: Flask) -> None:
+    database = site_of(empty_app).database
+    to("0001")
+    database.save(use_0001)
+    for revision in ("0002", "0001"):
+        to(revision)
+        with pytest.raises(StoreFault):
+            database.save(lambda connection: connection.execute(text("UPDATE ledger_entry SET topic = 'x'")))
