@@ -158,8 +158,13 @@ class MailServer:
 
 
 def _hand_over(server: smtplib.SMTP, message: EmailMessage) -> None:
+    """What smtplib's own `send_message` does, but that it writes `>From` where a line begins with `From`."""
+    sender, *recipients = [one.addr_spec for name in ("From", "To") for one in message[name].addresses]
+    policy, options = POLICY, []
+    if not all(one.isascii() for one in (sender, *recipients)):
+        policy, options = POLICY.clone(utf8=True), ["SMTPUTF8", "BODY=8BITMIME"]
     try:
-        server.send_message(message)
+        server.sendmail(sender, recipients, message.as_bytes(policy=policy), options)
     except smtplib.SMTPNotSupportedError:
         raise Rejected("the mail server takes no address with such letters") from None
     except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError) as error:
