@@ -298,6 +298,8 @@ def addresses(rule: Rule, site: Site) -> Iterator[str]:
         "name": ["shop-mailer", "nobody"],
         "slug": ["default", "nobody"],
         "filename": ["style.css", "nothing.css"],
+        "reference": ["0000-0000", "junk"],
+        "address_id": [str(known)],
     }
     combinations = [{}] if not rule.arguments else [{name: one} for name in rule.arguments for one in values[name]]
     for chosen in combinations:

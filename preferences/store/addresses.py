@@ -64,6 +64,18 @@ def request(connection: Connection, contact_id: UUID, *, wanted: Address, replac
     return request_id
 
 
+def request_back(connection: Connection, contact_id: UUID, *, old: Address, new: Address, now: datetime) -> UUID | None:
+    """A way back for the owner of an address that was put away: a request that they can confirm, as any other.
+
+    Only where it is the older of the two. Whoever came into somebody's account and gave their own address in its place
+    must not be able to undo the repair.
+    """
+    added_at = {one.address: one.added_at for one in addresses_of(connection, contact_id)}
+    if added_at[old] >= added_at[new]:
+        return None
+    return request(connection, contact_id, wanted=old, replaces=None, now=now)
+
+
 def find_request(connection: Connection, request_id: UUID, now: datetime) -> Address | None:
     """The address of a request that can still be confirmed, or None."""
     row = _open(connection, request_id, now)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from flask import Blueprint, g, request
+from sqlalchemy import Connection
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
@@ -178,7 +179,7 @@ def _ask(old: KnownAddress | None) -> Response:
     return own_page(place.site, "account/address_sent.html", room="addresses", address=wanted.value)
 
 
-def _request(connection: Any, asking: UUID, *, wanted: Address, old: KnownAddress | None, letter: Order) -> None:
+def _request(connection: Connection, asking: UUID, *, wanted: Address, old: KnownAddress | None, letter: Order) -> None:
     now = datetime.now(UTC)
     request_id = addresses.request(connection, asking, wanted=wanted, replaces=old.id if old else None, now=now)
     letters.order(connection, replace(letter, details={"request": str(request_id)}), now)
@@ -190,7 +191,7 @@ def _confirm(
     fingerprints = place.site.fingerprints
     done = addresses.confirm(write, request_id, fingerprints=fingerprints, now=now, evidence=evidence)
     if done.replaced is not None:
-        _tell(write, place, old=done.replaced, new=done.address, now=now)
+        _tell(write, place, done.contact_id, old=done.replaced, new=done.address, now=now)
     return done
 
 
@@ -205,14 +206,19 @@ def _remove(
 ) -> None:
     now, fingerprints = datetime.now(UTC), place.site.fingerprints
     old = addresses.remove(write, owner, address_id=gone.id, fingerprints=fingerprints, now=now, evidence=evidence)
-    _tell(write, place, old=old, new=kept, now=now)
+    _tell(write, place, owner, old=old, new=kept, now=now)
 
 
-def _tell(write: WriteTransaction, place: _Place, *, old: Address, new: Address, now: datetime) -> None:
-    """A letter to the address that is no longer used: whoever lost it to a thief learns of it there."""
-    if old.channel is Channel.EMAIL:
-        letter = _letter(place, LetterKind.ADDRESS_CHANGED, old)
-        letters.order(write.connection, replace(letter, details={"new": mask(new)}), now)
+def _tell(write: WriteTransaction, place: _Place, owner: UUID, *, old: Address, new: Address, now: datetime) -> None:
+    """A letter to the address that is no longer used: whoever lost it to a thief learns so, with a way back."""
+    if old.channel is not Channel.EMAIL:
+        return
+    details = {"new": mask(new)}
+    request_id = addresses.request_back(write.connection, owner, old=old, new=new, now=now)
+    if request_id is not None:
+        details["request"] = str(request_id)
+    letter = replace(_letter(place, LetterKind.ADDRESS_CHANGED, old), details=details)
+    letters.order(write.connection, letter, now)
 
 
 def _letter(place: _Place, kind: LetterKind, to: Address) -> Order:
