@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
@@ -13,8 +14,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from preferences.domain.errors import BadLink, StaleLink
+from preferences.domain.letters import ADDRESS_LIFE, SIGN_IN_LIFE
 from preferences.domain.terms import BLANKET, Channel
-from preferences.links import LONGEST_TOKEN, MESSAGE_REF, Links, ManageLink, UndoToken, UnsubscribeLink
+from preferences.links import (
+    HAND_OFF_LIFE,
+    LONGEST_TOKEN,
+    MESSAGE_REF,
+    ConfirmLink,
+    Links,
+    ManageLink,
+    Ticket,
+    UndoToken,
+    UnsubscribeLink,
+)
 
 KEY, NEW_KEY = b"link-key-of-these-tests-01", b"link-key-of-these-tests-02"
 LINKS = Links([KEY])
@@ -24,21 +36,52 @@ NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 UNSUBSCRIBE = UnsubscribeLink(CONTACT, Channel.EMAIL, "default", "product-news", "m-1")
 MANAGE = ManageLink(CONTACT, Channel.EMAIL, "default", NOON)
 UNDO = UndoToken(CONTACT, 7, NOON)
+CONFIRM = ConfirmLink(CONTACT, "default", ("email.offers.status=on", "sms.product-news.cap=3"), NOON)
+TICKET = Ticket(CONTACT, NOON)
 
 # One token of each kind and version. They are in people's inboxes: never change one, only add.
 PINNED = {
     "unsubscribe.1": "AYkKXayWd0u8zrMCCZqAVwFkZWZhdWx0H3Byb2R1Y3QtbmV3cx9tLTE.tvih_spYnaP6zfm3VSIiIBWy",
     "manage.1": "AYkKXayWd0u8zrMCCZqAVwEAah10QGRlZmF1bHQ.wT0ijL7J6OjN9wfngC2I0Qms",
     "undo.1": "AYkKXayWd0u8zrMCCZqAVwAAAAAAAAAHAGoddEA.VfHijRN-f7l2aWC-KbBqdlaW",
+    "confirm.1": (
+        "AYkKXayWd0u8zrMCCZqAVwBqHXRAZGVmYXVsdB9lbWFpbC5vZmZlcnMuc3RhdHVzPW9uH3Ntcy5wcm9kdWN0LW5ld3MuY2FwPTM"
+        ".MaQJ5SA2dT0fBUHHINJ__jmg"
+    ),
+    "address.1": "AYkKXayWd0u8zrMCCZqAVwBqHXRAAQIDBA.kedzStErjN_A4MEn7GJZau9k",
+    "sign-in.1": "AYkKXayWd0u8zrMCCZqAVwBqHXRAAQIDBA.NISj0YKzczWaQSJ_P2qrfw7X",
+    "hand-off.1": "AYkKXayWd0u8zrMCCZqAVwBqHXRAAQIDBA.Zxesu37pLGI2S83mubKY_Sxg",
 }
 
 Read = Callable[[str], object]
-READERS: dict[str, Read] = {
-    "unsubscribe.1": LINKS.read_unsubscribe,
-    "manage.1": lambda token: LINKS.read_manage(token, NOON),
-    "undo.1": lambda token: LINKS.read_undo(token, NOON),
+
+
+def readers(links: Links) -> dict[str, Read]:
+    """How each kind is read, at noon."""
+    return {
+        "unsubscribe.1": links.read_unsubscribe,
+        "manage.1": lambda token: links.read_manage(token, NOON),
+        "undo.1": lambda token: links.read_undo(token, NOON),
+        "confirm.1": lambda token: links.read_confirm(token, NOON),
+        "address.1": lambda token: links.read_address(token, NOON),
+        "sign-in.1": lambda token: links.read_sign_in(token, NOON),
+        "hand-off.1": lambda token: links.read_hand_off(token, NOON),
+    }
+
+
+READERS = readers(LINKS)
+TICKETS = {
+    "address.1": LINKS.sign_address,
+    "sign-in.1": LINKS.sign_sign_in,
+    "hand-off.1": LINKS.sign_hand_off,
 }
-MEANINGS = {"unsubscribe.1": UNSUBSCRIBE, "manage.1": MANAGE, "undo.1": UNDO}
+MEANINGS = {
+    "unsubscribe.1": UNSUBSCRIBE,
+    "manage.1": MANAGE,
+    "undo.1": UNDO,
+    "confirm.1": CONFIRM,
+    **dict.fromkeys(TICKETS, TICKET),
+}
 EACH_KIND = pytest.mark.parametrize("kind", PINNED)
 
 patiently = settings(deadline=None)
@@ -53,6 +96,9 @@ unsubscribe_links = st.builds(
 )
 instants = st.integers(0, 2**35).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 manage_links = st.builds(ManageLink, st.uuids(), st.sampled_from(Channel), slugs, instants)
+items = st.lists(st.text(st.characters(exclude_characters="\x1f", codec="utf-8"), max_size=20), max_size=5).map(tuple)
+confirm_links = st.builds(ConfirmLink, st.uuids(), slugs, items, instants)
+tickets = st.builds(Ticket, st.uuids(), instants)
 undos = st.builds(UndoToken, st.uuids(), st.integers(0, 2**63 - 1), instants)
 
 
@@ -92,14 +138,38 @@ def test_an_undo_reads_as_it_was_signed(undo: UndoToken) -> None:
     assert LINKS.read_undo(LINKS.sign_undo(undo), undo.issued_at) == undo
 
 
+@patiently
+@given(confirm_links)
+def test_a_confirm_link_reads_as_it_was_signed(link: ConfirmLink) -> None:
+    assert LINKS.read_confirm(LINKS.sign_confirm(link), link.issued_at) == link
+
+
+@patiently
+@given(tickets)
+def test_a_ticket_reads_as_it_was_signed(ticket: Ticket) -> None:
+    assert LINKS.read_address(LINKS.sign_address(ticket), ticket.issued_at) == ticket
+    assert LINKS.read_sign_in(LINKS.sign_sign_in(ticket), ticket.issued_at) == ticket
+    assert LINKS.read_hand_off(LINKS.sign_hand_off(ticket), ticket.issued_at) == ticket
+
+
+@pytest.mark.parametrize("sign", TICKETS.values(), ids=TICKETS)
+def test_two_tickets_of_the_same_second_differ_so_that_each_can_be_used_once(sign: Callable[[Ticket], str]) -> None:
+    assert len({sign(TICKET) for _ in range(20)}) == 20
+
+
 @EACH_KIND
 def test_a_token_of_every_version_still_reads(kind: str) -> None:
     assert READERS[kind](PINNED[kind]) == MEANINGS[kind]
 
 
 def test_we_still_sign_the_newest_version() -> None:
-    signed = (LINKS.sign_unsubscribe(UNSUBSCRIBE), LINKS.sign_manage(MANAGE), LINKS.sign_undo(UNDO))
-    assert signed == (PINNED["unsubscribe.1"], PINNED["manage.1"], PINNED["undo.1"])
+    assert LINKS.sign_unsubscribe(UNSUBSCRIBE) == PINNED["unsubscribe.1"]
+    assert LINKS.sign_manage(MANAGE) == PINNED["manage.1"]
+    assert LINKS.sign_undo(UNDO) == PINNED["undo.1"]
+    assert LINKS.sign_confirm(CONFIRM) == PINNED["confirm.1"]
+    for kind, sign in TICKETS.items():
+        payload, _, _ = PINNED[kind].partition(".")
+        assert payload_of(sign(TICKET))[:21] == payload_of(f"{payload}.")[:21], "the rest is random"
 
 
 # Nothing else is.
@@ -178,15 +248,18 @@ def test_a_token_of_one_purpose_is_not_read_as_another(kind: str, other: str) ->
 
 
 @patiently
-@given(unsubscribe_links, manage_links, undos)
+@given(unsubscribe_links, manage_links, undos, confirm_links, tickets)
 def test_no_purpose_passes_for_another_whatever_it_holds(
-    unsubscribe: UnsubscribeLink, manage: ManageLink, undo: UndoToken
+    unsubscribe: UnsubscribeLink, manage: ManageLink, undo: UndoToken, confirm: ConfirmLink, ticket: Ticket
 ) -> None:
     tokens = {
         "unsubscribe.1": LINKS.sign_unsubscribe(unsubscribe),
         "manage.1": LINKS.sign_manage(manage),
         "undo.1": LINKS.sign_undo(undo),
+        "confirm.1": LINKS.sign_confirm(confirm),
+        **{name: sign(ticket) for name, sign in TICKETS.items()},
     }
+    assert set(tokens) == set(READERS)
     for kind, token in tokens.items():
         assert [name for name, read in READERS.items() if name != kind and not is_refused(read, token)] == []
 
@@ -203,13 +276,7 @@ def test_a_refusal_does_not_hold_the_token() -> None:
 
 @EACH_KIND
 def test_old_links_work_after_a_new_key_is_added(kind: str) -> None:
-    rotated = Links([KEY, NEW_KEY])
-    read = {
-        "unsubscribe.1": rotated.read_unsubscribe,
-        "manage.1": lambda token: rotated.read_manage(token, NOON),
-        "undo.1": lambda token: rotated.read_undo(token, NOON),
-    }[kind]
-    assert read(PINNED[kind]) == MEANINGS[kind]
+    assert readers(Links([KEY, NEW_KEY]))[kind](PINNED[kind]) == MEANINGS[kind]
 
 
 def test_the_newest_key_signs() -> None:
@@ -218,9 +285,21 @@ def test_the_newest_key_signs() -> None:
     assert is_refused(LINKS.read_unsubscribe, token)
 
 
-def test_removing_a_key_kills_its_links() -> None:
-    without = Links([NEW_KEY])
-    assert is_refused(without.read_unsubscribe, PINNED["unsubscribe.1"])
+@EACH_KIND
+def test_removing_a_key_kills_its_links(kind: str) -> None:
+    assert is_refused(readers(Links([NEW_KEY]))[kind], PINNED[kind])
+
+
+def test_a_code_is_kept_as_a_digest_that_needs_the_key_and_the_sign_in_it_is_for() -> None:
+    other = UUID(int=1)
+    digests = {
+        LINKS.code_digest(CONTACT, "123456"),
+        LINKS.code_digest(CONTACT, "123457"),
+        LINKS.code_digest(other, "123456"),
+        Links([NEW_KEY]).code_digest(CONTACT, "123456"),
+    }
+    assert len(digests) == 4
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
 
 
 # Time.
@@ -238,6 +317,31 @@ def test_an_undo_lives_thirty_minutes() -> None:
     assert LINKS.read_undo(token, end - timedelta(seconds=1)) == UNDO
     with pytest.raises(StaleLink):
         LINKS.read_undo(token, end)
+
+
+@pytest.mark.parametrize(
+    ("kind", "read", "life"),
+    [
+        ("confirm.1", LINKS.read_confirm, timedelta(days=7)),
+        ("address.1", LINKS.read_address, ADDRESS_LIFE),
+        ("sign-in.1", LINKS.read_sign_in, SIGN_IN_LIFE),
+        ("hand-off.1", LINKS.read_hand_off, HAND_OFF_LIFE),
+    ],
+)
+def test_what_proves_something_lives_as_long_as_is_said_and_no_longer(
+    kind: str, read: Callable[[str, datetime], object], life: timedelta
+) -> None:
+    assert read(PINNED[kind], NOON + life - timedelta(seconds=1)) == MEANINGS[kind]
+    with pytest.raises(StaleLink):
+        read(PINNED[kind], NOON + life)
+
+
+def test_what_proves_something_is_short_lived() -> None:
+    assert (
+        timedelta(minutes=10),
+        timedelta(minutes=2),
+        timedelta(days=1),
+    ) == (SIGN_IN_LIFE, HAND_OFF_LIFE, ADDRESS_LIFE)
 
 
 def test_a_forged_link_is_never_called_stale() -> None:
