@@ -19,7 +19,7 @@ from werkzeug.routing import Rule
 import preferences
 import sandbox
 from preferences.domain.terms import Channel
-from preferences.links import ConfirmLink, ManageLink, UnsubscribeLink
+from preferences.links import ConfirmLink, ManageLink, Ticket, UnsubscribeLink
 from preferences.site import Site, site_of
 from preferences.store.tables import contact
 from preferences.web import ROUTES, guards
@@ -50,7 +50,10 @@ MAY_IMPORT = {
     "minting": {"domain", "store", "links", "site"},
     "explaining": {"domain", "store", "site"},
     "doctor": {"domain", "store", "connectors", "site"},
-    "web": {"domain", "store", "connectors", "links", "site", "minting", "languages", "wording", "oidc", "sign_up_form"},
+    "web": {
+        *("domain", "store", "connectors", "links", "site", "minting"),
+        *("languages", "wording", "oidc", "sign_up_form"),
+    },
     "cli": {
         *("domain", "store", "connectors", "links", "site", "config", "languages", "sign_up_form"),
         *("sync", "worker", "importing", "minting", "explaining", "doctor", "letters", "tidying"),
@@ -237,6 +240,12 @@ CONNECTORS = """
 kind = "webhook"
 base_url = "https://mailer.example.com"
 webhook_secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
+
+[sign_in.shop-mailer]
+issuer = "http://localhost:9"
+client_id = "preferences"
+client_secret = "secret"
+label = "Sign in with your account"
 """
 
 
@@ -293,6 +302,11 @@ def addresses(rule: Rule, site: Site) -> Iterator[str]:
             site.links.sign_manage(ManageLink(known, Channel.EMAIL, "default", NOW - timedelta(days=31))),
             site.links.sign_confirm(ConfirmLink(known, "default", ("email.offers.status=on",), NOW)),
             site.links.sign_confirm(ConfirmLink(lost, "default", ("email.offers.status=on",), NOW)),
+            *(
+                sign(Ticket(known, at))
+                for sign in (site.links.sign_sign_in, site.links.sign_hand_off)
+                for at in (datetime.now(UTC), NOW - timedelta(hours=1))
+            ),
             "junk",
         ],
         "name": ["shop-mailer", "nobody"],
@@ -319,6 +333,9 @@ def test_opening_any_address_writes_nothing(opened: tuple[Flask, str]) -> None:
         for method in ("GET", "HEAD", "OPTIONS")
         if method in (rule.methods or ())
     ]
+    # Signed in, so that the pages behind the session are opened too, and not only the way to them.
+    ticket = Ticket(add_contact(site, email()), datetime.now(UTC))
+    assert client.post(f"/sign-in/hand-off/{site.links.sign_hand_off(ticket)}").status_code == 303
     before = contents(url)
     statuses = {
         client.open(address, method=method, headers=headers, buffered=True).status_code for method, address in requests

@@ -52,6 +52,28 @@ WRONG = [
     ("DATABASE_POOL", "2.5"),
     ("RATE_LIMIT_URL", "hunter2"),
     ("RATE_LIMIT_URL", "memcached://user:hunter2@localhost"),
+    *(
+        ("SMTP_URL", value)
+        for value in (
+            "hunter2",
+            "https://hunter2.example.com",
+            "smtp://",
+            "smtp://user:hunter2@mail.example.com:hunter2",
+            "smtp://mail.example.com/hunter2",
+            "smtp://mail.example.com?tls=hunter2",
+        )
+    ),
+    *(
+        ("EMBED_ORIGINS", value)
+        for value in (
+            "hunter2.example.com",
+            "*",
+            "https://*.hunter2.example.com/",
+            "https://shop.example.com/hunter2",
+            "https://shop.example.com, http://hunter2.example.com",
+            "https://user:hunter2@shop.example.com",
+        )
+    ),
     ("TRUSTED_PROXIES", "hunter2"),
     ("TRUSTED_PROXIES", "-1"),
     ("TRUSTED_PROXIES", "11"),
@@ -89,6 +111,8 @@ def test_all_settings_are_taken() -> None:
             "DATABASE_POOL": "20",
             "CONFIG_FILE": "/etc/preferences.toml",
             "RATE_LIMIT_URL": "redis://localhost",
+            "SMTP_URL": "smtps://mail.example.com",
+            "EMBED_ORIGINS": "https://shop.example.com http://localhost:8000",
             "TRUSTED_PROXIES": "1",
             "PATH": "/usr/bin",
         }
@@ -100,6 +124,8 @@ def test_all_settings_are_taken() -> None:
     )
     assert settings.database_url == "postgresql://user:secret@localhost:5432/preferences"
     assert settings.config_file == Path("/etc/preferences.toml")
+    assert settings.smtp_url == "smtps://mail.example.com"
+    assert settings.embed_origins == ("https://shop.example.com", "http://localhost:8000")
     assert (settings.database_pool, settings.rate_limit_url, settings.trusted_proxies) == (20, "redis://localhost", 1)
 
 
@@ -185,6 +211,8 @@ def test_each_setting_may_stand_in_a_file(name: str, tmp_path: Path) -> None:
         "DATABASE_POOL": "7",
         "CONFIG_FILE": "other.toml",
         "RATE_LIMIT_URL": "redis://localhost",
+        "SMTP_URL": "smtp://user:secret@mail.example.com:587",
+        "EMBED_ORIGINS": "https://shop.example.com",
         "TRUSTED_PROXIES": "2",
     }
     file = tmp_path / "value"
