@@ -22,9 +22,12 @@ from click.testing import Result
 from flask import Flask
 
 from preferences import cli, create_app
-from preferences.domain.terms import OneClick
+from preferences.domain.addresses import read_address
+from preferences.domain.notices import Notice
+from preferences.domain.terms import Act, Actor, Channel, OneClick, Origin, Verb
 from preferences.site import Site, site_of
-from preferences.store import cursors, queries
+from preferences.store import contacts, cursors, ledger, notices, queries
+from preferences.store.db import WriteTransaction
 from tests.processes import ROOT, contents
 from tests.servers import PostgresServer
 from tests.support import (
@@ -83,7 +86,7 @@ def connected(tmp_path: Path) -> Iterator[Flask]:
     """The application with a connector, on SQLite."""
     config_file = tmp_path / "config.toml"
     config_file.write_text(CONFIG)
-    app = new_app(new_sqlite(tmp_path), config_file=config_file)
+    app = new_app(new_sqlite(tmp_path), config_file=config_file, smtp_url="smtp://mail.example.test")
     yield app
     close(app)
 
@@ -131,6 +134,7 @@ def test_there_are_the_promised_commands() -> None:
         "links mint",
         "reconcile",
         "resume",
+        "sign-up-form",
         "topic add",
         "topic list",
         "topic translate",
@@ -454,6 +458,57 @@ def test_explain_says_what_may_be_sent_and_every_entry_that_led_there(app: Flask
     assert rows(app) == before
 
 
+def test_explain_shows_pauses_caps_purposes_and_the_words_that_were_shown(app: Flask) -> None:
+    site, now = site_of(app), datetime.now(UTC)
+    contact_id = add_contact(site)
+    shown = Notice("default/email/offers", "en", "Yes, send me\n  offers.")
+    known: dict[str, Any] = {
+        "channel": Channel.EMAIL,
+        "who": contact_id,
+        "brand": "default",
+        "origin": Origin.ACCOUNT,
+        "actor": Actor.RECIPIENT,
+        "occurred_at": now,
+        "trusted": True,
+    }
+    acts = [
+        Act(verb=Verb.PAUSE, topic="product-news", until=datetime(2999, 1, 2, tzinfo=UTC), **known),
+        Act(verb=Verb.SUBSCRIBE, topic="offers", notice=shown.hash, **known),
+        Act(verb=Verb.CAP, topic="offers", per_week=2, **known),
+        Act(verb=Verb.UNSUBSCRIBE, topic="@profiling", **known),
+        Act(verb=Verb.CAP, topic="product-news", per_week=None, **known),
+    ]
+
+    def record(write: WriteTransaction) -> None:
+        notices.keep(write.connection, [shown], now)
+        ledger.record(write, acts, fingerprints=site.fingerprints, now=now)
+
+    site.database.write(record)
+    phone = read_address(Channel.SMS, "+12025550123")
+    site.database.write(contacts.attach, contact_id, phone, site.fingerprints, now)
+
+    result = run(app, "explain", "jane.doe@example.com")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    for line in (
+        "product-news (marketing): no  (marketing.paused, because of entry 1)\n",
+        "offers (marketing): yes  (marketing.ok), at most 2 a week since entry 3\n",
+        "default/@profiling: no  (marketing.unsubscribed, because of entry 4)\n",
+        "default/@location: no  (marketing.no_consent)\n",
+        "default/@tracking: yes  (marketing.ok)\n",
+        "pause default/product-news until 2999-01-02T00:00+00:00  by recipient through account\n",
+        "      notice: default/email/offers, version 1, en: Yes, send me offers.\n",
+        "cap default/offers at 2 a week  by recipient",
+        "cap default/product-news no longer  by recipient through account, changed nothing\n",
+        "unsubscribe default/@profiling  by recipient",
+    ):
+        assert line in result.stdout, line
+    by_phone = run(app, "explain", "+12025550123", "--channel", "sms").stdout
+    assert "default/@profiling: no  (marketing.unsubscribed, because of entry 4)" in by_phone
+    assert "unsubscribe default/@profiling  by recipient" in by_phone, "it holds on every channel"
+    assert "cap default/offers" not in by_phone
+
+
 def test_explain_of_somebody_we_do_not_know_says_so(sqlite_app: Flask) -> None:
     result = run(sqlite_app, "explain", "nobody@example.com")
     assert result.exit_code == 0
@@ -467,7 +522,9 @@ def test_a_ledger_that_nobody_touched_verifies(app: Flask) -> None:
         client.post(link_for(site, add_contact(site, email(f"{name}@example.com"))))
     result = run(app, "ledger", "verify")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.startswith("3 entries form one chain; 3 preferences")
+    assert result.stdout == (
+        "3 entries form one chain; 3 preferences, 0 pauses and caps and 0 suppressions are what they add up to.\n"
+    )
 
 
 def tampered(site: Site, statement: str) -> None:
@@ -547,7 +604,7 @@ def test_a_doctor_finds_a_wrong_setting(tmp_path: Path, changes: dict[str, Any],
 def test_a_doctor_looks_at_the_connectors(tmp_path: Path, before: str, after: str, line: str) -> None:
     config_file = tmp_path / "config.toml"
     config_file.write_text(CONFIG.replace(before, after))
-    app = new_app(new_sqlite(tmp_path), config_file=config_file)
+    app = new_app(new_sqlite(tmp_path), config_file=config_file, smtp_url="smtp://mail.example.test")
     result = run(app, "doctor")
     assert re.search(f"^{line}", result.stdout, re.MULTILINE)
     assert result.exit_code == ("BAD" in line)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 import pytest
 import time_machine
@@ -17,7 +18,7 @@ from sqlalchemy import update
 
 from preferences.connectors.base import Listed
 from preferences.domain import acts
-from preferences.domain.acts import EventKind, ImportedRow, ProviderEvent, provider_event
+from preferences.domain.acts import EventKind, ImportedRow, ProviderEvent, provider_event, put_away, taken_back
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import TryLater
 from preferences.domain.terms import (
@@ -30,6 +31,7 @@ from preferences.domain.terms import (
     Choice,
     Entry,
     Origin,
+    Purpose,
     Status,
     Suppression,
     SuppressionReason,
@@ -37,7 +39,7 @@ from preferences.domain.terms import (
     connector_origin,
 )
 from preferences.site import Site, site_of
-from preferences.store import cursors, ledger, queries
+from preferences.store import contacts, cursors, ledger, queries
 from preferences.store.contacts import new_id
 from preferences.store.cursors import LEASE, Cursor
 from preferences.store.queries import AddressState
@@ -217,6 +219,22 @@ class Desk:
         return self.database.write(
             ledger.undo, entry.seq, contact_id=entry.contact_id, now=datetime.now(UTC), details={}
         )
+
+    def choose(self, verb: Verb, who: UUID | Address, topic: str = "product-news", **more: Any) -> Entry:
+        """The person's own choice, from a door that is trusted for it."""
+        act = Act(
+            verb=verb,
+            channel=Channel.EMAIL,
+            who=who,
+            brand="default",
+            topic=topic,
+            origin=Origin.ACCOUNT,
+            actor=Actor.RECIPIENT,
+            occurred_at=datetime.now(UTC),
+            trusted=True,
+            **more,
+        )
+        return self.record(act)[0]
 
     def event(
         self, kind: EventKind, address: Address, topic: str = BLANKET, *, by: str = MAILER, at: datetime | None = None
@@ -550,6 +568,101 @@ class TestReturn:
         assert len(desk.provider.told) == told
         assert desk.provider.holds == {("jane@example.com", EVERYTHING)}
         assert desk.status(JANE) is not Status.UNSUBSCRIBED
+
+
+class TestOwnBusiness:
+    """What is heeded here and told to nobody: pauses, caps, purposes. And what is said of one address alone."""
+
+    def test_a_pause_a_cap_and_a_purpose_are_told_to_no_provider(self, desk: Desk) -> None:
+        desk.stop(JANE, "offers")
+        desk.passes()
+        told = len(desk.provider.batches)
+        desk.choose(Verb.PAUSE, JANE, until=NOW + timedelta(days=900))
+        desk.choose(Verb.CAP, JANE, per_week=1)
+        for purpose in Purpose:
+            desk.choose(Verb.UNSUBSCRIBE, JANE, purpose.value)
+        desk.passes()
+        assert desk.cursor().position == desk.head
+        assert len(desk.provider.batches) == told
+        assert desk.compare().count == 0
+
+    @pytest.mark.parametrize("topics", [MAPPED, WITHOUT_BLANKET])
+    def test_none_of_them_is_a_return(self, desk: Desk, topics: dict[str, str]) -> None:
+        connector = desk.connect(FakeProvider(), topics, name="other")
+        desk.stop(JANE)
+        desk.passes(connector)
+        held = connector.provider.holds
+        desk.choose(Verb.PAUSE, JANE, until=NOW + timedelta(days=900))
+        desk.choose(Verb.PAUSE, JANE, until=None)
+        desk.choose(Verb.CAP, JANE, per_week=1)
+        desk.choose(Verb.CAP, JANE, per_week=None)
+        for purpose in Purpose:
+            desk.choose(Verb.SUBSCRIBE, JANE, purpose.value)
+        desk.passes(connector)
+        assert connector.provider.returns == []
+        assert connector.provider.holds == held != set()
+
+    def test_a_no_that_comes_with_a_pause_is_told(self, desk: Desk) -> None:
+        desk.choose(Verb.PAUSE, JANE, until=NOW + timedelta(days=900))
+        desk.stop(JANE, "offers")
+        desk.choose(Verb.CAP, JANE, "offers", per_week=1)
+        desk.passes()
+        assert desk.provider.said == [("jane@example.com", OFFERS, STOPPED)]
+
+    def test_an_address_that_was_replaced_is_told_like_any_suppression(self, desk: Desk) -> None:
+        self.two_addresses(desk)
+        desk.record(put_away(JANE, datetime.now(UTC), {}))
+        desk.passes()
+        assert desk.provider.said == [("jane@example.com", EVERYTHING, STOPPED)]
+        assert [push.reason for push in desk.provider.told] == [SuppressionReason.REPLACED]
+        assert desk.compare().count == 0
+
+    def test_an_address_that_is_taken_back_returns_alone(self, desk: Desk) -> None:
+        self.two_addresses(desk)
+        desk.record(put_away(JANE, datetime.now(UTC), {}))
+        desk.passes()
+        desk.provider.add(a_row(ROSA, EVERYTHING, at=NOW - timedelta(days=900)))
+        desk.record(taken_back(JANE, datetime.now(UTC), {}))
+        desk.passes()
+        assert [(push.address, push.list_ref) for push in desk.provider.returns] == [(JANE, EVERYTHING)]
+        assert desk.provider.holds == {("rosa@example.com", EVERYTHING)}
+
+    def test_an_address_that_is_taken_back_by_somebody_who_stopped_everything_stays_where_it_is(
+        self, desk: Desk
+    ) -> None:
+        contact_id = self.two_addresses(desk)
+        desk.record(put_away(JANE, datetime.now(UTC), {}))
+        desk.choose(Verb.UNSUBSCRIBE, contact_id, BLANKET)
+        desk.passes()
+        desk.record(taken_back(JANE, datetime.now(UTC), {}))
+        desk.passes()
+        assert desk.provider.returns == []
+        assert desk.provider.holds == {("jane@example.com", EVERYTHING), ("rosa@example.com", EVERYTHING)}
+
+    def test_a_return_of_the_person_counts_for_each_of_their_addresses(self, desk: Desk) -> None:
+        contact_id = self.two_addresses(desk)
+        stop = desk.choose(Verb.UNSUBSCRIBE, contact_id, "offers")
+        desk.passes()
+        assert desk.provider.holds == {("jane@example.com", OFFERS), ("rosa@example.com", OFFERS)}
+        desk.undo(stop)
+        desk.passes()
+        assert desk.provider.holds == set()
+
+    def test_a_yes_to_one_topic_after_everything_was_stopped_leaves_the_list_for_everything_as_it_is(
+        self, desk: Desk
+    ) -> None:
+        """The safe direction; docs/operator.md says so."""
+        desk.stop(JANE)
+        desk.passes()
+        desk.choose(Verb.SUBSCRIBE, JANE, "offers")
+        desk.passes()
+        assert ("jane@example.com", EVERYTHING) in desk.provider.holds
+
+    def two_addresses(self, desk: Desk) -> UUID:
+        """Jane, who is rosa@example.com as well."""
+        contact_id = add_contact(desk.site, JANE)
+        desk.database.write(contacts.attach, contact_id, ROSA, desk.site.fingerprints, datetime.now(UTC))
+        return contact_id
 
 
 class TestFailure:

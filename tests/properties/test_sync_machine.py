@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,7 @@ from preferences.domain.errors import Misconfigured, NotAllowed, TryLater
 from preferences.domain.permission import Facts, Reason, may_send
 from preferences.domain.terms import (
     BLANKET,
+    PACE_VERBS,
     Act,
     Actor,
     Address,
@@ -35,6 +36,7 @@ from preferences.domain.terms import (
     Entry,
     MessageClass,
     Origin,
+    Purpose,
     Status,
     SuppressionReason,
     Verb,
@@ -150,6 +152,23 @@ class SyncMachine(RuleBasedStateMachine):
         entry = self.record(self.yes(self.ids[who], topic, origin=Origin.PAGE, trusted=True))
         self.yeses[who.value, topic] = entry.recorded_at
 
+    @rule(who=people, topic=marketing, slows=st.sampled_from([{"until": 3}, {"until": None}, {"per_week": 1}, {}]))
+    def slows_down(self, who: Address, topic: str, slows: dict[str, int | None]) -> None:
+        """A pause of three minutes, a cap, or neither any more: whatever it is, no provider is told."""
+        act = replace(self.yes(self.ids[who], topic, origin=Origin.ACCOUNT, trusted=True), basis=None)
+        if "until" in slows:
+            minutes = slows["until"]
+            until = None if minutes is None else self.now() + timedelta(minutes=minutes)
+            self.record(replace(act, verb=Verb.PAUSE, until=until))
+        else:
+            self.record(replace(act, verb=Verb.CAP, per_week=slows.get("per_week")))
+
+    @rule(who=people, purpose=st.sampled_from(Purpose), verb=st.sampled_from([Verb.SUBSCRIBE, Verb.UNSUBSCRIBE]))
+    def answers(self, who: Address, purpose: Purpose, verb: Verb) -> None:
+        """What is asked beside the mail: no provider is told either, whatever the answer is."""
+        act = self.yes(self.ids[who], purpose.value, origin=Origin.ACCOUNT, trusted=True)
+        self.record(replace(act, verb=verb))
+
     @precondition(lambda self: self.stops)
     @rule(data=st.data())
     def undoes(self, data: st.DataObject) -> None:
@@ -231,6 +250,10 @@ class SyncMachine(RuleBasedStateMachine):
         held = self.held_here()
         for push in self.provider.batches[-1]:
             key = (push.address.value, push.list_ref)
+            cause = self.database.read(ledger.find_entry, push.entry)
+            assert cause is not None
+            assert cause.verb not in PACE_VERBS
+            assert cause.topic not in set(Purpose)
             if push.status is Status.UNSUBSCRIBED:
                 assert key in held, f"{push} is told to a list that it is not about"
             else:
@@ -416,9 +439,9 @@ class SyncMachine(RuleBasedStateMachine):
                     stopped = stopped or bool(state.suppressions)
                 elif BLANKET not in self.mapping:
                     # Where there is no list for everything, each list holds whoever must not get its topic.
-                    # A topic that needs a yes and has none is not thereby a no.
+                    # A topic that needs a yes and has none is not thereby a no, and neither is a pause.
                     decision = may_send(MessageClass.MARKETING, facts[who])
-                    stopped = not decision.allowed and decision.reason is not Reason.NO_CONSENT
+                    stopped = not decision.allowed and decision.reason not in {Reason.NO_CONSENT, Reason.PAUSED}
                 if stopped:
                     held.add((who.value, list_ref))
         return held
