@@ -10,6 +10,7 @@ import threading
 
 from sandbox.app import SandboxServer
 from sandbox.config import Config, MissingSettings
+from sandbox.offers import OUTLET_FOLDER
 from sandbox.world import Sandbox
 
 SECONDS_BETWEEN_LOOKS = 0.3
@@ -48,11 +49,13 @@ def _try_it(url: str, config: Config) -> str:
     return f"""
   Everything runs. Try it:
 
-    {url}/           the story in three steps, with buttons
+    {url}/           the story in four steps, with buttons
     {url}/mailbox    mails of made-up people: press Unsubscribe
     {url}/platform   their e-mail platform learns of it within a second
 
+    {config.preferences_url}/sign-up    become a customer: the letter arrives in the mailbox
     {config.preferences_url}/optout     the address box, for those without a mail
+    {config.preferences_url}/{OUTLET_FOLDER}/   the second brand
 
   Ctrl-C stops it. The data stays in instance/.
 """

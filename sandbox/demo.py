@@ -1,24 +1,25 @@
 """`make run`: prepares a demo in `instance/`, then hands over to honcho, which runs the Procfile.
 
-Owns the demo's settings, its topics and its people. Invariants: keys and data are made once and kept; a setting that
+Owns the demo's settings and its people. Invariants: keys and data are made once and kept; a setting that
 the environment gives wins; what fails is said in one clear line, before anything runs.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
+from sandbox import offers
 from sandbox.config import CONTACTS_FILE
-from sandbox.mailer import COMPANY, DOMAIN, POSTAL_ADDRESS
 from sandbox.platform_api import PREFIX
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -43,32 +44,13 @@ webhook_secrets = [{{ env = "SANDBOX_WEBHOOK_SECRET" }}]
 "*" = "global"
 """
 
-TOPICS: Final = (
-    {
-        "slug": "product-news",
-        "class": "marketing",
-        "basis": "consent",
-        "name": "Product news",
-        "description": "What left the workshop, and what is on the bench.",
-        "frequency": "About once a month",
-    },
-    {
-        "slug": "offers",
-        "class": "marketing",
-        "basis": "legitimate_interest",
-        "name": "Offers",
-        "description": "Things we made too many of, for less.",
-        "frequency": "At most twice a month",
-    },
-    {
-        "slug": "receipts",
-        "class": "transactional",
-        "basis": "contract",
-        "name": "Receipts",
-        "description": "What you ordered and paid.",
-        "frequency": "With each order",
-    },
-)
+GIVE_COMMANDS: Final = """\
+import json, sys
+from flask.cli import cli
+for words in json.load(sys.stdin):
+    cli.main(words, prog_name="flask", standalone_mode=False)
+"""
+"""Many commands in one process: each needs a second to start on its own."""
 
 
 def main() -> None:
@@ -179,14 +161,8 @@ def _prepare(settings: dict[str, str]) -> None:
     flask("db", "upgrade")
     if API_KEY in settings:
         return
-    print("Preparing the demo: three topics, a dozen made-up people ...", flush=True)
-    flask(
-        *("brand", "set", "default", "--name", COMPANY, "--postal-address", POSTAL_ADDRESS),
-        *("--contact-email", f"hello@{DOMAIN}"),
-    )
-    for topic in TOPICS:
-        options = [part for name, value in topic.items() if name != "slug" for part in (f"--{name}", value)]
-        flask("topic", "add", topic["slug"], *options, "--if-missing")
+    print("Preparing the demo: two brands, a dozen made-up people ...", flush=True)
+    flask.give(offers.commands())
     flask("import", str(CONTACTS_FILE.relative_to(ROOT)))
     # A name of its own each time: after a start that was cut off here, `demo` would be taken, and its key unknown.
     settings[API_KEY] = flask("api-key", "create", f"demo-{secrets.token_hex(3)}").strip()
@@ -201,15 +177,16 @@ class _Flask:
 
     def __call__(self, *words: str) -> str:
         """What the command printed. Stops with what it said if it fails."""
-        done = subprocess.run(
-            [sys.executable, "-m", "flask", *words],
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return self._run([sys.executable, "-m", "flask", *words], f"`flask {' '.join(words[:2])}` failed")
+
+    def give(self, commands: Sequence[Sequence[str]]) -> None:
+        """Run many. Stops with what the first that fails said."""
+        self._run([sys.executable, "-c", GIVE_COMMANDS], "The demo could not be prepared", given=json.dumps(commands))
+
+    def _run(self, program: Sequence[str], when_it_fails: str, given: str | None = None) -> str:
+        done = subprocess.run(program, env=self._environment, input=given, capture_output=True, text=True, check=False)
         if done.returncode:
-            _stop(f"`flask {' '.join(words[:2])}` failed:\n{(done.stderr or done.stdout).strip()}")
+            _stop(f"{when_it_fails}:\n{(done.stderr or done.stdout).strip()}")
         return done.stdout
 
 

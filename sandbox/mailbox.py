@@ -120,8 +120,8 @@ class Mailbox:
         return [_mail(row) for row in rows]
 
     def counts(self) -> dict[str, int]:
-        """How many mails each address has."""
-        rows = self._store.rows("SELECT address, count(*) AS mails FROM mail GROUP BY address")
+        """How many mails each address has, those that got the first one first."""
+        rows = self._store.rows("SELECT address, count(*) AS mails FROM mail GROUP BY address ORDER BY min(seq)")
         return {row["address"]: row["mails"] for row in rows}
 
 

@@ -20,6 +20,9 @@ from sandbox.client import Links
 from sandbox.config import Person
 
 COMPANY: Final = "Maple & Finch"
+OUTLET: Final = "Finch Outlet"
+"""Its other brand."""
+
 DOMAIN: Final = "maple-and-finch.example"
 POSTAL_ADDRESS: Final = "12 Harbour Lane, Portland, ME 04101, USA"
 
@@ -36,10 +39,15 @@ class BadHeader(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """What the company writes about one topic. `why` tells the reader why they get it."""
+    """What the company writes about one topic, in a brand's name. `why` tells the reader why they get it.
+
+    `button` is what the sandbox's pages call one of them.
+    """
 
     topic: str
     topic_name: str
+    button: str
+    brand: str = COMPANY
     message_class: str
     sender: str
     subject: str
@@ -59,6 +67,7 @@ LETTERS: Final = {
         Letter(
             topic="product-news",
             topic_name="Product news",
+            button="the newsletter",
             message_class="marketing",
             sender="news",
             subject="No. {number}: a bench for two, and a lamp that folds",
@@ -74,6 +83,7 @@ LETTERS: Final = {
         Letter(
             topic="offers",
             topic_name="Offers",
+            button="an offer",
             message_class="marketing",
             sender="offers",
             subject="Offer {number}: oak stools, two for the price of one",
@@ -85,8 +95,24 @@ LETTERS: Final = {
             why="You get this because you bought something from us before.",
         ),
         Letter(
+            topic="outlet-finds",
+            topic_name="Finds of the week",
+            button="a mail of the outlet",
+            brand=OUTLET,
+            message_class="marketing",
+            sender="outlet",
+            subject="Find {number}: a bench with a scratch",
+            preview="There is one of each.",
+            paragraphs=(
+                "This week: a harbour bench with a scratch on its back, which nobody sees who sits on it.",
+                "Also two lamps that fold flat, but not quite. They light up all the same.",
+            ),
+            why="You get this because you bought something from the outlet before.",
+        ),
+        Letter(
             topic="receipts",
             topic_name="Receipts",
+            button="a receipt",
             message_class="transactional",
             sender="orders",
             subject="Your receipt for order MF-{number:04d}",
@@ -116,7 +142,7 @@ def compose(letter: Letter, person: Person, links: Links | None, *, number: int,
     """
     subject = letter.subject.format(number=number)
     message = EmailMessage(policy=BODY_POLICY)
-    message["From"] = Address(COMPANY, letter.sender, DOMAIN)
+    message["From"] = Address(letter.brand, letter.sender, DOMAIN)
     message["To"] = Address(person.name, addr_spec=person.address)
     message["Subject"] = subject
     message["Date"] = format_datetime(now)
@@ -139,7 +165,7 @@ def _add_parts(message: EmailMessage, letter: Letter, *, subject: str, person: P
         "person": person,
         "unsubscribe_url": links.unsubscribe_url if links else None,
         "manage_url": links.manage_url if links else None,
-        "company": COMPANY,
+        "company": letter.brand,
         "postal_address": POSTAL_ADDRESS,
     }
     text = _templates.get_template("mail/letter.txt").render(facts)

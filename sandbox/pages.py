@@ -6,6 +6,7 @@ Owns what is shown and asked; decides nothing. Invariant: a page changes nothing
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from flask import Blueprint, Response, abort, g, jsonify, render_template, request
@@ -13,9 +14,11 @@ from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 
 from sandbox.clock import iso_now
 from sandbox.company import UnknownTopic
+from sandbox.config import Person, name_from
 from sandbox.faults import BadFault
 from sandbox.mailbox import Mail, NoOneClick, one_click
-from sandbox.mailer import LETTERS
+from sandbox.mailer import LETTERS, OUTLET
+from sandbox.offers import OUTLET_FOLDER
 from sandbox.platform import GLOBAL_LIST, LISTS
 from sandbox.world import current_sandbox
 
@@ -36,20 +39,22 @@ blueprint = Blueprint("pages", __name__)
 
 @blueprint.get("/")
 def overview() -> str:
-    """The story in three steps."""
+    """The story in four steps."""
     return render_template("overview.html", letters=LETTERS, sendings=current_sandbox().company.sendings(limit=3))
 
 
 @blueprint.get("/mailbox")
 def mailbox() -> str:
     """All mails, or those of one person (`?person=`, counted from 1)."""
-    people = current_sandbox().company.people
+    counts = current_sandbox().mailbox.counts()
+    owners = _owners(counts)
     number = request.args.get("person", 0, type=int)
-    person = people[number - 1] if 0 < number <= len(people) else None
+    person = owners[number - 1] if 0 < number <= len(owners) else None
     return render_template(
         "mailbox.html",
         letters=LETTERS,
-        counts=current_sandbox().mailbox.counts(),
+        counts=counts,
+        owners=owners,
         person=person,
         mails=current_sandbox().mailbox.mails(person.address if person else None, limit=100),
         sendings=current_sandbox().company.sendings(limit=1),
@@ -220,7 +225,15 @@ def on_every_page() -> dict[str, Any]:
         "version": g.version,
         "people": sandbox.company.people,
         "preferences_url": sandbox.config.preferences_url,
+        "outlet": {"name": OUTLET, "url": f"{sandbox.config.preferences_url}/{OUTLET_FOLDER}"},
     }
+
+
+def _owners(counts: Mapping[str, int]) -> list[Person]:
+    """The company's people, and everybody else who got mail: whoever has just signed up."""
+    known = {person.address: person for person in current_sandbox().company.people}
+    strangers = [Person(name_from(address), address) for address in counts if address not in known]
+    return [*known.values(), *strangers]
 
 
 def _mail(mail_id: int) -> Mail:

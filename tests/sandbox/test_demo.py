@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import socket
+import sqlite3
 import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from sandbox import demo
+from sandbox import demo, offers
 from sandbox.config import CONTACTS_FILE, Config, read_people
 
 PORTS = {"WEB_PORT": 8000, "SANDBOX_PORT": 8025, "SANDBOX_SMTP_PORT": 8026}
@@ -92,3 +94,38 @@ def test_wrong_port_is_named(port: str, capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         demo._ports({"WEB_PORT": port})
     assert "WEB_PORT must be the number of a port" in capsys.readouterr().err
+
+
+def test_the_first_start_prepares_everything_and_the_next_one_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'demo.db'}")
+    found = settings()
+    monkeypatch.setattr(demo, "SETTINGS_FILE", tmp_path / demo.SETTINGS_FILE)
+    monkeypatch.chdir(demo.ROOT)
+    demo._prepare(found)
+    assert "two brands" in capsys.readouterr().out
+    with closing(sqlite3.connect(tmp_path / "demo.db")) as database:
+        counts = [database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("brand", "contact")]
+        (key,) = database.execute("SELECT name FROM api_key").fetchone()
+    assert counts == [len(offers.BRANDS), 12]
+    assert key.startswith("demo-")
+    assert demo._read_settings()[demo.API_KEY] == found[demo.API_KEY]
+
+    demo._prepare(found)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_command_that_is_refused_is_said_in_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'none.db'}")
+    flask = demo._Flask(demo._environment(settings()))
+    monkeypatch.chdir(demo.ROOT)
+    with pytest.raises(SystemExit):
+        flask.give([["brand", "set", "acme", "--name", "Acme", "--path", "static"]])
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "The demo could not be prepared:",
+        "Error: --path static is a part of the site itself; take another name",
+    ]

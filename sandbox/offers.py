@@ -1,0 +1,174 @@
+"""What the made-up company offers: its two brands, and what people can choose of each.
+
+Owns data alone: the commands that `make run` gives the preference center. Invariant: each may be given again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sandbox.mailer import COMPANY, DOMAIN, OUTLET, POSTAL_ADDRESS
+
+OUTLET_FOLDER: Final = "finch-outlet"
+
+BRANDS: Final = {
+    "default": {"name": COMPANY, "postal-address": POSTAL_ADDRESS, "contact-email": f"hello@{DOMAIN}"},
+    "outlet": {
+        "name": OUTLET,
+        "postal-address": POSTAL_ADDRESS,
+        "contact-email": f"outlet@{DOMAIN}",
+        "path": OUTLET_FOLDER,
+        "colour": "#8a3ffc",
+        "one-click": "topic",
+    },
+}
+
+Topic = dict[str, str | tuple[str, ...]]
+
+# Nothing goes out by SMS without consent: the law of most countries is stricter there than for e-mail.
+TOPICS: Final[dict[str, Topic]] = {
+    "product-news": {
+        "class": "marketing",
+        "basis": "consent",
+        "name": "Product news",
+        "description": "What left the workshop, and what is on the bench.",
+        "frequency": "About once a month",
+    },
+    "offers": {
+        "class": "marketing",
+        "basis": "legitimate_interest",
+        "name": "Offers",
+        "description": "Things we made too many of, for less.",
+        "frequency": "At most twice a month",
+    },
+    "workshop-evenings": {
+        "class": "marketing",
+        "basis": "consent",
+        "channel": ("email", "sms"),
+        "name": "Evenings at the workshop",
+        "description": "Open evenings and courses, with the date and a place kept for you.",
+        "frequency": "Before each one, about six a year",
+    },
+    "catalogue": {
+        "class": "marketing",
+        "basis": "legitimate_interest",
+        "channel": ("post",),
+        "name": "The printed catalogue",
+        "description": "Forty pages on paper, with the wood samples.",
+        "frequency": "In spring and in autumn",
+    },
+    "receipts": {
+        "class": "transactional",
+        "basis": "contract",
+        "name": "Receipts",
+        "description": "What you ordered and paid.",
+        "frequency": "With each order",
+    },
+    "delivery": {
+        "class": "transactional",
+        "basis": "contract",
+        "channel": ("email", "sms"),
+        "name": "Delivery",
+        "description": "When it leaves the workshop, and when it is at your door.",
+        "frequency": "Two messages for each order",
+    },
+    "outlet-finds": {
+        "brand": "outlet",
+        "class": "marketing",
+        "basis": "soft_opt_in",
+        "name": "Finds of the week",
+        "description": "Single pieces with a scratch or a story.",
+        "frequency": "Every Friday",
+    },
+    "outlet-fairs": {
+        "brand": "outlet",
+        "class": "marketing",
+        "basis": "consent",
+        "channel": ("email", "sms"),
+        "name": "Fairs",
+        "description": "Where our van stands, and when.",
+        "frequency": "Before each fair",
+    },
+    "outlet-receipts": {
+        "brand": "outlet",
+        "class": "transactional",
+        "basis": "contract",
+        "name": "Outlet receipts",
+        "description": "What you bought from the outlet.",
+        "frequency": "With each order",
+    },
+}
+
+# Name, description, frequency.
+TEXTS: Final = {
+    "es": {
+        "product-news": (
+            "Novedades",
+            "Lo que sale del taller y lo que está en el banco de trabajo.",
+            "Una vez al mes, más o menos",
+        ),
+        "offers": (
+            "Ofertas",
+            "Piezas de las que hicimos demasiadas, a menor precio.",
+            "Dos veces al mes como máximo",
+        ),
+        "workshop-evenings": (
+            "Tardes en el taller",
+            "Puertas abiertas y cursos, con la fecha y una plaza para usted.",
+            "Antes de cada una, unas seis al año",
+        ),
+        "catalogue": (
+            "El catálogo impreso",
+            "Cuarenta páginas en papel, con las muestras de madera.",
+            "En primavera y en otoño",
+        ),
+        "receipts": ("Recibos", "Lo que ha pedido y pagado.", "Con cada pedido"),
+        "delivery": ("Envío", "Cuándo sale del taller y cuándo llega a su puerta.", "Dos mensajes por pedido"),
+        "outlet-finds": (
+            "Hallazgos de la semana",
+            "Piezas únicas con un rasguño o una historia.",
+            "Todos los viernes",
+        ),
+        "outlet-fairs": ("Ferias", "Dónde para nuestra furgoneta, y cuándo.", "Antes de cada feria"),
+        "outlet-receipts": ("Recibos del outlet", "Lo que ha comprado en el outlet.", "Con cada pedido"),
+    },
+    "ar": {
+        "product-news": ("أخبار المنتجات", "ما خرج من الورشة، وما نعمل عليه الآن.", "مرة في الشهر تقريبًا"),
+        "offers": ("العروض", "قطع صنعنا منها أكثر من اللازم، بسعر أقل.", "مرتان في الشهر على الأكثر"),
+        "workshop-evenings": (
+            "أمسيات الورشة",
+            "أمسيات مفتوحة ودورات، مع الموعد ومكان محجوز لك.",
+            "قبل كل أمسية، نحو ست مرات في السنة",
+        ),
+        "catalogue": ("الكتالوج المطبوع", "أربعون صفحة من الورق، مع عينات الخشب.", "في الربيع وفي الخريف"),
+        "receipts": ("الإيصالات", "ما طلبته ودفعت ثمنه.", "مع كل طلب"),
+        "delivery": ("التوصيل", "متى يغادر طلبك الورشة ومتى يصل إلى بابك.", "رسالتان لكل طلب"),
+        "outlet-finds": ("لُقى الأسبوع", "قطع فريدة فيها خدش أو وراءها حكاية.", "كل يوم جمعة"),
+        "outlet-fairs": ("المعارض", "أين تقف شاحنتنا، ومتى.", "قبل كل معرض"),
+        "outlet-receipts": ("إيصالات الأوتلت", "ما اشتريته من الأوتلت.", "مع كل طلب"),
+    },
+}
+
+
+def commands() -> list[list[str]]:
+    """What to tell `flask`, in order."""
+    return [
+        *(["brand", "set", slug, *_options(brand)] for slug, brand in BRANDS.items()),
+        *(["topic", "add", slug, *_options(topic), "--if-missing"] for slug, topic in TOPICS.items()),
+        *(_translation(slug, language, *words) for language, texts in TEXTS.items() for slug, words in texts.items()),
+    ]
+
+
+def _translation(slug: str, language: str, name: str, description: str, frequency: str) -> list[str]:
+    words = {"name": name, "description": description, "frequency": frequency}
+    return ["topic", "translate", slug, "--language", language, *_options(words)]
+
+
+def _options(values: Mapping[str, str | tuple[str, ...]]) -> list[str]:
+    return [
+        word
+        for name, value in values.items()
+        for one in ((value,) if isinstance(value, str) else value)
+        for word in (f"--{name}", one)
+    ]
