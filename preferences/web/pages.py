@@ -25,8 +25,8 @@ POLICY: Final = (
 )
 """The content security policy, but for who may show the page in a frame."""
 
-MAY_BE_FRAMED: Final = ("/account/", "/sign-in/hand-off/")
-"""The pages that the company's own pages may show in a frame: a signed-in person's, and the way there."""
+MAY_BE_FRAMED: Final = ("/account/", "/sign-in/hand-off/", "/sign-in/out")
+"""The pages that the company's own pages may show in a frame: a signed-in person's, the way there, and the end."""
 
 # Referrer-Policy is same-origin and not no-referrer: under the latter browsers send `Origin: null` with our own forms
 # (Fetch standard, "serializing a request origin"), which looks like an attack to anybody who checks it.
