@@ -77,6 +77,7 @@ def receipt(reference: str) -> Response:
         brand=consent.brand,
         consent=consent,
         reference=happening.reference,
+        by_link=happening.entry.topic not in PURPOSES,
         topics=site.catalog.get().topics,
     )
 

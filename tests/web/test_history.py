@@ -63,8 +63,12 @@ def from_file(ref: str, **changes: object) -> Act:
 def told(page: TestResponse) -> list[tuple[str, str]]:
     """What, and how, of each entry on the page, the newest first."""
     facts = re.findall(r'<h2 class="fact">(.*?)</h2>', page.text, re.DOTALL)
-    ways = re.findall(r"</time>, (.*?)(?: · .*?)?</p>", page.text)
-    return [(unescape(what.strip()), unescape(how)) for what, how in zip(facts, ways, strict=True)]
+    ways = re.findall(r"</time> · (.*?)(?: · .*?)?</p>", page.text)
+    return [(plain(what), plain(how)) for what, how in zip(facts, ways, strict=True)]
+
+
+def plain(html: str) -> str:
+    return unescape(re.sub(r"<[^>]+>", "", html)).strip()
 
 
 def references(page: TestResponse) -> list[str]:
@@ -90,7 +94,7 @@ def test_each_door_is_told_in_plain_words(jane: SignedIn, site: Site, contact_id
         ("No to all marketing by e-mail", "reported by our e-mail platform"),
         ("No to all marketing by e-mail", "on the page where one enters an address"),
         ("No to all marketing by e-mail", "by one press in your mail program"),
-        ("Yes to Offers by e-mail", "here, signed in"),
+        ("Yes to Offers by e-mail", "on this page, signed in"),
         ("No to all marketing by text message", "on the page behind a link"),
         ("No to all marketing by e-mail", "on the page behind a link"),
         ("Yes to Offers by e-mail", "taken over from our earlier records"),
