@@ -47,7 +47,8 @@ screenshots: dev browser ## Take pictures of the pages
 # A new text is English until its translation is written into preferences/translations/*/LC_MESSAGES/messages.po.
 messages: dev ## Bring the catalogues of the languages up to date with the texts
 	@texts=$$(mktemp) && trap 'rm -f "$$texts"' EXIT && \
-	$(BIN)/pybabel -q extract -F pyproject.toml -k to_translate -c Translators: -s --omit-header -o "$$texts" . && \
+	$(BIN)/pybabel -q extract -F pyproject.toml -k to_translate -c Translators: -s \
+		--add-location=file --sort-by-file --omit-header -o "$$texts" . && \
 	$(BIN)/pybabel -q update -i "$$texts" -d preferences/translations -w 120 \
 		--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date && \
 	$(BIN)/pybabel -q compile -d preferences/translations --statistics
