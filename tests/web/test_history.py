@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from uuid import UUID
 
 import pytest
 from flask import Flask
+from sqlalchemy import delete
 from werkzeug.test import TestResponse
 
 from preferences.domain.acts import EventKind, ImportedRow, ProviderEvent, imported, provider_event
 from preferences.domain.references import reference_of
 from preferences.domain.terms import Act, Basis, Channel, Entry, SuppressionReason, Verb
 from preferences.site import Site
-from preferences.store import ledger, notices, proof, queries
+from preferences.store import contacts, ledger, notices, proof, queries
+from preferences.store.catalog import add_topic, save_brand
+from preferences.store.tables import address
 from tests.signed_in import ACCOUNT, SignedIn
-from tests.support import add_contact, email, link_for, manage_link_for
+from tests.support import BRAND, TOPICS, add_contact, close, email, link_for, manage_link_for, new_app
 
 NOW = datetime.now(UTC)
 HISTORY = "/account/history"
@@ -38,9 +42,9 @@ def record(site: Site, *acts: Act) -> list[Entry]:
     return site.database.write(ledger.record, acts, fingerprints=site.fingerprints, now=datetime.now(UTC))
 
 
-def reported(kind: EventKind, event_id: str, address: str = "jane.doe@example.com") -> Act:
+def reported(kind: EventKind, event_id: str, who: str = "jane.doe@example.com") -> Act:
     event = ProviderEvent(
-        kind=kind, address=email(address), event_id=event_id, occurred_at=datetime.now(UTC), brand="default"
+        kind=kind, address=email(who), event_id=event_id, occurred_at=datetime.now(UTC), brand="default"
     )
     return provider_event(event, "shop-mailer")
 
@@ -200,6 +204,40 @@ def test_the_reference_of_somebody_elses_entry_is_not_found(app: Flask, jane: Si
     assert john.open(f"/account/{path.format(reference)}").status_code == 200
     for other in (reference, "0000-0000", "junk", "%00"):
         assert jane.open(f"/account/{path.format(other)}").status_code == 404
+
+
+def test_what_an_address_did_with_another_owner_is_not_told_to_the_next(
+    jane: SignedIn, site: Site, contact_id: UUID
+) -> None:
+    john = add_contact(site, email("john.roe@example.com"))
+    record(site, reported(EventKind.COMPLAINT, "1", "john.roe@example.com"))
+    with site.database.engine.begin() as connection:
+        connection.execute(delete(address).where(address.c.contact_id == john))
+    site.database.write(
+        contacts.attach, contact_id, email("john.roe@example.com"), site.fingerprints, datetime.now(UTC)
+    )
+    assert "Nothing has happened yet." in jane.open(HISTORY).text
+    record(site, reported(EventKind.COMPLAINT, "2", "john.roe@example.com"))
+    assert len(told(jane.open(HISTORY))) == 1
+
+
+def test_a_rotation_of_keys_hides_nothing(jane: SignedIn, site: Site, contact_id: UUID) -> None:
+    record(site, reported(EventKind.HARD_BOUNCE, "1"))
+    keys = (*site.settings.fingerprint_keys, "another-key-of-the-tests")
+    rotated = new_app(site.settings.database_url, fingerprint_keys=keys)
+    assert told(SignedIn(rotated, contact_id).open(HISTORY)) == told(jane.open(HISTORY))
+    close(rotated)
+
+
+def test_where_there_are_two_brands_each_entry_says_whose_it_is(jane: SignedIn, site: Site) -> None:
+    jane.press(ACCOUNT, intent="all")
+    assert "· <bdi>Maple &amp; Finch</bdi>" not in jane.open(HISTORY).text
+    site.database.save(save_brand, replace(BRAND, slug="acme", name="Acme"), datetime.now(UTC))
+    site.database.save(add_topic, replace(TOPICS[0], slug="acme-news", brand="acme"), datetime.now(UTC))
+    site.catalog.get("acme-news")
+    jane.press(f"{ACCOUNT}?brand=acme", intent="all")
+    page = jane.open(HISTORY)
+    assert page.text.count("· <bdi>Acme</bdi>") == page.text.count("· <bdi>Maple &amp; Finch</bdi>") == 2
 
 
 def test_no_evidence_is_shown(jane: SignedIn, site: Site) -> None:
