@@ -20,7 +20,7 @@ from preferences.domain.addresses import mask
 from preferences.domain.choices import Change, read_item
 from preferences.domain.colours import ink_on
 from preferences.domain.errors import Rejected, StoreBusy, TryLater
-from preferences.domain.letters import LETTER_LIFE, Letter, LetterKind, wait_after
+from preferences.domain.letters import LETTER_LIFE, SIGN_IN_LIFE, Letter, LetterKind, wait_after
 from preferences.domain.terms import Address, Brand, Channel, Purpose
 from preferences.languages import Spoken
 from preferences.links import ConfirmLink, ManageLink, Ticket
@@ -41,6 +41,10 @@ use up its time-out at every step (about 90 seconds)."""
 
 AWAY: Final = timedelta(seconds=5)
 """How long a mail server that took nothing is left alone."""
+
+LIVES: Final = {LetterKind.SIGN_IN: SIGN_IN_LIFE, LetterKind.ADDRESS_CHANGED: timedelta(days=7)}
+"""Letters whose life is not the usual one: a code that is dead helps nobody, and whoever did not change their address
+must hear of it, however late."""
 
 USUAL_COLOUR: Final = "#14594d"
 
@@ -70,6 +74,9 @@ class Postman:
         return True
 
     def _deliver(self, server: MailServer, letter: Letter, now: datetime) -> None:
+        if _is_too_late(letter, now):
+            self._give_up(letter, "too late")
+            return
         try:
             send(self._site, server, letter, now)
         except TryLater as failure:
@@ -87,12 +94,19 @@ class Postman:
         self._site.database.save(letters.done, letter)
 
     def _put_off(self, letter: Letter, now: datetime, why: str) -> None:
-        if now - letter.created_at > LETTER_LIFE:
-            log.error("letter given up", kind=letter.kind.value, attempts=letter.attempts, why=why)
-            self._site.database.save(letters.done, letter)
+        if _is_too_late(letter, now):
+            self._give_up(letter, why)
             return
         log.warning("letter put off", kind=letter.kind.value, attempts=letter.attempts, why=why)
         self._site.database.save(letters.postpone, letter, now + wait_after(letter.attempts))
+
+    def _give_up(self, letter: Letter, why: str) -> None:
+        log.error("letter given up", kind=letter.kind.value, attempts=letter.attempts, why=why)
+        self._site.database.save(letters.done, letter)
+
+
+def _is_too_late(letter: Letter, now: datetime) -> bool:
+    return now - letter.created_at > LIVES.get(letter.kind, LETTER_LIFE)
 
 
 def send(site: Site, server: MailServer, letter: Letter, now: datetime) -> None:

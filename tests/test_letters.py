@@ -135,7 +135,7 @@ def test_plain_text_has_air_between_its_parts(posting: Flask, mail: MailSink, ki
     assert text.startswith(mail.letters[0].message["Subject"] + "\n\n")
     assert "\n\n\n" not in text
     assert "&" not in text.replace("Maple & Finch", "")
-    assert re.search(r"^.+:\nhttps://\S+\n\n", text, re.MULTILINE), "the link stands on a line of its own"
+    assert re.search(r"\n\n.+\nhttps://\S+\n\n", text, re.MULTILINE), "the link stands on a line of its own"
     assert text.endswith(f"\n\n-- \n{BRAND.name}\n{BRAND.postal_address}\n{BRAND.contact_email}\n")
     unasked = "If you did not ask for this, you do not need to do anything."
     assert (unasked in text) == (unasked in mail.letters[0].html) == (kind is not LetterKind.ADDRESS_CHANGED)
@@ -289,6 +289,20 @@ def test_one_mailbox_that_is_told_to_wait_holds_up_nobody(posting: Flask, mail: 
         Postman(site)()
     assert [one.recipients for one in sink.letters] == [[JANE]]
     assert waiting(site) == 1
+
+
+def test_a_letter_that_comes_too_late_is_not_sent_but_a_warning_is(posting: Flask, mail: MailSink) -> None:
+    site, now = site_of(posting), datetime.now(UTC)
+    order(site, now=now - timedelta(hours=25))
+    order(site, LetterKind.SIGN_UP, now=now - timedelta(hours=23))
+    order(site, LetterKind.SIGN_IN, now=now - timedelta(minutes=11))
+    order(site, LetterKind.ADDRESS_CHANGED, now=now - timedelta(days=6))
+    send_letters(site)
+    assert sorted(one.message["Subject"] for one in mail.letters) == [
+        "Please confirm: do you want our e-mail?",
+        "Your address was changed",
+    ]
+    assert waiting(site) == 0
 
 
 def test_a_letter_is_given_up_after_a_day(posting: Flask) -> None:
