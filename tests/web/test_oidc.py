@@ -29,8 +29,10 @@ from werkzeug.test import TestResponse
 from preferences.config import SignInSettings, read_sign_in
 from preferences.domain.acts import put_away
 from preferences.domain.errors import Misconfigured
+from preferences.domain.terms import Brand, OneClick
 from preferences.site import site_of
 from preferences.store import contacts, ledger
+from preferences.store.catalog import save_brand
 from preferences.web.limits import limiter
 from tests.processes import contents
 from tests.servers import free_port
@@ -503,6 +505,28 @@ def test_a_client_proves_who_it_is_as_the_provider_wants(fooled: Flask, liar: Li
     basic, post = (header for path, header in liar.asked if path == "/token_endpoint")
     assert basic.startswith("Basic ")
     assert post == ""
+
+
+def test_a_refusal_by_the_provider_is_named_in_the_log(fooled: Flask, liar: Liar) -> None:
+    liar.token = {"error": "invalid_client", "error_description": f"{KNOWN} is none"}
+    with capture_logs() as events:
+        assert come_back(fooled, liar).status_code == 400
+    assert [(one["kind"], one["why"]) for one in events] == [("BadSignature", "OAuthError")]
+
+
+def test_each_brand_has_its_own_way_back(shop: Flask) -> None:
+    site, visitor = site_of(shop), shop.test_client()
+    acme = Brand(
+        slug="acme", name="Acme", postal_address="", contact_email="", one_click=OneClick.EVERYTHING, path="acme"
+    )
+    site.database.save(save_brand, acme, datetime.now(UTC))
+    site.catalog.get("no such topic")  # reads the brands again
+    url = visitor.post("/acme/sign-in/with/shop").headers["Refresh"].removeprefix("0; url=")
+    query = dict(parse_qsl(urlsplit(url).query))
+    assert query["redirect_uri"] == "https://preferences.example.test/acme/sign-in/with/shop/callback"
+    answer = requests.post(url, data={"sub": "jane"}, allow_redirects=False, timeout=10)
+    back = answer.headers["Location"].removeprefix("https://preferences.example.test")
+    assert visitor.get(back).headers["Location"] == "/acme/account/"
 
 
 def test_a_changed_key_counts_at_once(fooled: Flask, liar: Liar) -> None:

@@ -29,7 +29,7 @@ from preferences.web.limits import limiter
 from preferences.web.signin import read_code
 from tests.mail_sink import MailSink, Received
 from tests.processes import contents
-from tests.support import add_contact, close, email, manage_link_for, new_app, new_sqlite, send_letters
+from tests.support import add_contact, close, email, link_for, manage_link_for, new_app, new_sqlite, send_letters
 
 KNOWN, UNKNOWN = "jane.doe@example.com", "nobody.known@example.org"
 
@@ -116,7 +116,7 @@ def test_the_mailed_code_signs_in(mailing_app: Flask, mail: MailSink, visitor: F
 
 def test_the_code_field_is_what_telephones_and_password_managers_look_for(sqlite_app: Flask) -> None:
     page = sqlite_app.test_client().post("/sign-in", data={"address": KNOWN})
-    (field,) = re.findall(r'<input id="code"[^>]*>', page.text)
+    (field,) = re.findall(r'<input[^>]* id="code"[^>]*>', page.text)
     assert 'inputmode="numeric"' in field
     assert 'autocomplete="one-time-code"' in field
     assert "maxlength" not in field, "a pasted space must not cut a digit off"
@@ -473,11 +473,12 @@ def test_no_page_that_needs_none_sets_a_cookie(sqlite_app: Flask) -> None:
     contact_id = add_contact(site)
     pages = [
         *("/", "/optout", "/sign-in", "/sign-up", "/link", "/account/", "/no-such-page"),
-        *(manage_link_for(site, contact_id), "/sign-in/link/junk", "/sign-in/hand-off/junk"),
+        *(link_for(site, contact_id), manage_link_for(site, contact_id)),
+        *("/sign-in/link/junk", "/sign-in/hand-off/junk", "/confirm/junk"),
     ]
     for path in pages:
         assert "Set-Cookie" not in visitor.get(path).headers, path
-    for path in ("/optout", "/sign-in", "/sign-in/code", "/link"):
+    for path in ("/optout", "/sign-in", "/sign-in/code", "/sign-up", "/link", link_for(site, contact_id)):
         assert "Set-Cookie" not in visitor.post(path, data={"address": KNOWN}).headers, path
 
 
