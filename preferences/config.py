@@ -116,7 +116,7 @@ class Settings(BaseModel):
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
             parts = _url_parts(origin, "https://shop.example.com")
-            if parts.path or (parts.scheme == "http" and not _is_local(parts.hostname or "")):
+            if parts.path or ";" in origin or (parts.scheme == "http" and not _is_local(parts.hostname or "")):
                 raise ValueError("must be origins such as https://shop.example.com, without a path")
         return value
 

@@ -70,6 +70,8 @@ WRONG = [
             "*",
             "https://*.hunter2.example.com/",
             "https://shop.example.com/hunter2",
+            "https://shop.example.com;script-src:hunter2",
+            "https://shop.example.com;hunter2",
             "https://shop.example.com, http://hunter2.example.com",
             "https://user:hunter2@shop.example.com",
         )
