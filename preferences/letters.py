@@ -35,12 +35,12 @@ log = structlog.get_logger(__name__)
 BATCH: Final = 20
 """Letters in one pass, so that the connectors' turn comes soon."""
 
-LONGEST_ROUND: Final = timedelta(seconds=20)
-"""After so long no further letter of a pass is begun: the lease on it must outlast the slowest mail server, which may
-use up its time-out at every step (about 90 seconds)."""
+LONGEST_ROUND: Final = timedelta(seconds=5)
+"""After so long no further letter of a pass is begun. The connectors wait for their turn; and the lease on a letter
+must outlast the slowest mail server, which may use up its time-out at every step (about 90 seconds)."""
 
-AWAY: Final = timedelta(seconds=5)
-"""How long a mail server that took nothing is left alone."""
+LONGEST_AWAY: Final = timedelta(minutes=1)
+"""How long a mail server that took nothing is left alone at the most: each look at one that hangs takes ten seconds."""
 
 LIVES: Final = {LetterKind.SIGN_IN: SIGN_IN_LIFE, LetterKind.ADDRESS_CHANGED: timedelta(days=7)}
 """Letters whose life is not the usual one: a code that is dead helps nobody, and whoever did not change their address
@@ -59,6 +59,7 @@ class Postman:
         url = site.settings.smtp_url
         self._server = MailServer(url) if url else None
         self._away_until = datetime.min.replace(tzinfo=UTC)
+        self._times_away = 0
 
     def __call__(self) -> bool:
         """One pass. Returns whether there was anything to do."""
@@ -81,7 +82,8 @@ class Postman:
             send(self._site, server, letter, now)
         except TryLater as failure:
             if isinstance(failure, ServerAway):
-                self._away_until = now + AWAY
+                self._times_away += 1
+                self._away_until = datetime.now(UTC) + min(wait_after(self._times_away), LONGEST_AWAY)
             self._put_off(letter, now, str(failure))
             return
         except Rejected as failure:
@@ -91,6 +93,7 @@ class Postman:
         except Exception as error:  # noqa: BLE001 - one that cannot be written must not hold up the others
             self._put_off(letter, now, type(error).__name__)
             return
+        self._times_away = 0
         self._site.database.save(letters.done, letter)
 
     def _put_off(self, letter: Letter, now: datetime, why: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -270,6 +272,24 @@ def test_a_mail_server_that_is_away_is_waited_for_and_nothing_is_lost(database_u
     assert sorted(one.recipients[0] for one in sink.letters) == sorted(people)
     assert waiting(site) == 0
     close(app)
+
+
+def test_a_mail_server_that_hangs_is_asked_once_and_not_for_every_letter(
+    posting: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("preferences.mail.TIMEOUT", 0.6)
+    monkeypatch.setattr(postmen, "wait_after", lambda _attempts: timedelta(seconds=0.5))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"smtp://127.0.0.1:{silent.getsockname()[1]}"
+        site = site_of(posting)
+        site = replace(site, settings=site.settings.model_copy(update={"smtp_url": url}))
+        for number in range(5):
+            order(site, address=f"person-{number}@example.com")
+        began = time.monotonic()
+        Postman(site)()
+        took = time.monotonic() - began
+    assert 0.6 <= took < 1.2
+    assert waiting(site) == 5
 
 
 def test_one_mailbox_that_is_told_to_wait_holds_up_nobody(posting: Flask, mail: MailSink) -> None:
