@@ -1,6 +1,6 @@
 """Pictures of the pages: `make screenshots`.
 
-Writes the picture of the README to `docs/images/`, and every page in light and dark, wide and narrow, to
+Writes the pictures of the README to `docs/images/`, and every page in light and dark, wide and narrow, to
 `instance/screenshots/` for somebody to look at.
 """
 
@@ -23,7 +23,11 @@ from tests.processes import ROOT, Installation
 from tests.servers import chromium_path
 from tests.support import BRAND, add_contact, close, email, link_for, new_app, new_sqlite
 
-README_PICTURE = ROOT / "docs" / "images" / "unsubscribe.png"
+IMAGES = ROOT / "docs" / "images"
+README_PICTURES = {
+    "unsubscribe.png": ("1-link-light-wide.png", "4-all-stopped-light-wide.png"),
+    "choices.png": ("8-manage-light-wide.png", "8-manage-dark-wide.png"),
+}
 FOLDER = ROOT / "instance" / "screenshots"
 SIZES = {"wide": 1280, "narrow": 320}
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -32,7 +36,7 @@ THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 def main() -> None:
     """Start a site with a made-up contact and walk through it."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    README_PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         url = new_sqlite(Path(folder))
         app = new_app(url)
@@ -42,10 +46,11 @@ def main() -> None:
             for theme in THEMES:
                 for size in SIZES:
                     _walk(browser, installation.url, site_of(app), theme, size)
-            _readme_picture(browser)
+            for name, sides in README_PICTURES.items():
+                _readme_picture(browser, IMAGES / name, sides)
             browser.close()
         close(app)
-    print(f"Wrote {README_PICTURE.relative_to(ROOT)} and {FOLDER.relative_to(ROOT)}/")
+    print(f"Wrote {', '.join(README_PICTURES)} to {IMAGES.relative_to(ROOT)}/, and {FOLDER.relative_to(ROOT)}/")
 
 
 def _walk(browser: Browser, base: str, site: Site, theme: Literal["light", "dark"], size: str) -> None:
@@ -55,7 +60,11 @@ def _walk(browser: Browser, base: str, site: Site, theme: Literal["light", "dark
     with _page(browser, theme, size) as page:
 
         def shoot(name: str) -> None:
-            page.screenshot(path=FOLDER / f"{name}-{theme}-{size}.png", full_page=True)
+            # As high as the page: what sticks to the bottom of a window would else stand in its middle.
+            height = page.evaluate("document.documentElement.scrollHeight")
+            page.set_viewport_size({"width": SIZES[size], "height": height})
+            page.screenshot(path=FOLDER / f"{name}-{theme}-{size}.png")
+            page.set_viewport_size({"width": SIZES[size], "height": 800})
 
         def press(name: str) -> None:
             page.get_by_role("button", name=name).first.click()
@@ -96,18 +105,17 @@ def _page(browser: Browser, theme: Literal["light", "dark"], size: str) -> Itera
     context.close()
 
 
-def _readme_picture(browser: Browser) -> None:
-    """The page and what follows it, side by side."""
+def _readme_picture(browser: Browser, target: Path, sides: tuple[str, str]) -> None:
+    """Two pictures, side by side."""
     images = "".join(
-        f'<img src="data:image/png;base64,{base64.b64encode((FOLDER / name).read_bytes()).decode()}">'
-        for name in ("1-link-light-wide.png", "4-all-stopped-light-wide.png")
+        f'<img src="data:image/png;base64,{base64.b64encode((FOLDER / name).read_bytes()).decode()}">' for name in sides
     )
     page = browser.new_page(viewport={"width": 1600, "height": 740})
     page.set_content(
         "<style>body{margin:0;display:flex;gap:24px;padding:24px;background:#dfe6e4}"
         "img{width:764px;height:692px;object-fit:cover;object-position:top;border-radius:12px}</style>" + images
     )
-    page.screenshot(path=README_PICTURE)
+    page.screenshot(path=target)
     page.close()
 
 
