@@ -14,13 +14,16 @@ from axe_playwright_python.sync_playwright import Axe
 
 import preferences
 from preferences.domain.colours import contrast
+from preferences.domain.terms import Channel
+from preferences.links import UnsubscribeLink
 from preferences.site import Site, site_of
+from preferences.store import queries
 from preferences.store.catalog import add_topic, save_brand
 from tests.processes import Installation
-from tests.support import BRAND, TOPICS, add_contact, close, manage_link_for, new_app, new_sqlite
+from tests.support import BRAND, TOPICS, add_contact, close, email, manage_link_for, new_app, new_sqlite
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 THEMES = ("light", "dark")
 Theme = Literal["light", "dark"]
@@ -100,6 +103,11 @@ def painted_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ins
         close(app)
 
 
+def violations(page: Page) -> list[tuple[str, list[str]]]:
+    found = Axe().run(page).response["violations"]
+    return [(one["id"], node["target"]) for one in found for node in one["nodes"]]
+
+
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("slug", COLOURS)
 def test_pages_in_a_brands_colour_pass_axe(
@@ -112,9 +120,32 @@ def test_pages_in_a_brands_colour_pass_axe(
             page.goto(address)
             shown = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--brand').trim()")
             assert shown == COLOURS[slug]
-            violations = Axe().run(page).response["violations"]
-            assert [(one["id"], node["target"]) for one in violations for node in one["nodes"]] == []
+            assert violations(page) == []
         page.get_by_role("button", name="Stop all marketing e-mail").click()
         assert page.get_by_role("heading", name="There is a problem").is_visible()
-        violations = Axe().run(page).response["violations"]
-        assert [(one["id"], node["target"]) for one in violations for node in one["nodes"]] == []
+        assert violations(page) == []
+        page.get_by_label("Your e-mail address").fill("jane.doe@example.com")
+        page.get_by_role("button", name="Stop all marketing e-mail").click()
+        assert page.get_by_role("heading", name="Stop our other brands too").is_visible()
+        assert violations(page) == []
+
+
+def test_the_other_brands_are_stopped_and_brought_back_by_keyboard_and_without_script(
+    browser: Browser, painted_site: tuple[Installation, Site]
+) -> None:
+    _, site = painted_site
+    jane = add_contact(site, email("by.keyboard@example.com"))
+    link = UnsubscribeLink(jane, Channel.EMAIL, "white", "white-offers")
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 320, "height": 640})
+    page = context.new_page()
+    page.goto(site.unsubscribe_url(link))
+    for name in ("Stop all marketing e-mail", "Stop marketing from all our brands", "Undo this"):
+        page.get_by_role("button", name=name).focus()
+        with page.expect_navigation():
+            page.keyboard.press("Enter")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    assert page.get_by_role("heading", name="Your choice is undone").is_visible()
+    context.close()
+    standing = site.database.read(queries.standing_of, jane)
+    assert {choice.status for choice in standing.choices.values()} == {"never_asked"}
+    assert {brand for _, brand, _ in standing.choices} == {"default", *COLOURS}
