@@ -50,7 +50,7 @@ def filled_in(page: TestResponse) -> dict[str, str]:
     return fields
 
 
-def save(client: FlaskClient, path: str, page: TestResponse | None = None, **moved: str) -> TestResponse:
+def save(client: FlaskClient, path: str, page: TestResponse | None = None, /, **moved: str) -> TestResponse:
     """Open the page, or take one that was opened before, move some controls, and save."""
     fields = filled_in(page or client.get(path))
     named = {f"set.{name.replace('__', '.').replace('_', '-')}": value for name, value in moved.items()}
@@ -206,7 +206,7 @@ def test_a_pause_and_a_cap_are_kept_and_shown_and_hold(client: FlaskClient, site
     assert state(page, "email.product-news.pause") == IN_A_MONTH
     assert state(page, "sms.product-news.cap") == "2"
     question = {"channel": "email", "class": "marketing", "topic": "product-news", "addresses": [email().value]}
-    answer = client.post("/api/v1/decisions", json=question, headers=api_headers(site)).json
+    answer = client.post("/api/v1/decisions", json=question, headers=api_headers(site)).get_json()
     assert answer["decisions"][0]["reason"] == "paused"
 
 
@@ -236,7 +236,8 @@ def test_a_value_that_cannot_be_is_explained_and_nothing_is_saved(
     client: FlaskClient, site: Site, path: str, control: str, value: str
 ) -> None:
     before = contents(site.settings.database_url)
-    page = save(client, path, sms__product_news__status="off", **{f"email__product_news__{control}": value})
+    moved = {"sms__product_news__status": "off", f"email__product_news__{control}": value}
+    page = save(client, path, None, **moved)
 
     assert page.status_code == 400
     assert "There is a problem" in page.text
