@@ -102,8 +102,10 @@ def since(connection: Connection, yes: Entry) -> list[Entry]:
 
 def _mine(owner: Whose) -> ColumnElement[bool]:
     """Theirs, or about an address of theirs and nobody's. An address may have had another contact before."""
-    about_address = and_(any_of(ledger_entry.c.fingerprint, "fingerprints"), ledger_entry.c.contact_id.is_(None))
-    return or_(ledger_entry.c.contact_id == owner.contact_id, about_address)
+    found = or_(ledger_entry.c.contact_id == owner.contact_id, any_of(ledger_entry.c.fingerprint, "fingerprints"))
+    # Not "is null or theirs": the database would then go through everything that is nobody's.
+    nobody_elses = func.coalesce(ledger_entry.c.contact_id, owner.contact_id) == owner.contact_id
+    return and_(found, nobody_elses)
 
 
 def _entries(connection: Connection, statement: Any, owner: Whose) -> list[Entry]:
