@@ -15,7 +15,7 @@ from preferences.domain.errors import NotAllowed
 from preferences.domain.terms import BLANKET, Act, Actor, Address, Basis, Channel, SuppressionReason, Verb
 from preferences.site import Site
 from preferences.store import contacts, ledger, proof, queries
-from preferences.store.tables import ledger_entry, ledger_head, preference, suppression
+from preferences.store.tables import ledger_entry, ledger_head, pace, preference, suppression
 from tests.support import email
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -96,7 +96,9 @@ def test_a_clean_report_counts_what_it_saw(history: Site) -> None:
 
 def random_act(chance: random.Random, people: Sequence[Address], at: int) -> Act:
     who = chance.choice(people)
-    verb = chance.choice([Verb.SUBSCRIBE, Verb.UNSUBSCRIBE, Verb.UNSUBSCRIBE, Verb.SUPPRESS, Verb.LIFT])
+    verb = chance.choice(
+        [Verb.SUBSCRIBE, Verb.UNSUBSCRIBE, Verb.UNSUBSCRIBE, Verb.SUPPRESS, Verb.LIFT, Verb.PAUSE, Verb.CAP]
+    )
     more: dict[str, Any] = {
         "occurred_at": chance.choice([None, minute(at), minute(at - chance.randrange(50)), minute(at + 1_000)]),
         "trusted": chance.random() < 0.5,
@@ -112,6 +114,10 @@ def random_act(chance: random.Random, people: Sequence[Address], at: int) -> Act
             ["offers", "a-b", "a", "ab", "Z", "z", "é"] + [BLANKET] * (verb is Verb.UNSUBSCRIBE)
         )
         more["basis"] = chance.choice([None, *Basis])
+    if verb is Verb.PAUSE:
+        more["until"] = chance.choice([None, minute(at), minute(at + 1_000)])
+    if verb is Verb.CAP:
+        more["per_week"] = chance.choice([None, 1, 2, 7])
     return act(verb, who, **more)
 
 
@@ -139,6 +145,7 @@ def test_any_history_verifies(site: Site, seed: int) -> None:
             site.database.save(lambda connection: connection.execute(text("DELETE FROM contact")))
     report = verify(site)
     assert report.problems == []
+    assert report.paces > 0
     assert report.entries == site.database.read(queries.head_seq) > 200
     assert undone > 0
 
@@ -180,6 +187,9 @@ OTHER_VALUES = {
     "changed": False,
     "undoes": 1,
     "hash": "f" * 64,
+    "until": minute(9),
+    "per_week": 3,
+    "notice": "f" * 64,
 }
 
 
@@ -278,6 +288,28 @@ def test_a_suppression_that_was_altered_is_found_and_named(history: Site, name: 
     tamper(history, update(suppression).values({name: other}))
     named = other if name == "seq" else 3
     assert problems(history) == [f"suppression begun by entry {named} differs from what the ledger adds up to"]
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("until", minute(99)), ("per_week", 7), ("at", minute(9)), ("seq", 1), ("verb", "pause")]
+)
+def test_a_cap_that_was_altered_is_found_and_named(history: Site, name: str, other: object) -> None:
+    record(history, act(Verb.CAP, JANE, per_week=2))
+    tamper(history, update(pace).values({name: other}))
+    named = other if name == "seq" else 5
+    found = [f"pause or cap begun by entry {named} differs from what the ledger adds up to"]
+    if name == "verb":
+        found = [
+            "pause or cap begun by entry 5 is missing from the projection",
+            "pause or cap of entry 5 has no entry in the ledger",
+        ]
+    assert problems(history) == found
+
+
+def test_a_pause_that_was_taken_out_is_missed(history: Site) -> None:
+    record(history, act(Verb.PAUSE, JANE, until=minute(99)))
+    tamper(history, delete(pace))
+    assert problems(history) == ["pause or cap begun by entry 5 is missing from the projection"]
 
 
 @pytest.mark.parametrize(
