@@ -64,7 +64,7 @@ def test_the_answer_is_the_same_to_the_byte_for_everybody(asked: Flask) -> None:
 
 
 def test_the_answer_takes_as_long_for_everybody(asked: Flask) -> None:
-    """Medians over 200 tries each, in turn and each first half the time. Within a few per cent; the bound is wide, for a machine with other work."""
+    """Medians over 200 tries each, taking turns at being first. The bound is wide, for a machine with other work."""
     site, client = site_of(asked), asked.test_client()
     for number in range(200):
         add_contact(site, email(f"known-{number}@example.com"))
