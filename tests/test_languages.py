@@ -167,6 +167,12 @@ def test_what_pages_translate_by_its_value_is_in_the_catalogues(texts: Catalog) 
     assert given <= {message.id for message in messages(texts)}
 
 
+def test_no_text_is_half_a_sentence(texts: Catalog) -> None:
+    """Halves that are put together in English stand in another order in another language."""
+    halves = [text for message in messages(texts) for text in forms(message.id) if re.match(r"[.,;:!?)]\s*\w|\s", text)]
+    assert halves == []
+
+
 # No text outside the catalogues.
 
 
