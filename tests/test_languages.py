@@ -9,8 +9,9 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from html import unescape
 from html.parser import HTMLParser
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import pytest
 from babel.messages.catalog import Catalog, Message
@@ -29,7 +30,9 @@ from preferences.store.catalog import change_brand, save_topic_text
 from preferences.web import optout, unsubscribe
 from preferences.web.errors import MESSAGES
 from preferences.web.pages import load_templates
-from tests.support import add_contact, link_for, manage_link_for
+from tests.mail_sink import MailSink
+from tests.signed_in import SignedIn, filled_in
+from tests.support import add_contact, close, email, link_for, manage_link_for, new_app, new_sqlite, send_letters
 
 ROOT = CATALOGUES.parent.parent
 TEMPLATES = ROOT / "templates"
@@ -246,8 +249,8 @@ def test_a_text_outside_gettext_is_found(source: str) -> None:
 
 
 @pytest.fixture
-def client(sqlite_app: Flask) -> FlaskClient:
-    return sqlite_app.test_client()
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
 
 
 def language_of(page: TestResponse) -> str:
@@ -300,11 +303,11 @@ def test_an_address_that_asks_for_what_we_do_not_speak_is_as_one_that_asks_nothi
     assert 'action="/optout"' in page.text
 
 
-def test_who_asks_for_none_of_ours_is_spoken_to_in_the_language_of_the_brand(sqlite_app: Flask) -> None:
-    site_of(sqlite_app).database.save(change_brand, "default", {"language": "de"}, NOW)
-    page = sqlite_app.test_client().get("/optout", headers={"Accept-Language": "zh"})
+def test_who_asks_for_none_of_ours_is_spoken_to_in_the_language_of_the_brand(app: Flask) -> None:
+    site_of(app).database.save(change_brand, "default", {"language": "de"}, NOW)
+    page = app.test_client().get("/optout", headers={"Accept-Language": "zh"})
     assert language_of(page) == "de"
-    assert language_of(sqlite_app.test_client().get("/optout", headers={"Accept-Language": "fr"})) == "fr"
+    assert language_of(app.test_client().get("/optout", headers={"Accept-Language": "fr"})) == "fr"
 
 
 def test_no_language_is_kept_in_a_cookie(client: FlaskClient) -> None:
@@ -314,8 +317,27 @@ def test_no_language_is_kept_in_a_cookie(client: FlaskClient) -> None:
 # The language holds.
 
 
-def walk(app: Flask, query: str) -> Iterator[tuple[str, TestResponse]]:
-    """Every page that needs no session, with the address it stands at: opened, answered and refused."""
+@pytest.fixture
+def app(tmp_path: Path, mail: MailSink) -> Iterator[Flask]:
+    """The application on SQLite, with a mail server: no language depends on the engine."""
+    app = new_app(new_sqlite(tmp_path), smtp_url=mail.url)
+    yield app
+    close(app)
+
+
+Visited = Iterator[tuple[str, TestResponse]]
+"""Pages, each with the address it stands at."""
+
+
+def walk(app: Flask, mail: MailSink, query: str) -> Visited:
+    """Every page of a recipient: opened, answered and refused."""
+    yield from walk_by_link(app, query)
+    yield from walk_by_mail(app, mail, query)
+    yield from walk_signed_in(app, query)
+
+
+def walk_by_link(app: Flask, query: str) -> Visited:
+    """The pages behind the links of every mail, and the address box."""
     site, client = site_of(app), app.test_client()
     contact_id = add_contact(site)
     link, manage = link_for(site, contact_id), manage_link_for(site, contact_id)
@@ -342,7 +364,10 @@ def walk(app: Flask, query: str) -> Iterator[tuple[str, TestResponse]]:
     assert found
     yield post(f"{link}/undo", undo=found[1])
     yield post(f"{link}/undo", undo=found[1])
+    yield manage, client.post(manage + query, data=filled_in(client.get(manage)) | {"set.email.offers.status": "on"})
     yield post(manage, intent="all")
+    yield post(f"{manage}/revoke")
+    yield get(manage)
     yield get("/u/nonsense")
     yield post("/u/nonsense")
     yield get("/p/nonsense")
@@ -350,11 +375,71 @@ def walk(app: Flask, query: str) -> Iterator[tuple[str, TestResponse]]:
     yield get(f"{link}/undo")
 
 
+def walk_by_mail(app: Flask, mail: MailSink, query: str) -> Visited:
+    """The pages that end in a letter, and those behind its link."""
+    site, client = site_of(app), app.test_client()
+    new, known = "new@example.com", email().value
+
+    def get(path: str) -> tuple[str, TestResponse]:
+        return path, client.get(path + query)
+
+    def post(path: str, **form: str) -> tuple[str, TestResponse]:
+        return path, client.post(path + query, data=form, headers=BROWSER)
+
+    yield get("/sign-up")
+    yield post("/sign-up", address="nobody")
+    yield post("/sign-up", address=new, topic="offers")
+    yield get("/link")
+    yield post("/link", address="nobody")
+    yield post("/link", address=known)
+    yield get("/sign-in")
+    yield post("/sign-in", address="nobody")
+    path, page = post("/sign-in", address=known)
+    yield path, page
+    found = re.search(r'name="sign_in" value="([^"]+)"', page.text)
+    assert found
+    yield post("/sign-in/code", sign_in=found[1], code="12")
+    send_letters(site)
+    yield post("/sign-in/code", sign_in=found[1], code="000000")
+    confirm = urlsplit(mail.to(new)[-1].url).path
+    yield get(confirm)
+    yield post(confirm)
+    yield post(confirm)
+    yield get(f"{confirm}x")
+    yield get(urlsplit(mail.to(known)[-1].url).path)
+    yield get("/sign-in/link/nonsense")
+
+
+def walk_signed_in(app: Flask, query: str) -> Visited:
+    """The pages behind the sign-in."""
+    person = SignedIn(app, add_contact(site_of(app)))
+    account = f"/account/{query}"
+
+    yield account, person.open(account)
+    yield account, person.save({"email.offers.status": "on"}, path=account)
+    for room in ("history", "addresses", "addresses/add"):
+        yield f"/account/{room}", person.open(f"/account/{room}{query}")
+    history = person.open(f"/account/history{query}")
+    kept = re.findall(r'href="(/account/(?:notices|receipts)/[^"?]+)', history.text)
+    assert len(kept) >= 2
+    for path in kept:
+        yield path, person.open(path + query)
+    yield "/account/addresses/add", person.press(f"/account/addresses/add{query}", address="nobody")
+    yield "/account/addresses/add", person.press(f"/account/addresses/add{query}", address="second@example.com")
+    yield account, person.send(account, {"csrf_token": "old"})
+
+
 def own_links(page: TestResponse) -> set[str]:
     """Where the page's own links and forms lead, but for the switch of languages."""
     body = page.text.partition("<body>")[2].partition('<nav class="tongues"')[0]
     found = re.findall(r'<(?:a|form)\b[^>]*?(?:href|action)="([^"]*)"', body)
-    return {unescape(one) for one in found if one and not one.startswith(("mailto:", "#"))}
+    pages = (unescape(one) for one in found if one and not one.startswith(("mailto:", "#")))
+    return {one for one in pages if not one.endswith(".json")}
+
+
+def asks_for(path: str) -> str | None:
+    """The language that an address asks for."""
+    return dict(parse_qsl(urlsplit(path).query)).get("lang")
 
 
 def switch(page: TestResponse) -> dict[str, str]:
@@ -364,20 +449,21 @@ def switch(page: TestResponse) -> dict[str, str]:
 
 
 @every_translation
-def test_a_language_that_was_asked_for_holds_from_page_to_page(sqlite_app: Flask, language: str) -> None:
-    for path, page in walk(sqlite_app, f"?lang={language}"):
+def test_a_language_that_was_asked_for_holds_from_page_to_page(app: Flask, mail: MailSink, language: str) -> None:
+    for path, page in walk(app, mail, f"?lang={language}"):
         assert language_of(page) == language, path
-        assert {one for one in own_links(page) if not one.endswith(f"?lang={language}")} == set(), path
+        assert {one for one in own_links(page) if asks_for(one) not in {language, ENGLISH}} == set(), path
 
 
-def test_an_address_stays_short_where_no_language_was_asked_for(sqlite_app: Flask) -> None:
-    for path, page in walk(sqlite_app, ""):
-        assert "?lang=" not in "".join(own_links(page)), path
+def test_an_address_stays_short_where_no_language_was_asked_for(app: Flask, mail: MailSink) -> None:
+    # But for the button of a confirm page: what it says yes to is the wording in the language that was shown.
+    for path, page in walk(app, mail, ""):
+        assert {one for one in own_links(page) if asks_for(one) and not one.startswith("/confirm/")} == set(), path
 
 
-def test_the_switch_leads_to_the_same_place_in_every_other_language(sqlite_app: Flask) -> None:
-    client = sqlite_app.test_client()
-    for path, page in walk(sqlite_app, ""):
+def test_the_switch_leads_to_the_same_place_in_every_other_language(app: Flask, mail: MailSink) -> None:
+    client = app.test_client()
+    for path, page in chain(walk_by_link(app, ""), walk_by_mail(app, mail, "")):
         assert set(switch(page)) == {*TRANSLATED}, path
         for language, to in switch(page).items():
             turned = client.get(urljoin(path, to))
@@ -396,24 +482,31 @@ def test_the_switch_names_each_language_in_itself_and_marks_the_one_spoken(clien
 # What is said, and in what.
 
 
-def said(page: TestResponse) -> str:
-    """The page's words."""
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page.text.partition("<body>")[2])).split())
+def said(html: str) -> str:
+    """The words of a page or a letter."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html.partition("<body")[2])).split())
 
 
 @every_translation
-def test_no_page_says_in_english_what_can_be_said_otherwise(sqlite_app: Flask, texts: Catalog, language: str) -> None:
+def test_no_page_or_letter_says_in_english_what_can_be_said_otherwise(
+    app: Flask, mail: MailSink, texts: Catalog, language: str
+) -> None:
     """A whole sentence of the source, found on a page in another language, was not translated where it is shown."""
     english = {form for message in messages(texts) for form in forms(message.id)}
     same = {source for source, translation in pairs(language) if source == translation}
     sentences = [text for text in english - same if len(text) > 12 and not set("%<") & set(text)]
-    for path, page in walk(sqlite_app, f"?lang={language}"):
-        words = said(page)
-        assert [text for text in sentences if text in words] == [], path
+    shown = {path: said(page.text) for path, page in walk(app, mail, f"?lang={language}")}
+    send_letters(site_of(app))
+    assert {letter.message["Content-Language"] for letter in mail.letters} == {language}
+    shown |= {f"letter {number}": said(letter.html) for number, letter in enumerate(mail.letters)}
+    assert len(mail.letters) >= 5
+    assert {path: [text for text in sentences if text in words] for path, words in shown.items()} == {
+        path: [] for path in shown
+    }
 
 
-def test_a_topic_speaks_the_language_of_the_page_or_says_that_it_does_not(sqlite_app: Flask) -> None:
-    site, client = site_of(sqlite_app), sqlite_app.test_client()
+def test_a_topic_speaks_the_language_of_the_page_or_says_that_it_does_not(app: Flask) -> None:
+    site, client = site_of(app), app.test_client()
     spanish = {"name": "Novedades", "description": "Lo nuevo de la tienda.", "frequency": "Dos veces al mes"}
     site.database.save(save_topic_text, "product-news", "es", given=spanish)
     link = link_for(site, add_contact(site))
@@ -465,9 +558,9 @@ def test_a_day_has_the_same_digits_in_every_language() -> None:
 
 
 @every_language
-def test_times_and_references_stay_readable_by_machines(sqlite_app: Flask, language: str) -> None:
-    site = site_of(sqlite_app)
+def test_times_and_references_stay_readable_by_machines(app: Flask, language: str) -> None:
+    site = site_of(app)
     link = link_for(site, add_contact(site))
-    page = sqlite_app.test_client().post(f"{link}?lang={language}", data={"intent": "all"}, headers=BROWSER)
+    page = app.test_client().post(f"{link}?lang={language}", data={"intent": "all"}, headers=BROWSER)
     assert re.search(r'<time dir="auto" datetime="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ">', page.text)
     assert re.search(r'<bdi class="ref" dir="ltr">[0-9A-Z-]+</bdi>', page.text)
