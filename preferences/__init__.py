@@ -17,7 +17,7 @@ from preferences.config import Settings, from_process, read_connectors, read_sig
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.terms import LANGUAGES
 from preferences.links import Links
-from preferences.site import EXTENSION, CatalogCache, Site
+from preferences.site import EXTENSION, CatalogCache, Site, own_folders
 from preferences.store.batches import Reader, Writer
 from preferences.store.db import Database, db, engine_options, engine_url
 from preferences.web.front import Front
@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.after_request(complete_headers)
     web.register(app)
     limiter.init_app(app)
-    app.wsgi_app = Front(app.wsgi_app, site)  # type: ignore[method-assign]
+    app.wsgi_app = Front(app.wsgi_app, site, own_folders(app))  # type: ignore[method-assign]
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]

@@ -102,6 +102,12 @@ class Site:
         return self.catalog.get().brands.get(slug)
 
 
+def own_folders(app: Flask) -> frozenset[str]:
+    """The first path segments of the site's own pages: a brand in a folder of that name could not be reached."""
+    segments = {rule.rule.split("/")[1] for rule in app.url_map.iter_rules()}
+    return frozenset(segment for segment in segments if segment and not segment.startswith("<"))
+
+
 def current_site() -> Site:
     """The site of the Flask application at work."""
     return site_of(current_app)

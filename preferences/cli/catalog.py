@@ -12,17 +12,11 @@ from flask import current_app
 
 from preferences.cli.common import SLUG, Group, choice, fail, plain_errors, slug_of
 from preferences.domain.terms import LANGUAGES, SHORTEST_FOLDER, Basis, Brand, Channel, MessageClass, OneClick, Topic
-from preferences.site import current_site
+from preferences.site import current_site, own_folders
 
 DEFAULT_BRAND: Final = "default"
 COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
 HOST: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+")
-
-
-def reserved_folders() -> set[str]:
-    """The site's own first path segments: a brand in a folder of that name would hide them."""
-    segments = {rule.rule.split("/")[1] for rule in current_app.url_map.iter_rules()}
-    return {segment for segment in segments if segment and not segment.startswith("<")}
 
 
 def _folder(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -88,7 +82,7 @@ def brand_set(slug: str, **options: str | None) -> None:
         fail(f"nothing to set of {slug}: give --name or another option")
     if given.get("name") == "":
         fail("--name must not be empty: recipients must know whose mail it is")
-    if given.get("path") in reserved_folders():
+    if given.get("path") in own_folders(current_app):
         fail(f"--path {given['path']} is a part of the site itself; take another name")
     site = current_site()
     if given.get("host") == site.settings.host:

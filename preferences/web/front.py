@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.wrappers import Request
 
 from preferences.domain.errors import StoreBusy
@@ -33,12 +34,13 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST"})
 class Front:
     """Answers the link itself and hands everything else to Flask."""
 
-    def __init__(self, behind: WSGIApplication, site: Site) -> None:
+    def __init__(self, behind: WSGIApplication, site: Site, own_folders: frozenset[str]) -> None:
         self._behind = behind
         self._site = site
+        self._own_folders = own_folders
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        _enter_folder(environ, self._site)
+        _enter_folder(environ, self._site, self._own_folders)
         token = _token(environ)
         if token is None:
             return self._behind(environ, start_response)
@@ -51,14 +53,18 @@ class Front:
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.get_data()]
 
 
-def _enter_folder(environ: WSGIEnvironment, site: Site) -> None:
-    """Take the site's own path and a brand's folder off the path, and leave the brand's slug for `web.visits`."""
+def _enter_folder(environ: WSGIEnvironment, site: Site, own_folders: frozenset[str]) -> None:
+    """Take the site's own path and a brand's folder off the path, and leave the brand's slug for `web.visits`.
+
+    Our own pages need no look at the brands: not the link that comes in millions, nor `/healthz` while the database is
+    away.
+    """
     root = site.settings.root
     if root and environ.get("PATH_INFO", "").startswith(f"{root}/"):
         _step_into(environ, root)  # the proxy in front has not taken it off
     path: str = environ.get("PATH_INFO", "")
     folder = path[1:].partition("/")[0]
-    if len(folder) < SHORTEST_FOLDER:  # the link that comes in millions is `/u/…`, and needs no look at the brands
+    if len(folder) < SHORTEST_FOLDER or folder in own_folders:
         return
     brand = brand_in(_brands(site), Request(environ).host, folder)
     if brand is not None:
@@ -72,7 +78,7 @@ def _brands(site: Site) -> Collection[Brand]:
     """The brands, or those that were read last while the database is away."""
     try:
         return site.catalog.get().brands.values()
-    except StoreBusy:
+    except (StoreBusy, SQLAlchemyError):
         last = site.catalog.last()
         return last.brands.values() if last else ()
 
