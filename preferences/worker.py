@@ -30,6 +30,9 @@ IDLE_SECONDS: Final = 0.25
 
 AWAY_SECONDS: Final = 2.0
 
+ERRAND_SECONDS: Final = 5.0
+"""How long an errand may finish what it is at when the worker stops. What it leaves undone, its lease gives back."""
+
 
 def owner_name() -> str:
     """What this process signs its leases with."""
@@ -46,12 +49,13 @@ class Worker:
         fingerprints: Fingerprints,
         errands: Sequence[Callable[[], bool]] = (),
     ) -> None:
-        self._errands = errands
+        self._errands = [threading.Thread(target=self._run_errand, args=(one,), daemon=True) for one in errands]
         self._database = database
         self._connectors = connectors
         self._fingerprints = fingerprints
         self._owner = owner_name()
         self._stop = threading.Event()
+        self._broken: Exception | None = None
 
     def stop_on_signals(self) -> None:
         """Finish the pass at hand and leave, when asked to."""
@@ -65,23 +69,42 @@ class Worker:
     def run(self) -> None:
         """Work until stopped. A database that is away is waited for."""
         log.info("worker started", connectors=[connector.name for connector in self._connectors])
+        for errand in self._errands:
+            errand.start()
+        self._repeat(self.pass_over_all)
+        for errand in self._errands:
+            errand.join(ERRAND_SECONDS)
+        self._let_go()
+        if self._broken is not None:
+            raise self._broken
+        log.info("worker stopped")
+
+    def _repeat(self, work: Callable[[], bool]) -> None:
         while not self._stop.is_set():
             try:
-                busy = self.pass_over_all()
+                busy = work()
             except (StoreBusy, StoreFault) as error:
                 log.warning("the database cannot be reached", why=str(error), waits=AWAY_SECONDS)
                 self._stop.wait(AWAY_SECONDS)
                 continue
             if not busy:
                 self._stop.wait(IDLE_SECONDS)
-        self._let_go()
-        log.info("worker stopped")
+
+    def _run_errand(self, errand: Callable[[], bool]) -> None:
+        """Each in a thread of its own: a mail server that hangs must not keep a provider from hearing of an opt-out.
+
+        A mistake of ours in one ends the whole worker, as it does in a pass: whatever restarts it must notice.
+        """
+        try:
+            self._repeat(errand)
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that everybody watches
+            self._broken = error
+            self._stop.set()
 
     def pass_over_all(self) -> bool:
-        """One pass of each connector, and of each errand. Returns whether any had something to do."""
+        """One pass of each connector. Returns whether any had something to do."""
         outcomes = [self._pass(connector) for connector in self._connectors]
-        ran = [errand() for errand in self._errands]
-        return Outcome.DONE in outcomes or any(ran)
+        return Outcome.DONE in outcomes
 
     def _pass(self, connector: Connector) -> Outcome:
         now = datetime.now(UTC)

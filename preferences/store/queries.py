@@ -189,12 +189,22 @@ def _wishes(key: WishesKey, values: Mapping[tuple[UUID, str], str], rows: Sequen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownAddress:
-    """An address of a contact. `replaced` says that its owner has given another one in its place."""
+    """An address of a contact, and why it is suppressed, where it is."""
 
     id: UUID
     address: Address
     added_at: datetime
-    replaced: bool
+    suppressed: frozenset[SuppressionReason]
+
+    @property
+    def replaced(self) -> bool:
+        """Whether its owner has given another one in its place."""
+        return SuppressionReason.REPLACED in self.suppressed
+
+    @property
+    def cannot_be_reached(self) -> bool:
+        """Whether something that no choice can lift keeps marketing from it, such as a bounce or a complaint."""
+        return bool(self.suppressed - {SuppressionReason.REPLACED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,9 +264,7 @@ def addresses_of(connection: Connection, contact_id: UUID) -> list[KnownAddress]
             id=row.id,
             address=Address(Channel(row.channel), row.value),
             added_at=row.created_at,
-            replaced=any(
-                one.reason is SuppressionReason.REPLACED for one in held.get((row.fingerprint, row.channel), [])
-            ),
+            suppressed=frozenset(one.reason for one in held.get((row.fingerprint, row.channel), [])),
         )
         for row in rows
     ]

@@ -25,7 +25,7 @@ from preferences.web.choices import Page, Saved
 from preferences.web.limits import TokenLimit
 from preferences.web.pages import render
 from preferences.web.unsubscribe import circumstances
-from preferences.web.visits import spoken_in
+from preferences.web.visits import brand_here, spoken_in
 
 blueprint = Blueprint("center", __name__)
 limit = TokenLimit(per_minute=120)
@@ -78,6 +78,21 @@ def revoke(token: str) -> Response:
         brand=opened.page.brand,
         spoken=opened.page.spoken,
         here=f"{site.root_of(opened.page.brand)}/link",
+    )
+
+
+@blueprint.errorhandler(StaleLink)
+def expired(_error: StaleLink) -> Response:
+    """A link whose time has passed, or that its owner has ended: offer a fresh one, and to stop everything."""
+    site = current_site()
+    brand = brand_here(site, request)
+    return render(
+        site,
+        "center/expired.html",
+        brand=brand,
+        spoken=spoken_in(request, brand),
+        status=410,
+        here=f"{site.root_of(brand)}/link",
     )
 
 

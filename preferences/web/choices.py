@@ -236,6 +236,12 @@ def values_to_show(page: Page, form: Mapping[str, str] | None) -> dict[str, str]
     return {name: chosen.get(SET + name, setting.value) for name, setting in page.settings.items()}
 
 
+def cannot_be_reached(page: Page) -> bool:
+    """Whether no e-mail address of the contact can be written to, whatever they choose."""
+    known = page.standing.current_addresses(Channel.EMAIL)
+    return bool(known) and all(one.cannot_be_reached for one in known)
+
+
 def _all_stopped(page: Page) -> dict[str, Any] | None:
     """Since when nothing of the brand may be sent on any of its channels, because the person stopped everything; and
     the reference of that. None when something may be sent."""
@@ -271,6 +277,7 @@ def context(
         "tag": page.tag,
         "values": values_to_show(page, form),
         "all_stopped": _all_stopped(page),
+        "cannot_be_reached": cannot_be_reached(page),
         "reference_of": reference_of,
         "always_sent": catalog.topics_of(page.brand.slug, marketing=False),
         "many_brands": len(catalog.brands) > 1,

@@ -134,6 +134,7 @@ def _done(site: Site, opened: _Opened, saved: Saved) -> Response:
         site,
         opened,
         "confirm/done.html",
+        cannot_be_reached=choices.cannot_be_reached(opened.page),
         started=_say(site, opened, saved.recorded),
         stale=stale,
         at=saved.entries[0].recorded_at,

@@ -59,5 +59,7 @@ def by_session() -> Response | None:
             return None
         identity.sign_out()
     brand = brand_here(site, request)
-    query = spoken_in(request, brand).query
-    return Response(status=303, headers={"Location": f"{site.root_of(brand)}/sign-in{query}"})
+    place = f"{site.root_of(brand)}/sign-in{spoken_in(request, brand).query}"
+    # Whoever pressed a button must be told that it did nothing.
+    lapsed = ("&" if "?" in place else "?") + "lapsed=1" if request.method == "POST" else ""
+    return Response(status=303, headers={"Location": place + lapsed})

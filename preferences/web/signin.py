@@ -78,7 +78,7 @@ REFUSALS: Final = {
 @blueprint.get("/sign-in", strict_slashes=False)
 def ask() -> Response:
     """The box for the address, and the buttons for accounts elsewhere."""
-    return _ask()
+    return _ask(lapsed="lapsed" in request.args)
 
 
 @blueprint.post("/sign-in", strict_slashes=False)
@@ -225,9 +225,10 @@ def refused(refusal: Refusal) -> Response:
     return page("refused.html", status=refusal.status, title=refusal.title, lead=refusal.lead)
 
 
-def _ask(*, value: str = "", error: str | None = None) -> Response:
+def _ask(*, value: str = "", error: str | None = None, lapsed: bool = False) -> Response:
     providers = {name: one.label for name, one in current_site().sign_in_providers.items()}
-    return page("sign_in.html", status=400 if error else 200, value=value, error=error, providers=providers)
+    status = 400 if error else 200
+    return page("sign_in.html", status=status, value=value, error=error, lapsed=lapsed, providers=providers)
 
 
 def _code_page(sign_in_id: UUID, *, error: str | None = None, left: int = 0) -> Response:

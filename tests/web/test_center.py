@@ -14,7 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from preferences.domain.acts import ImportedRow, imported
+from preferences.domain.acts import EventKind, ImportedRow, ProviderEvent, imported, provider_event
 from preferences.domain.references import reference_of
 from preferences.domain.terms import BLANKET, Basis, Channel, MessageClass, Status, Topic, Verb
 from preferences.links import ManageLink
@@ -385,6 +385,14 @@ def test_a_stale_link_still_leads_to_stopping_everything(client: FlaskClient, si
     page = client.get(manage(site, contact_id, NOW - timedelta(days=400)))
     assert page.status_code == 410
     assert 'action="/optout"' in page.text
+    assert 'href="/link"' in page.text, "and to a fresh link"
+
+
+def test_whoever_cannot_be_reached_is_told_so(client: FlaskClient, site: Site, path: str) -> None:
+    assert "At present we cannot send you this." not in client.get(path).text
+    complaint = ProviderEvent(kind=EventKind.COMPLAINT, address=email(), event_id="c-1", occurred_at=NOW)
+    site.writer.record([provider_event(complaint, "platform")])
+    assert "At present we cannot send you this." in client.get(path).text
 
 
 def test_whoever_fears_for_their_link_can_end_it_and_gets_a_new_one(mailing_app: Flask, mail: MailSink) -> None:

@@ -571,9 +571,11 @@ def test_no_token_of_a_form_outlives_its_session(mailing_app: Flask, mail: MailS
 
 @pytest.mark.parametrize("path", ["/sign-in/out", "/sign-in/out-everywhere"])
 def test_signing_out_needs_a_session(sqlite_app: Flask, path: str) -> None:
-    answer = sqlite_app.test_client().post(path)
+    client = sqlite_app.test_client()
+    answer = client.post(path)
     assert answer.status_code == 303
-    assert answer.headers["Location"] == "/sign-in"
+    assert answer.headers["Location"] == "/sign-in?lapsed=1"
+    assert "Nothing was saved: you had been signed out." in client.get(answer.headers["Location"]).text
 
 
 @pytest.mark.parametrize("site_header", ["cross-site", "same-site"])
