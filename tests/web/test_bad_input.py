@@ -169,14 +169,14 @@ def test_an_undo_token_is_no_link(app: Flask, tokens: dict[str, str], before: di
     assert rows(app) == before
 
 
-def test_an_old_manage_link_says_that_its_time_has_passed(app: Flask, site: Site, tokens: dict[str, str]) -> None:
+def test_an_old_manage_link_says_that_it_no_longer_works(app: Flask, site: Site, tokens: dict[str, str]) -> None:
     contact_id = add_contact(site)
     old = site.links.sign_manage(ManageLink(contact_id, Channel.EMAIL, "default", NOW - timedelta(days=31)))
     before = rows(app)
 
     for page in (app.test_client().get(f"/p/{old}"), app.test_client().post(f"/p/{old}", data={"intent": "all"})):
         assert page.status_code == 410
-        assert "That time has passed" in page.text
+        assert "This link no longer works" in page.text
         assert offers_a_way_out(page)
 
     assert rows(app) == before
