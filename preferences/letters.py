@@ -33,11 +33,11 @@ from preferences.wording import notice_for
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 20
-"""Letters in one pass, so that the connectors' turn comes soon."""
+"""Letters leased in one pass: what one worker takes, no other can send meanwhile."""
 
 LONGEST_ROUND: Final = timedelta(seconds=5)
-"""After so long no further letter of a pass is begun. The connectors wait for their turn; and the lease on a letter
-must outlast the slowest mail server, which may use up its time-out at every step (about 90 seconds)."""
+"""After so long no further letter of a pass is begun: the lease on a letter must outlast the slowest mail server, which
+may use up its time-out at every step (about 90 seconds)."""
 
 LONGEST_AWAY: Final = timedelta(minutes=1)
 """How long a mail server that took nothing is left alone at the most: each look at one that hangs takes ten seconds."""
