@@ -24,6 +24,7 @@ from preferences.store.catalog import add_topic
 from preferences.store.queries import Standing, Wishes, WishesKey
 from tests.mail_sink import MailSink
 from tests.processes import contents
+from tests.signed_in import filled_in, state
 from tests.support import BRAND, add_contact, api_headers, email, link_for, manage_link_for, send_letters
 
 NOW = datetime.now(UTC)
@@ -39,17 +40,6 @@ def press(client: FlaskClient, path: str, **form: str) -> TestResponse:
     return client.post(path, data=form)
 
 
-def filled_in(page: TestResponse) -> dict[str, str]:
-    """What a browser would send of the choices form, if nobody touched it."""
-    form = page.text[page.text.index('<form class="all"') :].partition("</form>")[0]
-    fields = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', form))
-    fields |= dict(re.findall(r'type="radio" name="([^"]+)" value="([^"]*)" checked', form))
-    fields |= dict(re.findall(r'type="date" name="([^"]+)"[^>]* value="([^"]*)"', form))
-    for name, options in re.findall(r'<select id="[^"]*" name="([^"]+)">(.*?)</select>', form, re.DOTALL):
-        fields[name] = "".join(re.findall(r'value="([^"]*)" selected', options))
-    return fields
-
-
 def save(client: FlaskClient, path: str, page: TestResponse | None = None, /, **moved: str) -> TestResponse:
     """Open the page, or take one that was opened before, move some controls, and save."""
     fields = filled_in(page or client.get(path))
@@ -63,11 +53,6 @@ def wishes_of(site: Site, contact_id: UUID) -> Wishes:
 
 def standing_of(site: Site, contact_id: UUID) -> Standing:
     return site.database.read(queries.standing_of, contact_id)
-
-
-def state(page: TestResponse, control: str) -> str:
-    """What the page shows of a control."""
-    return filled_in(page)[f"set.{control}"]
 
 
 def seqs(site: Site) -> list[Any]:
