@@ -18,6 +18,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from standardwebhooks.webhooks import Webhook
 
+from tests.mail_sink import MailSink
 from tests.processes import Installation, Process, contents
 from tests.servers import PostgresServer, free_port
 from tests.support import new_postgresql
@@ -150,6 +151,35 @@ def recipients(caller: Caller, links: list[dict[str, Any]]) -> None:
     assert caller.call("GET", "/canary.path@example.com")[0] == 404
 
 
+def doors(caller: Caller, key: str, mail: MailSink) -> None:
+    """People sign up, lose their link, sign in, are handed over, and cannot be written to."""
+    mail.refusals.add("canary.refused@example.com")
+    for address in ("canary.newcomer@example.com", "canary.refused@example.com"):
+        assert caller.form("/sign-up", topic="offers", address=address)[0] == 200
+    confirm = private_path(caller, mail, "canary.newcomer@example.com")
+    assert caller.call("GET", confirm)[0] == 200
+    assert caller.form(confirm)[0] == 200
+    assert caller.form("/link", address="canary.one@example.com")[0] == 200
+    assert caller.call("GET", private_path(caller, mail, "canary.one@example.com"))[0] == 200
+    status, asked = caller.form("/sign-in", address="canary.one@example.com")
+    (sign_in,) = re.findall(r'name="sign_in" value="([^"]+)"', asked)
+    letter = mail.wait_for("canary.one@example.com", 2)
+    caller.private |= {sign_in, letter.code, urlsplit(letter.url).path.split("/")[-1]}
+    wrong = "000000" if letter.code != "000000" else "111111"
+    assert (status, caller.form("/sign-in/code", sign_in=sign_in, code=wrong)[0]) == (200, 400)
+    assert caller.form("/sign-in/code", sign_in=sign_in, code=letter.code)[0] == 303
+    status, handed = caller.api("hand-offs", key, address="canary.two@example.com")
+    caller.private.add(path := urlsplit(handed["url"]).path)
+    assert (status, caller.call("GET", path)[0], caller.form(path)[0]) == (200, 200, 303)
+
+
+def private_path(caller: Caller, mail: MailSink, address: str) -> str:
+    """Where the letter to this address leads, noted as something that must not be told."""
+    path = urlsplit(mail.wait_for(address).url).path
+    caller.private.add(path.split("/")[-1])
+    return path
+
+
 def machines(caller: Caller, key: str) -> None:
     """Systems ask, report, and make mistakes."""
     addresses = ["canary.one@example.com", "canary.new@example.com", "canary at nowhere"]
@@ -193,7 +223,7 @@ def test_a_whole_journey_leaves_nothing_about_anybody_in_the_output(
     config = CONFIG.format(talkative=talkative, gone=free_port(), signing=SIGNING_SECRET, webhook=WEBHOOK_SECRET)
     with PostgresServer(postgres.binaries) as server:
         url = new_postgresql(server)
-        with Installation(tmp_path, url, connectors=config) as installation:
+        with MailSink() as mail, Installation(tmp_path, url, connectors=config, SMTP_URL=mail.url) as installation:
             installation.web.start()
             installation.worker.start()
             key = installation.flask("api-key", "create", "shop").stdout.strip()
@@ -201,6 +231,8 @@ def test_a_whole_journey_leaves_nothing_about_anybody_in_the_output(
             links = mailing(caller, key, *(f"canary.{name}@example.com" for name in ("one", "two", "three")))
             recipients(caller, links)
             machines(caller, key)
+            doors(caller, key, mail)
+            wait_until(lambda: "letter refused" in installation.worker.output())
             wait_until(lambda: "canary.reported@example.com" in str(contents(url)["address"]))
             wait_until(lambda: "canary.one@example.com" in Talkative.told)
             wait_until(lambda: "connector stopped" in installation.worker.output())
@@ -220,6 +252,8 @@ def test_a_whole_journey_leaves_nothing_about_anybody_in_the_output(
         "webhook not understood",
         "worker started",
         "connector stopped",
+        "letter sent",
+        "letter refused",
         "the database cannot be reached",
     }, "it does say what happened"
     assert "@" not in output
