@@ -18,7 +18,7 @@ from preferences.store.queries import head_seq
 from preferences.store.tables import connector_cursor, connector_rejection
 
 LEASE: Final = timedelta(seconds=30)
-"""Longer than any one call to a provider can take (`connectors.base.TIMEOUT`); renewed before each."""
+"""Longer than any one call to a provider can take (`connectors.calls.TIMEOUT`); renewed before each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,8 @@ class Cursor:
     last_error: str | None
     reconcile_due_at: datetime | None
     drift: int | None
+    pushed: int = 0
+    failed: int = 0
 
 
 def find_cursor(connection: Connection, connector: str) -> Cursor | None:
@@ -67,8 +69,10 @@ def claim(connection: Connection, connector: str, owner: str, now: datetime) -> 
     return None if row is None else _cursor(row)
 
 
-def advance(connection: Connection, connector: str, owner: str, position: int, now: datetime) -> bool:
-    """Move forward after a push, and let go of the lease.
+def advance(
+    connection: Connection, connector: str, owner: str, position: int, now: datetime, *, pushed: int = 0
+) -> bool:
+    """Move forward after `pushed` pushes, and let go of the lease.
 
     False when the lease was lost meanwhile: another worker repeats the push.
     """
@@ -84,6 +88,7 @@ def advance(connection: Connection, connector: str, owner: str, position: int, n
         due_at=None,
         last_success_at=now,
         last_error=None,
+        pushed=connector_cursor.c.pushed + pushed,
     )
 
 
@@ -95,6 +100,7 @@ def postpone(connection: Connection, connector: str, owner: str, until: datetime
         owner,
         due_at=until,
         failures=connector_cursor.c.failures + 1,
+        failed=connector_cursor.c.failed + 1,
         last_error=why[:200],
         lease_until=None,
         lease_owner=None,
@@ -109,6 +115,7 @@ def pause(connection: Connection, connector: str, owner: str, why: str) -> None:
         owner,
         paused_because=why[:200],
         last_error=why[:200],
+        failed=connector_cursor.c.failed + 1,
         lease_until=None,
         lease_owner=None,
     )
@@ -128,12 +135,12 @@ def resume(connection: Connection, connector: str) -> None:
     )
 
 
-def reconciled(connection: Connection, connector: str, drift: int, next_at: datetime) -> None:
+def reconciled(connection: Connection, connector: str, drift: int, next_at: datetime, *, pushed: int = 0) -> None:
     """Note how far apart a comparison found us, and when to compare again."""
     connection.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector)
-        .values(drift=drift, reconcile_due_at=next_at)
+        .values(drift=drift, reconcile_due_at=next_at, pushed=connector_cursor.c.pushed + pushed)
     )
 
 
@@ -179,4 +186,6 @@ def _cursor(row: Row[Any]) -> Cursor:
         last_error=row.last_error,
         reconcile_due_at=row.reconcile_due_at,
         drift=row.drift,
+        pushed=row.pushed,
+        failed=row.failed,
     )

@@ -139,7 +139,7 @@ class FakeConnector(Connector):
         self.batch_size = attributes.get("batch_size", 500)
         self.can_lift = attributes.get("can_lift", True)
 
-    def verify(self, headers: Mapping[str, str], body: bytes) -> None:
+    def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
         raise BadSignature("takes no webhooks")
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:

@@ -460,7 +460,7 @@ def test_while_the_database_is_away_nothing_is_acknowledged_and_the_next_try_is(
 
 def test_more_than_eight_megabytes_are_refused(sqlite_app: Flask) -> None:
     body = event(padding="x" * (8 * 1024 * 1024))
-    assert send(sqlite_app, body, signed(body)).status_code == 413
+    assert send(sqlite_app, body, signed(body)).status_code == 401, "in the provider's own word for no"
     assert count_entries(sqlite_app) == 0
 
 
