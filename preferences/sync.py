@@ -114,7 +114,7 @@ def _changes(connection: Connection, connector: Connector, entries: Sequence[Ent
     own = connector_origin(connector.name)
     news = [entry for entry in entries if entry.changed and entry.origin != own and entry.contact_id]
     ids = list(dict.fromkeys(entry.contact_id for entry in news if entry.contact_id))
-    states = queries.states_of(connection, ids)
+    states = _reached(connector, queries.states_of(connection, ids))
     pushes = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
     if not connector.can_lift:
         return pushes, []
@@ -132,6 +132,11 @@ def _changes(connection: Connection, connector: Connector, entries: Sequence[Ent
         if (push.address, push.list_ref) not in held
     ]
     return pushes, lifts
+
+
+def _reached(connector: Connector, states: Iterable[AddressState]) -> list[AddressState]:
+    """Those whose address is of a channel that the provider sends by."""
+    return [state for state in states if state.address.channel in connector.channels]
 
 
 def _is_return(entry: Entry) -> bool:
@@ -238,11 +243,11 @@ def compare(database: Database, connector: Connector, progress: Callable[[int], 
     """List the provider's suppressions and hold them against ours. Writes nothing."""
     ours: dict[tuple[Address, str], Push] = {}
     suppressed: set[tuple[Address, SuppressionReason]] = set()
-    for state in _opted_out(database):
+    for state in _reached(connector, _opted_out(database)):
         suppressed |= {(state.address, one.reason) for one in state.suppressions}
         for push in wanted(state, connector.settings.topics, connector.settings.brand):
             ours[push.address, push.list_ref] = push
-    missing_there = dict(ours)
+    missing_there = {key: push for key, push in ours.items() if connector.can_compare(push)}
     drift = Drift()
     for row in connector.list_suppressed():
         progress(1)
@@ -291,7 +296,7 @@ def repair(
 def _implied(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> list[Push]:
     """What a bounce or complaint that stood on one of the provider's lists means for its others."""
     ids = list({entry.contact_id for entry in entries if entry.contact_id and entry.reason and entry.changed})
-    states = queries.states_of(connection, ids)
+    states = _reached(connector, queries.states_of(connection, ids))
     return [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
 
 

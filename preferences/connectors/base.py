@@ -25,7 +25,7 @@ from preferences.config import ConnectorSettings
 from preferences.connectors.calls import Session
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.addresses import read_address
-from preferences.domain.errors import BadAddress, BadSignature, Misconfigured, Rejected
+from preferences.domain.errors import BadAddress, BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.terms import BLANKET, Address, Channel, Status, SuppressionReason
 
 LONGEST_ID: Final = 200
@@ -104,12 +104,18 @@ class Connector(ABC):
     """How old a signed time may be: five minutes where each attempt is signed afresh, else the retry horizon."""
     batch_size: int = 500
     """The most pushes at a time. What they take at this pace must stay well below a lease (30 s)."""
+    lift_size: int = 20
+    """The most returns at a time: with most providers each takes a call of its own."""
     calls_per_second: float = 0.0
     """The provider's limit; 0 where it has none that we could meet."""
     can_lift: bool = False
     """Whether a person's own return may be told to this provider."""
     can_list: bool = True
     """Whether its suppressions can be read; without that there is nothing to compare."""
+    channels: frozenset[Channel] = frozenset({Channel.EMAIL})
+    """What it sends by: addresses of other channels are not told to it."""
+    accepted: tuple[str, str] = ("recorded\n", "text/plain")
+    """What it is answered when a report is recorded, and of which type."""
     options_type: ClassVar[type[Options]] = Options
     options: Options
 
@@ -147,6 +153,10 @@ class Connector(ABC):
         key = self.settings.webhook_secrets[0] if self.settings.webhook_secrets else self.name
         canonical = json.dumps(parts, sort_keys=True, default=str)
         return hmac.new(key.encode("utf-8", "replace"), canonical.encode(), hashlib.sha256).hexdigest()
+
+    def can_compare(self, push: Push) -> bool:
+        """Whether `list_suppressed` would show what this push told. Where not, a comparison leaves it out."""
+        return self.can_list
 
     def require_fresh(self, signed_at: datetime) -> None:
         """Raises BadSignature when a signed time is older than this provider's own, or ahead of ours."""
@@ -234,6 +244,26 @@ def find_address(channel: Channel, text: object) -> Address | None:
         return read_address(channel, text) if isinstance(text, str) else None
     except BadAddress:
         return None
+
+
+def pages(fetch: Callable[[int], Sequence[Any]]) -> Iterator[Any]:
+    """The rows of a list that is read by offset, to the first empty page. Raises TryLater where the list goes round.
+
+    To the empty page and not to a short one: a vendor may give fewer rows at a time than it was asked for.
+    """
+    offset, before = 0, None
+    while page := fetch(offset):
+        if page == before:
+            raise TryLater("a list that does not end")
+        yield from page
+        offset, before = offset + len(page), page
+
+
+def rows_of(page: Any) -> list[Mapping[str, Any]]:
+    """The objects in an answer. Raises TryLater when it is no list of objects."""
+    if not isinstance(page, list) or not all(isinstance(row, dict) for row in page):
+        raise TryLater("a list that is not as documented")
+    return page
 
 
 def event_id(text: object) -> str | None:

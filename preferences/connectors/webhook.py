@@ -32,6 +32,7 @@ class WebhookConnector(Connector):
     """Our own protocol, for systems that no other connector is written for."""
 
     can_lift = True
+    channels = frozenset(Channel)
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
         # The library's own window is five minutes either way, right here: each attempt is signed afresh. It lets

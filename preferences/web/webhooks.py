@@ -66,7 +66,10 @@ def _take(connector: Connector) -> Response:
     if parsed.token is not None:
         _bind(connector.name, parsed.token, body)
     _record(connector.name, parsed)
-    return plain("recorded\n")
+    text, media_type = connector.accepted
+    answer = plain(text)
+    answer.mimetype = media_type
+    return answer
 
 
 def _record(name: str, parsed: Parsed) -> None:
