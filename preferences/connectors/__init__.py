@@ -11,6 +11,7 @@ from preferences.domain.errors import Misconfigured
 
 # Loaded when configured, so that a process pays only for the providers it has.
 KINDS: Final = {
+    "sendgrid": "preferences.connectors.sendgrid:SendGrid",
     "webhook": "preferences.connectors.webhook:WebhookConnector",
 }
 
