@@ -11,6 +11,8 @@ from preferences.domain.errors import Misconfigured
 
 # Loaded when configured, so that a process pays only for the providers it has.
 KINDS: Final = {
+    "mailgun": "preferences.connectors.mailgun:Mailgun",
+    "postmark": "preferences.connectors.postmark:Postmark",
     "sendgrid": "preferences.connectors.sendgrid:SendGrid",
     "webhook": "preferences.connectors.webhook:WebhookConnector",
 }

@@ -169,7 +169,7 @@ class TestEvents:
 
     @pytest.mark.parametrize("group", [None, "17", 17.0, True, [17], "global", ""])
     def test_a_group_that_is_not_named_as_documented_never_becomes_everything(self, group: Any) -> None:
-        rows = [{"event": "group_unsubscribe", "email": JANE, "asm_group_id": group}]
+        rows: list[Any] = [{"event": "group_unsubscribe", "email": JANE, "asm_group_id": group}]
         assert {one.topic for one in make().parse({}, json.dumps(rows).encode()).events} <= {"product-news"}
 
 
