@@ -11,6 +11,13 @@ from preferences.domain.errors import Misconfigured
 
 # Loaded when configured, so that a process pays only for the providers it has.
 KINDS: Final = {
+    "amazon_ses": "preferences.connectors.amazon_ses:AmazonSes",
+    "brevo": "preferences.connectors.brevo:Brevo",
+    "klaviyo": "preferences.connectors.klaviyo:Klaviyo",
+    "mailchimp": "preferences.connectors.mailchimp:Mailchimp",
+    "resend": "preferences.connectors.resend:Resend",
+    "sparkpost": "preferences.connectors.sparkpost:SparkPost",
+    "twilio": "preferences.connectors.twilio:Twilio",
     "mailgun": "preferences.connectors.mailgun:Mailgun",
     "postmark": "preferences.connectors.postmark:Postmark",
     "sendgrid": "preferences.connectors.sendgrid:SendGrid",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -217,6 +218,16 @@ def _options(settings: ConnectorSettings, kind: type[Options]) -> Options:
 
 
 # Help for those who write one.
+
+
+def require_lists(settings: ConnectorSettings, pattern: re.Pattern[str], *, example: str, everything: str = "") -> None:
+    """Raises Misconfigured unless each list is named as this provider names them, and the one that stops everything
+    stands for no single topic."""
+    for topic, list_ref in settings.topics.items():
+        if everything and list_ref == everything and topic != BLANKET:
+            raise Misconfigured(f"connector {settings.name}: {topic} maps to {everything}, which stops everything")
+        if not pattern.fullmatch(list_ref):
+            raise Misconfigured(f"connector {settings.name}: {topic} must map to a list such as {example}")
 
 
 def by_list(pushes: Sequence[Push]) -> dict[tuple[str, bool], list[Push]]:
