@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, func, or_, select, update
 
 from preferences.store.db import insert_rows
 from preferences.store.queries import head_seq
-from preferences.store.tables import connector_cursor, connector_rejection
+from preferences.store.tables import connector_cursor, connector_rejection, ledger_entry
 
 LEASE: Final = timedelta(seconds=30)
 """Longer than any one call to a provider can take (`connectors.calls.TIMEOUT`); renewed before each."""
@@ -151,6 +151,15 @@ def reconcile_at(connection: Connection, connector: str, at: datetime) -> None:
     )
 
 
+def count_pushed(connection: Connection, connector: str, pushed: int) -> None:
+    """Note pushes that moved no position."""
+    connection.execute(
+        update(connector_cursor)
+        .where(connector_cursor.c.connector == connector)
+        .values(pushed=connector_cursor.c.pushed + pushed)
+    )
+
+
 def park(connection: Connection, connector: str, refused: list[tuple[UUID, int, str]], now: datetime) -> None:
     """Note contacts that a provider will not take: id, entry and why."""
     rows = {
@@ -164,6 +173,46 @@ def count_parked(connection: Connection, connector: str) -> int:
     """How many contacts a provider would not take."""
     statement = select(connector_rejection.c.contact_id).where(connector_rejection.c.connector == connector)
     return len(connection.execute(statement).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a connector fares: entries it has not read, the age of the oldest of them, contacts it would not take."""
+
+    cursor: Cursor
+    entries_behind: int
+    seconds_behind: float
+    parked: int
+
+    @property
+    def state(self) -> str:
+        """running, waiting (the provider is away; it is tried again by itself) or paused (until somebody mends it)."""
+        if self.cursor.paused_because:
+            return "paused"
+        return "waiting" if self.cursor.failures else "running"
+
+    @property
+    def error_class(self) -> str:
+        """Of what stopped it last: Misconfigured, TryLater, or nothing."""
+        return {"paused": "Misconfigured", "waiting": "TryLater", "running": ""}[self.state]
+
+
+def standings(connection: Connection, now: datetime) -> dict[str, Standing]:
+    """Every connector that has a cursor, by name."""
+    head = head_seq(connection)
+    parked = select(connector_rejection.c.connector, func.count()).group_by(connector_rejection.c.connector)
+    counts: dict[str, int] = {name: count for name, count in connection.execute(parked)}
+    oldest = select(ledger_entry.c.recorded_at).where(ledger_entry.c.seq == connector_cursor.c.position + 1)
+    rows = connection.execute(select(connector_cursor, oldest.scalar_subquery().label("oldest")))
+    return {
+        row.connector: Standing(
+            cursor=_cursor(row),
+            entries_behind=max(head - row.position, 0),
+            seconds_behind=max((now - row.oldest).total_seconds(), 0.0) if row.oldest else 0.0,
+            parked=counts.get(row.connector, 0),
+        )
+        for row in rows
+    }
 
 
 def _as_owner(connection: Connection, connector: str, owner: str, *more: Any, **values: Any) -> bool:
