@@ -201,7 +201,7 @@ def standings(connection: Connection, now: datetime) -> dict[str, Standing]:
     """Every connector that has a cursor, by name."""
     head = head_seq(connection)
     parked = select(connector_rejection.c.connector, func.count()).group_by(connector_rejection.c.connector)
-    counts: dict[str, int] = {name: count for name, count in connection.execute(parked)}
+    counts = {row[0]: row[1] for row in connection.execute(parked)}
     oldest = select(ledger_entry.c.recorded_at).where(ledger_entry.c.seq == connector_cursor.c.position + 1)
     rows = connection.execute(select(connector_cursor, oldest.scalar_subquery().label("oldest")))
     return {
