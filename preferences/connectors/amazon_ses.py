@@ -252,7 +252,8 @@ class AmazonSes(Connector):
             raise Rejected("not as the service takes it") from None
         except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
             raise Misconfigured("no credentials: set api_key and options.access_key_id") from None
-        except (exceptions.BotoCoreError, ValueError, RecursionError) as error:
+        except (exceptions.BotoCoreError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+            # The last five are how the library trips over an answer that is not as the model has it.
             raise TryLater(type(error).__name__) from None
 
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:

@@ -70,7 +70,11 @@ PHRASES: Final = (
 OPT_OUT_TYPES: Final = {"STOP": EventKind.UNSUBSCRIBE, "START": EventKind.RESUBSCRIBE, "HELP": None}
 """What Twilio says itself, where Advanced Opt-Out is on."""
 
+NUMBER: Final = re.compile(r"\+[0-9]{5,15}")
 SENDER: Final = re.compile(r"MG[0-9a-fA-F]{32}|\+?[0-9]{3,15}")
+ALGORITHMS: Final = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
+"""With the account's auth token, and with a shared key for webhooks (twilio-python 9.13)."""
+
 PORTS: Final = {"https": 443, "http": 80}
 
 
@@ -111,9 +115,10 @@ class Twilio(Connector):
         except BadPayload:
             raise BadSignature("not a form") from None
         given = headers.get("x-twilio-signature", "").encode("utf-8", "replace")
+        algorithm = _algorithm(headers.get("x-twilio-webhooks-signature-settings", ""))
         address = self._address(url)
         fits = [
-            hmac.compare_digest(given, expected_signature(secret, candidate, pairs))
+            hmac.compare_digest(given, expected_signature(secret, candidate, pairs, algorithm=algorithm))
             for secret in self.settings.webhook_secrets
             if secret
             for candidate in _with_and_without_port(address)
@@ -133,7 +138,7 @@ class Twilio(Connector):
             raise BadPayload("not a message as Twilio describes it")
         kind = read_word(form)
         # WhatsApp and others come with a prefix, and are no SMS.
-        address = find_address(Channel.SMS, form["From"])
+        address = find_address(Channel.SMS, form["From"]) if NUMBER.fullmatch(form["From"]) else None
         if kind is None or address is None:
             return Parsed([], 1)
         event = ProviderEvent(
@@ -172,14 +177,26 @@ class Twilio(Connector):
         return iter(())
 
 
-def expected_signature(secret: str, url: str, pairs: Sequence[tuple[str, str]]) -> bytes:
-    """Base64 of HMAC-SHA1, keyed with the auth token, over the address and each parameter's name and value, by name.
+def expected_signature(
+    secret: str, url: str, pairs: Sequence[tuple[str, str]], *, algorithm: str = "HMAC_SHA1"
+) -> bytes:
+    """Base64 of the HMAC, keyed with the auth token, over the address and each parameter's name and value, by name.
 
     Of a name that comes more than once, each value counts once, in order (twilio.com/docs/usage/webhooks, 2026-11-23).
     """
     text = url + "".join(name + value for name, value in sorted(set(pairs)))
-    digest = hmac.new(secret.encode("utf-8", "replace"), text.encode("utf-8", "replace"), hashlib.sha1).digest()
+    digest = hmac.digest(secret.encode("utf-8", "replace"), text.encode("utf-8", "replace"), ALGORITHMS[algorithm])
     return base64.b64encode(digest)
+
+
+def _algorithm(settings: str) -> str:
+    """What `X-Twilio-Webhooks-Signature-Settings` names: `key=…,algorithm=HMAC_SHA256`; SHA-1 without it."""
+    parts = (part.partition("=") for part in settings.split(","))
+    named = [value.strip().upper() for name, _, value in parts if name.strip() == "algorithm" and value.strip()]
+    algorithm = named[0] if named else "HMAC_SHA1"
+    if algorithm not in ALGORITHMS:
+        raise BadSignature("an algorithm that we do not know")
+    return algorithm
 
 
 def _with_and_without_port(url: str) -> Iterator[str]:
