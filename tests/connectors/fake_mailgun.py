@@ -38,7 +38,8 @@ class Fake(FakeVendor):
                 ]
                 return changes, json_answer({"message": f"{len(rows)} addresses have been added"})
             case "DELETE", ["unsubscribes", address]:
-                return [Change(unquote(address), asked.query["tag"], stands=False)], json_answer({"message": "removed"})
+                removed = {"message": "Unsubscribe event has been removed", "address": unquote(address)}
+                return [Change(unquote(address), asked.query["tag"], stands=False)], json_answer(removed)
         return [], json_answer({"message": "Not Found"}, 404)
 
     def _page(self, table: str, asked: Asked) -> Answer:
@@ -55,8 +56,16 @@ class Fake(FakeVendor):
                 "address": address,
                 "created_at": datetime.fromtimestamp(sinces[address], UTC).strftime("%a, %d %b %Y %H:%M:%S UTC"),
                 **({"tags": tags[address]} if table == "unsubscribes" else {}),
+                **({"code": "550", "error": "no such mailbox"} if table == "bounces" else {}),
             }
             for address in addresses
         ]
         last = quote(addresses[-1] if addresses else after)
-        return json_answer({"items": items, "paging": {"next": f"https://api.mailgun.net/?page=next&address={last}"}})
+        page = "https://api.mailgun.net/?page="
+        paging = {
+            "first": f"{page}first",
+            "previous": f"{page}previous",
+            "next": f"{page}next&address={last}",
+            "last": f"{page}last",
+        }
+        return json_answer({"items": items, "paging": paging})
