@@ -109,7 +109,7 @@ def backfill(name: str) -> None:
     connector = _connector(site, name)
     with plain_errors(), progress_bar("Tell", unit="contacts") as progress:
         told = sync.backfill(site.database, connector, owner=owner_name(), progress=progress)
-    click.echo(f"{name} was told {told} times that somebody must not be sent something.")
+    click.echo(f"{name} was told of {told} opt-outs and suppressions.")
 
 
 @click.group("connectors", cls=Group, invoke_without_command=True)

@@ -158,7 +158,14 @@ class TestEvents:
         assert JANE not in str(ids)
 
     def test_one_that_cannot_be_read_does_not_take_the_others_with_it(self) -> None:
-        rows = [7, None, {}, {"event": []}, {"event": "spamreport", "email": "no address"}, {"event": "spamreport"}]
+        rows: list[Any] = [
+            7,
+            None,
+            {},
+            {"event": []},
+            {"event": "spamreport", "email": "no address"},
+            {"event": "spamreport"},
+        ]
         parsed = make().parse({}, json.dumps([*rows, {"event": "spamreport", "email": JANE}]).encode())
         assert ([one.address.value for one in parsed.events], parsed.ignored) == ([JANE], 6)
 
