@@ -60,8 +60,7 @@ def metrics(app: Flask) -> dict[str, float]:
 
 def test_a_new_connector_is_told_what_stands(app: Flask, vendor: Fake) -> None:
     result = run(app, "backfill", "sendgrid")
-    assert (result.exit_code, result.stdout) == (0, "sendgrid was told of 1 opt-outs and suppressions.
-")
+    assert (result.exit_code, result.stdout) == (0, "sendgrid was told of 1 opt-outs and suppressions.\n")
     assert vendor.holds(JANE, "global")
     assert run(app, "backfill", "sendgrid").exit_code == 0, "and again, which changes nothing"
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import pytest
@@ -19,7 +20,9 @@ from preferences.connectors.base import Connector
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.terms import Status, SuppressionReason
-from tests.connectors.contract import JANE, Answer, Asked, ConnectorContract, Provider, provider_of
+from preferences.site import site_of
+from preferences.store import queries
+from tests.connectors.contract import JANE, Answer, Asked, ConnectorContract, Provider, provider_offrom tests.support import new_sqlite
 
 SIGNATURE: Final = "x-twilio-email-event-webhook-signature"
 TIMESTAMP: Final = "x-twilio-email-event-webhook-timestamp"
@@ -178,6 +181,21 @@ class TestEvents:
     def test_a_group_that_is_not_named_as_documented_never_becomes_everything(self, group: Any) -> None:
         rows: list[Any] = [{"event": "group_unsubscribe", "email": JANE, "asm_group_id": group}]
         assert {one.topic for one in make().parse({}, json.dumps(rows).encode()).events} <= {"product-news"}
+
+
+def test_a_thousand_events_are_one_transaction(tmp_path: Path) -> None:
+    rows = [
+        {"event": "spamreport", "email": f"p{number}@example.com", "timestamp": 1_780_236_000, "sg_event_id": f"{number}"}
+        for number in range(1_000)
+    ]
+    body = json.dumps(rows).encode()
+    contract = TestTheContract()
+    with contract.door(tmp_path, new_sqlite(tmp_path)) as client:
+        assert contract.post(client, body, signed(body)) == 200
+        database = site_of(client.application).database
+        entries = database.read(queries.entries_after, 0, 2_000)
+    assert len(entries) == 1_000
+    assert len({entry.recorded_at for entry in entries}) == 1
 
 
 class TestGroups:
