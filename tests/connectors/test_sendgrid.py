@@ -22,7 +22,8 @@ from preferences.domain.errors import BadSignature, Misconfigured, Rejected, Try
 from preferences.domain.terms import Status, SuppressionReason
 from preferences.site import site_of
 from preferences.store import queries
-from tests.connectors.contract import JANE, Answer, Asked, ConnectorContract, Provider, provider_offrom tests.support import new_sqlite
+from tests.connectors.contract import JANE, Answer, Asked, ConnectorContract, Provider, provider_of
+from tests.support import new_sqlite
 
 SIGNATURE: Final = "x-twilio-email-event-webhook-signature"
 TIMESTAMP: Final = "x-twilio-email-event-webhook-timestamp"
@@ -184,10 +185,8 @@ class TestEvents:
 
 
 def test_a_thousand_events_are_one_transaction(tmp_path: Path) -> None:
-    rows = [
-        {"event": "spamreport", "email": f"p{number}@example.com", "timestamp": 1_780_236_000, "sg_event_id": f"{number}"}
-        for number in range(1_000)
-    ]
+    spam = {"event": "spamreport", "timestamp": 1_780_236_000}
+    rows = [spam | {"email": f"p{number}@example.com", "sg_event_id": f"e{number}"} for number in range(1_000)]
     body = json.dumps(rows).encode()
     contract = TestTheContract()
     with contract.door(tmp_path, new_sqlite(tmp_path)) as client:
