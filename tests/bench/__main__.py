@@ -130,8 +130,8 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         print(_about_the_machine(folder, core, others))
         engines = [_engine(key, folder, options, core, stack) for key in options.engine]
-        _print_inbound(engines, folder, options.rounds, core)
         if options.inbound:
+            _print_inbound(engines, folder, options.rounds, core)
             return 0
         if options.hold:
             return _hold(engines[0], options.hold, core)
@@ -144,6 +144,7 @@ def main() -> int:
         _print_ratios(lines)
         _print_noise(lines)
         sound = [_check(one) for one in engines]
+        _print_inbound(engines, folder, min(options.rounds, 3), core)
         return 0 if all(sound) and not any(line.failures for line in lines) else 1
 
 
@@ -191,7 +192,11 @@ def _engine(key: str, folder: Path, options: argparse.Namespace, core: int, stac
         url = new_sqlite(folder)
     engine = Engine(key, url, folder / f"{key}-posts", folder / f"{key}-pages", database)
     # More than a run can use up, so that each click is somebody's first. Ctrl-C ends a held load before that matters.
-    clicks = 20_000 if options.hold else options.rounds * options.seconds * (len(options.connections) + 1) * 2_000
+    clicks = (
+        20_000
+        if options.hold or options.inbound
+        else options.rounds * options.seconds * (len(options.connections) + 1) * 2_000
+    )
     paths = list(_contact_paths(engine, clicks + PAGES))
     engine.pages.write_text("\n".join(paths[:PAGES]))
     engine.posts.write_text("\n".join(paths[PAGES:]))
@@ -256,11 +261,11 @@ def _hold(engine: Engine, what: str, core: int) -> int:
 
 def _print_inbound(engines: Sequence[Engine], folder: Path, rounds: int, core: int) -> None:
     """What providers send us, with program and database on the servers' core."""
+    print("\nWhat comes in from a provider, program and database on one core:")
     with on_core(core):
         for engine in engines:
             url = new_sqlite(folder) if engine.key == "sqlite" else engine.url
             print(inbound.describe(NAMES[engine.key], inbound.measure(url, folder, rounds)))
-    print()
 
 
 # Saying what was found.
