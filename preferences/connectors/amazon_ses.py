@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from preferences.config import ConnectorSettings
+from preferences.connectors import calls
 from preferences.connectors.base import (
     Connector,
     Listed,
@@ -30,7 +31,7 @@ from preferences.connectors.base import (
     instant,
     require_lists,
 )
-from preferences.connectors.calls import TIMEOUT, Pace, raise_for
+from preferences.connectors.calls import Pace, raise_for
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.terms import Address, Channel, SuppressionReason
@@ -232,7 +233,9 @@ class AmazonSes(Connector):
                 "aws_secret_access_key": self.settings.api_key,
             }
         # One try: when to come back is for `sync` to say.
-        config = Config(connect_timeout=TIMEOUT[0], read_timeout=TIMEOUT[1], retries={"total_max_attempts": 1})
+        config = Config(
+            connect_timeout=calls.TIMEOUT[0], read_timeout=calls.TIMEOUT[1], retries={"total_max_attempts": 1}
+        )
         session = boto3.session.Session(region_name=self.options.region, **keys)
         return session.client("sesv2", endpoint_url=self.settings.base_url, config=config)
 
@@ -408,7 +411,7 @@ def _fetch(url: str) -> bytes:
     import requests
 
     try:
-        with requests.get(url, timeout=TIMEOUT, allow_redirects=False, stream=True) as answer:
+        with requests.get(url, timeout=calls.TIMEOUT, allow_redirects=False, stream=True) as answer:
             raise_for(answer.status_code, {name.lower(): value for name, value in answer.headers.items()})
             return bytes(next(answer.iter_content(MOST_FETCHED), b""))
     except requests.RequestException as error:

@@ -1,9 +1,10 @@
 """Klaviyo: bulk jobs out, profiles read back, system webhooks in where the plan has them.
 
 Facts: Klaviyo's pages on system webhooks and its OpenAPI description of revision 2026-04-15, read 2026-11-23. A job is
-accepted and done later, with no result to read: what became of it is seen when the profiles are listed. Invariant: a
-job for one list names only profiles that were on it a moment before, since Klaviyo takes a profile that is not on the
-list off *everything*.
+accepted and done later, with no result to read: what became of it is seen when the profiles are listed. Invariant: no
+job ever names a list. Klaviyo takes a profile that is not on the list of its job off *everything*, and a job that is
+sent twice, since its answer was lost, finds nobody on the list any more. So a list is left by taking the profile off
+it, which can be repeated and means no more.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from preferences.config import ConnectorSettings
 from preferences.connectors.base import (
@@ -147,7 +148,7 @@ class Klaviyo(Connector):
     # Out.
 
     def can_compare(self, push: Push) -> bool:
-        """Profiles show suppressions of e-mail. A list's is missing where the profile was not on the list."""
+        """Profiles show suppressions of e-mail. Who was taken off a list looks as if they never had been on it."""
         return push.address.channel is Channel.EMAIL and push.list_ref == GLOBAL
 
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
@@ -158,33 +159,33 @@ class Klaviyo(Connector):
         wishes = [push for push in pushes if push.reason is None or push.address.channel is not Channel.EMAIL]
         for (list_ref, _), of_list in by_list(wishes).items():
             addresses = list(dict.fromkeys(push.address for push in of_list))
-            list_id = "" if list_ref == GLOBAL else list_ref.removeprefix("list:")
-            there = addresses if not list_id else self._members(list_id, addresses)
-            if there:
-                self._job("profile-subscription-bulk-delete-job", [_stop(one) for one in there], list_id=list_id)
+            if list_ref == GLOBAL:
+                self._job("profile-subscription-bulk-delete-job", [_stop(one) for one in addresses])
+            else:
+                self._leave(list_ref.removeprefix("list:"), addresses)
         return []
 
-    def _members(self, list_id: str, addresses: Sequence[Address]) -> list[Address]:
-        """Those of the addresses that are on the list now: nobody else may stand in a job for it."""
-        there: set[Address] = set()
-        for channel, name in NAMES.items():
-            values = [one.value for one in addresses if one.channel is channel]
-            for part in in_parts(values, AT_A_TIME):
-                params = {"filter": _any(name, part), "fields[profile]": name, "page[size]": str(PAGE)}
-                rows = self._profiles(f"/api/lists/{quote(list_id, safe='')}/profiles", params)
-                found = [find_address(channel, _part(row, "attributes").get(name)) for row in rows]
-                there |= {one for one in found if one is not None}
-        return [one for one in addresses if one in there]
+    def _leave(self, list_id: str, addresses: Sequence[Address]) -> None:
+        """Take those of the addresses that are on the list off it."""
+        ids = [
+            str(row.get("id"))
+            for channel, name in NAMES.items()
+            for part in in_parts([one.value for one in addresses if one.channel is channel], AT_A_TIME)
+            for row in self._profiles(
+                f"/api/lists/{list_id}/profiles",
+                {"filter": _any(name, part), "fields[profile]": name, "page[size]": str(PAGE)},
+            )
+        ]
+        if ids:
+            url = f"{self.settings.base_url}/api/lists/{list_id}/relationships/profiles"
+            body = json_body({"data": [{"type": "profile", "id": one} for one in ids]})
+            self.session.ask("DELETE", url, headers=self._headers, body=body)
 
-    def _job(self, kind: str, profiles: Sequence[Mapping[str, Any]], *, list_id: str = "") -> None:
-        data: dict[str, Any] = {
-            "type": kind,
-            "attributes": {"profiles": {"data": [{"type": "profile", "attributes": one} for one in profiles]}},
-        }
-        if list_id:
-            data["relationships"] = {"list": {"data": {"type": "list", "id": list_id}}}
-        url = f"{self.settings.base_url}/api/{kind}s"
-        self.session.ask("POST", url, headers=self._headers, body=json_body({"data": data}))
+    def _job(self, kind: str, profiles: Sequence[Mapping[str, Any]]) -> None:
+        """Hand in a job for the whole account. It takes no list, so that none can be named."""
+        rows = [{"type": "profile", "attributes": one} for one in profiles]
+        body = json_body({"data": {"type": kind, "attributes": {"profiles": {"data": rows}}}})
+        self.session.ask("POST", f"{self.settings.base_url}/api/{kind}s", headers=self._headers, body=body)
 
     @property
     def _headers(self) -> dict[str, str]:

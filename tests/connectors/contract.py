@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
             Asked(
                 method=self.command,
                 path=parts.path,
-                query={name: values[0] for name, values in parse_qs(parts.query).items()},
+                query={name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()},
                 headers={name.lower(): value for name, value in self.headers.items()},
                 body=self.rfile.read(int(self.headers.get("Content-Length", 0))),
             )

@@ -97,6 +97,7 @@ class Amazon(Provider):
 
     def __init__(self) -> None:
         super().__init__()
+        self.url = ""  # until it runs
         self.files = {CERTIFICATE: certificate(), "/other.pem": certificate("other")}
         self.files |= {"/junk.pem": b"not a certificate", "/curve.pem": certificate(curve=True)}
         self.files |= {"/": b"<ConfirmSubscriptionResponse/>"}

@@ -13,7 +13,7 @@ from preferences.connectors.base import Connector, Listed
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadSignature, Misconfigured, TryLater
 from preferences.domain.terms import Address, Channel, Status
-from tests.connectors.contract import JANE, Answer, Asked, ConnectorContract, Provider, provider_of, push_of
+from tests.connectors.contract import JANE, Answer, Asked, ConnectorContract, Provider, push_of
 from tests.support import email
 
 SECRET: Final = "a-long-secret-for-brevo"

@@ -32,7 +32,7 @@ class TestTheContract(ConnectorContract):
     own_settings: ClassVar[Mapping[str, Any]] = {"api_key": "key-us6", "webhook_secrets": (SECRET,)}
     topics: ClassVar[Mapping[str, str]] = {
         "product-news": f"list:{AUDIENCE}",
-        "offers": f"interest:{AUDIENCE}/{INTEREST}",
+        "offers": f"list:{OTHER}",
         "*": f"list:{ALL}",
     }
     signs_body = False
@@ -253,8 +253,8 @@ class TestPushing:
         assert member_id("Urist.McVankab@freddiesjokes.com") == "62eeb292278cc15f5817cb78f7790b08"
 
     def test_batches_are_small_where_each_takes_a_call(self) -> None:
-        assert make().batch_size == 25
-        assert make(topics={"*": f"list:{ALL}"}).batch_size == 500
+        assert make().batch_size == 500
+        assert make(topics={"offers": f"interest:{AUDIENCE}/{INTEREST}", "*": f"list:{ALL}"}).batch_size == 25
 
 
 class TestListing:
@@ -270,6 +270,7 @@ class TestListing:
         assert [(row.address.value, row.list_ref, row.kind.value) for row in rows] == [
             *((f"gone{number}@example.com", f"list:{AUDIENCE}", "unsubscribe") for number in range(5)),
             ("bounced@example.com", f"list:{AUDIENCE}", "bounce.hard"),
+            ("other@example.com", f"list:{OTHER}", "unsubscribe"),
             (JANE, f"list:{ALL}", "unsubscribe"),
         ]
 
