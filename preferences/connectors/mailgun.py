@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
@@ -18,6 +19,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from pydantic import Field
 
+from preferences.config import ConnectorSettings
 from preferences.connectors.base import (
     Connector,
     Listed,
@@ -29,6 +31,7 @@ from preferences.connectors.base import (
     find_address,
     instant,
     one_by_one,
+    require_lists,
     rows_of,
 )
 from preferences.connectors.calls import basic_auth, json_body
@@ -38,6 +41,8 @@ from preferences.domain.terms import BLANKET, Channel, SuppressionReason
 
 EVERYTHING: Final = "*"
 """The tag that stops all mail of the domain."""
+TAG: Final = re.compile(r"[!-~]([ -~]{0,126}[!-~])?")
+"""ASCII, at most 128 characters (user manual, "Tagging")."""
 PAGE: Final = 1_000
 
 HARD: Final = frozenset({"bounce", "generic"})
@@ -70,6 +75,10 @@ class Mailgun(Connector):
     can_lift = True
     options_type = MailgunOptions
     options: MailgunOptions
+
+    def __init__(self, settings: ConnectorSettings) -> None:
+        super().__init__(settings)
+        require_lists(settings, TAG, example="news", everything=EVERYTHING)
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
         stamp, token, given = _signature(body)

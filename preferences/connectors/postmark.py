@@ -22,6 +22,7 @@ from preferences.connectors.base import (
     find_address,
     instant,
     one_by_one,
+    require_lists,
     rows_of,
 )
 from preferences.connectors.calls import json_body
@@ -61,9 +62,7 @@ class Postmark(UnsignedConnector):
 
     def __init__(self, settings: ConnectorSettings) -> None:
         super().__init__(settings)
-        for topic, stream in settings.topics.items():
-            if not STREAM.fullmatch(stream):
-                raise Misconfigured(f"connector {self.name}: {topic} must map to the id of a message stream")
+        require_lists(settings, STREAM, example="broadcast")
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
         try:

@@ -28,6 +28,7 @@ from preferences.connectors.base import (
     instant,
     one_by_one,
     pages,
+    require_lists,
     rows_of,
 )
 from preferences.connectors.calls import json_body
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 SIGNATURE: Final = "x-twilio-email-event-webhook-signature"
 TIMESTAMP: Final = "x-twilio-email-event-webhook-timestamp"
 GLOBAL: Final = "global"
-GROUP: Final = re.compile(r"asm:[1-9][0-9]{0,17}")
+LIST: Final = re.compile(r"asm:[1-9][0-9]{0,17}|global")
 PAGE: Final = 500
 
 EVENTS: Final = {
@@ -75,13 +76,7 @@ class SendGrid(Connector):
 
     def __init__(self, settings: ConnectorSettings) -> None:
         super().__init__(settings)
-        for topic, list_ref in settings.topics.items():
-            if list_ref == GLOBAL and topic != BLANKET:
-                raise Misconfigured(f"connector {self.name}: {topic} maps to global, which stops everything")
-            if list_ref != GLOBAL and not GROUP.fullmatch(list_ref):
-                raise Misconfigured(
-                    f"connector {self.name}: {topic} must map to asm:ID, such as asm:12345, or to global"
-                )
+        require_lists(settings, LIST, example="asm:12345", everything=GLOBAL)
         self._keys = [_public_key(self.name, key) for key in settings.webhook_secrets]
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:

@@ -254,5 +254,11 @@ def test_an_option_that_is_missing_or_unknown_is_named(options: dict[str, str]) 
         make(options=options)
 
 
+@pytest.mark.parametrize("topics", [{"offers": "*"}, {"offers": ""}, {"offers": "a\nb"}])
+def test_a_mapping_that_could_stop_more_than_it_says_is_refused(topics: dict[str, str]) -> None:
+    with pytest.raises(Misconfigured, match="connector mailer: offers"):
+        make(topics=topics)
+
+
 def test_no_token_is_like_another() -> None:
     assert sealed(BODY, token=secrets.token_hex(25)) != sealed(BODY, token=secrets.token_hex(25))

@@ -232,5 +232,5 @@ def test_a_dry_call_names_the_streams_that_are_not_there(world: tuple[Provider, 
 
 @pytest.mark.parametrize("stream", ["", "a/b", "Broad cast", "../x"])
 def test_a_mapping_to_what_is_no_stream_is_refused(stream: str) -> None:
-    with pytest.raises(Misconfigured, match="message stream"):
+    with pytest.raises(Misconfigured, match="offers must map to"):
         make(topics={"offers": stream})
