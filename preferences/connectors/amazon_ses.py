@@ -34,7 +34,7 @@ from preferences.connectors.base import (
 from preferences.connectors.calls import Pace, raise_for
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
-from preferences.domain.terms import Address, Channel, SuppressionReason
+from preferences.domain.terms import BLANKET, Address, Channel, SuppressionReason
 
 ACCOUNT: Final = "suppression-list"
 """The list_ref of the account's own suppression list. The others are `list:NAME` and `list:NAME/TOPIC`."""
@@ -207,12 +207,12 @@ class AmazonSes(Connector):
         for text in message["mail"]["destination"]:
             address = find_address(Channel.EMAIL, text)
             for ref, out in refs.items():
-                topic = self.topic_of(ref)
+                topic = self.topic_of(ref) or (BLANKET if ref == f"list:{name}" else None)
                 if address is not None and topic is not None:
                     kind = EventKind.UNSUBSCRIBE if out else EventKind.RESUBSCRIBE
                     yield self._event(kind, address, details.get("timestamp"), topic=topic)
 
-    def _event(self, kind: EventKind, address: Address, at: Any, *, topic: str = "*") -> ProviderEvent:
+    def _event(self, kind: EventKind, address: Address, at: Any, *, topic: str = BLANKET) -> ProviderEvent:
         brand = self.settings.brand
         return ProviderEvent(
             kind=kind, address=address, event_id=None, occurred_at=instant(at), brand=brand, topic=topic

@@ -27,7 +27,7 @@ from preferences.connectors.base import (
     require_lists,
     rows_of,
 )
-from preferences.connectors.calls import json_body
+from preferences.connectors.calls import json_body, with_version
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.addresses import read_address
@@ -99,11 +99,11 @@ class Brevo(UnsignedConnector):
             )
 
     def _topics_of(self, row: Mapping[str, Any]) -> list[str]:
-        """The topics of the lists that a campaign went to; without any, Brevo has put the contact on its blocklist."""
+        """The topics of the lists that a campaign went to; without any, Brevo has stopped everything."""
         lists = row.get("list_id")
         numbers = lists if isinstance(lists, list) else [lists]
         named = [self.topic_of(f"list:{number}") for number in numbers]
-        return [topic for topic in named if topic] or [topic for topic in [self.topic_of(GLOBAL)] if topic]
+        return [topic for topic in named if topic] or [BLANKET]
 
     # Out.
 
@@ -125,9 +125,13 @@ class Brevo(UnsignedConnector):
 
     def _write(self, method: str, path: str, document: Any, *, by: Channel = Channel.EMAIL) -> None:
         params = {"identifierType": "phone_id"} if by is Channel.SMS else None
-        url, body = f"{self.settings.base_url}/v3/contacts{path}", json_body(document)
+        url, body = f"{self._root}/contacts{path}", json_body(document)
         accept = {404} if method == "PUT" else ()
         self.session.ask(method, url, headers=self._headers, body=body, params=params, accept=accept)
+
+    @property
+    def _root(self) -> str:
+        return with_version(self.settings.base_url, "api.brevo.com", "/v3")
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -143,7 +147,7 @@ class Brevo(UnsignedConnector):
 
     def _page(self, offset: int) -> Sequence[Any]:
         params = {"limit": str(PAGE), "offset": str(offset), "sort": "asc"}
-        url = f"{self.settings.base_url}/v3/contacts"
+        url = f"{self._root}/contacts"
         answer = self.session.call("GET", url, headers=self._headers, params=params)
         return rows_of(answer.get("contacts") if isinstance(answer, dict) else None)
 

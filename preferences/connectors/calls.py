@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from preferences.domain.errors import Misconfigured, Rejected, TryLater
 
@@ -146,6 +147,12 @@ def basic_auth(user: str, password: str) -> dict[str, str]:
 def in_parts(items: Sequence[Any], most: int) -> list[Sequence[Any]]:
     """The items in order, so many at a time."""
     return [items[start : start + most] for start in range(0, len(items), most)]
+
+
+def with_version(base_url: str, host: str, version: str) -> str:
+    """The address of an interface whose version stands in its root, also where an operator has left it out."""
+    parts = urlsplit(base_url)
+    return f"{base_url}{version}" if not parts.path and (parts.hostname or "").endswith(host) else base_url
 
 
 def raise_for(status: int, headers: Mapping[str, str]) -> None:

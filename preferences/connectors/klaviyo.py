@@ -34,7 +34,7 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import in_parts, json_body
-from preferences.domain.acts import WISHES, EventKind, ProviderEvent
+from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.terms import BLANKET, Address, Channel
 
@@ -120,8 +120,7 @@ class Klaviyo(Connector):
         self, row: Mapping[str, Any], kind: EventKind, *, channel: Channel, profile: Mapping[str, Any]
     ) -> ProviderEvent | None:
         address = find_address(channel, profile.get(NAMES[channel]))
-        topic = self.topic_of(GLOBAL) if kind in WISHES else BLANKET
-        if address is None or topic is None:
+        if address is None:
             return None
         attributes = _part(row, "payload", "data", "attributes")
         return ProviderEvent(
@@ -130,7 +129,8 @@ class Klaviyo(Connector):
             event_id=event_id(row.get("external_id")) or self.digest(row),
             occurred_at=instant(attributes.get("datetime") or attributes.get("timestamp")),
             brand=self.settings.brand,
-            topic=topic,
+            # All of them are about everything on a channel.
+            topic=BLANKET,
         )
 
     def _look_up(self, ids: Sequence[str]) -> dict[Any, dict[str, Any]]:

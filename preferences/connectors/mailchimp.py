@@ -28,7 +28,7 @@ from preferences.connectors.base import (
     require_lists,
     rows_of,
 )
-from preferences.connectors.calls import basic_auth, json_body
+from preferences.connectors.calls import basic_auth, json_body, with_version
 from preferences.connectors.forms import read_form
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import EventKind, ProviderEvent
@@ -148,7 +148,8 @@ class Mailchimp(UnsignedConnector):
         self.session.call("PUT", url, headers=self._headers, body=json_body(member))
 
     def _url(self, *parts: str) -> str:
-        return "/".join([f"{self.settings.base_url}/3.0", *(quote(part, safe="") for part in parts)])
+        root = with_version(self.settings.base_url, ".api.mailchimp.com", "/3.0")
+        return "/".join([root, *(quote(part, safe="") for part in parts)])
 
     @property
     def _headers(self) -> dict[str, str]:

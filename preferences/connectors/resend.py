@@ -31,7 +31,7 @@ from preferences.connectors.base import (
 )
 from preferences.connectors.calls import json_body
 from preferences.connectors.webhook import verify_standard
-from preferences.domain.acts import WISHES, EventKind, ProviderEvent
+from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, TryLater
 from preferences.domain.terms import BLANKET, Channel, SuppressionReason
 
@@ -94,7 +94,7 @@ class Resend(Connector):
         people = [data.get("email")] if is_contact else data["to"]
         address = find_address(Channel.EMAIL, people[0]) if len(people) == 1 else None
         for kind, list_ref in _meanings(name, data):
-            topic = self.topic_of(list_ref) if kind in WISHES else BLANKET
+            topic = self.topic_of(list_ref) if list_ref not in {"", GLOBAL} else BLANKET
             if address is not None and topic is not None:
                 yield ProviderEvent(
                     kind=kind,

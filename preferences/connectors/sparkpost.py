@@ -90,7 +90,8 @@ class SparkPost(UnsignedConnector):
     def _event(self, row: Mapping[str, Any]) -> ProviderEvent | None:
         kind = _kind(row)
         address = find_address(Channel.EMAIL, row.get("rcpt_to") or row.get("raw_rcpt_to"))
-        topic = self.topic_of(f"list:{row['list_id']}" if row.get("list_id") else GLOBAL) if kind in WISHES else BLANKET
+        list_id = row.get("list_id") if kind in WISHES else None
+        topic = self.topic_of(f"list:{list_id}") if list_id else BLANKET
         if kind is None or address is None or topic is None:
             return None
         return ProviderEvent(

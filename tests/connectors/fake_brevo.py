@@ -38,7 +38,7 @@ class Fake(FakeVendor):
         if asked.headers.get("api-key") != "xkeysib-1":
             return [], json_answer({"code": "unauthorized", "message": "Key not found"}, 401)
         document = json.loads(asked.body) if asked.body else {}
-        match asked.method, asked.path.strip("/").split("/")[2:]:
+        match asked.method, asked.path.strip("/").split("/")[1:]:
             case "GET", []:
                 return [], self._page(int(asked.query["offset"]))
             case "POST", []:

@@ -34,11 +34,11 @@ class Fake(FakeVendor):
 
     def handle(self, asked: Asked) -> tuple[Sequence[Change], Answer]:
         match asked.method, asked.path.strip("/").split("/"):
-            case _, [_, "lists", audience, *_] if audience not in self.audiences:
+            case _, ["lists", audience, *_] if audience not in self.audiences:
                 return [], json_answer({"type": "about:blank", "title": "Resource Not Found", "status": 404}, 404)
-            case "GET", [_, "lists", audience, "members"]:
+            case "GET", ["lists", audience, "members"]:
                 return [], self._page(f"list:{audience}", asked)
-            case "POST", [_, "lists", audience]:
+            case "POST", ["lists", audience]:
                 return self._batch(f"list:{audience}", json.loads(asked.body))
         return [], json_answer({"title": "Resource Not Found"}, 404)
 

@@ -342,6 +342,11 @@ class TestParsing:
         events = make().parse({}, body).events
         assert [event.event_id for event in events] == [f"{message()['MessageId']}/{n}" for n in range(2)]
 
+    def test_a_no_to_everything_is_one_also_where_everything_maps_to_nothing(self) -> None:
+        body = seal(message("subscription-unsubscribe-all.json"))
+        (event,) = make(topics={"product-news": TOPICS["product-news"]}).parse({}, body).events
+        assert event.topic == "*"
+
     def test_an_event_counts_from_when_it_happened(self) -> None:
         event = make().parse({}, seal(message())).events[0]
         assert event.occurred_at == datetime(2026, 5, 31, 14, 0, 3, tzinfo=UTC)

@@ -54,7 +54,7 @@ class Fake(Provider):
 
     def answer(self, asked: Asked) -> Answer:
         told = super().answer(asked)
-        if told.status != 200 or not asked.path.startswith("/v3/contacts"):
+        if told.status != 200 or not asked.path.startswith("/contacts"):
             return told
         if asked.headers.get("api-key") != "xkeysib-1":
             return Answer(401, b'{"code":"unauthorized","message":"Key not found"}')
@@ -73,7 +73,7 @@ class Fake(Provider):
             if name not in self.contacts:
                 self.add(name)
         else:
-            name = unquote(asked.path.removeprefix("/v3/contacts/"))
+            name = unquote(asked.path.removeprefix("/contacts/"))
             if name not in self.contacts:
                 return Answer(404, b'{"code":"document_not_found","message":"Contact does not exist"}')
         contact = self.contacts[name]
@@ -135,7 +135,7 @@ class TestParsing:
         body = json.dumps({"event": "unsubscribe", "email": JANE, "list_id": [999]}).encode()
         assert [event.topic for event in make().parse({}, body).events] == ["*"]
         without = make(topics={"product-news": "list:17"}).parse({}, body)
-        assert (list(without.events), without.ignored) == ([], 1)
+        assert [event.topic for event in without.events] == ["*"]
 
 
 class TestPushing:

@@ -138,6 +138,11 @@ class TestParsing:
         assert connector.parse({}, self.nameless(fake, JANE, kind="opened_email")).ignored == 1
         assert fake.asked == []
 
+    def test_a_no_to_everything_is_one_also_where_everything_maps_to_nothing(self) -> None:
+        body = TestTheContract().payloads["unsubscribed-from-email.json"]
+        (event,) = make(topics={"product-news": "list:Y6nRLr"}).parse({}, body).events
+        assert event.topic == "*"
+
 
 class TestPushing:
     def test_everything_is_a_job_for_the_account(self, world: tuple[Fake, Connector]) -> None:

@@ -108,6 +108,11 @@ class TestParsing:
         except BadPayload as error:
             assert error.__cause__ is None  # noqa: PT017 - it may also be readable
 
+    def test_a_no_to_everything_is_one_also_where_everything_maps_to_nothing(self) -> None:
+        body = TestTheContract().payloads["contact-unsubscribed.json"]
+        (event,) = make(topics={"product-news": f"topic:{NEWS}"}).parse({"svix-id": "m"}, body).events
+        assert event.topic == "*"
+
 
 class TestPushing:
     def test_everything_is_the_contact_s_switch(self, world: tuple[Fake, Connector]) -> None:

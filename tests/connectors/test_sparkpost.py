@@ -64,6 +64,12 @@ def test_an_event_has_its_own_id_and_time() -> None:
     assert event.occurred_at.isoformat() == "2026-05-31T14:00:07+00:00"
 
 
+def test_a_no_to_everything_is_one_also_where_everything_maps_to_nothing() -> None:
+    body = TestTheContract().payloads["list-unsubscribe.json"]
+    (event,) = make(topics={"product-news": "list:news.example.com"}).parse({}, body).events
+    assert event.topic == "*"
+
+
 def test_a_wrong_secret_is_refused() -> None:
     with pytest.raises(BadSignature):
         make().verify({"authorization": "Bearer other"}, b"[]")
