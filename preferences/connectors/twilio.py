@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +30,7 @@ from preferences.connectors.base import (
     find_address,
     require_lists,
 )
-from preferences.connectors.calls import basic_auth
+from preferences.connectors.calls import basic_auth, json_body
 from preferences.connectors.forms import read_form, read_pairs
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
@@ -155,7 +154,7 @@ class Twilio(Connector):
 
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
         items = {_correlation_id(push): push for push in pushes}
-        form = [("Items", json.dumps(_consent(push, correlation))) for correlation, push in items.items()]
+        form = [("Items", json_body(_consent(push, correlation)).decode()) for correlation, push in items.items()]
         headers = self._headers | {"Content-Type": "application/x-www-form-urlencoded"}
         url = f"{self.settings.base_url}/v1/Consents/Bulk"
         answer = self.session.call("POST", url, headers=headers, body=urlencode(form).encode())

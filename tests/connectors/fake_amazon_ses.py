@@ -11,6 +11,7 @@ from tests.connectors.contract import Answer, Asked
 from tests.connectors.fakes import Change, FakeVendor, json_answer
 
 LIST: Final = "list:Customers"
+ACCOUNT: Final = "the account's own list"
 GONE: Final = {"x-amzn-ErrorType": "NotFoundException"}
 PAGE: Final = 2
 
@@ -21,10 +22,10 @@ class Fake(FakeVendor):
     def __init__(self) -> None:
         super().__init__()
         self.contacts: set[str] = set()
-        self.suppressed: dict[str, str] = {}
 
     def happens(self, change: Change) -> None:
-        self.contacts.add(change.address)
+        if change.list_ref != ACCOUNT:
+            self.contacts.add(change.address)
         super().happens(change)
 
     def holds(self, address: str, list_ref: str) -> bool:
@@ -34,7 +35,13 @@ class Fake(FakeVendor):
         document = json.loads(asked.body) if asked.body else {}
         match asked.method, asked.path.strip("/").split("/")[2:]:
             case "GET", ["suppression", "addresses"]:
-                return [], json_answer({"SuppressedDestinationSummaries": []})
+                rows = [
+                    {"EmailAddress": address, "Reason": reason, "LastUpdateTime": since}
+                    for address, reason, since in self.standing(ACCOUNT)
+                ]
+                return [], json_answer({"SuppressedDestinationSummaries": rows})
+            case "PUT", ["suppression", "addresses"]:
+                return [Change(document["EmailAddress"], ACCOUNT, document["Reason"])], json_answer({})
             case _, ["contact-lists", "Customers", "contacts", "list"]:
                 return [], self._page(document.get("NextToken"))
             case "POST", ["contact-lists", "Customers", "contacts"]:
@@ -43,7 +50,11 @@ class Fake(FakeVendor):
                 address = unquote(name)
                 if address not in self.contacts:
                     return [], Answer(404, b'{"message":"gone"}', GONE)
-                return ([], json_answer(self._row(address))) if method == "GET" else self._update(address, document)
+                if method != "GET":
+                    return self._update(address, document)
+                # Without its time, which nobody reads here: the service sends a number, its description wants text.
+                row = {name: value for name, value in self._row(address).items() if name != "LastUpdatedTimestamp"}
+                return [], json_answer(row)
         return [], Answer(404, b'{"message":"no such list"}', GONE)
 
     def _update(self, address: str, document: dict[str, Any]) -> tuple[Sequence[Change], Answer]:
@@ -53,13 +64,14 @@ class Fake(FakeVendor):
         statuses = {one["TopicName"]: one["SubscriptionStatus"] for one in document["TopicPreferences"]}
         out = {f"{LIST}/{name}" for name, status in statuses.items() if status == "OPT_OUT"}
         out |= {LIST} if document["UnsubscribeAll"] else set()
-        held = {list_ref for its_address, list_ref, _ in self.rows if its_address == address}
+        held = {list_ref for who, list_ref, word in self.rows if who == address and word == "unsubscribe"}
         changes = [Change(address, list_ref) for list_ref in sorted(out - held)]
         changes += [Change(address, list_ref, stands=False) for list_ref in sorted(held - out)]
         return changes, json_answer({})
 
     def _row(self, address: str) -> dict[str, Any]:
-        held = {list_ref: since for (who, list_ref, _), since in self.rows.items() if who == address}
+        rows = self.rows.items()
+        held = {ref: since for (who, ref, word), since in rows if who == address and word == "unsubscribe"}
         topics = [list_ref.removeprefix(f"{LIST}/") for list_ref in held if list_ref != LIST]
         return {
             "EmailAddress": address,
