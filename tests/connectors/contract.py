@@ -39,8 +39,10 @@ from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, PreferencesError, Rejected, TryLater
 from preferences.domain.terms import Address, Channel, Status
 from preferences.site import site_of
+from preferences.store import cursors
 from preferences.store.contacts import new_id
 from preferences.store.tables import ledger_entry
+from preferences.sync import Outcome, run_once
 from tests.servers import free_port
 from tests.support import PUBLIC_URL, close, email, new_app, new_sqlite
 
@@ -53,6 +55,9 @@ PAYLOADS: Final = Path(__file__).parent / "payloads"
 examples = example_settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow]
 )
+
+
+few_examples = example_settings(examples, max_examples=40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,6 +518,17 @@ class ConnectorContract:
             )
         assert origins == [f"connector.{NAME}"] * expected
 
+    def test_what_it_reports_is_not_told_back_to_it(self, tmp_path: Path) -> None:
+        with provider_of(self) as (provider, connector):
+            with self.door(tmp_path, new_sqlite(tmp_path), base_url=provider.url) as client:
+                for body in map(self.travelling, self.genuine):
+                    assert self.post(client, body, self.sign(body)) == 200
+                asked = len(provider.asked)
+                database = site_of(client.application).database
+                database.save(cursors.start, NAME, 0)
+                assert run_once(database, connector, owner="me", now=datetime.now(UTC)) is Outcome.DONE
+            assert len(provider.asked) == asked
+
     def test_the_door_refuses_in_the_provider_s_own_code(self, tmp_path: Path) -> None:
         nonsense = [b'{"nonsense": true', b"", b"\xff\xfe\x00", b"[" * 100_000, b"x" * (8 * 1024 * 1024 + 1)]
         with self.door(tmp_path, new_sqlite(tmp_path)) as client:
@@ -532,6 +548,20 @@ class ConnectorContract:
             code = self.post(client, body, self.sign(body))
         assert code == self.busy_code
 
+    def test_nothing_sent_to_the_door_breaks_it(self, tmp_path: Path) -> None:
+        allowed = {200, self.busy_code, self.refused_code}
+        with self.door(tmp_path, new_sqlite(tmp_path)) as client:
+
+            @given(data=st.data())
+            @few_examples
+            def holds(data: st.DataObject) -> None:
+                body = data.draw(self.variations() | ANY_JSON.map(lambda one: json.dumps(one).encode()) | st.binary())
+                with suppress(ValueError, AttributeError):  # what cannot be signed is sent as it is
+                    body = self.travelling(body)
+                assert self.post(client, body, self.sign(body)) in allowed
+
+            holds()
+
     def post(self, client: FlaskClient, body: bytes, headers: Mapping[str, str]) -> int:
         """What the door answers to this body, at the provider's own address."""
         kind = "application/x-www-form-urlencoded" if self.form else "application/json"
@@ -539,10 +569,10 @@ class ConnectorContract:
         return client.post(f"/webhooks/{NAME}{self.query}", data=body, headers=own).status_code
 
     @contextmanager
-    def door(self, folder: Path, database_url: str) -> Iterator[FlaskClient]:
+    def door(self, folder: Path, database_url: str, **changes: Any) -> Iterator[FlaskClient]:
         """The site with this connector."""
         config_file = folder / "connectors.toml"
-        config_file.write_text(as_toml(self.settings()))
+        config_file.write_text(as_toml(self.settings(**changes)))
         app = new_app(database_url, config_file=config_file)
         yield app.test_client()
         close(app)

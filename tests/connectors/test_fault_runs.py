@@ -21,7 +21,7 @@ from flask import Flask
 from preferences.connectors import calls, make_connector
 from preferences.connectors.base import Connector
 from preferences.domain import acts
-from preferences.domain.acts import ImportedRow
+from preferences.domain.acts import EventKind, ImportedRow, ProviderEvent, provider_event
 from preferences.domain.errors import Misconfigured, NotAllowed, Rejected, TryLater
 from preferences.domain.terms import BLANKET, Act, Address, Basis, Channel, Entry, Origin, Status, Verb
 from preferences.site import site_of
@@ -270,6 +270,21 @@ def test_a_new_connector_is_told_what_stands_and_no_yes(run: Callable[..., Run],
     cursor = one.database.read(cursors.find_cursor, one.connector.name)
     assert cursor is not None
     assert cursor.pushed == told
+
+
+@pytest.mark.parametrize("kind_of_event", [EventKind.COMPLAINT, EventKind.HARD_BOUNCE])
+@pytest.mark.parametrize("kind", ["mailgun", "postmark", "sendgrid"])
+def test_a_bounce_or_complaint_elsewhere_is_told_and_stands_for_no_wish(
+    run: Callable[..., Run], kind: str, kind_of_event: EventKind
+) -> None:
+    one = run(kind)
+    who = one.people[0]
+    event = ProviderEvent(kind=kind_of_event, address=who, event_id="evt-1", occurred_at=datetime.now(UTC))
+    one.record(provider_event(event, "elsewhere"))
+    one.settle()
+    assert one.fake.holds(who.value, one.contract.topics[BLANKET])
+    (state,) = one.database.read(queries.states_of, [add_contact(one.site, who)])
+    assert state.choices == {}
 
 
 def test_a_backfill_gives_up_on_a_vendor_that_stays_away(run: Callable[..., Run]) -> None:
