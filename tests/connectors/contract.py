@@ -537,6 +537,17 @@ class ConnectorContract:
             codes.append(client.post(f"/webhooks/{NAME}", content_length=None).status_code)
         assert codes == [self.refused_code] * len(codes)
 
+    def test_the_door_answers_whatever_comes_in_words_that_its_provider_knows(self, tmp_path: Path) -> None:
+        with self.door(tmp_path, new_sqlite(tmp_path)) as client:
+
+            @given(body=self.variations() | st.binary(max_size=100), signed=st.booleans())
+            @examples
+            def holds(body: bytes, signed: bool) -> None:
+                headers = self.sign(body) if signed else {}
+                assert self.post(client, body, headers) in {200, self.refused_code}
+
+            holds()
+
     def test_the_door_is_busy_in_the_provider_s_own_code_while_the_database_is_away(self, tmp_path: Path) -> None:
         body = next(
             one
@@ -556,7 +567,7 @@ class ConnectorContract:
             @few_examples
             def holds(data: st.DataObject) -> None:
                 body = data.draw(self.variations() | ANY_JSON.map(lambda one: json.dumps(one).encode()) | st.binary())
-                with suppress(ValueError, AttributeError):  # what cannot be signed is sent as it is
+                with suppress(ValueError, AttributeError, TypeError, LookupError):  # unsigned then
                     body = self.travelling(body)
                 assert self.post(client, body, self.sign(body)) in allowed
 
