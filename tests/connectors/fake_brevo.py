@@ -53,7 +53,7 @@ class Fake(FakeVendor):
         if address in self.refused:
             return [], json_answer({"code": "invalid_parameter", "message": f"{address} is not valid"}, 400)
         self.contacts.add(address)
-        stands = document.get("emailBlacklisted", document.get("smsBlacklisted"))
+        stands = bool(document.get("emailBlacklisted", document.get("smsBlacklisted")))
         if stands or self.holds(address, "global"):
             return [Change(address, "global", stands=stands)], Answer(204)
         return [], Answer(204)

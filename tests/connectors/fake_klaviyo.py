@@ -53,7 +53,7 @@ class Fake(FakeVendor):
     def handle(self, asked: Asked) -> tuple[Sequence[Change], Answer]:
         assert asked.headers["authorization"] == "Klaviyo-API-Key pk_1"
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", asked.headers["revision"])
-        document = json.loads(asked.body)["data"] if asked.body else None
+        document: Any = json.loads(asked.body)["data"] if asked.body else None
         match asked.method, asked.path.strip("/").split("/")[1:]:
             case "POST", ["profile-subscription-bulk-delete-jobs"]:
                 return self._unsubscribed(document), Answer(202)
@@ -73,13 +73,13 @@ class Fake(FakeVendor):
     def _unsubscribed(self, job: dict[str, Any]) -> list[Change]:
         profiles = job["attributes"]["profiles"]["data"]
         assert len(profiles) <= 100
-        list_id = job.get("relationships", {}).get("list", {}).get("data", {}).get("id")
+        list_id: str = job.get("relationships", {}).get("list", {}).get("data", {}).get("id", "")
         changes = []
         for one in profiles:
             attributes = one["attributes"]
             assert list(attributes["subscriptions"].values()) == [{"marketing": {"consent": "UNSUBSCRIBED"}}]
             address = attributes.get("email") or attributes["phone_number"]
-            is_there = list_id and not self.holds(address, f"list:{list_id}")
+            is_there = bool(list_id) and not self.holds(address, f"list:{list_id}")
             changes.append(Change(address, f"list:{list_id}" if is_there else "global"))
         return changes
 
@@ -91,7 +91,7 @@ class Fake(FakeVendor):
         found = re.search(r'list_id,"(\w+)"', which)
         list_ref, name = (f"list:{found[1]}", "list_suppressions") if found else ("global", "suppression")
         rows = [self._row(one, list_ref, name) for one in sorted(self.known)]
-        return self._paged(asked, [row for row in rows if row is not None and row.pop("any")])
+        return self._paged(asked, [row for row in rows if row.pop("any")])
 
     def _row(self, profile_id: str, list_ref: str = "", name: str = "") -> dict[str, Any]:
         address = self.known[profile_id]

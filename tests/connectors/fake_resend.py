@@ -39,7 +39,7 @@ class Fake(FakeVendor):
 
     def handle(self, asked: Asked) -> tuple[Sequence[Change], Answer]:
         assert asked.headers["authorization"] == "Bearer re_1"
-        document = json.loads(asked.body) if asked.body else None
+        document: Any = json.loads(asked.body) if asked.body else None
         match asked.method, asked.path.strip("/").split("/"):
             case "GET", [("contacts" | "suppressions") as name]:
                 return [], self._page(name, asked.query.get("after"))

@@ -192,7 +192,8 @@ class TestProving:
     @pytest.mark.parametrize("name", [*NOTIFICATION, "Signature"])
     def test_each_signed_field_is_covered(self, name: str) -> None:
         whole = json.loads(seal(message()))
-        for changed in (whole[name] + " ", whole[name][:-1], "", None, 5, ["x"], {}):
+        others: list[Any] = [whole[name] + " ", whole[name][:-1], "", None, 5, ["x"], {}]
+        for changed in others:
             with pytest.raises(BadSignature):
                 make().verify({}, json.dumps(whole | {name: changed}).encode())
         whole.pop(name)
@@ -317,7 +318,7 @@ class TestTheHandshake:
             {"Signature": "AAAA"},
         ],
     )
-    def test_anything_else_is_refused_and_nothing_is_confirmed(self, tmp_path: Path, changes: dict[str, str]) -> None:
+    def test_anything_else_is_refused_and_nothing_is_confirmed(self, tmp_path: Path, changes: dict[str, Any]) -> None:
         before = len(self.confirmed())
         assert self.post(tmp_path, seal(confirmation(), **changes)) == 403
         assert len(self.confirmed()) == before
@@ -566,7 +567,7 @@ class TestPushing:
             row = {"EmailAddress": JANE, "Reason": "BOUNCE", "LastUpdateTime": datetime.now(UTC)}
             first = {"SuppressedDestinationSummaries": [row], "NextToken": "2"}
             stub.add_response("list_suppressed_destinations", first, {"PageSize": 1000})
-            second = {"SuppressedDestinationSummaries": []}
+            second: dict[str, Any] = {"SuppressedDestinationSummaries": []}
             stub.add_response("list_suppressed_destinations", second, {"PageSize": 1000, "NextToken": "2"})
             stub.add_response("list_contacts", {"Contacts": []}, {"PageSize": 1000, "ContactListName": "Customers"})
             assert [listed.address.value for listed in connector.list_suppressed()] == [JANE]

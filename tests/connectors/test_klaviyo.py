@@ -73,6 +73,15 @@ class TestProving:
         headers = {"klaviyo-signature": made, "klaviyo-timestamp": stamp, "klaviyo-webhook-id": "hook"}
         make(webhook_secrets=["klaviyo-test-secret"]).verify(headers, body)
 
+    @pytest.mark.parametrize("tail", [b"", b"\r\n", b"\n  "])
+    def test_the_bytes_are_verified_as_they_came(self, tail: bytes) -> None:
+        body = TestTheContract().payloads["a-batch.json"].replace(b"klaviyo_account_id", "kläviyo".encode()) + tail
+        headers = signed(body)
+        make().verify(headers, body)
+        for at in range(0, len(body), 17):
+            with pytest.raises(BadSignature):
+                make().verify(headers, body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
+
     def test_the_header_names_the_webhook_that_the_body_is_of(self) -> None:
         body = TestTheContract().payloads["a-batch.json"]
         for other in ("", "another", WEBHOOK.lower()):
