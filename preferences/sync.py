@@ -258,7 +258,11 @@ def compare(database: Database, connector: Connector, progress: Callable[[int], 
         suppressed |= {(state.address, one.reason) for one in state.suppressions}
         for push in wanted(state, connector.settings.topics, connector.settings.brand):
             ours[push.address, push.list_ref] = push
-    missing_there = {key: push for key, push in ours.items() if connector.can_compare(push)}
+    # Who was refused is missing for sure, also on a list that shows nothing.
+    parked = database.read(cursors.parked, connector.name)
+    missing_there = {
+        key: push for key, push in ours.items() if connector.can_compare(push) or push.contact_id in parked
+    }
     drift = Drift()
     for row in connector.list_suppressed():
         progress(1)
@@ -360,8 +364,10 @@ def reconcile(
     try:
         while run_once(database, connector, owner=owner, now=datetime.now(UTC)) is Outcome.DONE:
             pass
+        started = datetime.now(UTC)
         drift = compare(database, connector, progress)
         pushed = repair(database, connector, drift, owner=owner, fingerprints=fingerprints, now=now)
+        database.save(cursors.unpark, connector.name, started)
         database.save(cursors.reconciled, connector.name, drift.count, now + RECONCILE_EVERY, pushed=pushed)
     finally:
         # Whoever asked for it may be gone the next moment, and the worker would wait for the lease's end.
@@ -383,7 +389,7 @@ def backfill(
     waited for. Raises TryLater when it stays busy, and Misconfigured.
     """
     database.save(cursors.start, connector.name)
-    told = 0
+    told, started = 0, datetime.now(UTC)
     try:
         for states in _blocks_of_opted_out(database):
             reached = _reached(connector, states)
@@ -392,6 +398,7 @@ def backfill(
             _patiently(lambda pushes=pushes: push_all(database, connector, owner, pushes), sleep)  # type: ignore[misc]
             told += len(pushes)
             progress(len(states))
+        database.save(cursors.unpark, connector.name, started)
         database.save(cursors.count_pushed, connector.name, told)
     finally:
         database.save(cursors.release, connector.name, owner)

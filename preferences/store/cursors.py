@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, func, or_, select, update
+from sqlalchemy import Connection, Row, delete, func, or_, select, update
 
 from preferences.store.db import insert_rows
 from preferences.store.queries import head_seq
@@ -167,6 +167,18 @@ def park(connection: Connection, connector: str, refused: list[tuple[UUID, int, 
         for contact_id, seq, why in refused
     }
     insert_rows(connection, connector_rejection, list(rows.values()), on_conflict="replace")
+
+
+def parked(connection: Connection, connector: str) -> set[UUID]:
+    """Whom a provider would not take, so far."""
+    statement = select(connector_rejection.c.contact_id).where(connector_rejection.c.connector == connector)
+    return set(connection.execute(statement).scalars())
+
+
+def unpark(connection: Connection, connector: str, before: datetime) -> None:
+    """Forget who was refused before everybody was told again: whoever still is has a newer row."""
+    mine = connector_rejection.c.connector == connector
+    connection.execute(delete(connector_rejection).where(mine, connector_rejection.c.at < before))
 
 
 def count_parked(connection: Connection, connector: str) -> int:
