@@ -5,8 +5,10 @@ BIN := .venv/bin
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
+SPECS := ../shared/specs
+
 .DEFAULT_GOAL := help
-.PHONY: help install dev run browser test check format bench screenshots messages lock clean
+.PHONY: help install dev run browser test check format bench contract screenshots messages lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +42,12 @@ format: dev ## Format the code and apply the safe fixes of the linter
 
 bench: dev ## Measure the speed of the hot paths
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+contract: dev ## Hold our calls against the vendors' own API descriptions in SPECS (needs npm)
+	@test -d "$(SPECS)" || { echo "There is no folder $(SPECS) with the descriptions: make contract SPECS=FOLDER" >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "make contract needs npm, which comes with Node.js." >&2; exit 1; }
+	@cd tests/contract && npm ci --silent --no-audit --no-fund
+	@$(BIN)/python -m tests.contract "$(SPECS)"
 
 screenshots: dev browser ## Take pictures of the pages
 	@$(BIN)/python -m tests.screenshots $(ARGS)

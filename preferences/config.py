@@ -214,6 +214,8 @@ class ConnectorSettings(BaseModel):
     signing_secrets: tuple[str, ...] = ()
     webhook_secrets: tuple[str, ...] = ()
     topics: Mapping[str, str] = Field(default_factory=dict)
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    """What only this kind of connector has; the connector itself says what may stand here."""
 
     @field_validator("topics")
     @classmethod

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from preferences.connectors import make_connector
+from preferences.connectors.base import Connector
 from preferences.domain.errors import PreferencesError, StoreBusy
 from preferences.domain.terms import MessageClass
 from preferences.site import Site
@@ -90,6 +91,36 @@ def _database(site: Site) -> Iterator[Finding]:
     yield from _mail(site, catalog)
     yield from _mappings(site, catalog)
     yield from _cursors(site)
+
+
+def examine_connector(site: Site, name: str) -> Iterator[Finding]:
+    """One connector: its settings, its webhook secret, its mapping, and a dry call with its own key."""
+    try:
+        connector = make_connector(site.connectors[name])
+    except PreferencesError as error:
+        yield Finding("CONN-KIND", "wrong", str(error))
+        return
+    yield Finding("CONN-KIND", "ok", f"{name} is of kind {connector.settings.kind}, and its settings can be read")
+    if connector.takes_webhooks:
+        yield Finding("CONN-SECRET", "ok", f"{name} has a secret, so its reports are taken at /webhooks/{name}")
+    else:
+        yield Finding("CONN-SECRET", "warning", f"{name} has no webhook secret, so its reports are not taken")
+    mapping = [one for one in _mappings(site, site.database.read(queries.catalog)) if one.text.startswith(f"{name} ")]
+    yield from mapping or [Finding("CONN-MAP", "ok", f"every marketing topic has a list at {name}")]
+    yield from _dry_call(connector)
+
+
+def _dry_call(connector: Connector) -> Iterator[Finding]:
+    try:
+        problems = connector.probe()
+    except PreferencesError as error:
+        yield Finding("CONN-CALL", "wrong", f"the provider answered a dry call with: {error}")
+        return
+    for problem in problems:
+        yield Finding("CONN-CALL", "wrong", problem)
+    if not problems:
+        text = "the provider takes the key" if connector.can_list else "there is nothing to ask this provider"
+        yield Finding("CONN-CALL", "ok", text)
 
 
 def _skew_seconds(site: Site) -> float:

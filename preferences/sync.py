@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from preferences.connectors.base import Connector, Listed, Push, Refusal
+from preferences.connectors.calls import in_parts
 from preferences.domain.acts import SUPPRESSING, ProviderEvent, provider_event
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.consent import effective
@@ -42,6 +44,8 @@ from preferences.store.queries import AddressState
 BLOCK: Final = 500
 RECONCILE_EVERY: Final = timedelta(days=1)
 RECONCILE_AGAIN: Final = timedelta(minutes=1)
+PATIENCE: Final = 8
+"""How often in a row a backfill waits for a provider before it gives up."""
 FIRST_WAIT: Final = 1.0
 LONGEST_WAIT: Final = 300.0
 
@@ -73,8 +77,8 @@ def run_once(database: Database, connector: Connector, *, owner: str, now: datet
     pushes, lifts = database.read(_changes, connector, entries)
     outcome = _guarded(database, connector, owner, now, lambda: push_all(database, connector, owner, pushes + lifts))
     if outcome is Outcome.DONE:
-        last = entries[-1].seq
-        database.save(cursors.advance, connector.name, owner, last, datetime.now(UTC))
+        last, told = entries[-1].seq, len(pushes) + len(lifts)
+        database.save(cursors.advance, connector.name, owner, last, datetime.now(UTC), pushed=told)
     return outcome
 
 
@@ -118,7 +122,7 @@ def _changes(connection: Connection, connector: Connector, entries: Sequence[Ent
     own = connector_origin(connector.name)
     news = [entry for entry in entries if entry.changed and entry.origin != own and _is_told(entry)]
     ids = list(dict.fromkeys(entry.contact_id for entry in news if entry.contact_id))
-    states = queries.states_of(connection, ids)
+    states = _reached(connector, queries.states_of(connection, ids))
     pushes = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
     if not connector.can_lift:
         return pushes, []
@@ -141,6 +145,11 @@ def _changes(connection: Connection, connector: Connector, entries: Sequence[Ent
 def _is_told(entry: Entry) -> bool:
     """Whether it is any provider's business. A pause, a cap and a purpose are not: the decision heeds them."""
     return entry.contact_id is not None and entry.verb not in PACE_VERBS and entry.topic not in _PURPOSES
+
+
+def _reached(connector: Connector, states: Iterable[AddressState]) -> list[AddressState]:
+    """Those whose address is of a channel that the provider sends by."""
+    return [state for state in states if state.address.channel in connector.channels]
 
 
 def _is_return(entry: Entry) -> bool:
@@ -207,16 +216,22 @@ def _lifts(state: AddressState, topics: Mapping[str, str], returns: Mapping[Lift
 
 def push_all(database: Database, connector: Connector, owner: str, pushes: Sequence[Push]) -> None:
     """Push in the provider's batches, with the lease renewed before each."""
-    for start in range(0, len(pushes), connector.batch_size):
+    for batch in _batches(connector, pushes):
         claimed = database.save(cursors.claim, connector.name, owner, datetime.now(UTC))
         if claimed is None:
             raise TryLater("another worker has taken over")
-        batch = pushes[start : start + connector.batch_size]
         refusals = _push_or_park(connector, batch)
         if refusals:
             entries = {push.contact_id: push.entry for push in batch}
             rows = [(refusal.contact_id, entries[refusal.contact_id], refusal.why) for refusal in refusals]
             database.save(cursors.park, connector.name, rows, datetime.now(UTC))
+
+
+def _batches(connector: Connector, pushes: Sequence[Push]) -> list[Sequence[Push]]:
+    """Every no before any return, so that one that fails keeps no no back."""
+    noes = [push for push in pushes if not push.is_lift]
+    lifts = [push for push in pushes if push.is_lift]
+    return [*in_parts(noes, connector.batch_size), *in_parts(lifts, min(connector.lift_size, connector.batch_size))]
 
 
 def _push_or_park(connector: Connector, batch: Sequence[Push]) -> Sequence[Refusal]:
@@ -248,11 +263,16 @@ def compare(database: Database, connector: Connector, progress: Callable[[int], 
     """List the provider's suppressions and hold them against ours. Writes nothing."""
     ours: dict[tuple[Address, str], Push] = {}
     suppressed: set[tuple[Address, SuppressionReason]] = set()
-    for state in _opted_out(database):
+    _require_list(connector)
+    for state in _reached(connector, _opted_out(database)):
         suppressed |= {(state.address, one.reason) for one in state.suppressions}
         for push in wanted(state, connector.settings.topics, connector.settings.brand):
             ours[push.address, push.list_ref] = push
-    missing_there = dict(ours)
+    # Who was refused is missing for sure, also on a list that shows nothing.
+    parked = database.read(cursors.parked, connector.name)
+    missing_there = {
+        key: push for key, push in ours.items() if connector.can_compare(push) or push.contact_id in parked
+    }
     drift = Drift()
     for row in connector.list_suppressed():
         progress(1)
@@ -267,13 +287,20 @@ def compare(database: Database, connector: Connector, progress: Callable[[int], 
     return drift
 
 
+def _require_list(connector: Connector) -> None:
+    if not connector.can_list:
+        raise Misconfigured(f"{connector.name} cannot list what it suppresses, so there is nothing to compare")
+
+
 def _opted_out(database: Database) -> Iterator[AddressState]:
+    for states in _blocks_of_opted_out(database):
+        yield from states
+
+
+def _blocks_of_opted_out(database: Database) -> Iterator[list[AddressState]]:
     after: UUID | None = None
-    while True:
-        ids = database.read(queries.opted_out_contacts, after, BLOCK)
-        if not ids:
-            return
-        yield from database.read(queries.states_of, ids)
+    while ids := database.read(queries.opted_out_contacts, after, BLOCK):
+        yield database.read(queries.states_of, ids)
         after = ids[-1]
 
 
@@ -285,8 +312,11 @@ def repair(
     owner: str,
     fingerprints: Fingerprints,
     now: datetime,
-) -> None:
-    """Mend both sides in the safe direction: a no found there becomes an entry, a no missing there is pushed."""
+) -> int:
+    """Mend both sides in the safe direction: a no found there becomes an entry, a no missing there is pushed.
+
+    Returns how many were pushed.
+    """
     acts = [provider_event(event, connector.name) for event in _events(connector, drift.missing_here, fingerprints)]
     pushes = list(drift.missing_there)
     listed = {(row.address, row.list_ref) for row in drift.missing_here}
@@ -296,12 +326,13 @@ def repair(
         implied = database.read(_implied, connector, entries)
         pushes += [push for push in implied if (push.address, push.list_ref) not in listed]
     push_all(database, connector, owner, pushes)
+    return len(pushes)
 
 
 def _implied(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> list[Push]:
     """What a bounce or complaint that stood on one of the provider's lists means for its others."""
     ids = list({entry.contact_id for entry in entries if entry.contact_id and entry.reason and entry.changed})
-    states = queries.states_of(connection, ids)
+    states = _reached(connector, queries.states_of(connection, ids))
     return [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
 
 
@@ -339,13 +370,55 @@ def reconcile(
     progress: Callable[[int], None],
 ) -> Drift:
     """Catch up, compare, repair, and note the drift. Raises TryLater, Misconfigured or Rejected as pushes do."""
+    _require_list(connector)
     try:
         while run_once(database, connector, owner=owner, now=datetime.now(UTC)) is Outcome.DONE:
             pass
+        started = datetime.now(UTC)
         drift = compare(database, connector, progress)
-        repair(database, connector, drift, owner=owner, fingerprints=fingerprints, now=now)
-        database.save(cursors.reconciled, connector.name, drift.count, now + RECONCILE_EVERY)
+        pushed = repair(database, connector, drift, owner=owner, fingerprints=fingerprints, now=now)
+        database.save(cursors.unpark, connector.name, started)
+        database.save(cursors.reconciled, connector.name, drift.count, now + RECONCILE_EVERY, pushed=pushed)
     finally:
         # Whoever asked for it may be gone the next moment, and the worker would wait for the lease's end.
         database.save(cursors.release, connector.name, owner)
     return drift
+
+
+def backfill(
+    database: Database,
+    connector: Connector,
+    *,
+    owner: str,
+    progress: Callable[[int], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Tell a provider every no that stands, from the projection, and never a yes. Returns how many it was told.
+
+    The connector's position is not touched: what changes meanwhile is told by its passes. A provider that is busy is
+    waited for. Raises TryLater when it stays busy, and Misconfigured.
+    """
+    database.save(cursors.start, connector.name)
+    told, started = 0, datetime.now(UTC)
+    try:
+        for states in _blocks_of_opted_out(database):
+            reached = _reached(connector, states)
+            topics, brand = connector.settings.topics, connector.settings.brand
+            pushes = [push for state in reached for push in wanted(state, topics, brand)]
+            _patiently(lambda pushes=pushes: push_all(database, connector, owner, pushes), sleep)  # type: ignore[misc]
+            told += len(pushes)
+            progress(len(states))
+        database.save(cursors.unpark, connector.name, started)
+        database.save(cursors.count_pushed, connector.name, told)
+    finally:
+        database.save(cursors.release, connector.name, owner)
+    return told
+
+
+def _patiently(work: Callable[[], None], sleep: Callable[[float], None]) -> None:
+    for failures in range(PATIENCE):
+        try:
+            return work()
+        except TryLater as failure:
+            sleep(wait_after(failures, failure.after))
+    return work()

@@ -123,6 +123,8 @@ class Worker:
         return self._database.read(cursors.find_cursor, connector.name)
 
     def _reconcile_when_due(self, connector: Connector, now: datetime) -> None:
+        if not connector.can_list:
+            return
         cursor = self._cursor(connector)
         if cursor is None or (cursor.reconcile_due_at is not None and cursor.reconcile_due_at > now):
             return

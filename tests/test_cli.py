@@ -110,7 +110,7 @@ def every_command(group: click.Group, *path: str) -> Iterator[tuple[str, click.C
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from every_command(command, *path, name)
-        else:
+        if not isinstance(command, click.Group) or command.invoke_without_command:
             yield " ".join((*path, name)), command
 
 
@@ -124,9 +124,11 @@ def commands() -> dict[str, click.Command]:
 def test_there_are_the_promised_commands() -> None:
     assert set(commands()) >= {
         "api-key create",
+        "backfill",
         "brand list",
         "brand set",
         "connectors",
+        "connectors check",
         "doctor",
         "explain",
         "import",
@@ -186,6 +188,8 @@ def test_every_command_refuses_an_option_that_it_does_not_have(sqlite_app: Flask
         (["explain", "0123", "--channel", "sms"], ["country code"]),
         (["reconcile", "nobody"], ["no connector nobody", "there are: none"]),
         (["resume", "nobody"], ["no connector nobody"]),
+        (["backfill", "nobody"], ["no connector nobody", "there are: none"]),
+        (["connectors", "check", "nobody"], ["no connector nobody"]),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_half_done(sqlite_app: Flask, arguments: list[str], words: list[str]) -> None:
@@ -696,6 +700,8 @@ def test_without_the_database_every_command_is_one_line(postgres: PostgresServer
             ["connectors"],
             ["resume", "shop"],
             ["reconcile", "shop", "--dry-run"],
+            ["backfill", "shop"],
+            ["connectors", "check", "shop"],
         ):
             assert is_refused(run(app, *arguments), "database"), arguments
         doctor = run(app, "doctor")

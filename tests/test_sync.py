@@ -777,8 +777,25 @@ class TestFailure:
         desk.provider.refused = {JANE}
         desk.passes()
         desk.provider.refused = set()
+        assert desk.parked == 1
         assert [desk.reconcile().count, desk.reconcile().count] == [1, 0]
         assert desk.provider.holds == {("jane@example.com", EVERYTHING)}
+        assert desk.parked == 0
+
+    def test_who_was_refused_on_a_list_that_shows_nothing_is_told_again_and_nobody_else(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(type(desk.connector), "can_compare", lambda _self, _push: False)
+        desk.stop(JANE)
+        desk.stop(ROSA)
+        desk.provider.refused = {JANE}
+        desk.passes()
+        told = len(desk.provider.told)
+        assert (desk.reconcile().count, desk.parked) == (1, 1)
+        desk.provider.refused = set()
+        assert [desk.reconcile().count, desk.reconcile().count] == [1, 0]
+        assert [push.address for push in desk.provider.told[told:]] == [JANE, JANE]
+        assert desk.parked == 0
 
 
 class TestLease:

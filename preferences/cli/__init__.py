@@ -17,13 +17,20 @@ from preferences.store.db import db
 
 MIGRATIONS: Final = Path(__file__).parent.parent.parent / "migrations"
 
-GROUPS: Final = (catalog.brand_group, catalog.topic_group, links.key_group, links.links_group, ledger.ledger_group)
+GROUPS: Final = (
+    catalog.brand_group,
+    catalog.topic_group,
+    links.key_group,
+    links.links_group,
+    ledger.ledger_group,
+    sync.connectors,
+)
 COMMANDS: Final = (
     people.import_command,
     people.explain,
     sync.worker,
     sync.reconcile,
-    sync.connectors,
+    sync.backfill,
     sync.resume,
     health.doctor,
     sign_up.sign_up_form,

@@ -42,6 +42,14 @@ class Group(AppGroup):
 
     command_class = Command
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            if not self.invoke_without_command:
+                raise
+            fail(" ".join(error.format_message().split()))
+
 
 @contextmanager
 def plain_errors() -> Iterator[None]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 from flask.cli import with_appcontext
 
-from preferences.cli.common import Command, fail, plain_errors, progress_bar
+from preferences.cli.common import Command, Group, fail, plain_errors, progress_bar
 from preferences.connectors import make_connector
 from preferences.connectors.base import Connector
 from preferences.site import Site, current_site
@@ -40,7 +41,8 @@ def _connector(site: Site, name: str) -> Connector:
     if settings is None:
         known = ", ".join(site.connectors) or "none"
         fail(f"there is no connector {name} in {site.settings.config_file}; there are: {known}")
-    return make_connector(settings)
+    with plain_errors():
+        return make_connector(settings)
 
 
 @click.command("reconcile", cls=Command)
@@ -88,39 +90,90 @@ def _show_drift(site: Site, drift: Any, *, dry_run: bool) -> None:
     click.echo(f"Drift: {drift.count}. {verdict if drift.count else 'Both sides agree.'}")
 
 
-@click.command("connectors", cls=Command)
+@click.command("backfill", cls=Command)
+@click.argument("name")
 @with_appcontext
-def connectors() -> None:
-    """Show each connector: state, lag, contacts it refused, last success, drift.
+def backfill(name: str) -> None:
+    """Tell the provider of connector NAME every opt-out and suppression that stands. Nobody is signed up by it.
+
+    For a new connector, or one whose lists were lost. It may be stopped and started again at any time.
+
+    \b
+    Example:
+      flask backfill sendgrid
+    """
+    from preferences import sync
+    from preferences.worker import owner_name
+
+    site = current_site()
+    connector = _connector(site, name)
+    with plain_errors(), progress_bar("Tell", unit="contacts") as progress:
+        told = sync.backfill(site.database, connector, owner=owner_name(), progress=progress)
+    click.echo(f"{name} was told of {told} opt-outs and suppressions.")
+
+
+@click.group("connectors", cls=Group, invoke_without_command=True)
+@click.pass_context
+@with_appcontext
+def connectors(context: click.Context) -> None:
+    """Show each connector: state, lag, contacts it refused, what it was told, last success, drift.
 
     \b
     Example:
       flask connectors
+      flask connectors check sendgrid
     """
-    from preferences.store import cursors, queries
+    from preferences.store import cursors
 
+    if context.invoked_subcommand is not None:
+        return
     site = current_site()
     with plain_errors():
-        head = site.database.read(queries.head_seq)
-        for name in site.connectors:
-            cursor = site.database.read(cursors.find_cursor, name)
-            parked = site.database.read(cursors.count_parked, name)
-            click.echo(_connector_line(name, cursor, head, parked))
+        standings = site.database.read(cursors.standings, datetime.now(UTC))
+    for name in site.connectors:
+        click.echo(_connector_line(name, standings.get(name)))
     if not site.connectors:
         click.echo(f"There are no connectors in {site.settings.config_file}.")
 
 
-def _connector_line(name: str, cursor: Any, head: int, parked: int) -> str:
-    if cursor is None:
+def _connector_line(name: str, standing: Any) -> str:
+    if standing is None:
         return f"{name}: never ran; start `flask worker`"
-    state = f"paused ({cursor.paused_because})" if cursor.paused_because else "running"
-    if cursor.failures and not cursor.paused_because:
+    cursor, state = standing.cursor, standing.state
+    if state == "paused":
+        state = f"paused ({cursor.paused_because})"
+    if state == "waiting":
         state = f"waiting after {cursor.failures} failures ({cursor.last_error})"
     success = cursor.last_success_at.isoformat(timespec="seconds") if cursor.last_success_at else "never"
     return (
-        f"{name}: {state}; {head - cursor.position} entries behind; {parked} contacts refused;"
-        f" last success {success}; drift {'unknown' if cursor.drift is None else cursor.drift}"
+        f"{name}: {state}; {standing.entries_behind} entries behind, {standing.seconds_behind:.0f} s;"
+        f" {standing.parked} contacts refused; {cursor.pushed} pushes, {cursor.failed} failures;"
+        f" last success {success}; last error {standing.error_class or 'none'};"
+        f" drift {'unknown' if cursor.drift is None else cursor.drift}"
     )
+
+
+@connectors.command("check")
+@click.argument("name")
+@with_appcontext
+def check(name: str) -> None:
+    """Look at connector NAME: settings, mapping, webhook secret, and a dry call to the provider with its key.
+
+    \b
+    Example:
+      flask connectors check sendgrid
+    """
+    from preferences.doctor import examine_connector
+
+    site = current_site()
+    if name not in site.connectors:
+        _connector(site, name)
+    with plain_errors():
+        findings = list(examine_connector(site, name))
+    for finding in findings:
+        click.echo(f"{finding.mark}  {finding.rule}  {finding.text}")
+    if any(finding.is_wrong for finding in findings):
+        sys.exit(1)
 
 
 @click.command("resume", cls=Command)

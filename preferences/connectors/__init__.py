@@ -11,16 +11,31 @@ from preferences.domain.errors import Misconfigured
 
 # Loaded when configured, so that a process pays only for the providers it has.
 KINDS: Final = {
+    "amazon_ses": "preferences.connectors.amazon_ses:AmazonSes",
+    "brevo": "preferences.connectors.brevo:Brevo",
+    "klaviyo": "preferences.connectors.klaviyo:Klaviyo",
+    "mailchimp": "preferences.connectors.mailchimp:Mailchimp",
+    "resend": "preferences.connectors.resend:Resend",
+    "sparkpost": "preferences.connectors.sparkpost:SparkPost",
+    "twilio": "preferences.connectors.twilio:Twilio",
+    "mailgun": "preferences.connectors.mailgun:Mailgun",
+    "postmark": "preferences.connectors.postmark:Postmark",
+    "sendgrid": "preferences.connectors.sendgrid:SendGrid",
     "webhook": "preferences.connectors.webhook:WebhookConnector",
 }
 
 
+def find_kind(kind: str) -> type[Connector] | None:
+    """The class of connectors of this kind, or None where we know none."""
+    module, _, name = KINDS.get(kind, "").partition(":")
+    found: type[Connector] | None = getattr(import_module(module), name) if module else None
+    return found
+
+
 def make_connector(settings: ConnectorSettings) -> Connector:
-    """The connector for these settings. Raises Misconfigured for a kind that we do not know."""
-    place = KINDS.get(settings.kind)
-    if place is None:
+    """The connector for these settings. Raises Misconfigured for a kind or an option that we do not know."""
+    kind = find_kind(settings.kind)
+    if kind is None:
         known = ", ".join(sorted(KINDS))
         raise Misconfigured(f"connector {settings.name}: there is no kind {settings.kind!r}; known kinds: {known}")
-    module, _, name = place.partition(":")
-    connector: Connector = getattr(import_module(module), name)(settings)
-    return connector
+    return kind(settings)

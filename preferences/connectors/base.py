@@ -1,31 +1,37 @@
-"""What every connector is: four verbs, and how calls to a provider can fail.
+"""What every connector is: four verbs, its provider's own numbers and codes, and small help to write one.
 
-Owns the vocabulary between `sync` and the providers, and the HTTP session. A connector translates and calls; it knows
+Owns the vocabulary between `sync`, the webhook door and the providers. A connector translates and calls; it knows
 neither the database nor the web framework. Invariant: pushes state what is so, they never toggle, so repeating one is
 harmless.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any, Final
+from itertools import islice
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from preferences.config import ConnectorSettings
+from preferences.connectors.calls import Session
 from preferences.domain.acts import EventKind, ProviderEvent
-from preferences.domain.errors import Misconfigured, Rejected, TryLater
-from preferences.domain.terms import Address, Status, SuppressionReason
+from preferences.domain.addresses import read_address
+from preferences.domain.errors import BadAddress, BadSignature, Misconfigured, Rejected, TryLater
+from preferences.domain.terms import BLANKET, Address, Channel, Status, SuppressionReason
 
-TIMEOUT: Final = (3.05, 10.0)
-"""Seconds to connect and to wait for an answer. Well below a lease, so that no pass outlives its own."""
-
-LONGEST_WAIT: Final = 3600.0
-"""The most seconds that a provider's Retry-After can keep us away."""
+LONGEST_ID: Final = 200
+MOST_AHEAD: Final = timedelta(minutes=5)
+"""How far a provider's clock may be ahead of ours (PROVIDERS: refuse more than that, whoever sends)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,11 @@ class Push:
     reason: SuppressionReason | None
     since: datetime
     entry: int
+
+    @property
+    def is_lift(self) -> bool:
+        """Whether it takes a no away, since the person came back."""
+        return self.status is not Status.UNSUBSCRIBED
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +77,59 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a webhook's body holds: events we record, and how many others there were."""
+    """What a webhook's body holds: events in our words, and how many others there were.
+
+    `token` is for a signature that does not cover the body: the door binds it to the first body that it came with, and
+    refuses any other.
+    """
 
     events: Sequence[ProviderEvent]
     ignored: int
+    token: str | None = None
+
+
+class Options(BaseModel):
+    """What one kind of connector needs beyond what all have: its `[connectors.NAME.options]`. Empty by default."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid")
 
 
 class Connector(ABC):
-    """One provider. Subclasses set the constants and write the four verbs."""
+    """One provider. Subclasses set the constants that are not theirs by default, and write the four verbs."""
 
     busy_code: int = 503
     """What this provider takes for "send it again"."""
     refused_code: int = 401
     """What this provider takes for "not authentic"."""
+    freshness: timedelta = timedelta(minutes=5)
+    """How old a signed time may be: five minutes where each attempt is signed afresh, else the retry horizon."""
     batch_size: int = 500
+    """The most pushes at a time. What they take at this pace must stay well below a lease (30 s)."""
+    lift_size: int = 20
+    """The most returns at a time: with most providers each takes a call of its own."""
+    calls_per_second: float = 0.0
+    """The provider's limit; 0 where it has none that we could meet."""
     can_lift: bool = False
     """Whether a person's own return may be told to this provider."""
+    can_list: bool = True
+    """Whether its suppressions can be read; without that there is nothing to compare."""
+    channels: frozenset[Channel] = frozenset({Channel.EMAIL})
+    """What it sends by: addresses of other channels are not told to it."""
+    accepted: tuple[str, str] = ("recorded\n", "text/plain")
+    """What it is answered when a report is recorded, and of which type."""
+    options_type: ClassVar[type[Options]] = Options
+    options: Options
 
     def __init__(self, settings: ConnectorSettings) -> None:
         self.settings = settings
         self.name = settings.name
+        self.options = _options(settings, self.options_type)
         self._topics = {list_ref: topic for topic, list_ref in settings.topics.items()}
 
     @cached_property
     def session(self) -> Session:
         """The HTTP session, opened with the first call."""
-        return Session()
+        return Session(self.calls_per_second)
 
     @property
     def takes_webhooks(self) -> bool:
@@ -102,85 +140,157 @@ class Connector(ABC):
         """Our topic for a provider's list, or None where none is mapped."""
         return self._topics.get(list_ref)
 
+    @property
+    def everywhere(self) -> tuple[str, ...]:
+        """The lists on which a suppression of the address itself stands: that for everything, or else each."""
+        topics = self.settings.topics
+        return (topics[BLANKET],) if BLANKET in topics else tuple(topics.values())
+
+    def digest(self, *parts: object) -> str:
+        """An event's identity where the provider gives none: a digest of what it says, keyed with our first secret.
+
+        Keyed, since it stands in the ledger, and what it is made of could be guessed.
+        """
+        key = self.settings.webhook_secrets[0] if self.settings.webhook_secrets else self.name
+        canonical = json.dumps(parts, sort_keys=True, default=str)
+        return hmac.new(key.encode("utf-8", "replace"), canonical.encode(), hashlib.sha256).hexdigest()
+
+    def can_compare(self, push: Push) -> bool:
+        """Whether `list_suppressed` would show what this push told. Where not, a comparison leaves it out."""
+        return self.can_list
+
+    def require_fresh(self, signed_at: datetime) -> None:
+        """Raises BadSignature when a signed time is older than this provider's own, or ahead of ours."""
+        age = datetime.now(UTC) - signed_at
+        if not -MOST_AHEAD <= age <= self.freshness:
+            raise BadSignature("signed too long ago, or ahead of time")
+
+    def is_handshake(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Whether this verified request is the provider's greeting, which is then done with.
+
+        Where greeting back takes a call, it is made here. Raises TryLater, Rejected, Misconfigured or BadPayload.
+        """
+        return False
+
+    def probe(self) -> Sequence[str]:
+        """A dry call with the connector's own key; returns what is wrong with the mapping. Raises as `push` does."""
+        if self.can_list:
+            list(islice(self.list_suppressed(), 1))
+        return []
+
     @abstractmethod
-    def verify(self, headers: Mapping[str, str], body: bytes) -> None:
-        """Raises BadSignature, and nothing else, unless the raw bytes are authentic and fresh."""
+    def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
+        """Raises BadSignature, and nothing else, unless the raw bytes are authentic and fresh.
+
+        Names of `headers` are in small letters. `url` is our public address as the provider has it, with the query
+        that came with this request.
+        """
 
     @abstractmethod
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
-        """The events in a verified request. Raises BadPayload, and nothing else, when it is not as documented."""
+        """The events in a verified request. Raises BadPayload, and nothing else, when it is not as documented.
+
+        One event in a batch that cannot be read is counted as ignored, and does not take the others with it.
+        """
 
     @abstractmethod
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
-        """Tell the provider, at most `batch_size` at a time. Raises TryLater, Rejected or Misconfigured."""
+        """Tell the provider, at most `batch_size` at a time. Raises TryLater, Rejected or Misconfigured.
+
+        Rejected is about a batch as a whole, which is then halved; what is known to be about one contact is a Refusal.
+        """
 
     @abstractmethod
     def list_suppressed(self) -> Iterator[Listed]:
-        """Everything the provider suppresses, page by page. Raises as `push` does."""
+        """Everything the provider suppresses, page by page. Raises as `push` does.
+
+        A page that is not as documented is TryLater and never the end of the list: half a list would look like drift.
+        """
 
 
-class Session:
-    """Calls to one provider: time-outs, no redirects, and each failure put into its class."""
-
-    def __init__(self) -> None:
-        # Here and not above: web processes only verify and parse, and are spared the memory.
-        import requests
-
-        self._session = requests.Session()
-
-    def call(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        body: bytes | None = None,
-        params: Mapping[str, str] | None = None,
-    ) -> Any:
-        """The decoded JSON of a 2xx answer (None when empty). Raises TryLater, Rejected or Misconfigured."""
-        import requests
-
-        try:
-            answer = self._session.request(
-                method,
-                url,
-                headers=dict(headers),
-                data=body,
-                params=params,
-                timeout=TIMEOUT,
-                allow_redirects=False,
-            )
-        except requests.RequestException as error:
-            # Only the kind: the text of these errors quotes addresses and parameters.
-            raise TryLater(type(error).__name__) from None
-        raise_for(answer.status_code, answer.headers.get("Retry-After"))
-        try:
-            return answer.json() if answer.content else None
-        except (ValueError, RecursionError):
-            raise TryLater("an answer that is not JSON") from None
-
-
-def raise_for(status: int, retry_after: str | None) -> None:
-    """The failure class of an HTTP status: 2xx none; 408, 425, 429 and 5xx pass; 400, 409, 413 and 422 are about what
-    was sent; redirects and every other 4xx are ours to mend."""
-    if 200 <= status < 300:
-        return
-    if status in {408, 425, 429} or status >= 500:
-        raise TryLater(f"answer {status}", after=seconds_to_wait(retry_after, datetime.now(UTC)))
-    if status in {400, 409, 413, 422}:
-        raise Rejected(f"answer {status}")
-    raise Misconfigured(f"answer {status}: check address, key and mapping")
-
-
-def seconds_to_wait(retry_after: str | None, now: datetime) -> float | None:
-    """What Retry-After asks for (RFC 9110 §10.2.3: seconds or a date), at most an hour; None if it says nothing."""
-    if not retry_after:
-        return None
+def _options(settings: ConnectorSettings, kind: type[Options]) -> Options:
     try:
-        seconds = float(retry_after)
-    except ValueError:
+        return kind.model_validate(dict(settings.options))
+    except ValidationError as error:
+        details = error.errors(include_input=False, include_url=False)
+        problems = "; ".join(f"options.{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in details)
+        raise Misconfigured(f"connector {settings.name}: {problems}") from None
+
+
+# Help for those who write one.
+
+
+def require_lists(settings: ConnectorSettings, pattern: re.Pattern[str], *, example: str, everything: str = "") -> None:
+    """Raises Misconfigured unless each list is named as this provider names them, and the one that stops everything
+    stands for no single topic."""
+    for topic, list_ref in settings.topics.items():
+        if everything and list_ref == everything and topic != BLANKET:
+            raise Misconfigured(f"connector {settings.name}: {topic} maps to {everything}, which stops everything")
+        if not pattern.fullmatch(list_ref):
+            raise Misconfigured(f"connector {settings.name}: {topic} must map to a list such as {example}")
+
+
+def by_list(pushes: Sequence[Push]) -> dict[tuple[str, bool], list[Push]]:
+    """Pushes by their list, and apart those that lift: `{(list_ref, is_lift): pushes}`, in order."""
+    groups: dict[tuple[str, bool], list[Push]] = {}
+    for push in pushes:
+        groups.setdefault((push.list_ref, push.is_lift), []).append(push)
+    return groups
+
+
+def one_by_one(pushes: Iterable[Push], tell: Callable[[Push], None]) -> list[Refusal]:
+    """Tell each by a call of its own; one that is Rejected is a refusal, and the rest go on."""
+    refusals = []
+    for push in pushes:
         try:
-            seconds = (parsedate_to_datetime(retry_after) - now).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return min(max(seconds, 0.0), LONGEST_WAIT)
+            tell(push)
+        except Rejected as failure:
+            refusals.append(Refusal(push.contact_id, str(failure)))
+    return refusals
+
+
+def find_address(channel: Channel, text: object) -> Address | None:
+    """The address in a provider's words, or None where it is none."""
+    try:
+        return read_address(channel, text) if isinstance(text, str) else None
+    except BadAddress:
+        return None
+
+
+def pages(fetch: Callable[[int], Sequence[Any]]) -> Iterator[Any]:
+    """The rows of a list that is read by offset, to the first empty page. Raises TryLater where the list goes round.
+
+    To the empty page and not to a short one: a vendor may give fewer rows at a time than it was asked for.
+    """
+    offset, before = 0, None
+    while page := fetch(offset):
+        if page == before:
+            raise TryLater("a list that does not end")
+        yield from page
+        offset, before = offset + len(page), page
+
+
+def rows_of(page: Any) -> list[Mapping[str, Any]]:
+    """The objects in an answer. Raises TryLater when it is no list of objects."""
+    if not isinstance(page, list) or not all(isinstance(row, dict) for row in page):
+        raise TryLater("a list that is not as documented")
+    return page
+
+
+def event_id(text: object) -> str | None:
+    """The provider's own id; one that is too long to keep is kept as its digest, so that no two ids become one."""
+    if not isinstance(text, str) or not text:
+        return None
+    plain = text.isascii() and text.isprintable() and len(text) <= LONGEST_ID
+    return text if plain else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def instant(value: Any) -> datetime | None:
+    """An instant in unix seconds, or in ISO 8601 with its zone; None for anything else, which counts from receipt."""
+    try:
+        if isinstance(value, str) and not value.replace(".", "", 1).isdecimal():
+            at = datetime.fromisoformat(value)
+            return at.astimezone(UTC) if at.tzinfo else None
+        return None if isinstance(value, bool) else datetime.fromtimestamp(float(value), UTC)
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None

@@ -15,34 +15,27 @@ from typing import Any, Final
 
 from standardwebhooks.webhooks import Webhook
 
-from preferences.connectors.base import Connector, Listed, Parsed, Push, Refusal
+from preferences.connectors.base import Connector, Listed, Parsed, Push, Refusal, event_id
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress, BadPayload, BadSignature, Misconfigured, TryLater
 from preferences.domain.terms import Channel, Status
 
 PAGE: Final = 1_000
-LONGEST_ID: Final = 200
-KINDS: Final = {kind.value: kind for kind in EventKind}
+KINDS: Final = {
+    kind.value: kind for kind in (EventKind.UNSUBSCRIBE, EventKind.HARD_BOUNCE, EventKind.COMPLAINT, EventKind.INVALID)
+}
+"""What our own protocol has words for (docs/connectors.md)."""
 
 
 class WebhookConnector(Connector):
     """Our own protocol, for systems that no other connector is written for."""
 
     can_lift = True
+    channels = frozenset(Channel)
 
-    def verify(self, headers: Mapping[str, str], body: bytes) -> None:
-        # The library's own window is five minutes either way, right here: each attempt is signed afresh. It lets
-        # ValueError and binascii.Error out for malformed headers, and this verb has one way to say no. Whether the
-        # bytes are JSON is for `parse` to find out.
-        for secret in self.settings.webhook_secrets:
-            try:
-                lower = {name.lower(): value for name, value in headers.items()}
-                Webhook(secret).verify(body, lower, json_parse=False)
-            except Exception:  # noqa: S112, BLE001 - any failure is the same no; the next secret may fit
-                continue
-            return
-        raise BadSignature("no secret fits")
+    def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
+        verify_standard(self.settings.webhook_secrets, headers, body)
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
         try:
@@ -61,7 +54,7 @@ class WebhookConnector(Connector):
         return ProviderEvent(
             kind=kind,
             address=read_address(Channel(data.get("channel", "email")), data["address"]),
-            event_id=_event_id(message_id),
+            event_id=event_id(message_id),
             occurred_at=_instant(message.get("timestamp")),
             brand=self.settings.brand,
             topic=topic,
@@ -116,9 +109,18 @@ class WebhookConnector(Connector):
         }
 
 
-def _event_id(message_id: str) -> str:
-    """The sender's id; one that is too long to keep is kept as its digest, so that no two ids become one."""
-    return message_id if len(message_id) <= LONGEST_ID else hashlib.sha256(message_id.encode()).hexdigest()
+def verify_standard(secrets: Sequence[str], headers: Mapping[str, str], body: bytes) -> None:
+    """Raises BadSignature, and nothing else, unless a secret fits: Standard Webhooks, "Signature scheme"."""
+    # The library's own window is five minutes either way, right here: each attempt is signed afresh. It lets ValueError
+    # and binascii.Error out for malformed headers, and a verifier has one way to say no. Whether the bytes are JSON is
+    # for `parse` to find out.
+    for secret in secrets:
+        try:
+            Webhook(secret).verify(body, dict(headers), json_parse=False)
+        except Exception:  # noqa: S112, BLE001 - any failure is the same no; the next secret may fit
+            continue
+        return
+    raise BadSignature("no secret fits")
 
 
 def _change(push: Push) -> dict[str, Any]:

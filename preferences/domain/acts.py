@@ -82,12 +82,23 @@ def _own_address(verb: Verb, address: Address, now: datetime, evidence: Mapping[
 
 
 class EventKind(StrEnum):
-    """What providers tell us about, in one vocabulary. Whatever else they say is counted and not recorded."""
+    """What providers tell us about, in one vocabulary. What is not in `RECORDED` is counted and acknowledged."""
 
     UNSUBSCRIBE = "unsubscribe"
+    RESUBSCRIBE = "resubscribe"
+    """The person did it, as the provider says; an import, an API call or a colleague there is none."""
     HARD_BOUNCE = "bounce.hard"
+    SOFT_BOUNCE = "bounce.soft"
+    BLOCK = "bounce.block"
     COMPLAINT = "complaint"
     INVALID = "invalid"
+    SEND_SUPPRESSED = "send.suppressed"
+    """A message was not sent, since the address is suppressed there: a consequence and no decision."""
+    SUPPRESSION_ADDED = "suppression.added"
+    """Somebody else than the person, often we ourselves, said no there. It counts as a no: one anywhere wins."""
+    SUPPRESSION_REMOVED = "suppression.removed"
+    ADDRESS_CHANGED = "address.changed"
+    CONTACT_DELETED = "contact.deleted"
 
 
 SUPPRESSING: Final = {
@@ -95,6 +106,21 @@ SUPPRESSING: Final = {
     EventKind.COMPLAINT: SuppressionReason.COMPLAINT,
     EventKind.INVALID: SuppressionReason.INVALID,
 }
+
+WISHES: Final = {
+    EventKind.UNSUBSCRIBE: Verb.UNSUBSCRIBE,
+    EventKind.SUPPRESSION_ADDED: Verb.UNSUBSCRIBE,
+    EventKind.RESUBSCRIBE: Verb.SUBSCRIBE,
+}
+"""Kinds that are about one topic, and what they say of it."""
+
+RECORDED: Final = frozenset({*SUPPRESSING, *WISHES})
+"""Kinds that bear on permission."""
+
+
+def bears_on_permission(event: ProviderEvent) -> bool:
+    """Whether a report is recorded. A yes to everything is not: nobody can say yes to what they do not know yet."""
+    return event.kind in RECORDED and (event.kind is not EventKind.RESUBSCRIBE or event.topic != BLANKET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,18 +137,25 @@ class ProviderEvent:
     occurred_at: datetime | None
     brand: str = ""
     topic: str = BLANKET
+    new_address: Address | None = None
 
 
 def provider_event(event: ProviderEvent, connector: str) -> Act:
-    """A provider's report. Bounces and complaints suppress the address; an unsubscribe is a wish."""
+    """A provider's report, of one that `bears_on_permission`. Bounces and complaints suppress the address, the
+    rest are wishes.
+
+    A yes is never trusted: it can start a subscription, and revives none.
+    """
     reason = SUPPRESSING.get(event.kind)
+    verb = Verb.SUPPRESS if reason else WISHES[event.kind]
     return Act(
-        verb=Verb.SUPPRESS if reason else Verb.UNSUBSCRIBE,
+        verb=verb,
         channel=event.address.channel,
         who=event.address,
         brand="" if reason else event.brand,
         topic="" if reason else event.topic,
         reason=reason,
+        basis=Basis.CONSENT if verb is Verb.SUBSCRIBE else None,
         origin=connector_origin(connector),
         origin_ref=event.event_id,
         actor=Actor.PROVIDER,

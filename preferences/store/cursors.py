@@ -11,14 +11,14 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, delete, func, or_, select, update
 
 from preferences.store.db import insert_rows
 from preferences.store.queries import head_seq
-from preferences.store.tables import connector_cursor, connector_rejection
+from preferences.store.tables import connector_cursor, connector_rejection, ledger_entry
 
 LEASE: Final = timedelta(seconds=30)
-"""Longer than any one call to a provider can take (`connectors.base.TIMEOUT`); renewed before each."""
+"""Longer than any one call to a provider can take (`connectors.calls.TIMEOUT`); renewed before each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,8 @@ class Cursor:
     last_error: str | None
     reconcile_due_at: datetime | None
     drift: int | None
+    pushed: int = 0
+    failed: int = 0
 
 
 def find_cursor(connection: Connection, connector: str) -> Cursor | None:
@@ -67,8 +69,10 @@ def claim(connection: Connection, connector: str, owner: str, now: datetime) -> 
     return None if row is None else _cursor(row)
 
 
-def advance(connection: Connection, connector: str, owner: str, position: int, now: datetime) -> bool:
-    """Move forward after a push, and let go of the lease.
+def advance(
+    connection: Connection, connector: str, owner: str, position: int, now: datetime, *, pushed: int = 0
+) -> bool:
+    """Move forward after `pushed` pushes, and let go of the lease.
 
     False when the lease was lost meanwhile: another worker repeats the push.
     """
@@ -84,6 +88,7 @@ def advance(connection: Connection, connector: str, owner: str, position: int, n
         due_at=None,
         last_success_at=now,
         last_error=None,
+        pushed=connector_cursor.c.pushed + pushed,
     )
 
 
@@ -95,6 +100,7 @@ def postpone(connection: Connection, connector: str, owner: str, until: datetime
         owner,
         due_at=until,
         failures=connector_cursor.c.failures + 1,
+        failed=connector_cursor.c.failed + 1,
         last_error=why[:200],
         lease_until=None,
         lease_owner=None,
@@ -109,6 +115,7 @@ def pause(connection: Connection, connector: str, owner: str, why: str) -> None:
         owner,
         paused_because=why[:200],
         last_error=why[:200],
+        failed=connector_cursor.c.failed + 1,
         lease_until=None,
         lease_owner=None,
     )
@@ -128,12 +135,12 @@ def resume(connection: Connection, connector: str) -> None:
     )
 
 
-def reconciled(connection: Connection, connector: str, drift: int, next_at: datetime) -> None:
+def reconciled(connection: Connection, connector: str, drift: int, next_at: datetime, *, pushed: int = 0) -> None:
     """Note how far apart a comparison found us, and when to compare again."""
     connection.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector)
-        .values(drift=drift, reconcile_due_at=next_at)
+        .values(drift=drift, reconcile_due_at=next_at, pushed=connector_cursor.c.pushed + pushed)
     )
 
 
@@ -141,6 +148,15 @@ def reconcile_at(connection: Connection, connector: str, at: datetime) -> None:
     """Set when to compare next."""
     connection.execute(
         update(connector_cursor).where(connector_cursor.c.connector == connector).values(reconcile_due_at=at)
+    )
+
+
+def count_pushed(connection: Connection, connector: str, pushed: int) -> None:
+    """Note pushes that moved no position."""
+    connection.execute(
+        update(connector_cursor)
+        .where(connector_cursor.c.connector == connector)
+        .values(pushed=connector_cursor.c.pushed + pushed)
     )
 
 
@@ -153,10 +169,62 @@ def park(connection: Connection, connector: str, refused: list[tuple[UUID, int, 
     insert_rows(connection, connector_rejection, list(rows.values()), on_conflict="replace")
 
 
+def parked(connection: Connection, connector: str) -> set[UUID]:
+    """Whom a provider would not take, so far."""
+    statement = select(connector_rejection.c.contact_id).where(connector_rejection.c.connector == connector)
+    return set(connection.execute(statement).scalars())
+
+
+def unpark(connection: Connection, connector: str, before: datetime) -> None:
+    """Forget who was refused before everybody was told again: whoever still is has a newer row."""
+    mine = connector_rejection.c.connector == connector
+    connection.execute(delete(connector_rejection).where(mine, connector_rejection.c.at < before))
+
+
 def count_parked(connection: Connection, connector: str) -> int:
     """How many contacts a provider would not take."""
     statement = select(connector_rejection.c.contact_id).where(connector_rejection.c.connector == connector)
     return len(connection.execute(statement).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a connector fares: entries it has not read, the age of the oldest of them, contacts it would not take."""
+
+    cursor: Cursor
+    entries_behind: int
+    seconds_behind: float
+    parked: int
+
+    @property
+    def state(self) -> str:
+        """running, waiting (the provider is away; it is tried again by itself) or paused (until somebody mends it)."""
+        if self.cursor.paused_because:
+            return "paused"
+        return "waiting" if self.cursor.failures else "running"
+
+    @property
+    def error_class(self) -> str:
+        """Of what stopped it last: Misconfigured, TryLater, or nothing."""
+        return {"paused": "Misconfigured", "waiting": "TryLater", "running": ""}[self.state]
+
+
+def standings(connection: Connection, now: datetime) -> dict[str, Standing]:
+    """Every connector that has a cursor, by name."""
+    head = head_seq(connection)
+    parked = select(connector_rejection.c.connector, func.count()).group_by(connector_rejection.c.connector)
+    counts = {row[0]: row[1] for row in connection.execute(parked)}
+    oldest = select(ledger_entry.c.recorded_at).where(ledger_entry.c.seq == connector_cursor.c.position + 1)
+    rows = connection.execute(select(connector_cursor, oldest.scalar_subquery().label("oldest")))
+    return {
+        row.connector: Standing(
+            cursor=_cursor(row),
+            entries_behind=max(head - row.position, 0),
+            seconds_behind=max((now - row.oldest).total_seconds(), 0.0) if row.oldest else 0.0,
+            parked=counts.get(row.connector, 0),
+        )
+        for row in rows
+    }
 
 
 def _as_owner(connection: Connection, connector: str, owner: str, *more: Any, **values: Any) -> bool:
@@ -179,4 +247,6 @@ def _cursor(row: Row[Any]) -> Cursor:
         last_error=row.last_error,
         reconcile_due_at=row.reconcile_due_at,
         drift=row.drift,
+        pushed=row.pushed,
+        failed=row.failed,
     )

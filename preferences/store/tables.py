@@ -262,6 +262,17 @@ connector_cursor: Final = Table(
     Column("last_error", Text),
     Column("reconcile_due_at", UtcDateTime),
     Column("drift", Integer),
+    _not_null("pushed", NUMBER, server_default=text("0")),
+    _not_null("failed", NUMBER, server_default=text("0")),
+)
+
+webhook_token: Final = Table(
+    "webhook_token",
+    metadata,
+    _key("connector", SLUG),
+    _key("token", String(200)),
+    _not_null("digest", String(64)),
+    _not_null("at", UtcDateTime, index=True),
 )
 
 connector_rejection: Final = Table(

@@ -7,11 +7,14 @@ person.
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 
 from flask import Blueprint, Response
 
 from preferences.domain.errors import StoreBusy
 from preferences.site import current_site
+from preferences.store import cursors
+from preferences.store.db import StoreFault
 from preferences.store.migrations import pending
 from preferences.web import metrics
 
@@ -40,4 +43,16 @@ def ready() -> Response:
 def counted() -> Response:
     """Counters in the Prometheus text format."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Response(metrics.exposition(folder), mimetype="text/plain; version=0.0.4")
+    return Response(metrics.exposition(folder) + _connectors(), mimetype="text/plain; version=0.0.4")
+
+
+def _connectors() -> bytes:
+    """Nothing while the database is away: the process's own counters are there all the same."""
+    site = current_site()
+    if not site.connectors:
+        return b""
+    try:
+        standings = site.database.read(cursors.standings, datetime.now(UTC))
+    except (StoreBusy, StoreFault):
+        return b""
+    return metrics.of_connectors({name: one for name, one in standings.items() if name in site.connectors})

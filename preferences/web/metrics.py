@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from prometheus_client import REGISTRY as PROCESS_REGISTRY
-from prometheus_client import CollectorRegistry, Counter, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, multiprocess
+
+from preferences.store.cursors import Standing
 
 RECORDED: Final = Counter("preferences_acts", "Acts recorded, by the door they came through", ["origin"])
 DECISIONS: Final = Counter(
@@ -13,6 +16,29 @@ DECISIONS: Final = Counter(
 )
 EVENTS: Final = Counter("preferences_provider_events", "Events that providers reported", ["connector", "outcome"])
 FAILURES: Final = Counter("preferences_failures", "Requests not served, by what went wrong", ["kind"])
+
+
+_OF_CONNECTORS: Final[Mapping[str, tuple[str, Callable[[Standing], float | None]]]] = {
+    "preferences_connector_lag_entries": ("Entries of the ledger it has not read", lambda one: one.entries_behind),
+    "preferences_connector_lag_seconds": ("Age of the oldest of them", lambda one: one.seconds_behind),
+    "preferences_connector_drift": ("Rows that differed at the last comparison", lambda one: one.cursor.drift),
+    "preferences_connector_refused": ("Contacts it does not take", lambda one: one.parked),
+    "preferences_connector_paused": ("Waits for somebody to mend it", lambda one: one.state == "paused"),
+    "preferences_connector_pushes": ("Pushes so far", lambda one: one.cursor.pushed),
+    "preferences_connector_failures": ("Passes that failed so far", lambda one: one.cursor.failed),
+}
+
+
+def of_connectors(standings: Mapping[str, Standing]) -> bytes:
+    """How each connector fares, as the database knows it: a worker is a process of its own, and has no `/metrics`."""
+    registry = CollectorRegistry()
+    for name, (text, value) in _OF_CONNECTORS.items():
+        gauge = Gauge(name, text, ["connector"], registry=registry)
+        for connector, standing in standings.items():
+            number = value(standing)
+            if number is not None:
+                gauge.labels(connector).set(number)
+    return generate_latest(registry)
 
 
 def exposition(multiprocess_folder: str | None) -> bytes:

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from preferences.site import Site, site_of
 from preferences.store import contacts, proof
 from preferences.store.tables import ledger_entry
-from tests.bench import load
+from tests.bench import inbound, load
 from tests.bench.load import Load, Target
 from tests.bench.machine import CoreTime, Web, cores, cpu_seconds, flush_micros, import_seconds, on_core, pss
 from tests.servers import PostgresServer, postgresql_binaries
@@ -130,6 +130,9 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         print(_about_the_machine(folder, core, others))
         engines = [_engine(key, folder, options, core, stack) for key in options.engine]
+        if options.inbound:
+            _print_inbound(engines, folder, options.rounds, core)
+            return 0
         if options.hold:
             return _hold(engines[0], options.hold, core)
         _print_idle(engines[0], core)
@@ -141,6 +144,7 @@ def main() -> int:
         _print_ratios(lines)
         _print_noise(lines)
         sound = [_check(one) for one in engines]
+        _print_inbound(engines, folder, min(options.rounds, 3), core)
         return 0 if all(sound) and not any(line.failures for line in lines) else 1
 
 
@@ -152,6 +156,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--engine", choices=NAMES, help="one database only (both)")
     parser.add_argument("--form", action="store_true", help="measure the page's own form too")
     parser.add_argument("--threads", type=int, default=THREADS, help=f"threads of the web process ({THREADS})")
+    parser.add_argument("--inbound", action="store_true", help="only what comes in from providers, beside an import")
     parser.add_argument("--hold", choices=("post", "page"), help="keep one load up until Ctrl-C, to watch it")
     options = parser.parse_args()
     options.engine = [options.engine] if options.engine else list(NAMES)
@@ -187,7 +192,11 @@ def _engine(key: str, folder: Path, options: argparse.Namespace, core: int, stac
         url = new_sqlite(folder)
     engine = Engine(key, url, folder / f"{key}-posts", folder / f"{key}-pages", database)
     # More than a run can use up, so that each click is somebody's first. Ctrl-C ends a held load before that matters.
-    clicks = 20_000 if options.hold else options.rounds * options.seconds * (len(options.connections) + 1) * 2_000
+    clicks = (
+        20_000
+        if options.hold or options.inbound
+        else options.rounds * options.seconds * (len(options.connections) + 1) * 2_000
+    )
     paths = list(_contact_paths(engine, clicks + PAGES))
     engine.pages.write_text("\n".join(paths[:PAGES]))
     engine.posts.write_text("\n".join(paths[PAGES:]))
@@ -248,6 +257,15 @@ def _hold(engine: Engine, what: str, core: int) -> int:
                 print(f"{done.requests / done.seconds:,.0f} requests/s", flush=True)
         except KeyboardInterrupt:
             return 0
+
+
+def _print_inbound(engines: Sequence[Engine], folder: Path, rounds: int, core: int) -> None:
+    """What providers send us, with program and database on the servers' core."""
+    print("\nWhat comes in from a provider, program and database on one core:")
+    with on_core(core):
+        for engine in engines:
+            url = new_sqlite(folder) if engine.key == "sqlite" else engine.url
+            print(inbound.describe(NAMES[engine.key], inbound.measure(url, folder, rounds)))
 
 
 # Saying what was found.

@@ -11,7 +11,7 @@ from preferences.config import ConnectorSettings
 from preferences.connectors.base import Connector, Listed, Parsed, Push, Refusal
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
-from preferences.domain.terms import Address, Status, SuppressionReason
+from preferences.domain.terms import Address, Channel, Status, SuppressionReason
 
 KIND_OF_REASON: Final = {
     SuppressionReason.HARD_BOUNCE: EventKind.HARD_BOUNCE,
@@ -128,6 +128,8 @@ def _fail_before(fault: Fault | None) -> None:
 class FakeConnector(Connector):
     """The connector to a `FakeProvider`. It takes no webhooks: those come through the real door, or as acts."""
 
+    channels = frozenset(Channel)
+
     def __init__(
         self, provider: FakeProvider, topics: Mapping[str, str], *, name: str = "mailer", **changes: Any
     ) -> None:
@@ -139,7 +141,7 @@ class FakeConnector(Connector):
         self.batch_size = attributes.get("batch_size", 500)
         self.can_lift = attributes.get("can_lift", True)
 
-    def verify(self, headers: Mapping[str, str], body: bytes) -> None:
+    def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
         raise BadSignature("takes no webhooks")
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:

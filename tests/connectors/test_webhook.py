@@ -16,7 +16,7 @@ import pytest
 import time_machine
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from preferences.connectors import base
+from preferences.connectors import calls
 from preferences.connectors.base import Connector, Listed
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
@@ -77,15 +77,6 @@ class TestTheContract(ConnectorContract):
         "signing_secrets": (OLD, NEW),
         "webhook_secrets": (OLD, NEW),
     }
-    genuine = (
-        report(),
-        report(list="global"),
-        report("bounce.hard"),
-        report("complaint", list="a list of theirs"),
-        report("invalid", channel="sms", address="+12025550123"),
-        report("delivered"),
-        report(list="a list of theirs"),
-    )
 
     def sign(self, body: bytes) -> dict[str, str]:
         return signed(body, NEW, message_id=f"msg_{hashlib.sha256(body).hexdigest()[:20]}")
@@ -435,7 +426,7 @@ class TestFailing:
     def test_an_answer_that_does_not_come_means_later(
         self, provider: Provider, connector: Connector, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(base, "TIMEOUT", (1.0, 0.1))
+        monkeypatch.setattr(calls, "TIMEOUT", (1.0, 0.1))
         provider.otherwise = Answer(200, seconds=30)
         with pytest.raises(TryLater, match="ReadTimeout"):
             connector.push([push_of()])

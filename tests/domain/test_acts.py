@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
 from preferences.domain.acts import (
-    SUPPRESSING,
+    RECORDED,
     EventKind,
     ImportedRow,
     ProviderEvent,
+    bears_on_permission,
     imported,
     one_click_topic,
     provider_event,
@@ -35,10 +37,12 @@ CONTACT = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
+def event_of(kind: EventKind, *, topic: str = "offers") -> ProviderEvent:
+    return ProviderEvent(kind=kind, address=JANE, event_id="evt-1", occurred_at=NOON, brand="default", topic=topic)
+
+
 def reported(kind: EventKind, *, occurred_at: datetime | None = NOON, event_id: str | None = "evt-1") -> Act:
-    event = ProviderEvent(
-        kind=kind, address=JANE, event_id=event_id, occurred_at=occurred_at, brand="default", topic="offers"
-    )
+    event = replace(event_of(kind), occurred_at=occurred_at, event_id=event_id)
     return provider_event(event, "mailer")
 
 
@@ -117,9 +121,26 @@ def test_an_unsubscribe_at_a_provider_is_a_wish_about_its_topic_alone() -> None:
     assert (act.verb, act.reason, act.brand, act.topic) == (Verb.UNSUBSCRIBE, None, "default", "offers")
 
 
-def test_whatever_a_provider_reports_only_reduces_mail() -> None:
-    assert {reported(kind).verb for kind in EventKind} == {Verb.SUPPRESS, Verb.UNSUBSCRIBE}
-    assert set(SUPPRESSING) == set(EventKind) - {EventKind.UNSUBSCRIBE}
+def test_whatever_a_provider_reports_reduces_mail_or_is_a_yes_that_revives_nothing() -> None:
+    verbs = {kind: reported(kind).verb for kind in RECORDED}
+    assert {kind for kind, verb in verbs.items() if verb is Verb.SUBSCRIBE} == {EventKind.RESUBSCRIBE}
+    assert set(verbs.values()) == {Verb.SUPPRESS, Verb.UNSUBSCRIBE, Verb.SUBSCRIBE}
+    assert not reported(EventKind.RESUBSCRIBE).trusted
+
+
+def test_a_no_that_somebody_else_put_there_counts_as_one() -> None:
+    act = reported(EventKind.SUPPRESSION_ADDED)
+    assert (act.verb, act.topic, act.actor) == (Verb.UNSUBSCRIBE, "offers", Actor.PROVIDER)
+
+
+@pytest.mark.parametrize("kind", EventKind)
+def test_what_bears_on_no_permission_is_not_recorded(kind: EventKind) -> None:
+    assert bears_on_permission(event_of(kind)) == (kind in RECORDED)
+
+
+def test_nobody_says_yes_to_everything() -> None:
+    assert not bears_on_permission(event_of(EventKind.RESUBSCRIBE, topic=BLANKET))
+    assert bears_on_permission(event_of(EventKind.UNSUBSCRIBE, topic=BLANKET))
 
 
 def test_a_report_bears_its_connector_and_the_providers_own_id() -> None:
@@ -155,7 +176,7 @@ def test_a_suppression_in_a_file_is_about_the_address_and_no_topic() -> None:
 
 @pytest.mark.parametrize(
     "act",
-    [by_recipient(), *(reported(kind) for kind in EventKind), *(from_file(verb) for verb in Verb)],
+    [by_recipient(), *(reported(kind) for kind in RECORDED), *(from_file(verb) for verb in Verb)],
     ids=lambda act: f"{act.origin}-{act.verb}-{act.reason}",
 )
 def test_no_door_here_may_turn_a_no_into_a_yes(act: Act) -> None:

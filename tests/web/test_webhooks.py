@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import io
 import json
 import re
 import secrets
@@ -460,8 +461,29 @@ def test_while_the_database_is_away_nothing_is_acknowledged_and_the_next_try_is(
 
 def test_more_than_eight_megabytes_are_refused(sqlite_app: Flask) -> None:
     body = event(padding="x" * (8 * 1024 * 1024))
-    assert send(sqlite_app, body, signed(body)).status_code == 413
+    assert send(sqlite_app, body, signed(body)).status_code == 401, "in the provider's own word for no"
     assert count_entries(sqlite_app) == 0
+
+
+@pytest.mark.parametrize("padding", [10, 8 * 1024 * 1024])
+def test_a_body_without_a_length_is_read_to_its_end_or_refused(sqlite_app: Flask, padding: int) -> None:
+    body = event(padding="x" * padding)
+    answer = sqlite_app.test_client().post(
+        PATH,
+        input_stream=io.BytesIO(body),
+        headers=signed(body),
+        environ_overrides={"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"},
+    )
+    assert (answer.status_code, count_entries(sqlite_app)) == ((200, 1) if padding == 10 else (401, 0))
+
+
+@pytest.mark.parametrize("length", ["-1", "many", "99999999999999999999", ""])
+def test_a_length_that_is_none_is_refused(sqlite_app: Flask, length: str) -> None:
+    body = event()
+    answer = sqlite_app.test_client().post(
+        PATH, input_stream=io.BytesIO(body), headers=signed(body), environ_overrides={"CONTENT_LENGTH": length}
+    )
+    assert answer.status_code == 401
 
 
 # Anything at all.

@@ -1,0 +1,476 @@
+"""Amazon SES: reports through SNS, and the account's suppression list and contact lists through boto3.
+
+Owns the proof that Amazon sent a message about a topic of ours, what SES events mean, and the calls. Facts: Amazon's
+developer guides of SNS and SES and the sesv2 service model, read 2026-11-23. Invariants: nothing is fetched but from an
+SNS host of Amazon's, and only for a topic that is allowed; an update of a contact carries every topic that it had; a
+wish never reaches the account's suppression list, which stops transactional mail too, unless that list is mapped.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, Final
+
+from preferences.config import ConnectorSettings
+from preferences.connectors import calls
+from preferences.connectors.base import (
+    Connector,
+    Listed,
+    Options,
+    Parsed,
+    Push,
+    Refusal,
+    event_id,
+    find_address,
+    instant,
+    require_lists,
+)
+from preferences.connectors.calls import Pace, raise_for
+from preferences.domain.acts import EventKind, ProviderEvent
+from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
+from preferences.domain.terms import BLANKET, Address, Channel, SuppressionReason
+
+ACCOUNT: Final = "suppression-list"
+"""The list_ref of the account's own suppression list. The others are `list:NAME` and `list:NAME/TOPIC`."""
+
+LIST: Final = re.compile(rf"{ACCOUNT}|list:[\w-]{{1,100}}(?:/[\w-]{{1,100}})?", re.ASCII)
+
+BOUNCES: Final = {
+    "Permanent": EventKind.HARD_BOUNCE,
+    "Transient": EventKind.SOFT_BOUNCE,
+    "Undetermined": EventKind.SOFT_BOUNCE,
+}
+CONSEQUENCES: Final = frozenset({"Suppressed", "OnAccountSuppressionList"})
+"""Sub-types of bounces and complaints that say: not sent, since the address is suppressed there."""
+
+NO_COMPLAINT: Final = "not-spam"
+RECIPIENTS: Final = {
+    "Bounce": ("bounce", "bouncedRecipients"),
+    "Complaint": ("complaint", "complainedRecipients"),
+    "DeliveryDelay": ("deliveryDelay", "delayedRecipients"),
+}
+REASONS: Final = {SuppressionReason.HARD_BOUNCE: "BOUNCE", SuppressionReason.INVALID: "BOUNCE"}
+"""What goes to the account's suppression list, since no mail of any kind can arrive. All else is a marketing no."""
+
+LISTED: Final = {"BOUNCE": EventKind.HARD_BOUNCE, "COMPLAINT": EventKind.COMPLAINT}
+PAGE: Final = 1_000
+
+PASSING: Final = frozenset(
+    {
+        *("TooManyRequestsException", "ThrottlingException", "Throttling", "RequestLimitExceeded", "SlowDown"),
+        *("LimitExceededException", "ConcurrentModificationException", "AlreadyExistsException"),
+    }
+)
+"""Error codes that pass, whatever their HTTP status; the last two when somebody else wrote at the same moment."""
+
+HOST: Final = r"https://sns\.[a-z]{2,3}(?:-[a-z]+)+-[0-9]{1,2}\.amazonaws\.com(?:\.cn)?"
+CERTIFICATE_URL: Final = re.compile(HOST + r"/[A-Za-z0-9_.-]{1,200}\.pem")
+SUBSCRIBE_URL: Final = re.compile(HOST + r"/\?Action=ConfirmSubscription&[!-~]{1,4000}")
+_HOST: Final = re.compile(HOST)
+
+_CONFIRMATION: Final = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
+SIGNED: Final = {
+    "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
+    "SubscriptionConfirmation": _CONFIRMATION,
+    "UnsubscribeConfirmation": _CONFIRMATION,
+}
+"""The fields that are signed, in byte order; Subject only where there is one."""
+
+MOST_FETCHED: Final = 64 * 1024
+MOST_CERTIFICATES: Final = 16
+
+
+class SesOptions(Options):
+    """`region` as in the name of the endpoint. `topic_arns`: the SNS topics that may report to us. `access_key_id`
+    goes with `api_key`, the secret access key; without them the machine's own role is used. `sns_url` is fetched from
+    in place of Amazon's host, for tests and proxies."""
+
+    region: str = "us-east-1"
+    topic_arns: tuple[str, ...] = ()
+    access_key_id: str = ""
+    sns_url: str = ""
+
+
+class AmazonSes(Connector):
+    """SES of one account in one region."""
+
+    # SNS takes every answer from 200 to 499 as "delivered": only a 5xx brings a message again.
+    busy_code = 503
+    refused_code = 403
+    # The signed time is that of publication, and a delivery policy may retry for an hour.
+    freshness = timedelta(hours=8)
+    # One address a call, and two calls for a contact: the limit of calls other than sending is about one a second.
+    batch_size = 5
+    calls_per_second = 1.0
+    can_lift = True
+    options_type = SesOptions
+    options: SesOptions
+
+    def __init__(self, settings: ConnectorSettings) -> None:
+        super().__init__(settings)
+        require_lists(settings, LIST, example=f"list:NAME, list:NAME/TOPIC or {ACCOUNT}", everything=ACCOUNT)
+
+    @property
+    def takes_webhooks(self) -> bool:
+        return bool(self.options.topic_arns)
+
+    @cached_property
+    def _certificates(self) -> dict[str, Any]:
+        return {}
+
+    @cached_property
+    def _pace(self) -> Pace:
+        return Pace(self.calls_per_second)
+
+    # In.
+
+    def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
+        """As the base says; and TryLater while the certificate cannot be fetched, since SNS would take a refusal for a
+        delivery."""
+        message = _envelope(body)
+        if message.get("TopicArn") not in self.options.topic_arns:
+            raise BadSignature("not a topic of ours")
+        signed_at = instant(message.get("Timestamp"))
+        if signed_at is None:
+            raise BadSignature("without a time")
+        self.require_fresh(signed_at)
+        certificate_url = message.get("SigningCertURL")
+        if not isinstance(certificate_url, str) or not CERTIFICATE_URL.fullmatch(certificate_url):
+            raise BadSignature("a certificate from elsewhere")
+        text, signature = _canonical(message), _signature(message)
+        _verify(self._public_key(certificate_url), signature, text, version=message.get("SignatureVersion"))
+
+    def _public_key(self, url: str) -> Any:
+        if url not in self._certificates:
+            try:
+                pem = _fetch(self._reachable(url))
+            except (Rejected, Misconfigured):
+                raise BadSignature("no such certificate") from None
+            if len(self._certificates) >= MOST_CERTIFICATES:
+                self._certificates.clear()
+            self._certificates[url] = _read_certificate(pem)
+        return self._certificates[url]
+
+    def _reachable(self, url: str) -> str:
+        return _HOST.sub(self.options.sns_url, url, count=1) if self.options.sns_url else url
+
+    def is_handshake(self, headers: Mapping[str, str], body: bytes) -> bool:
+        message = _envelope(body)
+        if message.get("Type") != "SubscriptionConfirmation":
+            return False
+        url = message.get("SubscribeURL")
+        if not isinstance(url, str) or not SUBSCRIBE_URL.fullmatch(url):
+            raise BadPayload("to be confirmed elsewhere")
+        _fetch(self._reachable(url))
+        return True
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
+        try:
+            envelope = json.loads(body)
+            if envelope["Type"] != "Notification":
+                return Parsed([], 1)
+            message = json.loads(envelope["Message"])
+            events = list(self._events(message))
+            message_id = envelope["MessageId"]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise BadPayload("not an SES event in an SNS message") from None
+        numbered = [_with_id(event, f"{message_id}/{number}") for number, event in enumerate(events)]
+        return Parsed(numbered, 0 if numbered else 1)
+
+    def _events(self, message: Mapping[str, Any]) -> Iterator[ProviderEvent]:
+        kind = message.get("eventType") or message.get("notificationType")
+        if kind == "Subscription":
+            yield from self._choices(message)
+        elif kind in RECIPIENTS:
+            name, recipients = RECIPIENTS[kind]
+            details = message[name]
+            meaning = _meaning(kind, details)
+            for recipient in details[recipients]:
+                address = find_address(Channel.EMAIL, recipient["emailAddress"])
+                if meaning is not None and address is not None:
+                    yield self._event(meaning, address, details.get("timestamp") or message["mail"].get("timestamp"))
+
+    def _choices(self, message: Mapping[str, Any]) -> Iterator[ProviderEvent]:
+        details = message["subscription"]
+        name, now, before = details["contactList"], details["newTopicPreferences"], details.get("oldTopicPreferences")
+        said = dict(_statuses(now))
+        refs = {f"list:{name}/{topic}": out for topic, out in said.items() if out or out != _was(before, topic)}
+        if now.get("unsubscribeAll"):
+            # The topics that stand beside it are unchanged, and a yes among them is none now.
+            refs = {**{ref: out for ref, out in refs.items() if out}, f"list:{name}": True}
+        for text in message["mail"]["destination"]:
+            address = find_address(Channel.EMAIL, text)
+            for ref, out in refs.items():
+                topic = self.topic_of(ref) or (BLANKET if ref == f"list:{name}" else None)
+                if address is not None and topic is not None:
+                    kind = EventKind.UNSUBSCRIBE if out else EventKind.RESUBSCRIBE
+                    yield self._event(kind, address, details.get("timestamp"), topic=topic)
+
+    def _event(self, kind: EventKind, address: Address, at: Any, *, topic: str = BLANKET) -> ProviderEvent:
+        brand = self.settings.brand
+        return ProviderEvent(
+            kind=kind, address=address, event_id=None, occurred_at=instant(at), brand=brand, topic=topic
+        )
+
+    # Out.
+
+    @cached_property
+    def _client(self) -> Any:
+        # Here and not above: the library takes a fifth of a second and the memory of a small process to load.
+        import boto3
+        from botocore.config import Config
+
+        keys = {}
+        if self.options.access_key_id:
+            keys = {
+                "aws_access_key_id": self.options.access_key_id,
+                "aws_secret_access_key": self.settings.api_key,
+            }
+        # One try: when to come back is for `sync` to say.
+        config = Config(
+            connect_timeout=calls.TIMEOUT[0], read_timeout=calls.TIMEOUT[1], retries={"total_max_attempts": 1}
+        )
+        session = boto3.session.Session(region_name=self.options.region, **keys)
+        return session.client("sesv2", endpoint_url=self.settings.base_url, config=config)
+
+    def _call(self, operation: str, *, may_miss: bool = False, **arguments: Any) -> Any:
+        """The answer, or None for what is not there where that may be. Raises TryLater, Rejected or Misconfigured."""
+        client = self._client
+        from botocore import exceptions
+
+        self._pace.wait()
+        try:
+            return getattr(client, operation)(**arguments)
+        except exceptions.ClientError as error:
+            if may_miss and error.response.get("Error", {}).get("Code") == "NotFoundException":
+                return None
+            _raise_for(error.response)
+        except exceptions.ParamValidationError:
+            raise Rejected("not as the service takes it") from None
+        except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
+            raise Misconfigured("no credentials: set api_key and options.access_key_id") from None
+        except (exceptions.BotoCoreError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+            # The last five are how the library trips over an answer that is not as the model has it.
+            raise TryLater(type(error).__name__) from None
+
+    def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
+        by_address: dict[Address, list[Push]] = {}
+        for push in pushes:
+            by_address.setdefault(push.address, []).append(push)
+        refusals = []
+        for address, of_one in by_address.items():
+            try:
+                self._tell(address, of_one)
+            except Rejected as failure:
+                refusals += [Refusal(one, str(failure)) for one in dict.fromkeys(push.contact_id for push in of_one)]
+        return refusals
+
+    def _tell(self, address: Address, pushes: Sequence[Push]) -> None:
+        account = {_account_reason(push) for push in pushes} - {""}
+        lists: dict[str, dict[str, bool]] = {}
+        for push in pushes:
+            if not _account_reason(push):
+                name, topic = _list_and_topic(push.list_ref)
+                lists.setdefault(name, {})[topic] = not push.is_lift
+        for reason in sorted(account)[:1]:
+            self._call("put_suppressed_destination", EmailAddress=address.value, Reason=reason)
+        for name, choices in lists.items():
+            self._tell_contact(name, address, choices)
+
+    def _tell_contact(self, name: str, address: Address, choices: Mapping[str, bool]) -> None:
+        """Write choices (topic, or "" for all of the list: whether opted out), and everything that was there before."""
+        contact = {"ContactListName": name, "EmailAddress": address.value}
+        held = self._call("get_contact", may_miss=True, **contact)
+        preferences = {one["TopicName"]: one["SubscriptionStatus"] for one in (held or {}).get("TopicPreferences", [])}
+        wanted = preferences | {topic: "OPT_OUT" if out else "OPT_IN" for topic, out in choices.items() if topic}
+        was_all = bool((held or {}).get("UnsubscribeAll"))
+        all_of_it = choices.get("", was_all)
+        if held is not None and (wanted, all_of_it) == (preferences, was_all):
+            return
+        arguments: dict[str, Any] = contact | {
+            "TopicPreferences": [{"TopicName": one, "SubscriptionStatus": status} for one, status in wanted.items()],
+            "UnsubscribeAll": all_of_it,
+        }
+        if held is not None and held.get("AttributesData"):
+            arguments["AttributesData"] = held["AttributesData"]
+        self._call("create_contact" if held is None else "update_contact", **arguments)
+
+    # List.
+
+    def list_suppressed(self) -> Iterator[Listed]:
+        refs = self.everywhere
+        for row in self._rows("list_suppressed_destinations", "SuppressedDestinationSummaries"):
+            address = find_address(Channel.EMAIL, row.get("EmailAddress"))
+            kind = LISTED.get(row.get("Reason", ""))
+            if kind is EventKind.COMPLAINT and ACCOUNT in refs:
+                kind = EventKind.UNSUBSCRIBE  # our own wishes stand there as complaints
+            if address is not None and kind is not None:
+                for ref in refs:
+                    yield _listed(address, ref, kind, row.get("LastUpdateTime"))
+        for name in sorted({_list_and_topic(ref)[0] for ref in self.settings.topics.values() if ref != ACCOUNT}):
+            yield from self._opted_out(name)
+
+    def _opted_out(self, name: str) -> Iterator[Listed]:
+        for row in self._rows("list_contacts", "Contacts", ContactListName=name):
+            address = find_address(Channel.EMAIL, row.get("EmailAddress"))
+            if address is None:
+                continue
+            at = row.get("LastUpdatedTimestamp")
+            if row.get("UnsubscribeAll"):
+                yield _listed(address, f"list:{name}", EventKind.UNSUBSCRIBE, at)
+            for topic in row.get("TopicPreferences", []):
+                if topic.get("SubscriptionStatus") == "OPT_OUT":
+                    yield _listed(address, f"list:{name}/{topic.get('TopicName')}", EventKind.UNSUBSCRIBE, at)
+
+    def _rows(self, operation: str, key: str, **arguments: Any) -> Iterator[Mapping[str, Any]]:
+        token: str | None = None
+        while True:
+            more: dict[str, Any] = {"NextToken": token} if token else {}
+            page = self._call(operation, PageSize=PAGE, **arguments, **more)
+            if not isinstance(page.get(key), list):
+                raise TryLater("a list that is not as described")
+            yield from page[key]
+            following = page.get("NextToken")
+            if not following or following == token:
+                return
+            token = following
+
+
+# The proof.
+
+
+def _envelope(body: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadSignature("not an SNS message") from None
+    if not isinstance(message, dict):
+        raise BadSignature("not an SNS message")
+    return message
+
+
+def _canonical(message: Mapping[str, Any]) -> bytes:
+    """What is signed: each field's name and value, on a line of its own. Raises BadSignature."""
+    kind = message.get("Type")
+    names = SIGNED.get(kind) if isinstance(kind, str) else None
+    if names is None:
+        raise BadSignature("not a type of SNS")
+    there = [name for name in names if name != "Subject" or message.get("Subject") is not None]
+    values = [message.get(name) for name in there]
+    if not all(isinstance(value, str) for value in values):
+        raise BadSignature("a signed field is missing")
+    try:
+        return "".join(f"{name}\n{value}\n" for name, value in zip(there, values, strict=True)).encode()
+    except UnicodeEncodeError:
+        raise BadSignature("half a character") from None
+
+
+def _signature(message: Mapping[str, Any]) -> bytes:
+    try:
+        return base64.b64decode(message["Signature"], validate=True)
+    except (KeyError, ValueError, TypeError):
+        raise BadSignature("no signature") from None
+
+
+def _read_certificate(pem: bytes) -> Any:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.x509 import load_pem_x509_certificate
+
+    try:
+        key = load_pem_x509_certificate(pem).public_key()
+    except Exception:  # noqa: BLE001 - the library names no set of errors for a certificate that is none
+        raise BadSignature("not a certificate") from None
+    if not isinstance(key, RSAPublicKey):
+        raise BadSignature("not an RSA key")
+    return key
+
+
+def _verify(key: Any, signature: bytes, text: bytes, *, version: object) -> None:
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+
+    # Version 1 is what a topic has unless it was changed; that SHA-1 is old is for its owner to mend.
+    algorithm = {"1": SHA1, "2": SHA256}.get(version if isinstance(version, str) else "")
+    if algorithm is None:
+        raise BadSignature("a version of signatures that we do not know")
+    try:
+        key.verify(signature, text, PKCS1v15(), algorithm())
+    except (InvalidSignature, UnsupportedAlgorithm):
+        raise BadSignature("the signature does not fit") from None
+
+
+def _fetch(url: str) -> bytes:
+    """What stands at an address. Raises TryLater, Rejected or Misconfigured."""
+    import requests
+
+    try:
+        with requests.get(url, timeout=calls.TIMEOUT, allow_redirects=False, stream=True) as answer:
+            raise_for(answer.status_code, {name.lower(): value for name, value in answer.headers.items()})
+            return bytes(next(answer.iter_content(MOST_FETCHED), b""))
+    except requests.RequestException as error:
+        raise TryLater(type(error).__name__) from None
+
+
+# What events and refs mean.
+
+
+def _meaning(kind: str, details: Mapping[str, Any]) -> EventKind | None:
+    if details.get("bounceSubType") in CONSEQUENCES or details.get("complaintSubType") in CONSEQUENCES:
+        return EventKind.SEND_SUPPRESSED
+    if kind == "Bounce":
+        return BOUNCES.get(details["bounceType"])
+    if kind == "DeliveryDelay":
+        return EventKind.SOFT_BOUNCE
+    return None if details.get("complaintFeedbackType") == NO_COMPLAINT else EventKind.COMPLAINT
+
+
+def _statuses(preferences: Mapping[str, Any] | None) -> Iterator[tuple[str, bool]]:
+    """Each topic, and whether it is opted out."""
+    for one in (preferences or {}).get("topicSubscriptionStatus") or []:
+        if one["subscriptionStatus"] in {"OptIn", "OptOut"}:
+            yield one["topicName"], one["subscriptionStatus"] == "OptOut"
+
+
+def _was(before: Mapping[str, Any] | None, topic: str) -> bool | None:
+    return dict(_statuses(before)).get(topic)
+
+
+def _with_id(event: ProviderEvent, text: str) -> ProviderEvent:
+    return replace(event, event_id=event_id(text))
+
+
+def _account_reason(push: Push) -> str:
+    """With which reason a push stands on the account's suppression list; empty when it belongs on a contact list."""
+    if push.list_ref != ACCOUNT:
+        return "" if push.reason is None else REASONS.get(push.reason, "")
+    if push.is_lift:
+        raise Rejected("what stands on the account's suppression list is taken off by hand")
+    return "COMPLAINT" if push.reason is None else REASONS.get(push.reason, "COMPLAINT")
+
+
+def _list_and_topic(list_ref: str) -> tuple[str, str]:
+    """The names in `list:NAME` and `list:NAME/TOPIC`."""
+    name, _, topic = list_ref.removeprefix("list:").partition("/")
+    return name, topic
+
+
+def _listed(address: Address, list_ref: str, kind: EventKind, at: datetime | None) -> Listed:
+    return Listed(address=address, list_ref=list_ref, kind=kind, occurred_at=instant(at.timestamp()) if at else None)
+
+
+def _raise_for(response: Mapping[str, Any]) -> None:
+    """The class of an error answer; never its text, which quotes addresses."""
+    metadata = response.get("ResponseMetadata", {})
+    status = int(metadata.get("HTTPStatusCode", 500))
+    headers: Mapping[str, str] = metadata.get("HTTPHeaders", {})
+    if response.get("Error", {}).get("Code") in PASSING:
+        status = 429
+    raise_for(status, headers)
+    raise TryLater(f"answer {status}")

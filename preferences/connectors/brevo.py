@@ -1,0 +1,193 @@
+"""Brevo: its two kinds of webhook in, contacts out.
+
+Facts: Brevo's pages on transactional and marketing webhooks, on securing them and on retries, and the description in
+getbrevo/brevo-go, read 2026-11-23. Its webhooks bear no signature and no id, and are tried again after a time-out or a
+429 and after nothing else: any other failure, a 5xx above all, loses the event. Invariant: what we could not store is
+answered 429.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from preferences.config import ConnectorSettings
+from preferences.connectors.base import (
+    Listed,
+    Parsed,
+    Push,
+    Refusal,
+    find_address,
+    instant,
+    one_by_one,
+    pages,
+    require_lists,
+    rows_of,
+)
+from preferences.connectors.calls import json_body, with_version
+from preferences.connectors.unsigned import UnsignedConnector
+from preferences.domain.acts import EventKind, ProviderEvent
+from preferences.domain.addresses import read_address
+from preferences.domain.errors import BadAddress, BadPayload
+from preferences.domain.terms import BLANKET, Address, Channel
+
+EVENTS: Final = {
+    "unsubscribe": EventKind.UNSUBSCRIBE,
+    "unsubscribed": EventKind.UNSUBSCRIBE,
+    "hardbounce": EventKind.HARD_BOUNCE,
+    "invalidemail": EventKind.HARD_BOUNCE,
+    "invalid": EventKind.HARD_BOUNCE,
+    "softbounce": EventKind.SOFT_BOUNCE,
+    "deferred": EventKind.SOFT_BOUNCE,
+    "spam": EventKind.COMPLAINT,
+    "complaint": EventKind.COMPLAINT,
+    "blocked": EventKind.SEND_SUPPRESSED,
+    "contactdeleted": EventKind.CONTACT_DELETED,
+}
+"""Their word without underscores and capitals, since the two kinds and the documents spell them differently. Not here:
+`list_addition`, which is no wish of anybody's, and `contact_updated`, which is mostly our own doing."""
+
+GLOBAL: Final = "global"
+LIST: Final = re.compile(r"global|list:[1-9][0-9]{0,17}")
+PAGE: Final = 1_000
+
+
+class Brevo(UnsignedConnector):
+    """`global` is the contact's own blocklist for campaigns; `list:ID` a list."""
+
+    busy_code = 429
+    refused_code = 401
+    batch_size = 50
+    calls_per_second = 8.0
+    can_lift = True
+    channels = frozenset({Channel.EMAIL, Channel.SMS})
+
+    def __init__(self, settings: ConnectorSettings) -> None:
+        super().__init__(settings)
+        require_lists(settings, LIST, example="list:12 or global", everything=GLOBAL)
+
+    # In.
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            raise BadPayload("not JSON") from None
+        rows = document if isinstance(document, list) else [document]
+        if not rows or not all(isinstance(row, dict) for row in rows):
+            raise BadPayload("neither an event nor a list of them")
+        events = [list(self._events(row)) for row in rows]
+        return Parsed([event for some in events for event in some], sum(not some for some in events))
+
+    def _events(self, row: Mapping[str, Any]) -> Iterator[ProviderEvent]:
+        kind = EVENTS.get(re.sub(r"[^a-z]", "", str(row.get("event", "")).lower()))
+        address = find_address(Channel.EMAIL, row.get("email"))
+        if kind is None or address is None:
+            return
+        topics = self._topics_of(row) if kind is EventKind.UNSUBSCRIBE else [BLANKET]
+        for topic in topics:
+            yield ProviderEvent(
+                kind=kind,
+                address=address,
+                event_id=self.digest(row, topic),
+                occurred_at=_time(row),
+                brand=self.settings.brand,
+                topic=topic,
+            )
+
+    def _topics_of(self, row: Mapping[str, Any]) -> list[str]:
+        """The topics of the lists that a campaign went to; without any, Brevo has stopped everything."""
+        lists = row.get("list_id")
+        numbers = lists if isinstance(lists, list) else [lists]
+        named = [self.topic_of(f"list:{number}") for number in numbers]
+        return [topic for topic in named if topic] or [BLANKET]
+
+    # Out.
+
+    def can_compare(self, push: Push) -> bool:
+        """Whether somebody was taken off a list, or never was on it, cannot be seen."""
+        return push.list_ref == GLOBAL
+
+    def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
+        return one_by_one(pushes, self._tell)
+
+    def _tell(self, push: Push) -> None:
+        if push.list_ref == GLOBAL:
+            self._write("POST", "", _named(push.address) | _blocked(push) | {"updateEnabled": True})
+            return
+        number = int(push.list_ref.removeprefix("list:"))
+        change = {"listIds" if push.is_lift else "unlinkListIds": [number]}
+        # Who is no contact there is on none of its lists.
+        self._write("PUT", f"/{quote(push.address.value, safe='')}", change, by=push.address.channel)
+
+    def _write(self, method: str, path: str, document: Any, *, by: Channel = Channel.EMAIL) -> None:
+        params = {"identifierType": "phone_id"} if by is Channel.SMS else None
+        url, body = f"{self._root}/contacts{path}", json_body(document)
+        accept = {404} if method == "PUT" else ()
+        self.session.ask(method, url, headers=self._headers, body=body, params=params, accept=accept)
+
+    @property
+    def _root(self) -> str:
+        return with_version(self.settings.base_url, "api.brevo.com", "/v3")
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"api-key": self.settings.api_key, "Content-Type": "application/json", "Accept": "application/json"}
+
+    # List.
+
+    def list_suppressed(self) -> Iterator[Listed]:
+        for row in pages(self._page):
+            at = instant(row.get("modifiedAt"))
+            for address, list_ref in _nos(row):
+                yield Listed(address=address, list_ref=list_ref, kind=EventKind.UNSUBSCRIBE, occurred_at=at)
+
+    def _page(self, offset: int) -> Sequence[Any]:
+        params = {"limit": str(PAGE), "offset": str(offset), "sort": "asc"}
+        url = f"{self._root}/contacts"
+        answer = self.session.call("GET", url, headers=self._headers, params=params)
+        return rows_of(answer.get("contacts") if isinstance(answer, dict) else None)
+
+
+def _time(row: Mapping[str, Any]) -> Any:
+    """`ts_epoch` is in milliseconds and UTC, `ts_event` in seconds; `date` is in the account's zone and not read."""
+    milliseconds = row.get("ts_epoch")
+    if isinstance(milliseconds, int) and not isinstance(milliseconds, bool):
+        return instant(milliseconds // 1000)
+    return instant(row.get("ts_event"))
+
+
+def _named(address: Address) -> dict[str, Any]:
+    return {"email": address.value} if address.channel is Channel.EMAIL else {"attributes": {"SMS": address.value}}
+
+
+def _blocked(push: Push) -> dict[str, Any]:
+    name = "emailBlacklisted" if push.address.channel is Channel.EMAIL else "smsBlacklisted"
+    return {name: not push.is_lift}
+
+
+def _nos(row: Mapping[str, Any]) -> Iterator[tuple[Address, str]]:
+    """Each no that a contact's record shows: an address, and the list it is about."""
+    mail = find_address(Channel.EMAIL, row.get("email"))
+    if mail is not None and row.get("emailBlacklisted") is True:
+        yield mail, GLOBAL
+    lists = row.get("listUnsubscribed")
+    if mail is not None and isinstance(lists, list):
+        yield from ((mail, f"list:{number}") for number in lists)
+    attributes = row.get("attributes")
+    phone = _phone(attributes.get("SMS")) if isinstance(attributes, dict) else None
+    if phone is not None and row.get("smsBlacklisted") is True:
+        yield phone, GLOBAL
+
+
+def _phone(text: object) -> Address | None:
+    """A number as Brevo keeps it: with its country code, mostly without the plus."""
+    if not isinstance(text, (str, int)) or isinstance(text, bool):
+        return None
+    try:
+        return read_address(Channel.SMS, f"+{str(text)[:40].lstrip('+0')}")
+    except (BadAddress, ValueError):
+        return None

@@ -1,0 +1,202 @@
+"""Mailchimp Marketing: audiences and their interests.
+
+Facts: Mailchimp's guides on webhooks, its release note on 410 and the description of the Marketing API 3.0.55, read
+2026-11-23. Its webhooks bear no signature, no id and no usable time, so they prove themselves by a secret in the
+address, are told apart by what they say, and count from receipt. Invariants: never 410, which ends a webhook for good;
+an interest is stopped without touching the audience's status; nobody is deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from preferences.config import ConnectorSettings
+from preferences.connectors.base import (
+    Listed,
+    Parsed,
+    Push,
+    Refusal,
+    by_list,
+    find_address,
+    instant,
+    one_by_one,
+    pages,
+    require_lists,
+    rows_of,
+)
+from preferences.connectors.calls import basic_auth, json_body, with_version
+from preferences.connectors.forms import read_form
+from preferences.connectors.unsigned import UnsignedConnector
+from preferences.domain.acts import EventKind, ProviderEvent
+from preferences.domain.errors import BadPayload, TryLater
+from preferences.domain.terms import Channel, SuppressionReason
+
+KINDS: Final = {
+    ("subscribe", ""): EventKind.RESUBSCRIBE,
+    ("unsubscribe", "manual"): EventKind.UNSUBSCRIBE,
+    ("unsubscribe", "abuse"): EventKind.COMPLAINT,
+    ("unsubscribe", "delete"): EventKind.CONTACT_DELETED,
+    ("cleaned", "hard"): EventKind.HARD_BOUNCE,
+    ("cleaned", "abuse"): EventKind.COMPLAINT,
+    ("upemail", ""): EventKind.ADDRESS_CHANGED,
+}
+"""By `type`, and by `data[reason]` or `data[action]` where that decides. `profile` and `campaign` are ignored."""
+
+WISHES: Final = frozenset({EventKind.UNSUBSCRIBE, EventKind.RESUBSCRIBE})
+LISTED: Final = {"unsubscribed": EventKind.UNSUBSCRIBE, "cleaned": EventKind.HARD_BOUNCE}
+UNDELIVERABLE: Final = frozenset({SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID})
+NOBODY: Final = "transactional"
+"""The status of a contact who gets no campaign and has not said no either."""
+
+LIST: Final = re.compile(r"list:[0-9a-z]{1,40}|interest:[0-9a-z]{1,40}/[0-9a-z]{1,40}")
+PAGE: Final = 1_000
+FIELDS: Final = "members.email_address,members.status,members.last_changed"
+
+
+class Mailchimp(UnsignedConnector):
+    """Audiences (`list:ID`) and interests in them (`interest:LIST/ID`) of one account. There is no list for all
+    audiences: leave `*` unmapped, and a blanket no is told to each."""
+
+    busy_code = 503
+    refused_code = 403
+    calls_per_second = 5.0
+    can_lift = True
+
+    def __init__(self, settings: ConnectorSettings) -> None:
+        super().__init__(settings)
+        require_lists(settings, LIST, example="list:ID or interest:LIST/ID")
+        # An audience takes 500 members a call, an interest one.
+        is_single = any(ref.startswith("interest:") for ref in settings.topics.values())
+        self.batch_size = 25 if is_single else 500
+
+    # In.
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
+        form = read_form(body)
+        if "type" not in form:
+            raise BadPayload("not as Mailchimp describes it")
+        event = self._event(form)
+        return Parsed([event], 0) if event else Parsed([], 1)
+
+    def _event(self, form: Mapping[str, str]) -> ProviderEvent | None:
+        kind = _kind(form)
+        text = form.get("data[old_email]" if kind is EventKind.ADDRESS_CHANGED else "data[email]")
+        address = find_address(Channel.EMAIL, text)
+        topic = self.topic_of(f"list:{form.get('data[list_id]', '')}") if kind in WISHES else "*"
+        if kind is None or address is None or topic is None:
+            return None
+        told = {name: value for name, value in form.items() if not name.startswith("data[merges]")}
+        return ProviderEvent(
+            kind=kind,
+            address=address,
+            event_id=self.digest(told),
+            occurred_at=None,
+            brand=self.settings.brand,
+            topic=topic,
+            new_address=find_address(Channel.EMAIL, form.get("data[new_email]")),
+        )
+
+    # Out.
+
+    def can_compare(self, push: Push) -> bool:
+        """An interest that is not chosen looks the same whether somebody said no or never was asked."""
+        return push.list_ref.startswith("list:")
+
+    def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
+        refusals: list[Refusal] = []
+        for (list_ref, is_lift), of_list in by_list(pushes).items():
+            kind, _, name = list_ref.partition(":")
+            if kind == "list":
+                refusals += self._tell_audience(name, of_list, is_lift=is_lift)
+            else:
+                refusals += one_by_one(of_list, self._tell_interest)
+        return refusals
+
+    def _tell_audience(self, audience: str, pushes: Sequence[Push], *, is_lift: bool) -> Sequence[Refusal]:
+        refusals = self._batch(audience, pushes, "subscribed" if is_lift else "")
+        if not is_lift or not refusals:
+            return refusals
+        # Who left by themselves can come back only by confirming to Mailchimp ("Member In Compliance State").
+        refused = {refusal.contact_id for refusal in refusals}
+        return self._batch(audience, [push for push in pushes if push.contact_id in refused], "pending")
+
+    def _batch(self, audience: str, pushes: Sequence[Push], status: str) -> list[Refusal]:
+        members = {
+            push.address.value: {
+                "email_address": push.address.value,
+                "status": status or ("cleaned" if push.reason in UNDELIVERABLE else "unsubscribed"),
+            }
+            for push in pushes
+        }
+        body = json_body({"members": list(members.values()), "update_existing": True})
+        answer = self.session.call("POST", self._url("lists", audience), headers=self._headers, body=body)
+        errors = _errors(answer)
+        return [Refusal(push.contact_id, errors[push.address.value]) for push in pushes if push.address.value in errors]
+
+    def _tell_interest(self, push: Push) -> None:
+        audience, _, interest = push.list_ref.removeprefix("interest:").partition("/")
+        member = {
+            "email_address": push.address.value,
+            "status_if_new": NOBODY,
+            "interests": {interest: push.is_lift},
+        }
+        url = self._url("lists", audience, "members", member_id(push.address.value))
+        self.session.call("PUT", url, headers=self._headers, body=json_body(member))
+
+    def _url(self, *parts: str) -> str:
+        root = with_version(self.settings.base_url, ".api.mailchimp.com", "/3.0")
+        return "/".join([root, *(quote(part, safe="") for part in parts)])
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return basic_auth("any", self.settings.api_key) | {"Content-Type": "application/json"}
+
+    # List.
+
+    def list_suppressed(self) -> Iterator[Listed]:
+        refs = self.settings.topics.values()
+        audiences = [ref.removeprefix("list:") for ref in refs if ref.startswith("list:")]
+        for audience in audiences:
+            for status in LISTED:
+                yield from self._members(audience, status)
+
+    def _members(self, audience: str, status: str) -> Iterator[Listed]:
+        url = self._url("lists", audience, "members")
+
+        def page(offset: int) -> Sequence[Any]:
+            params = {"status": status, "count": str(PAGE), "offset": str(offset), "fields": FIELDS}
+            answer = self.session.call("GET", url, headers=self._headers, params=params)
+            return rows_of(answer.get("members") if isinstance(answer, dict) else None)
+
+        for row in pages(page):
+            address, kind = find_address(Channel.EMAIL, row.get("email_address")), LISTED.get(row.get("status"))
+            if address is not None and kind is not None:
+                at = instant(row.get("last_changed"))
+                yield Listed(address=address, list_ref=f"list:{audience}", kind=kind, occurred_at=at)
+
+
+def member_id(address: str) -> str:
+    """How Mailchimp names a member of an audience: the MD5 of the address in small letters."""
+    return hashlib.md5(address.lower().encode(), usedforsecurity=False).hexdigest()
+
+
+def _kind(form: Mapping[str, str]) -> EventKind | None:
+    what, action = form["type"], form.get("data[action]", "")
+    if what in {"subscribe", "upemail"}:
+        return KINDS[what, ""]
+    if action == "delete":
+        # The person's record was taken away, which says nothing about what the person wishes.
+        return KINDS.get((what, "delete"))
+    return KINDS.get((what, form.get("data[reason]", "manual" if action == "unsub" else "")))
+
+
+def _errors(answer: Any) -> dict[str, str]:
+    """Why single members of a batch were not taken, by address: they stand inside a 200."""
+    try:
+        return {str(one["email_address"]).lower(): str(one.get("error_code", ""))[:60] for one in answer["errors"]}
+    except (KeyError, TypeError, AttributeError):
+        raise TryLater("an answer that is not as described") from None

@@ -1,0 +1,251 @@
+"""Mailgun: signed webhooks in; the unsubscribes, complaints and bounces of one sending domain out.
+
+User manual (webhooks, suppressions) and the vendor's description of v3; read 2026-11-23. Mailgun keeps its lists by
+domain, so a connector is one domain, and each domain has its own. Owns how a tag stands for a topic. Invariant: no call
+is ever made that names no address, since that clears a whole list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import Annotated, Any, Final
+from urllib.parse import parse_qs, quote, urlsplit
+
+from pydantic import Field
+
+from preferences.config import ConnectorSettings
+from preferences.connectors.base import (
+    Connector,
+    Listed,
+    Options,
+    Parsed,
+    Push,
+    Refusal,
+    event_id,
+    find_address,
+    instant,
+    one_by_one,
+    require_lists,
+    rows_of,
+)
+from preferences.connectors.calls import basic_auth, json_body
+from preferences.domain.acts import EventKind, ProviderEvent
+from preferences.domain.errors import BadPayload, BadSignature, TryLater
+from preferences.domain.terms import BLANKET, Channel, SuppressionReason
+
+EVERYTHING: Final = "*"
+"""The tag that stops all mail of the domain."""
+TAG: Final = re.compile(r"[!-~]([ -~]{0,126}[!-~])?")
+"""ASCII, at most 128 characters (user manual, "Tagging")."""
+PAGE: Final = 1_000
+
+HARD: Final = frozenset({"bounce", "generic"})
+"""Reasons of a permanent failure that are about the address. `suppress-…` is a consequence; the rest says nothing."""
+
+TABLES: Final = {
+    SuppressionReason.HARD_BOUNCE: "bounces",
+    SuppressionReason.INVALID: "bounces",
+    SuppressionReason.COMPLAINT: "complaints",
+}
+"""Where a suppression goes. Any other reason, and every wish, is an unsubscribe."""
+
+LISTS: Final = {"bounces": EventKind.HARD_BOUNCE, "complaints": EventKind.COMPLAINT}
+
+
+class MailgunOptions(Options):
+    """`domain` is the sending domain whose lists these are."""
+
+    domain: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
+
+
+class Mailgun(Connector):
+    """A list is a tag; `*` is all mail of the domain."""
+
+    # 406 is the only refusal that ends it: any other answer is tried again for eight hours.
+    refused_code = 406
+    # Retries come with the first signature, for eight hours.
+    freshness = timedelta(hours=9)
+    batch_size = 1_000
+    can_lift = True
+    options_type = MailgunOptions
+    options: MailgunOptions
+
+    def __init__(self, settings: ConnectorSettings) -> None:
+        super().__init__(settings)
+        require_lists(settings, TAG, example="news", everything=EVERYTHING)
+
+    def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
+        stamp, token, given = _signature(body)
+        known = [_expected(secret, stamp + token) for secret in self.settings.webhook_secrets if secret]
+        if not sum(hmac.compare_digest(one, given) for one in known):
+            raise BadSignature("no key fits")
+        self.require_fresh(_signed_at(stamp))
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
+        try:
+            message = json.loads(body)
+            data, token = message["event-data"], event_id(message["signature"]["token"])
+            events = self._events(data, token) if isinstance(data.get("event"), str) else []
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise BadPayload("not an event of Mailgun's") from None
+        # The token, since the signature covers no more: with another body it would prove nothing.
+        return Parsed(events, 0 if events else 1, token)
+
+    def _events(self, data: Mapping[str, Any], token: str | None) -> list[ProviderEvent]:
+        kind = _kind(data)
+        address = find_address(Channel.EMAIL, data.get("recipient"))
+        if kind is None or address is None:
+            return []
+        topics = self._topics_of(data.get("tags")) if kind is EventKind.UNSUBSCRIBE else [BLANKET]
+        return [
+            ProviderEvent(
+                kind=kind,
+                address=address,
+                event_id=f"{token}:{topic}"[-200:] if kind is EventKind.UNSUBSCRIBE else token,
+                occurred_at=instant(data.get("timestamp")),
+                brand=self.settings.brand,
+                topic=topic,
+            )
+            for topic in topics
+        ]
+
+    def _topics_of(self, tags: object) -> list[str]:
+        """What an unsubscribe is about. Its tags are those of the *message*, whichever link in it was followed.
+
+        Where topics are tags, those of them that map; one with other tags alone is left to the comparison, which sees
+        what Mailgun itself made of it. Where no topic is a tag, what was stopped is everything.
+        """
+        words = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+        by_tag = any(topic != BLANKET for topic in self.settings.topics)
+        if not by_tag or not words or EVERYTHING in words:
+            return [BLANKET]
+        return list(dict.fromkeys(topic for tag in words if (topic := self.topic_of(tag)) is not None))
+
+    def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
+        tables: dict[str, dict[str, dict[str, Any]]] = {}
+        for push in pushes:
+            if not push.is_lift:
+                table = TABLES.get(push.reason, "unsubscribes") if push.reason else "unsubscribes"
+                row = tables.setdefault(table, {}).setdefault(push.address.value, _row(push, table))
+                if table == "unsubscribes" and push.list_ref not in row["tags"]:
+                    row["tags"].append(push.list_ref)
+        for table, rows in tables.items():
+            body = json_body(list(rows.values()))
+            self.session.call("POST", self._place(table), headers=self._headers, body=body)
+        return one_by_one((push for push in pushes if push.is_lift), self._lift)
+
+    def _lift(self, push: Push) -> None:
+        place = f"{self._place('unsubscribes')}/{quote(push.address.value, safe='')}"
+        self.session.ask("DELETE", place, headers=self._headers, params={"tag": push.list_ref}, accept={404})
+
+    def list_suppressed(self) -> Iterator[Listed]:
+        for row in self._rows("unsubscribes"):
+            tags = row.get("tags") or [EVERYTHING]
+            if not isinstance(tags, list):
+                raise TryLater("a list that is not as documented")
+            yield from _listed(row, [str(tag) for tag in tags], EventKind.UNSUBSCRIBE)
+        for table, kind in LISTS.items():
+            for row in self._rows(table):
+                yield from _listed(row, self.everywhere, kind)
+
+    def _rows(self, table: str) -> Iterator[Mapping[str, Any]]:
+        """Page after page, to the first empty one. Of `paging.next` only the query is followed, never the address."""
+        params = {"limit": str(PAGE)}
+        while True:
+            page = self.session.call("GET", self._place(table), headers=self._headers, params=params)
+            rows = rows_of(page.get("items") if isinstance(page, dict) else None)
+            if not rows:
+                return
+            yield from rows
+            following = _query(page) | {"limit": str(PAGE)}
+            if following == params:
+                raise TryLater("a list that does not end")
+            params = following
+
+    def _place(self, table: str) -> str:
+        return f"{self.settings.base_url}/v3/{quote(self.options.domain, safe='')}/{table}"
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Content-Type": "application/json"} | basic_auth("api", self.settings.api_key)
+
+
+def _signature(body: bytes) -> tuple[str, str, bytes]:
+    """Time, token and signature as they stand in the body. Raises BadSignature."""
+    try:
+        signature = json.loads(body)["signature"]
+        stamp, token, given = (signature[name] for name in ("timestamp", "token", "signature"))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BadSignature("no signature") from None
+    if not (isinstance(token, str) and token and isinstance(given, str) and isinstance(stamp, (str, int))):
+        raise BadSignature("no signature")
+    return str(stamp), token, given.encode("utf-8", "surrogatepass")
+
+
+def _expected(secret: str, signed: str) -> bytes:
+    """Hexadecimal HMAC-SHA256 over time and token, keyed with the webhook signing key."""
+    digest = hmac.new(secret.encode(), signed.encode("utf-8", "surrogatepass"), hashlib.sha256)
+    return digest.hexdigest().encode()
+
+
+def _signed_at(stamp: str) -> datetime:
+    if not (stamp.isascii() and stamp.isdecimal() and len(stamp) <= 11):
+        raise BadSignature("no time")
+    return datetime.fromtimestamp(int(stamp), UTC)
+
+
+def _kind(data: Mapping[str, Any]) -> EventKind | None:
+    match data["event"]:
+        case "unsubscribed":
+            return EventKind.UNSUBSCRIBE
+        case "complained":
+            return EventKind.COMPLAINT
+        case "failed":
+            return _failure(data.get("severity"), data.get("reason"))
+    return None
+
+
+def _failure(severity: object, reason: object) -> EventKind:
+    if isinstance(reason, str) and reason.startswith("suppress-"):
+        return EventKind.SEND_SUPPRESSED
+    if severity == "permanent" and isinstance(reason, str) and reason in HARD:
+        return EventKind.HARD_BOUNCE
+    return EventKind.SOFT_BOUNCE
+
+
+def _row(push: Push, table: str) -> dict[str, Any]:
+    more: dict[str, dict[str, Any]] = {
+        "unsubscribes": {"tags": []},
+        "bounces": {"code": "550", "error": str(push.reason)},
+    }
+    return {"address": push.address.value, "created_at": format_datetime(push.since), **more.get(table, {})}
+
+
+def _listed(row: Mapping[str, Any], refs: Sequence[str], kind: EventKind) -> Iterator[Listed]:
+    address = find_address(Channel.EMAIL, row.get("address"))
+    if address is None:
+        return
+    for list_ref in refs:
+        yield Listed(address=address, list_ref=list_ref, kind=kind, occurred_at=_date(row.get("created_at")))
+
+
+def _date(text: object) -> datetime | None:
+    """`Thu, 11 Dec 2025 01:49:40 UTC`."""
+    try:
+        at = parsedate_to_datetime(text) if isinstance(text, str) else None
+        return at.astimezone(UTC) if at is not None and at.tzinfo else None
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _query(page: Mapping[str, Any]) -> dict[str, str]:
+    try:
+        return {name: values[0] for name, values in parse_qs(urlsplit(page["paging"]["next"]).query).items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise TryLater("a list that is not as documented") from None

@@ -1,0 +1,180 @@
+"""Postmark: unsigned webhooks in, the suppressions of message streams out.
+
+Webhook pages (subscription change, bounce) and Suppressions API; read 2026-11-23. A list is a message stream, and there
+is none for everything: what stops everything goes to each stream that a topic maps to. Invariant: a 200 is not taken
+for a yes, since each address in it has a result of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from preferences.config import ConnectorSettings
+from preferences.connectors.base import (
+    Listed,
+    Parsed,
+    Push,
+    Refusal,
+    by_list,
+    find_address,
+    instant,
+    one_by_one,
+    require_lists,
+    rows_of,
+)
+from preferences.connectors.calls import json_body
+from preferences.connectors.unsigned import UnsignedConnector
+from preferences.domain.acts import WISHES, EventKind, ProviderEvent
+from preferences.domain.errors import BadPayload, Misconfigured, Rejected, TryLater
+from preferences.domain.terms import BLANKET, Channel
+
+TRACE: Final = "x-pm-webhook-trace-id"
+STREAM: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
+UNKNOWN_STREAM: Final = 1226
+
+BOUNCES: Final = {
+    "HardBounce": EventKind.HARD_BOUNCE,
+    "BadEmailAddress": EventKind.HARD_BOUNCE,
+    "SoftBounce": EventKind.SOFT_BOUNCE,
+    "Transient": EventKind.SOFT_BOUNCE,
+    "Blocked": EventKind.BLOCK,
+    "DMARCPolicy": EventKind.BLOCK,
+    "SpamComplaint": EventKind.COMPLAINT,
+}
+"""By `Type`: one of the vendor's own pages has the numbers wrong."""
+
+REASONS: Final = {
+    "ManualSuppression": EventKind.UNSUBSCRIBE,
+    "HardBounce": EventKind.HARD_BOUNCE,
+    "SpamComplaint": EventKind.COMPLAINT,
+}
+TIMES: Final = {"SubscriptionChange": "ChangedAt", "Bounce": "BouncedAt", "SpamComplaint": "BouncedAt"}
+
+
+class Postmark(UnsignedConnector):
+    """A list is a message stream, such as `broadcast`."""
+
+    batch_size = 50
+    can_lift = True
+
+    def __init__(self, settings: ConnectorSettings) -> None:
+        super().__init__(settings)
+        require_lists(settings, STREAM, example="broadcast")
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
+        try:
+            record = json.loads(body)
+            name = record["RecordType"]
+            event = self._event(record, name, headers.get(TRACE)) if name in TIMES else None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise BadPayload("not a record of Postmark's") from None
+        return Parsed([event], 0) if event else Parsed([], 1)
+
+    def _event(self, record: Mapping[str, Any], name: str, trace: str | None) -> ProviderEvent | None:
+        kind, stream = _kind(record, name), record.get("MessageStream")
+        address = find_address(Channel.EMAIL, record.get("Recipient" if name == "SubscriptionChange" else "Email"))
+        topic = (self.topic_of(stream) if isinstance(stream, str) else None) if kind in WISHES else BLANKET
+        if kind is None or address is None or topic is None:
+            return None
+        return ProviderEvent(
+            kind=kind,
+            address=address,
+            # The trace is the same for all tries of one event. With what it says, so that no two are taken for one.
+            event_id=self.digest(trace, kind, address.value, stream, record.get("ID"), record.get(TIMES[name])),
+            occurred_at=instant(record.get(TIMES[name])),
+            brand=self.settings.brand,
+            topic=topic,
+        )
+
+    def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
+        refusals: list[Refusal] = []
+        for (stream, is_lift), batch in by_list(pushes).items():
+            if is_lift:
+                refusals += one_by_one(batch, self._lift)
+            else:
+                results = self._change(f"{self._place(stream)}", sorted({push.address.value for push in batch}))
+                failed = [push for push in batch if results[push.address.value] != "Suppressed"]
+                refusals += [Refusal(push.contact_id, "Postmark does not take this address") for push in failed]
+        return refusals
+
+    def _lift(self, push: Push) -> None:
+        """Takes a wish off, and nothing else: a bounce or a complaint that stands there is not the person's to lift."""
+        address = push.address.value
+        held = self._dump(push.list_ref, {"EmailAddress": address})
+        if any(row.get("SuppressionReason") != "ManualSuppression" for row in held):
+            raise Rejected("a bounce or a complaint stands there")
+        if held and self._change(f"{self._place(push.list_ref)}/delete", [address])[address] != "Deleted":
+            raise Rejected("Postmark does not let it be lifted")
+
+    def _change(self, place: str, emails: Sequence[str]) -> Mapping[str, str]:
+        """What became of each address. Raises TryLater unless the answer says so of all of them."""
+        body = json_body({"Suppressions": [{"EmailAddress": one} for one in emails]})
+        answer = self.session.ask("POST", place, headers=self._headers, body=body, accept={422})
+        if answer.status == 422:
+            raise _refused(answer.document)
+        rows = rows_of(answer.document.get("Suppressions") if isinstance(answer.document, dict) else None)
+        results = {str(row.get("EmailAddress")).lower(): str(row.get("Status")) for row in rows}
+        if not all(one.lower() in results for one in emails):
+            raise TryLater("an answer that does not say what became of each")
+        return {one: results[one.lower()] for one in emails}
+
+    def list_suppressed(self) -> Iterator[Listed]:
+        for stream in self.settings.topics.values():
+            for row in self._dump(stream, {}):
+                kind = REASONS.get(str(row.get("SuppressionReason")))
+                address = find_address(Channel.EMAIL, row.get("EmailAddress"))
+                if kind is not None and address is not None:
+                    at = instant(row.get("CreatedAt"))
+                    yield Listed(address=address, list_ref=stream, kind=kind, occurred_at=at)
+
+    def _dump(self, stream: str, params: Mapping[str, str]) -> list[Mapping[str, Any]]:
+        place = f"{self._place(stream)}/dump"
+        answer = self.session.ask("GET", place, headers=self._headers, params=params, accept={422})
+        if answer.status == 422:
+            raise _refused(answer.document)
+        return rows_of(answer.document.get("Suppressions") if isinstance(answer.document, dict) else None)
+
+    def probe(self) -> Sequence[str]:
+        problems = []
+        for stream in self.settings.topics.values():
+            try:
+                self._dump(stream, {"EmailAddress": "nobody@example.com"})
+            except (Misconfigured, Rejected) as failure:
+                problems.append(f"stream {stream}: {failure}")
+        return problems
+
+    def _place(self, stream: str) -> str:
+        return f"{self.settings.base_url}/message-streams/{stream}/suppressions"
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {
+            "X-Postmark-Server-Token": self.settings.api_key,
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+        }
+
+
+def _kind(record: Mapping[str, Any], name: str) -> EventKind | None:
+    if name == "SpamComplaint":
+        return EventKind.COMPLAINT
+    if name == "Bounce":
+        return BOUNCES.get(str(record.get("Type")))
+    is_person = record.get("Origin") == "Recipient"
+    if record.get("SuppressSending") is False:
+        return EventKind.RESUBSCRIBE if is_person else EventKind.SUPPRESSION_REMOVED
+    if record.get("SuppressSending") is not True:
+        return None
+    kind = REASONS.get(str(record.get("SuppressionReason")))
+    return EventKind.SUPPRESSION_ADDED if kind is EventKind.UNSUBSCRIBE and not is_person else kind
+
+
+def _refused(document: Any) -> Exception:
+    """The class of a 422. Only the vendor's number is kept: its text quotes what was sent."""
+    code = document.get("ErrorCode") if isinstance(document, dict) else None
+    if code == UNKNOWN_STREAM:
+        return Misconfigured(f"error {UNKNOWN_STREAM}: there is no such message stream")
+    return Rejected(f"error {code}" if isinstance(code, int) else "answer 422")

@@ -1,0 +1,196 @@
+"""Resend: Standard Webhooks under Svix's names in, contacts, topics and suppressions out.
+
+Facts: Resend's pages on webhooks, contacts, topics and suppressions, and resend/resend-openapi, read 2026-11-23.
+Invariants: a message to several people says nothing about any one of them; a contact that is opted out of one topic
+keeps everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import quote
+
+from preferences.config import ConnectorSettings
+from preferences.connectors.base import (
+    Connector,
+    Listed,
+    Options,
+    Parsed,
+    Push,
+    Refusal,
+    event_id,
+    find_address,
+    instant,
+    one_by_one,
+    require_lists,
+    rows_of,
+)
+from preferences.connectors.calls import json_body
+from preferences.connectors.webhook import verify_standard
+from preferences.domain.acts import EventKind, ProviderEvent
+from preferences.domain.errors import BadPayload, TryLater
+from preferences.domain.terms import BLANKET, Channel, SuppressionReason
+
+EVENTS: Final = {
+    "email.complained": EventKind.COMPLAINT,
+    "email.delivery_delayed": EventKind.SOFT_BOUNCE,
+    "email.suppressed": EventKind.SEND_SUPPRESSED,
+    "contact.deleted": EventKind.CONTACT_DELETED,
+}
+BOUNCES: Final = {"Permanent": EventKind.HARD_BOUNCE}
+"""By `data.bounce.type`; every other is soft."""
+
+ORIGINS: Final = {"bounce": EventKind.HARD_BOUNCE, "complaint": EventKind.COMPLAINT}
+"""Where a suppression comes from. One that was made by hand, or by us, stands for no more than it is."""
+
+UNDELIVERABLE: Final = frozenset({SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID})
+GLOBAL: Final = "global"
+LIST: Final = re.compile(r"global|topic:[0-9A-Za-z-]{1,60}")
+PAGE: Final = 100
+
+
+class ResendOptions(Options):
+    """`suppressions`: whether Resend has opened its suppression list (a beta) to this account."""
+
+    suppressions: bool = False
+
+
+class Resend(Connector):
+    """`global` is the contact's own switch for all broadcasts; `topic:ID` a topic."""
+
+    batch_size = 10
+    calls_per_second = 2.0
+    can_lift = True
+    options_type = ResendOptions
+    options: ResendOptions
+
+    def __init__(self, settings: ConnectorSettings) -> None:
+        super().__init__(settings)
+        require_lists(settings, LIST, example="topic:ID or global", everything=GLOBAL)
+
+    # In.
+
+    def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
+        standard = {f"webhook-{name}": headers.get(f"svix-{name}", "") for name in ("id", "timestamp", "signature")}
+        verify_standard(self.settings.webhook_secrets, standard, body)
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
+        try:
+            message = json.loads(body)
+            found = list(self._events(message["type"], message["data"], at=message.get("created_at")))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise BadPayload("not an event as Resend describes it") from None
+        message_id = headers.get("svix-id") or self.digest(message)
+        names = [f"{message_id}/{number}" if number else message_id for number in range(len(found))]
+        events = [replace(event, event_id=event_id(name)) for event, name in zip(found, names, strict=True)]
+        return Parsed(events, 0 if events else 1)
+
+    def _events(self, name: str, data: Mapping[str, Any], *, at: object) -> Iterator[ProviderEvent]:
+        is_contact = name.startswith("contact.")
+        people = [data.get("email")] if is_contact else data["to"]
+        address = find_address(Channel.EMAIL, people[0]) if len(people) == 1 else None
+        for kind, list_ref in _meanings(name, data):
+            topic = self.topic_of(list_ref) if list_ref not in {"", GLOBAL} else BLANKET
+            if address is not None and topic is not None:
+                yield ProviderEvent(
+                    kind=kind,
+                    address=address,
+                    event_id=None,
+                    occurred_at=instant(at),
+                    brand=self.settings.brand,
+                    topic=topic,
+                )
+
+    # Out.
+
+    def can_compare(self, push: Push) -> bool:
+        """Topics can be read for one contact at a time only."""
+        return push.list_ref == GLOBAL
+
+    def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
+        dead = [push for push in pushes if self.options.suppressions and push.reason in UNDELIVERABLE]
+        if dead:
+            emails = sorted({push.address.value for push in dead})
+            self._write("POST", "/suppressions/batch/add", {"emails": emails})
+        return one_by_one([push for push in pushes if push not in dead], self._tell)
+
+    def _tell(self, push: Push) -> None:
+        contact = f"/contacts/{quote(push.address.value, safe='')}"
+        if push.list_ref == GLOBAL:
+            change = {"unsubscribed": not push.is_lift}
+            if self._write("PATCH", contact, change, accept=(404,)) == 404 and not push.is_lift:
+                self._write("POST", "/contacts", {"email": push.address.value, **change})
+            return
+        choice = {
+            "id": push.list_ref.removeprefix("topic:"),
+            "subscription": "opt_in" if push.is_lift else "opt_out",
+        }
+        if self._choose(contact, choice) == 404 and not push.is_lift:
+            # A contact in no segment gets nothing, and its no holds when somebody puts it into one.
+            self._write("POST", "/contacts", {"email": push.address.value})
+            self._choose(contact, choice)
+
+    def _choose(self, contact: str, choice: Mapping[str, str]) -> int:
+        """Write one topic's choice. The documents have it in an object, Resend's own clients in a bare list."""
+        status = self._write("PATCH", f"{contact}/topics", {"topics": [choice]}, accept=(400, 404, 422))
+        if status in {400, 422}:
+            status = self._write("PATCH", f"{contact}/topics", [choice], accept=(404,))
+        return status
+
+    def _write(self, method: str, path: str, document: Any, *, accept: Sequence[int] = ()) -> int:
+        url, body = f"{self.settings.base_url}{path}", json_body(document)
+        return self.session.ask(method, url, headers=self._headers, body=body, accept=accept).status
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.settings.api_key}", "Content-Type": "application/json"}
+
+    # List.
+
+    def list_suppressed(self) -> Iterator[Listed]:
+        for row in self._rows("/contacts"):
+            address = find_address(Channel.EMAIL, row.get("email"))
+            if address is not None and row.get("unsubscribed") is True:
+                # When is not said, and the time that is there is that of the contact.
+                yield Listed(address=address, list_ref=GLOBAL, kind=EventKind.UNSUBSCRIBE, occurred_at=None)
+        for row in self._rows("/suppressions") if self.options.suppressions else ():
+            yield from self._suppressed(row)
+
+    def _suppressed(self, row: Mapping[str, Any]) -> Iterator[Listed]:
+        address, kind = find_address(Channel.EMAIL, row.get("email")), ORIGINS.get(str(row.get("origin")))
+        if address is None:
+            return
+        at = instant(row.get("created_at"))
+        for list_ref in self.everywhere if kind else (GLOBAL,):
+            yield Listed(address=address, list_ref=list_ref, kind=kind or EventKind.UNSUBSCRIBE, occurred_at=at)
+
+    def _rows(self, path: str) -> Iterator[Mapping[str, Any]]:
+        after: str | None = ""
+        while after is not None:
+            params = {"limit": str(PAGE)} | ({"after": after} if after else {})
+            page = self.session.call("GET", f"{self.settings.base_url}{path}", headers=self._headers, params=params)
+            rows = rows_of(page.get("data") if isinstance(page, dict) else None)
+            yield from rows
+            following = str(rows[-1].get("id")) if rows and page.get("has_more") is True else None
+            if following == after:
+                raise TryLater("a list that does not end")
+            after = following
+
+
+def _meanings(name: str, data: Mapping[str, Any]) -> Iterator[tuple[EventKind, str]]:
+    """What an event says, and of which list where it is about one."""
+    if name == "contact.updated" and data.get("unsubscribed") is True:
+        yield EventKind.UNSUBSCRIBE, GLOBAL
+    elif name == "contact.topics.updated":
+        # Who chose is not said, so a yes is none; a no counts whoever said it.
+        for one in data["topics"]:
+            if one["subscription"] == "opt_out":
+                yield EventKind.UNSUBSCRIBE, f"topic:{one['id']}"
+    elif name == "email.bounced":
+        yield BOUNCES.get(data["bounce"]["type"], EventKind.SOFT_BOUNCE), ""
+    elif name in EVENTS:
+        yield EVENTS[name], ""

@@ -1,0 +1,227 @@
+"""SendGrid: the signed Event Webhook in, unsubscribe groups and the global list out.
+
+Event reference and "Getting started with the Event Webhook security features", suppressions v3 description; read
+2026-11-23. Owns the two kinds of list, `asm:ID` and `global`. Invariant: nobody is put on a group without its having
+been read just before, since SendGrid puts whoever is added to a group that is gone on the *global* list.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from preferences.config import ConnectorSettings
+from preferences.connectors.base import (
+    Connector,
+    Listed,
+    Parsed,
+    Push,
+    Refusal,
+    by_list,
+    event_id,
+    find_address,
+    instant,
+    one_by_one,
+    pages,
+    require_lists,
+    rows_of,
+)
+from preferences.connectors.calls import json_body
+from preferences.domain.acts import WISHES, EventKind, ProviderEvent
+from preferences.domain.errors import BadPayload, BadSignature, Misconfigured
+from preferences.domain.terms import BLANKET, Channel
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+SIGNATURE: Final = "x-twilio-email-event-webhook-signature"
+TIMESTAMP: Final = "x-twilio-email-event-webhook-timestamp"
+GLOBAL: Final = "global"
+LIST: Final = re.compile(r"asm:[1-9][0-9]{0,17}|global")
+PAGE: Final = 500
+
+EVENTS: Final = {
+    "unsubscribe": EventKind.UNSUBSCRIBE,
+    "group_unsubscribe": EventKind.UNSUBSCRIBE,
+    "group_resubscribe": EventKind.RESUBSCRIBE,
+    "spamreport": EventKind.COMPLAINT,
+    "bounce": EventKind.HARD_BOUNCE,
+    "deferred": EventKind.SOFT_BOUNCE,
+    "dropped": EventKind.SEND_SUPPRESSED,
+}
+"""Their word, ours. A bounce of `type` blocked is a block: the address is fine, and that server would not have it."""
+
+LISTS: Final = {
+    "unsubscribes": EventKind.UNSUBSCRIBE,
+    "bounces": EventKind.HARD_BOUNCE,
+    "spam_reports": EventKind.COMPLAINT,
+    "invalid_emails": EventKind.INVALID,
+}
+"""`/v3/suppression/…`. Blocks are left out: they change nothing."""
+
+
+class SendGrid(Connector):
+    """`asm:ID` for an unsubscribe group, `global` for the list that stops everything."""
+
+    # Any answer but 2xx is tried again for up to 24 hours; whether each try is signed afresh is not published.
+    freshness = timedelta(hours=24, minutes=5)
+    batch_size = 1_000
+    calls_per_second = 10.0
+    can_lift = True
+
+    def __init__(self, settings: ConnectorSettings) -> None:
+        super().__init__(settings)
+        require_lists(settings, LIST, example="asm:12345", everything=GLOBAL)
+        self._keys = [_public_key(self.name, key) for key in settings.webhook_secrets]
+
+    def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+        from cryptography.hazmat.primitives.hashes import SHA256
+
+        stamp = headers.get(TIMESTAMP, "")
+        signature = _signature(headers.get(SIGNATURE, ""))
+        self.require_fresh(_signed_at(stamp))
+        for key in self._keys:
+            try:
+                # The body ends in CRLF, and that is signed too: nothing here may trim or re-encode it.
+                key.verify(signature, stamp.encode() + body, ECDSA(SHA256()))
+            except InvalidSignature:
+                continue
+            return
+        raise BadSignature("no key fits")
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
+        try:
+            rows = json.loads(body)
+        except (ValueError, RecursionError):
+            raise BadPayload("not JSON") from None
+        if not isinstance(rows, list):
+            raise BadPayload("not a list of events")
+        found = [self._event(row) if isinstance(row, dict) else None for row in rows]
+        events = [event for event in found if event is not None]
+        return Parsed(events, len(found) - len(events))
+
+    def _event(self, row: Mapping[str, Any]) -> ProviderEvent | None:
+        # The sender's own arguments stand beside SendGrid's: only what is known is looked at.
+        word, group = row.get("event"), row.get("asm_group_id")
+        kind = EVENTS.get(word) if isinstance(word, str) else None
+        address = find_address(Channel.EMAIL, row.get("email"))
+        if kind is EventKind.HARD_BOUNCE and row.get("type") == "blocked":
+            kind = EventKind.BLOCK
+        topic = BLANKET
+        if kind in WISHES and word != "unsubscribe":
+            topic = self.topic_of(f"asm:{group}") or ""
+        if kind is None or address is None or not topic:
+            return None
+        own_id = event_id(row.get("sg_event_id"))
+        return ProviderEvent(
+            kind=kind,
+            address=address,
+            event_id=own_id or self.digest(word, address.value, row.get("timestamp"), group),
+            occurred_at=instant(row.get("timestamp")),
+            brand=self.settings.brand,
+            topic=topic,
+        )
+
+    def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
+        groups = by_list(pushes)
+        known = self._groups() if any(list_ref != GLOBAL for list_ref, _ in groups) else set()
+        refusals: list[Refusal] = []
+        missing = {list_ref for list_ref, _ in groups} - known - {GLOBAL}
+        for (list_ref, is_lift), batch in groups.items():
+            if list_ref in missing:
+                continue
+            if is_lift:
+                refusals += one_by_one(batch, self._lift)
+            else:
+                emails = sorted({push.address.value for push in batch})
+                self._call("POST", _place(list_ref), {"recipient_emails": emails})
+        if missing:
+            # After the others, which are right, and before the position moves: nothing is lost while it is mended.
+            raise Misconfigured(f"there is no unsubscribe group {', '.join(sorted(missing))}")
+        return refusals
+
+    def _lift(self, push: Push) -> None:
+        path = f"{self.settings.base_url}{_place(push.list_ref)}/{quote(push.address.value, safe='')}"
+        self.session.ask("DELETE", path, headers=self._headers, accept={404})
+
+    def list_suppressed(self) -> Iterator[Listed]:
+        for row in rows_of(self._call("GET", "/v3/asm/suppressions")):
+            yield from self._rows(row, [f"asm:{row.get('group_id')}"], EventKind.UNSUBSCRIBE, row.get("created_at"))
+        for name, kind in LISTS.items():
+            refs = [GLOBAL] if kind is EventKind.UNSUBSCRIBE else self.everywhere
+            for row in pages(lambda offset, name=name: self._page(name, offset)):  # type: ignore[misc]
+                yield from self._rows(row, refs, kind, row.get("created"))
+
+    def _page(self, name: str, offset: int) -> list[Mapping[str, Any]]:
+        params = {"limit": str(PAGE), "offset": str(offset)}
+        return rows_of(self._call("GET", f"/v3/suppression/{name}", params=params))
+
+    def _rows(self, row: Mapping[str, Any], refs: Sequence[str], kind: EventKind, at: object) -> Iterator[Listed]:
+        address = find_address(Channel.EMAIL, row.get("email"))
+        if address is None:
+            return
+        for list_ref in refs:
+            yield Listed(address=address, list_ref=list_ref, kind=kind, occurred_at=instant(at))
+
+    def probe(self) -> Sequence[str]:
+        known = self._groups()
+        wanted = {list_ref for list_ref in self.settings.topics.values() if list_ref != GLOBAL}
+        return [f"there is no unsubscribe group {list_ref}" for list_ref in sorted(wanted - known)]
+
+    def _groups(self) -> set[str]:
+        return {f"asm:{row.get('id')}" for row in rows_of(self._call("GET", "/v3/asm/groups"))}
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.settings.api_key}", "Content-Type": "application/json"}
+
+    def _call(self, method: str, path: str, document: Any = None, *, params: Mapping[str, str] | None = None) -> Any:
+        body = None if document is None else json_body(document)
+        return self.session.call(
+            method, f"{self.settings.base_url}{path}", headers=self._headers, body=body, params=params
+        )
+
+
+def _place(list_ref: str) -> str:
+    if list_ref == GLOBAL:
+        return "/v3/asm/suppressions/global"
+    return f"/v3/asm/groups/{list_ref.removeprefix('asm:')}/suppressions"
+
+
+def _public_key(name: str, text: str) -> EllipticCurvePublicKey:
+    """The key as SendGrid shows it: base64 of a DER SubjectPublicKeyInfo, on P-256."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    try:
+        key = load_der_public_key(base64.b64decode("".join(text.split()), validate=True))
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
+        raise Misconfigured(f"connector {name}: webhook_secrets must be the verification key, as SendGrid shows it")
+    return key
+
+
+def _signature(text: str) -> bytes:
+    """The bytes of a signature, written in the one way that base64 has for them."""
+    try:
+        signature = base64.b64decode(text, validate=True)
+    except ValueError:
+        signature = b""
+    if not signature or base64.b64encode(signature).decode() != text:
+        raise BadSignature("no signature")
+    return signature
+
+
+def _signed_at(text: str) -> datetime:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 11):
+        raise BadSignature("no time")
+    return datetime.fromtimestamp(int(text), UTC)

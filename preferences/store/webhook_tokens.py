@@ -1,0 +1,31 @@
+"""Signed tokens of webhooks whose signature does not cover the body, and the body that each came with first.
+
+Owns the rows `webhook_token`. Invariant: while a token is kept, it goes with one body and no other, however many
+requests bring it at the same time.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection, delete, select
+
+from preferences.store.db import insert_rows
+from preferences.store.tables import webhook_token
+
+KEPT_FOR: Final = timedelta(days=3)
+"""Longer than any connector whose signature leaves the body out takes a signed time (`Connector.freshness`)."""
+
+
+def bind(connection: Connection, connector: str, token: str, *, digest: str, now: datetime) -> bool:
+    """Note the body that a token came with, unless it came before; whether this is that body. In `Database.save`."""
+    row = {"connector": connector, "token": token, "digest": digest, "at": now}
+    insert_rows(connection, webhook_token, [row], on_conflict="ignore")
+    known = select(webhook_token.c.digest).where(webhook_token.c.connector == connector, webhook_token.c.token == token)
+    return bool(connection.execute(known).scalar_one() == digest)
+
+
+def forget_old(connection: Connection, now: datetime) -> None:
+    """Remove those that come too late to be taken, whatever they come with."""
+    connection.execute(delete(webhook_token).where(webhook_token.c.at < now - KEPT_FOR))

@@ -1,0 +1,1 @@
+"""Our calls held against the vendors' own API descriptions."""

@@ -1,0 +1,173 @@
+"""What an operator sees and does of connectors: their standing, a look at one, a backfill, and the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from prometheus_client.parser import text_string_to_metric_families
+
+from preferences.connectors import make_connector
+from preferences.site import site_of
+from preferences.store import cursors, queries
+from preferences.sync import run_once
+from tests.connectors.contract import as_toml
+from tests.connectors.fake_sendgrid import Fake
+from tests.connectors.fakes import Change, Fault
+from tests.connectors.test_sendgrid import TestTheContract as SendGridContract
+from tests.processes import database_away
+from tests.support import add_contact, close, email, link_for, new_app, new_sqlite
+from tests.test_cli import is_refused, run
+
+JANE = "jane.doe@example.com"
+
+
+@pytest.fixture
+def vendor() -> Iterator[Fake]:
+    with Fake() as fake:
+        yield fake
+
+
+@pytest.fixture
+def app(tmp_path: Path, vendor: Fake) -> Iterator[Flask]:
+    """The application with SendGrid, and one person who stopped everything."""
+    config_file = tmp_path / "config.toml"
+    config_file.write_text(as_toml(SendGridContract().settings(name="sendgrid", base_url=vendor.url)))
+    app = new_app(new_sqlite(tmp_path), config_file=config_file)
+    site = site_of(app)
+    app.test_client().post(link_for(site, add_contact(site, email(JANE))))
+    yield app
+    close(app)
+
+
+def pass_(app: Flask) -> None:
+    site = site_of(app)
+    run_once(site.database, make_connector(site.connectors["sendgrid"]), owner="me", now=datetime.now(UTC))
+
+
+def metrics(app: Flask) -> dict[str, float]:
+    text = app.test_client().get("/metrics").text
+    return {
+        sample.name.removeprefix("preferences_connector_"): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith("preferences_connector_") and sample.labels == {"connector": "sendgrid"}
+    }
+
+
+def test_a_new_connector_is_told_what_stands(app: Flask, vendor: Fake) -> None:
+    result = run(app, "backfill", "sendgrid")
+    assert (result.exit_code, result.stdout) == (0, "sendgrid was told of 1 opt-outs and suppressions.\n")
+    assert vendor.holds(JANE, "global")
+    assert run(app, "backfill", "sendgrid").exit_code == 0, "and again, which changes nothing"
+
+
+def test_a_backfill_that_is_refused_is_one_line(app: Flask, vendor: Fake) -> None:
+    site = site_of(app)
+    app.test_client().post(
+        link_for(site, add_contact(site, email("ben@example.com"))),
+        data={"intent": "topic"},
+        headers={"Accept": "text/html"},
+    )
+    vendor.breaks()
+    assert is_refused(run(app, "backfill", "sendgrid"), "no unsubscribe group asm:17")
+
+
+def test_its_lag_its_pushes_and_its_failures_are_shown(app: Flask, vendor: Fake) -> None:
+    site = site_of(app)
+    site.database.save(cursors.start, "sendgrid", 0)
+    vendor.faults = [Fault.DOWN]
+    pass_(app)
+    line = run(app, "connectors").stdout
+    assert "sendgrid: waiting after 1 failures (answer 503); 1 entries behind" in line
+    assert "0 pushes, 1 failures" in line
+    assert "last error TryLater" in line
+    assert {name: metrics(app)[name] for name in ("lag_entries", "failures", "paused")} == {
+        "lag_entries": 1,
+        "failures": 1,
+        "paused": 0,
+    }
+
+    site.database.save(cursors.resume, "sendgrid")
+    pass_(app)
+
+    line = run(app, "connectors").stdout
+    assert "sendgrid: running; 0 entries behind, 0 s; 0 contacts refused; 1 pushes, 1 failures" in line
+    assert "last error none; drift unknown" in line
+    now = metrics(app)
+    assert "drift" not in now
+    assert (now["pushes"], now["lag_entries"], now["lag_seconds"]) == (1, 0, 0)
+
+
+def test_its_lag_is_the_age_of_the_oldest_entry_it_has_not_read(app: Flask) -> None:
+    site = site_of(app)
+    site.database.save(cursors.start, "sendgrid", 0)
+    later = datetime.now(UTC) + timedelta(minutes=5)
+    standing = site.database.read(cursors.standings, later)["sendgrid"]
+    assert standing.entries_behind == 1
+    assert standing.seconds_behind == pytest.approx(300, abs=20)
+
+
+def test_what_a_comparison_found_is_counted(app: Flask, vendor: Fake) -> None:
+    vendor.happens(Change("ben@example.org", "asm:18"))
+    result = run(app, "reconcile", "sendgrid", "--dry-run")
+    assert "Drift: 2. Nothing was changed." in result.stdout
+    assert run(app, "reconcile", "sendgrid").exit_code == 0
+    assert metrics(app)["drift"] == 2
+    assert vendor.holds(JANE, "global")
+    assert site_of(app).database.read(queries.head_seq) == 2
+
+
+def test_while_the_database_is_away_there_are_no_figures_of_connectors_and_all_others(app: Flask) -> None:
+    with database_away(app):
+        answer = app.test_client().get("/metrics")
+        assert answer.status_code == 200
+        assert "preferences_connector_" not in answer.text
+
+
+def test_a_look_at_one_that_is_right(app: Flask) -> None:
+    result = run(app, "connectors", "check", "sendgrid")
+    assert result.exit_code == 0
+    for rule in ("CONN-KIND", "CONN-SECRET", "CONN-MAP", "CONN-CALL"):
+        assert f"ok    {rule}  " in result.stdout
+
+
+def test_a_look_at_one_names_all_that_is_wrong(app: Flask, vendor: Fake) -> None:
+    vendor.breaks()
+    result = run(app, "connectors", "check", "sendgrid")
+    assert result.exit_code == 1
+    assert "BAD   CONN-CALL  there is no unsubscribe group asm:17" in result.stdout
+    vendor.faults = [Fault.DOWN]
+    assert (
+        "BAD   CONN-CALL  the provider answered a dry call with: answer 503"
+        in run(app, "connectors", "check", "sendgrid").stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"options": {"region": "eu"}}, "BAD   CONN-KIND  connector sendgrid: options.region"),
+        ({"webhook_secrets": ()}, "warn  CONN-SECRET  sendgrid has no webhook secret"),
+        ({"topics": {"*": "global"}}, "warn  CONN-MAP  sendgrid has no list for topic offers"),
+        ({"topics": {"offers": "global"}}, "BAD   CONN-KIND  connector sendgrid: offers maps to global"),
+    ],
+)
+def test_a_look_at_the_settings(tmp_path: Path, vendor: Fake, change: dict[str, object], line: str) -> None:
+    config_file = tmp_path / "config.toml"
+    config_file.write_text(as_toml(SendGridContract().settings(name="sendgrid", base_url=vendor.url, **change)))
+    app = new_app(new_sqlite(tmp_path), config_file=config_file)
+    assert line in run(app, "connectors", "check", "sendgrid").stdout
+    close(app)
+
+
+def test_while_its_settings_are_wrong_the_provider_is_asked_to_wait(tmp_path: Path, vendor: Fake) -> None:
+    config_file = tmp_path / "config.toml"
+    settings = SendGridContract().settings(name="sendgrid", base_url=vendor.url, options={"region": "eu"})
+    config_file.write_text(as_toml(settings))
+    app = new_app(new_sqlite(tmp_path), config_file=config_file)
+    assert app.test_client().post("/webhooks/sendgrid", data=b"[]").status_code == 503
+    close(app)
