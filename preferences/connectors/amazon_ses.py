@@ -303,6 +303,17 @@ class AmazonSes(Connector):
 
     # List.
 
+    def probe(self) -> Sequence[str]:
+        """Whether each contact list of the mapping is there, and each of its topics."""
+        problems = list(super().probe())
+        for ref in self.settings.topics.values():
+            name, topic = _list_and_topic(ref)
+            held = {} if ref == ACCOUNT else self._call("get_contact_list", may_miss=True, ContactListName=name)
+            topics = {one.get("TopicName") for one in (held or {}).get("Topics", [])}
+            if held is None or (topic and topic not in topics):
+                problems.append(f"there is no {ref}")
+        return problems
+
     def list_suppressed(self) -> Iterator[Listed]:
         refs = self.everywhere
         for row in self._rows("list_suppressed_destinations", "SuppressedDestinationSummaries"):

@@ -139,6 +139,15 @@ class Brevo(UnsignedConnector):
 
     # List.
 
+    def probe(self) -> Sequence[str]:
+        """Whether each list of the mapping is there."""
+        problems = list(super().probe())
+        for list_ref in self.settings.topics.values():
+            url = f"{self._root}/contacts/lists/{list_ref.removeprefix('list:')}"
+            if list_ref != GLOBAL and self.session.ask("GET", url, headers=self._headers, accept={404}).status == 404:
+                problems.append(f"there is no {list_ref}")
+        return problems
+
     def list_suppressed(self) -> Iterator[Listed]:
         for row in pages(self._page):
             at = instant(row.get("modifiedAt"))

@@ -198,6 +198,15 @@ class Klaviyo(Connector):
 
     # List.
 
+    def probe(self) -> Sequence[str]:
+        """Whether each list of the mapping is there."""
+        problems = list(super().probe())
+        for list_ref in self.settings.topics.values():
+            url = f"{self.settings.base_url}/api/lists/{list_ref.removeprefix('list:')}"
+            if list_ref != GLOBAL and self.session.ask("GET", url, headers=self._headers, accept={404}).status == 404:
+                problems.append(f"there is no {list_ref}")
+        return problems
+
     def list_suppressed(self) -> Iterator[Listed]:
         for row in self._profiles("/api/profiles", FIELDS | {"filter": EVER, "page[size]": str(PAGE)}):
             yield from self._listed(row, "suppression", "")

@@ -157,6 +157,17 @@ class Mailchimp(UnsignedConnector):
 
     # List.
 
+    def probe(self) -> Sequence[str]:
+        """Whether each audience of the mapping is there."""
+        names = {ref.partition(":")[2].partition("/")[0] for ref in self.settings.topics.values()}
+        missing = [name for name in sorted(names) if self._ask_for(name) == 404]
+        return [f"there is no audience {name}" for name in missing]
+
+    def _ask_for(self, audience: str) -> int:
+        params = {"fields": "id"}
+        url = self._url("lists", audience)
+        return self.session.ask("GET", url, headers=self._headers, params=params, accept={404}).status
+
     def list_suppressed(self) -> Iterator[Listed]:
         refs = self.settings.topics.values()
         audiences = [ref.removeprefix("list:") for ref in refs if ref.startswith("list:")]

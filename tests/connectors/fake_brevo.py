@@ -30,7 +30,7 @@ class Fake(FakeVendor):
         return any((address, list_ref, word) in self.rows for word in WORDS)
 
     def answer(self, asked: Asked) -> Answer:
-        # Nothing here is done later, and an answer that is not JSON says that it is done all the same.
+        # Nothing here is done later.
         self.faults = [None if fault is Fault.LATER else fault for fault in self.faults]
         return super().answer(asked)
 
@@ -59,6 +59,8 @@ class Fake(FakeVendor):
         return [], Answer(204)
 
     def _link(self, address: str, document: dict[str, Any]) -> tuple[Sequence[Change], Answer]:
+        if address in self.refused:
+            return [], json_answer({"code": "invalid_parameter", "message": "not valid"}, 400)
         # Whom it does not know it has on no list, and it comes to no list by itself.
         self.contacts.add(address)
         taken = [Change(address, f"list:{one}", "unlinked") for one in document.get("unlinkListIds", [])]

@@ -36,6 +36,8 @@ class Fake(FakeVendor):
         match asked.method, asked.path.strip("/").split("/"):
             case _, ["lists", audience, *_] if audience not in self.audiences:
                 return [], json_answer({"type": "about:blank", "title": "Resource Not Found", "status": 404}, 404)
+            case "GET", ["lists", audience]:
+                return [], json_answer({"id": audience})
             case "GET", ["lists", audience, "members"]:
                 return [], self._page(f"list:{audience}", asked)
             case "POST", ["lists", audience]:

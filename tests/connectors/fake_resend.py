@@ -33,7 +33,7 @@ class Fake(FakeVendor):
         return any((address, list_ref, word) in self.rows for word in WORDS)
 
     def answer(self, asked: Asked) -> Answer:
-        # Nothing here is done later, and what a topic's refusal loses cannot be seen by a comparison.
+        # Nothing here is done later.
         self.faults = [None if fault is Fault.LATER else fault for fault in self.faults]
         return super().answer(asked)
 
@@ -65,7 +65,7 @@ class Fake(FakeVendor):
         return changes, json_answer({"object": "contact", "id": address}, 201)
 
     def _choose(self, address: str, document: Any) -> tuple[Sequence[Change], Answer]:
-        if isinstance(document, list) != self.takes_lists:
+        if isinstance(document, list) != self.takes_lists or address in self.refused:
             return [], json_answer({"statusCode": 422, "name": "validation_error"}, 422)
         changes = []
         for one in document if self.takes_lists else document["topics"]:

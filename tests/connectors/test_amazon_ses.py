@@ -575,6 +575,15 @@ class TestPushing:
 
 
 class TestListing:
+    def test_a_dry_call_says_which_list_or_topic_is_not_there(self) -> None:
+        nothing = Answer(200, b'{"SuppressedDestinationSummaries":[]}')
+        contacts = Answer(200, b'{"Contacts":[]}')
+        topics = Answer(200, b'{"ContactListName":"Customers","Topics":[{"TopicName":"Offers"}]}')
+        with Provider() as provider:
+            provider.answers = [nothing, contacts]
+            provider.otherwise = topics
+            assert make(base_url=provider.url).probe() == ["there is no list:Customers/ProductNews"]
+
     def test_every_page_of_both(self, world: tuple[Ses, AmazonSes]) -> None:
         fake, connector = world
         fake.suppressed = {f"gone{number}@example.com": "BOUNCE" for number in range(3)} | {

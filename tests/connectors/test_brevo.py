@@ -219,3 +219,10 @@ class TestListing:
 def test_a_mapping_to_what_is_no_list_is_refused(topics: dict[str, str]) -> None:
     with pytest.raises(Misconfigured):
         make(topics=topics)
+
+
+def test_a_dry_call_says_which_list_is_not_there() -> None:
+    with Provider() as provider:
+        provider.answers = [Answer(200, b'{"contacts":[]}'), Answer(404, b"{}")]
+        provider.otherwise = Answer(200, b'{"id":18}')
+        assert make(base_url=provider.url).probe() == ["there is no list:17"]

@@ -262,3 +262,11 @@ class TestListing:
 def test_a_mapping_to_what_is_no_list_is_refused(topics: dict[str, str]) -> None:
     with pytest.raises(Misconfigured):
         make(topics=topics)
+
+
+def test_a_dry_call_says_which_list_is_not_there() -> None:
+    with Provider() as provider:
+        found = Answer(200, b'{"data":[]}')
+        provider.answers = [found, found, found, Answer(404, b"{}")]
+        provider.otherwise = Answer(200, b'{"data":{"type":"list","id":"Xy12Za"}}')
+        assert make(base_url=provider.url).probe() == ["there is no list:Y6nRLr"]

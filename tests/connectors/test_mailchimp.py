@@ -296,3 +296,10 @@ def test_a_mapping_to_what_is_no_list_is_refused(ref: str) -> None:
 )
 def test_the_version_stands_in_the_address(base_url: str, root: str) -> None:
     assert with_version(base_url, ".api.mailchimp.com", "/3.0") == root
+
+
+def test_a_dry_call_says_which_audience_is_not_there() -> None:
+    with Provider() as provider:
+        provider.answers = [Answer(200, b'{"id":"a6b5da1054"}'), Answer(404, b"{}")]
+        provider.otherwise = Answer(200, b'{"id":"c7c7c7c7c7"}')
+        assert make(base_url=provider.url).probe() == [f"there is no audience {ALL}"]
