@@ -7,7 +7,7 @@ another site, followed by a search engine, or allowed to load or run anything bu
 from __future__ import annotations
 
 from collections.abc import Hashable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,8 +48,9 @@ _NO_BRAND: Final = Brand(
 )
 
 
+@cache
 def load_templates(folder: Path, language: str) -> Environment:
-    """The templates of this folder in one language, strict about names.
+    """The templates of this folder in one language, strict about names; compiled once in a process.
 
     Not Flask's own environment: its dozen globals are copied for every page, and cost a third of the rendering.
     """
