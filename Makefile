@@ -5,7 +5,7 @@ BIN := .venv/bin
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-SPECS := ../shared/specs
+SPECS := specs
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev run browser test check format bench contract screenshots messages lock clean

@@ -31,7 +31,7 @@ from preferences.domain.terms import BLANKET, Address, Channel, Status, Suppress
 
 LONGEST_ID: Final = 200
 MOST_AHEAD: Final = timedelta(minutes=5)
-"""How far a provider's clock may be ahead of ours (PROVIDERS: refuse more than that, whoever sends)."""
+"""How far a provider's clock may be ahead of ours: refuse more than that, whoever sends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

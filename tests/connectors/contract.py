@@ -260,7 +260,7 @@ class ConnectorContract:
 
     kind: str
     busy_code: int
-    """What the provider takes for "send it again" (PROVIDERS: each vendor's own rule)."""
+    """What the provider takes for "send it again": each vendor has a rule of its own."""
     refused_code: int
     own_settings: ClassVar[Mapping[str, Any]]
     """Keys and secrets."""

@@ -15,7 +15,7 @@ from tests.connectors.contract import PAYLOADS, ConnectorContract
 ROOT = Path(preferences.connectors.__file__).parents[2]
 SHARED = {"__init__", "base", "calls", "forms", "unsigned"}
 
-# What each vendor takes for busy and for refused (PROVIDERS §2, from the vendors' own documents).
+# What each vendor takes for busy and for refused, from the vendors' own documents.
 CODES = {
     "webhook": (503, 401),
     "sendgrid": (503, 401),
