@@ -294,7 +294,7 @@ def test_an_old_manage_link_leads_to_the_address_box(page: Page, world: World) -
     answer = page.goto(world.manage(world.somebody(), age=timedelta(days=31)))
     assert answer is not None
     assert answer.status == 410
-    assert button(page, STOP_ALL).is_visible()
+    button(page, STOP_ALL).wait_for()
 
 
 # By keyboard alone.
@@ -489,7 +489,7 @@ def test_an_unforeseen_error_is_a_page_like_the_others(
         page.set_viewport_size(NARROW)
         assert overflow(page) == 0
         page.get_by_role("link", name="Enter your address to stop all marketing e-mail").click()
-        assert button(page, STOP_ALL).is_visible()
+        button(page, STOP_ALL).wait_for()
         close(app)
 
 

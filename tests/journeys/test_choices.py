@@ -319,7 +319,7 @@ def test_at_four_hundred_percent_nothing_is_lost(browser: Browser, world: World)
         assert overflow(page) == 0
         switch(page, "Product news", "E-mail", "Off").check()
         button(page, "Save my choices").click()
-        assert page.get_by_role("status").is_visible()
+        page.get_by_role("status").wait_for()
 
 
 def test_after_all_this_the_ledger_is_what_it_says(world: World) -> None:

@@ -122,11 +122,11 @@ def test_pages_in_a_brands_colour_pass_axe(
             assert shown == COLOURS[slug]
             assert violations(page) == []
         page.get_by_role("button", name="Stop all marketing e-mail").click()
-        assert page.get_by_role("heading", name="There is a problem").is_visible()
+        page.get_by_role("heading", name="There is a problem").wait_for()
         assert violations(page) == []
         page.get_by_label("Your e-mail address").fill("jane.doe@example.com")
         page.get_by_role("button", name="Stop all marketing e-mail").click()
-        assert page.get_by_role("heading", name="Stop our other brands too").is_visible()
+        page.get_by_role("heading", name="Stop our other brands too").wait_for()
         assert violations(page) == []
 
 
@@ -144,7 +144,7 @@ def test_the_other_brands_are_stopped_and_brought_back_by_keyboard_and_without_s
         with page.expect_navigation():
             page.keyboard.press("Enter")
         assert page.evaluate("document.documentElement.scrollWidth") <= 320
-    assert page.get_by_role("heading", name="Your choice is undone").is_visible()
+    page.get_by_role("heading", name="Your choice is undone").wait_for()
     context.close()
     standing = site.database.read(queries.standing_of, jane)
     assert {choice.status for choice in standing.choices.values()} == {"never_asked"}
