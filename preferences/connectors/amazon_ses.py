@@ -287,6 +287,10 @@ class AmazonSes(Connector):
         """Write choices (topic, or "" for all of the list: whether opted out), and everything that was there before."""
         contact = {"ContactListName": name, "EmailAddress": address.value}
         held = self._call("get_contact", may_miss=True, **contact)
+        if held is not None and str(held.get("EmailAddress", "")).lower() != address.value:
+            # A page for people, or half an answer: boto3 takes either for a contact that has chosen nothing, and what
+            # is written next would take every no of theirs away.
+            raise TryLater("SES did not answer about this contact")
         preferences = {one["TopicName"]: one["SubscriptionStatus"] for one in (held or {}).get("TopicPreferences", [])}
         wanted = preferences | {topic: "OPT_OUT" if out else "OPT_IN" for topic, out in choices.items() if topic}
         was_all = bool((held or {}).get("UnsubscribeAll"))

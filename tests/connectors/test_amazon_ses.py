@@ -543,6 +543,15 @@ class TestPushing:
             connector.push([push_of(list_ref=TOPICS["*"])])
         assert len(fake.asked) == 1
 
+    def test_a_page_for_people_in_place_of_a_contact_is_no_contact_without_choices(
+        self, world: tuple[Ses, AmazonSes]
+    ) -> None:
+        fake, connector = world
+        fake.answers = [Answer(200, b"<html>back soon</html>")]
+        with pytest.raises(TryLater):
+            connector.push([push_of(list_ref=TOPICS["product-news"])])
+        assert [asked.method for asked in fake.asked] == ["GET"], "nothing was written over what stands there"
+
     def test_amazon_s_own_model_takes_every_call(self) -> None:
         client = boto3.client(
             "sesv2", region_name="eu-west-1", aws_access_key_id="AKIA", aws_secret_access_key="secret"
@@ -550,7 +559,8 @@ class TestPushing:
         connector = make()
         vars(connector)["_client"] = client
         contact = {"ContactListName": "Customers", "EmailAddress": JANE}
-        held = {"TopicPreferences": [{"TopicName": "Surveys", "SubscriptionStatus": "OPT_IN"}], "UnsubscribeAll": False}
+        surveys = [{"TopicName": "Surveys", "SubscriptionStatus": "OPT_IN"}]
+        held = {**contact, "TopicPreferences": surveys, "UnsubscribeAll": False}
         told = [
             {"TopicName": "Surveys", "SubscriptionStatus": "OPT_IN"},
             {"TopicName": "ProductNews", "SubscriptionStatus": "OPT_OUT"},

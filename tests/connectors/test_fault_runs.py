@@ -206,8 +206,9 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Run]]:
-    """Makes the run of a kind. Nobody here waits as long for an answer as the worker does."""
-    monkeypatch.setattr(calls, "TIMEOUT", (1.0, 0.25))
+    """Makes the run of a kind. Nobody here waits as long for an answer as the worker does; yet long enough on a busy
+    machine, where a call that was given up could still happen after the next one."""
+    monkeypatch.setattr(calls, "TIMEOUT", (3.0, 1.0))
     app = new_app(new_sqlite(tmp_path))
     opened: list[Run] = []
 
