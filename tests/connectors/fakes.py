@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 
 from tests.connectors.contract import Answer, Asked, Provider
 
-SLOW_SECONDS: Final = 1.5
+SLOW_SECONDS: Final = 1.0
 """How late a slow answer is: later than anybody waits in these tests."""
 
 

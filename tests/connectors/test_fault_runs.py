@@ -208,7 +208,7 @@ class Run:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Run]]:
     """Makes the run of a kind. Nobody here waits as long for an answer as the worker does; yet long enough on a busy
     machine, where a call that was given up could still happen after the next one."""
-    monkeypatch.setattr(calls, "TIMEOUT", (3.0, 1.0))
+    monkeypatch.setattr(calls, "TIMEOUT", (2.0, 0.5))
     app = new_app(new_sqlite(tmp_path))
     opened: list[Run] = []
 
