@@ -18,11 +18,11 @@ from sqlalchemy import Connection
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
-from preferences.domain.addresses import mask, read_address
-from preferences.domain.errors import BadAddress, NotAllowed, StaleLink
+from preferences.domain.addresses import mask
+from preferences.domain.errors import NotAllowed, StaleLink
 from preferences.domain.letters import LetterKind
 from preferences.domain.terms import Address, Brand, Channel
-from preferences.languages import Spoken, to_translate
+from preferences.languages import Spoken
 from preferences.site import Site, current_site
 from preferences.store import addresses, letters
 from preferences.store.addresses import Confirmed, can_remove
@@ -32,7 +32,9 @@ from preferences.store.queries import KnownAddress
 from preferences.web.account import contact_id, own_page, proof
 from preferences.web.forms import require_token
 from preferences.web.limits import TokenLimit, limiter
+from preferences.web.optout import HOW_TO_WRITE
 from preferences.web.pages import render
+from preferences.web.postbox import typed_address
 from preferences.web.unsubscribe import circumstances
 from preferences.web.visits import brand_here, spoken_in
 
@@ -42,8 +44,6 @@ limit = TokenLimit(per_minute=60)
 
 ASKED: Final = "20 per hour"
 """New addresses for each person: each is a letter to somebody who may not have asked for it."""
-
-HOW_TO_WRITE: Final = to_translate("Enter an e-mail address, like name@example.com")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +170,8 @@ def _ask(old: KnownAddress | None) -> Response:
     """Send a letter to the address that was typed, whoever has it."""
     require_token()
     place, typed = _place(), request.form.get("address", "")
-    try:
-        wanted = read_address(Channel.EMAIL, typed)
-    except BadAddress:
+    wanted = typed_address(typed)
+    if wanted is None:
         return _form(old, typed=typed, error=HOW_TO_WRITE)
     letter = _letter(place, LetterKind.NEW_ADDRESS, wanted)
     place.site.database.save(_request, contact_id(), wanted=wanted, old=old, letter=letter)

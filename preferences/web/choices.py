@@ -40,11 +40,11 @@ from preferences.domain.references import reference_of
 from preferences.domain.terms import BLANKET, Address, Brand, Channel, Edit, Entry, Purpose, Topic
 from preferences.languages import Spoken
 from preferences.site import Site
-from preferences.store import ledger, letters, notices, queries
+from preferences.store import ledger, notices, queries
 from preferences.store.db import WriteTransaction
-from preferences.store.letters import Order
 from preferences.store.queries import Standing
 from preferences.web import metrics
+from preferences.web.postbox import ask_for_letter
 from preferences.wording import notice_for
 
 SET, WAS, SEEN = "set.", "was.", "seen."
@@ -194,16 +194,9 @@ def ask_by_mail(site: Site, page: Page, changes: Sequence[Change], saved: Saved)
     saved.mailed += changes
     if not known:
         return
-    saved.mailed_to = known[0].address
-    wanted = Order(
-        kind=LetterKind.OPT_IN,
-        address=known[0].address.value,
-        fingerprint=site.fingerprints.of(known[0].address),
-        brand=page.brand.slug,
-        language=page.spoken.language,
-        details={"contact": str(page.standing.contact_id), "items": [change.item for change in changes]},
-    )
-    site.database.save(letters.order, wanted, datetime.now(UTC))
+    saved.mailed_to = address = known[0].address
+    details = {"contact": str(page.standing.contact_id), "items": [change.item for change in changes]}
+    ask_for_letter(site, LetterKind.OPT_IN, address, brand=page.brand, spoken=page.spoken, details=details)
 
 
 def stop_all(site: Site, page: Page, asker: Asker, *, everywhere: bool = False) -> Saved:

@@ -17,9 +17,9 @@ from preferences.domain.letters import LetterKind
 from preferences.domain.terms import Brand, Channel
 from preferences.languages import Spoken
 from preferences.site import Site
-from preferences.store import letters, sign_ins
-from preferences.store.letters import Order
+from preferences.store import sign_ins
 from preferences.store.queries import Standing
+from preferences.web.postbox import ask_for_letter
 
 SESSION_LIFE: Final = timedelta(minutes=30)
 """How long one stays signed in. So short that whoever has the session has just proven who they are."""
@@ -72,15 +72,7 @@ def is_void(current: Session, standing: Standing) -> bool:
 
 def end_links(site: Site, standing: Standing, brand: Brand, spoken: Spoken) -> None:
     """Void every manage link and session of the contact, and mail them a fresh link."""
-    now = datetime.now(UTC)
-    site.database.save(sign_ins.revoke, standing.contact_id, now)
+    site.database.save(sign_ins.revoke, standing.contact_id, datetime.now(UTC))
     for known in standing.current_addresses(Channel.EMAIL)[:1]:
-        wanted = Order(
-            kind=LetterKind.MANAGE_LINK,
-            address=known.address.value,
-            fingerprint=site.fingerprints.of(known.address),
-            brand=brand.slug,
-            language=spoken.language,
-            details={},
-        )
-        site.database.save(letters.order, wanted, now, after=A_MOMENT)
+        kind, address = LetterKind.MANAGE_LINK, known.address
+        ask_for_letter(site, kind, address, brand=brand, spoken=spoken, details={}, after=A_MOMENT)

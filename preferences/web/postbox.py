@@ -7,7 +7,7 @@ same, and takes as long, for an address that we know and for one that we do not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from preferences.domain.addresses import read_address
@@ -39,8 +39,9 @@ def ask_for_letter(
     brand: Brand,
     spoken: Spoken,
     details: Mapping[str, Any],
+    after: timedelta = timedelta(),
 ) -> None:
-    """Queue a letter, unless this address has had its share. Raises StoreBusy."""
+    """Queue a letter, to be sent `after` a while, unless this address has had its share. Raises StoreBusy."""
     wanted = Order(
         kind=kind,
         address=address.value,
@@ -49,4 +50,4 @@ def ask_for_letter(
         language=spoken.language,
         details=details,
     )
-    site.database.save(letters.order, wanted, datetime.now(UTC))
+    site.database.save(letters.order, wanted, datetime.now(UTC), after=after)
