@@ -41,6 +41,6 @@ else
 fi
 rm -f .venv/.built
 echo "Filling .venv from $lock ..."
-# Wheels only: a source package would fetch build tools that no lock pins.
-$installer --require-hashes --only-binary :all: -r "$lock"
+# Wheels only: a source package fetches build tools that no lock pins. dkimpy is published as source alone.
+$installer --require-hashes --only-binary :all: --no-binary dkimpy -r "$lock"
 echo "$1 $state" > .venv/.built

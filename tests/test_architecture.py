@@ -48,15 +48,22 @@ MAY_IMPORT = {
     "sign_up_form": {"domain", "site", "languages", "wording"},
     "letters": {"domain", "store", "links", "site", "languages", "mail", "wording"},
     "minting": {"domain", "store", "links", "site"},
+    "scrubbing": {"domain", "store"},
+    "exporting": {"domain", "store"},
+    "feeding": {"domain", "store", "connectors", "config"},
+    "linting": {"domain"},
+    "probing": {"domain"},
+    "client": set(),
     "explaining": {"domain", "store", "site"},
     "doctor": {"domain", "store", "connectors", "site"},
     "web": {
-        *("domain", "store", "connectors", "links", "site", "minting"),
+        *("domain", "store", "connectors", "links", "site", "minting", "scrubbing"),
         *("languages", "wording", "oidc", "sign_up_form"),
     },
     "cli": {
         *("domain", "store", "connectors", "links", "site", "config", "languages", "sign_up_form"),
         *("sync", "worker", "importing", "minting", "explaining", "doctor", "letters", "tidying"),
+        *("scrubbing", "exporting", "feeding", "linting", "probing"),
     },
     "__init__": {"domain", "config", "links", "store", "site", "web"},
 }

@@ -136,6 +136,30 @@ def connector_origin(name: str) -> str:
     return f"connector.{name}"
 
 
+def api_origin(key_name: str) -> str:
+    """The origin of what a system tells with the API key of this name: the same before and after it is rotated."""
+    return f"api.{key_name}"
+
+
+class Scope(StrEnum):
+    """What an API key may be used for."""
+
+    DECISIONS = "decisions"
+    LINKS = "links"
+    HAND_OFFS = "hand-offs"
+    CONTACTS = "contacts"
+    ACTS = "acts"
+    RETURNS = "returns"
+    """A yes told with this key may turn a no into a yes. Never given unless it is asked for by name."""
+    SUPPRESSIONS = "suppressions"
+    ENTRIES = "entries"
+    TOPICS = "topics"
+
+
+USUAL_SCOPES: Final = frozenset(Scope) - {Scope.RETURNS}
+"""What a new key may do where nothing else is said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """One e-mail address or telephone number, in normal form (see `domain.addresses.read_address`)."""

@@ -285,6 +285,7 @@ connector_rejection: Final = Table(
     _not_null("at", UtcDateTime),
 )
 
+# `scopes`, with spaces between; empty means the usual ones. After a rotation the old key works until `old_until`.
 api_key: Final = Table(
     "api_key",
     metadata,
@@ -293,6 +294,9 @@ api_key: Final = Table(
     _not_null("digest", String(64), unique=True),
     _not_null("created_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
+    _not_null("scopes", Text, server_default=text("''")),
+    Column("old_digest", String(64)),
+    Column("old_until", UtcDateTime),
 )
 
 # The wording that people were shown when they said yes. `hash` covers slug, language and text.

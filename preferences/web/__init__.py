@@ -15,7 +15,6 @@ from preferences.web import (
     confirm,
     errors,
     guards,
-    hand_offs,
     health,
     history,
     lost_link,
@@ -46,7 +45,6 @@ ROUTES: Final = (
     (addresses.own, "/account", guards.by_session),
     (addresses.blueprint, None, guards.by_link),
     (api.blueprint, "/api/v1", guards.by_api_key),
-    (hand_offs.blueprint, "/api/v1", guards.by_api_key),
     (health.blueprint, None, guards.open_to_all),
 )
 

@@ -197,6 +197,7 @@ def _brand(site: Site, request: Request, status: int) -> Brand | None:
 TITLES: Final = {
     400: "The request could not be read",
     401: "A valid API key is needed",
+    403: "This key may not do that",
     404: "There is nothing at this address",
     405: "This method is not offered here",
     411: "Content-Length is needed",

@@ -5,16 +5,19 @@ Owns authentication. Invariant: a blueprint without a guard does not start; a te
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from flask import g, request
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Unauthorized
+from werkzeug.exceptions import Forbidden, Unauthorized
 from werkzeug.wrappers import Response
 
 from preferences.domain.errors import StoreBusy
 from preferences.site import current_site
 from preferences.store import queries
-from preferences.store.keys import digest_of, key_name
+from preferences.store.keys import digest_of, find_key
 from preferences.web import identity
+from preferences.web.api.operations import OPERATIONS
 from preferences.web.visits import brand_here, spoken_in
 
 
@@ -31,20 +34,23 @@ def by_signature() -> None:
 
 
 def by_api_key() -> None:
-    """A sending system, by its bearer key. Whether the database could be asked is left in `g.store_busy`."""
-    g.key_name, g.store_busy = None, False
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
+    """A sending system, by its bearer key, for what the key's scopes cover. The key is left in `g.api_key`, which is
+    None when the database is away: a decision can still be answered then, and says nothing about anybody."""
+    g.api_key = None
+    asked = OPERATIONS[request.endpoint or ""]
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not text.strip():
         raise Unauthorized(www_authenticate=WWWAuthenticate("bearer"))
-    digest = digest_of(key.strip())
     try:
-        g.key_name = current_site().database.read(key_name, digest)
+        g.api_key = current_site().database.read(find_key, digest_of(text.strip()), datetime.now(UTC))
     except StoreBusy:
-        # A decision can still be answered without the database, and says nothing about anybody then.
-        g.store_busy = True
-        return
-    if g.key_name is None:
+        if asked.without_database:
+            return
+        raise
+    if g.api_key is None:
         raise Unauthorized(www_authenticate=WWWAuthenticate("bearer", {"error": "invalid_token"}))
+    if asked.scope is not None and asked.scope not in g.api_key.scopes:
+        raise Forbidden
 
 
 def by_session() -> Response | None:

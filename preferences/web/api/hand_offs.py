@@ -7,41 +7,40 @@ for two minutes.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
 
-from flask import Blueprint, g, jsonify
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from flask import jsonify
 from werkzeug.wrappers import Response
 
 from preferences.domain.addresses import read_address
-from preferences.domain.errors import BadAddress, StoreBusy
-from preferences.domain.terms import Address, Brand, Channel
+from preferences.domain.errors import BadAddress
+from preferences.domain.terms import Address, Brand, Channel, Scope
 from preferences.links import HAND_OFF_LIFE, Ticket
 from preferences.minting import contacts_of
 from preferences.site import Site, current_site
-from preferences.web import api
-from preferences.web.api import BadFields, Slug, read_body
-
-blueprint = Blueprint("hand_offs", __name__)
-blueprint.register_error_handler(BadFields, api.bad_fields)
+from preferences.web.api.bodies import AddressText, BadFields, Slug, Strict, read_body
+from preferences.web.api.operations import blueprint, operation
 
 
-class HandOffRequest(BaseModel):
+class HandOffRequest(Strict):
     """Whom to hand over, and to the pages of which brand: the first one unless it is named."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-    address: Annotated[str, StringConstraints(max_length=1000)]
+    address: AddressText
     channel: Channel = Channel.EMAIL
     brand: Slug | None = None
 
 
+class HandOffAnswer(Strict):
+    """Where to send the browser, and until when."""
+
+    url: str
+    expires_at: datetime
+
+
 @blueprint.post("/hand-offs")
+@operation(scope=Scope.HAND_OFFS, body=HandOffRequest, answer=HandOffAnswer)
 def hand_off() -> Response:
     """An address that signs this person in. A contact that is new is made."""
     site = current_site()
-    if g.store_busy:
-        raise StoreBusy("the key could not be checked")
     asked = read_body(HandOffRequest)
     brand, address = _brand(site, asked.brand), _address(asked)
     contact_id = contacts_of(site, [address])[address].contact_id

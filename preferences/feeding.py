@@ -1,0 +1,1 @@
+"""The ledger, entry by entry, to those who follow it."""

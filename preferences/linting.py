@@ -1,0 +1,1 @@
+"""A mail, held against the rules for mail that people can leave."""

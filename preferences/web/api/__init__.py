@@ -1,0 +1,11 @@
+"""The machines' door, `/api/v1`: one module for each kind of call.
+
+Owns which there are: importing one opens its routes on the blueprint.
+"""
+
+from __future__ import annotations
+
+from preferences.web.api import decisions, hand_offs, links
+from preferences.web.api.operations import blueprint
+
+__all__ = ["blueprint", "decisions", "hand_offs", "links"]

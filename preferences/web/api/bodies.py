@@ -1,0 +1,71 @@
+"""Bodies of calls: read strictly, refused field by field.
+
+Owns how a JSON body becomes a model, and what is said of one that is wrong. Invariant: no message repeats a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, TypeVar
+
+from flask import request
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from werkzeug.exceptions import LengthRequired, RequestEntityTooLarge, UnsupportedMediaType
+
+from preferences.domain.addresses import read_address
+from preferences.domain.errors import BadAddress
+from preferences.domain.terms import MOST_ADDRESSES, Address, Channel
+from preferences.links import MESSAGE_REF
+
+MOST_BODY: Final = 4 * 1024 * 1024
+MOST_FIELDS: Final = 100
+"""How many wrong fields are named: enough to see what is wrong with a list of thousands."""
+
+Slug = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MessageRef = Annotated[str, StringConstraints(pattern=f"^{MESSAGE_REF.pattern}$")]
+AddressText = Annotated[str, StringConstraints(max_length=1000)]
+Addresses = Annotated[list[AddressText], Field(max_length=MOST_ADDRESSES)]
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """The base of every body: no field that is not known, and no value in an error."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class BadFields(Exception):
+    """The body was JSON, and some of its fields are wrong. Holds each field's name and what to do about it."""
+
+    def __init__(self, fields: Sequence[Mapping[str, str]]) -> None:
+        super().__init__("some fields are wrong")
+        self.fields = fields
+
+
+def read_or_none(channel: Channel, text: str) -> Address | None:
+    """The address in normal form, or None for what is none."""
+    try:
+        return read_address(channel, text)
+    except BadAddress:
+        return None
+
+
+def read_body(model: type[Body]) -> Body:
+    """The JSON body as `model`. Raises BadFields naming each field; no message repeats a value."""
+    if request.content_length is None:
+        # Werkzeug cuts a chunked body at the limit without a word; half a list must not pass for a whole one.
+        raise LengthRequired
+    if request.content_length > MOST_BODY:
+        raise RequestEntityTooLarge
+    if request.mimetype not in {"application/json", ""}:
+        raise UnsupportedMediaType
+    try:
+        return model.model_validate_json(request.get_data())
+    except ValidationError as error:
+        details = error.errors(include_input=False, include_url=False, include_context=False)
+        raise BadFields([_field(detail) for detail in details[:MOST_FIELDS]]) from None
+
+
+def _field(detail: Mapping[str, Any]) -> dict[str, str]:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])
+    return {"field": path.lstrip(".") or "body", "detail": str(detail["msg"])}

@@ -1,0 +1,66 @@
+"""What each call of the API is: who may make it, what it takes, what it answers.
+
+Owns the blueprint and the declaration beside each view, from which the guard and `/api/openapi.json` are made.
+Invariant: a view without a declaration opens for nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from flask import Blueprint
+from pydantic import BaseModel
+from werkzeug.wrappers import Response
+
+from preferences.domain.terms import Scope
+from preferences.web import errors
+from preferences.web.api.bodies import BadFields
+
+blueprint: Final = Blueprint("api", __name__)
+
+View = TypeVar("View", bound=Callable[..., Response])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One call. `scope` None is for every key. `without_database` says that it answers even when the key could not be
+    checked, and says nothing about anybody then. `statuses` are those beside 200 and what every call can answer."""
+
+    scope: Scope | None
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    answer: type[BaseModel] | None = None
+    without_database: bool = False
+    statuses: tuple[int, ...] = ()
+
+
+OPERATIONS: Final[dict[str, Operation]] = {}
+"""By endpoint, such as `api.decisions`."""
+
+
+def operation(
+    *,
+    scope: Scope | None,
+    body: type[BaseModel] | None = None,
+    query: type[BaseModel] | None = None,
+    answer: type[BaseModel] | None = None,
+    without_database: bool = False,
+    statuses: tuple[int, ...] = (),
+) -> Callable[[View], View]:
+    """Declares a view. Stands below the route, so that it is there before the route is."""
+
+    def declare(view: View) -> View:
+        OPERATIONS[f"{blueprint.name}.{view.__name__}"] = Operation(
+            scope=scope, body=body, query=query, answer=answer, without_database=without_database, statuses=statuses
+        )
+        return view
+
+    return declare
+
+
+@blueprint.errorhandler(BadFields)
+def bad_fields(error: BadFields) -> Response:
+    """Name each wrong field."""
+    return errors.problem_for(error, 422, errors.TITLES[422], errors=list(error.fields))
