@@ -8,9 +8,9 @@ first address that needs them. Invariant: equal addresses have equal fingerprint
 from __future__ import annotations
 
 import base64
-import hmac
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from preferences.domain.errors import BadAddress
@@ -87,20 +87,42 @@ class Fingerprints:
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys:
             raise ValueError("at least one fingerprint key")
-        self._newest_first = tuple(reversed(keys))
+        self._newest_first = tuple(_Keyed(key) for key in reversed(keys))
 
     def of(self, address: Address) -> str:
         """The fingerprint to store."""
-        return _fingerprint(self._newest_first[0], address)
+        return self._newest_first[0].fingerprint(address)
 
     def candidates(self, address: Address) -> tuple[str, ...]:
         """Every fingerprint that may stand in the database for this address, the newest first."""
-        return tuple(_fingerprint(key, address) for key in self._newest_first)
+        return tuple(keyed.fingerprint(address) for keyed in self._newest_first)
+
+    def by_print(self, addresses: Iterable[Address]) -> dict[str, Address]:
+        """The addresses by every fingerprint that may stand in the database for them."""
+        return {keyed.fingerprint(one): one for one in addresses for keyed in self._newest_first}
 
 
-def _fingerprint(key: bytes, address: Address) -> str:
-    digest = hmac.digest(key, f"{address.channel}:{address.value}".encode(), "sha256")
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+_BLOCK: Final = 64
+"""Octets in a block of SHA-256: what RFC 2104 §2 fills a key up to."""
+
+_PREFIXES: Final = {channel: f"{channel.value}:".encode() for channel in Channel}
+
+
+class _Keyed:
+    """HMAC-SHA-256 (RFC 2104) under one key. The key's part is done once and copied for each address: with `hmac` it
+    is done again each time, which takes three times as long."""
+
+    def __init__(self, key: bytes) -> None:
+        key = key if len(key) <= _BLOCK else hashlib.sha256(key).digest()
+        padded = key.ljust(_BLOCK, b"\0")
+        self._inner = hashlib.sha256(bytes(octet ^ 0x36 for octet in padded))
+        self._outer = hashlib.sha256(bytes(octet ^ 0x5C for octet in padded))
+
+    def fingerprint(self, address: Address) -> str:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(_PREFIXES[address.channel] + address.value.encode())
+        outer.update(inner.digest())
+        return base64.urlsafe_b64encode(outer.digest()).rstrip(b"=").decode("ascii")
 
 
 def mask(address: Address) -> str:

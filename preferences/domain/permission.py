@@ -1,6 +1,6 @@
 """May we send? A table that counsel can read, and one loop over it.
 
-Owns the answer; the facts are gathered by `store.queries.facts_for`. Invariant: a marketing message is allowed only
+Owns the answer; the facts are gathered by `store.facts.facts_for`. Invariant: a marketing message is allowed only
 when nothing speaks against it and everything needed is known; a transactional one is stopped only by an address that
 cannot be reached or must not be used at all.
 """
@@ -105,8 +105,8 @@ class Decision:
 class Facts:
     """All that is known about one address for one message: each reason that holds, with the entry behind it.
 
-    `contact_id` is whose address it is, where somebody has it. `cap` is how many messages about the topic they want in
-    a week at the most, where they have said so.
+    `contact_id` is whose address it is, where they have said something. `cap` is how many messages about the topic
+    they want in a week at the most, where they have said so.
     """
 
     reasons: dict[Reason, int | None]
@@ -148,6 +148,7 @@ def facts_of(
     blanket: bool,
     now: datetime,
     paces: Sequence[Pace] = (),
+    contact_id: UUID | None = None,
 ) -> Facts:
     """Collect what holds. `choice` is the effective one (`consent.effective`); `blanket` says that it covers all;
     `paces` are the pauses and the cap that bear on the topic."""
@@ -160,7 +161,7 @@ def facts_of(
         if pace.until is not None and pace.until > now:
             reasons[Reason.PAUSED] = pace.seq
     caps = {pace.per_week: pace for pace in paces if pace.per_week is not None}
-    return Facts(reasons=reasons, cap=caps[min(caps)] if caps else None)
+    return Facts(reasons=reasons, contact_id=contact_id, cap=caps[min(caps)] if caps else None)
 
 
 def _said_yes(choice: Choice | None) -> bool:

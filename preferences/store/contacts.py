@@ -53,7 +53,7 @@ def find_addresses(
     connection: Connection, addresses: Collection[Address], fingerprints: Fingerprints
 ) -> dict[Address, Found]:
     """Those of the addresses that some contact has."""
-    by_fingerprint = {print_: one for one in addresses for print_ in fingerprints.candidates(one)}
+    by_fingerprint = fingerprints.by_print(addresses)
     rows = connection.execute(_BY_FINGERPRINT, {"fingerprints": list(by_fingerprint)})
     return {by_fingerprint[row.fingerprint]: Found(row.contact_id, row.fingerprint) for row in rows}
 
@@ -102,7 +102,7 @@ def find_or_create(
 def _never_stored_again(
     connection: Connection, addresses: list[Address], fingerprints: Fingerprints
 ) -> dict[Address, Found]:
-    by_fingerprint = {print_: one for one in addresses for print_ in fingerprints.candidates(one)}
+    by_fingerprint = fingerprints.by_print(addresses)
     rows = connection.execute(_NEVER_AGAIN, {"fingerprints": list(by_fingerprint)})
     return {by_fingerprint[row.fingerprint]: Found(None, row.fingerprint) for row in rows}
 

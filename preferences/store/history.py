@@ -58,7 +58,7 @@ class Chapter:
 
 def whose(contact_id: UUID, addresses: Sequence[Address], fingerprints: Fingerprints) -> Whose:
     """The contact, ready to be asked about."""
-    by_print = {print_: one for one in addresses for print_ in fingerprints.candidates(one)}
+    by_print = fingerprints.by_print(addresses)
     return Whose(contact_id=contact_id, addresses=by_print)
 
 

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from preferences.site import Site, site_of
 from preferences.store import contacts, proof
 from preferences.store.tables import ledger_entry
-from tests.bench import inbound, load
+from tests.bench import decisions, inbound, load
 from tests.bench.load import Load, Target
 from tests.bench.machine import CoreTime, Web, cores, cpu_seconds, flush_micros, import_seconds, on_core, pss
 from tests.servers import PostgresServer, postgresql_binaries
@@ -133,6 +133,9 @@ def main() -> int:
         if options.inbound:
             _print_inbound(engines, folder, options.rounds, core)
             return 0
+        if options.decisions:
+            _print_decisions(engines, folder, options.rounds)
+            return 0
         if options.hold:
             return _hold(engines[0], options.hold, core)
         _print_idle(engines[0], core)
@@ -157,6 +160,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--form", action="store_true", help="measure the page's own form too")
     parser.add_argument("--threads", type=int, default=THREADS, help=f"threads of the web process ({THREADS})")
     parser.add_argument("--inbound", action="store_true", help="only what comes in from providers, beside an import")
+    parser.add_argument("--decisions", action="store_true", help="only ten thousand decisions in one call")
     parser.add_argument("--hold", choices=("post", "page"), help="keep one load up until Ctrl-C, to watch it")
     options = parser.parse_args()
     options.engine = [options.engine] if options.engine else list(NAMES)
@@ -194,7 +198,7 @@ def _engine(key: str, folder: Path, options: argparse.Namespace, core: int, stac
     # More than a run can use up, so that each click is somebody's first. Ctrl-C ends a held load before that matters.
     clicks = (
         20_000
-        if options.hold or options.inbound
+        if options.hold or options.inbound or options.decisions
         else options.rounds * options.seconds * (len(options.connections) + 1) * 2_000
     )
     paths = list(_contact_paths(engine, clicks + PAGES))
@@ -266,6 +270,14 @@ def _print_inbound(engines: Sequence[Engine], folder: Path, rounds: int, core: i
         for engine in engines:
             url = new_sqlite(folder) if engine.key == "sqlite" else engine.url
             print(inbound.describe(NAMES[engine.key], inbound.measure(url, folder, rounds)))
+
+
+def _print_decisions(engines: Sequence[Engine], folder: Path, rounds: int) -> None:
+    """Ten thousand answers to "may we send?", beside a bare look-up of the same keys."""
+    print(f"\nMay we send? Among {decisions.CONTACTS:,} contacts:")
+    for engine in engines:
+        url = new_sqlite(folder) if engine.key == "sqlite" else engine.url
+        print(decisions.describe(NAMES[engine.key], decisions.measure(url, decisions.CONTACTS, rounds)))
 
 
 # Saying what was found.

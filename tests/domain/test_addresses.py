@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import string
 
 import email_validator
@@ -275,6 +277,19 @@ def test_a_new_key_is_used_and_every_older_one_still_finds() -> None:
     rotated = Fingerprints([OLD, NEW])
     assert rotated.of(JANE) == Fingerprints([NEW]).of(JANE)
     assert rotated.candidates(JANE) == (Fingerprints([NEW]).of(JANE), Fingerprints([OLD]).of(JANE))
+
+
+@patiently
+@given(st.binary(min_size=1, max_size=200), st.text(max_size=30), st.sampled_from(Channel))
+def test_a_fingerprint_is_the_standard_hmac(key: bytes, value: str, channel: Channel) -> None:
+    digest = hmac.digest(key, f"{channel.value}:{value}".encode(), "sha256")
+    expected = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    assert Fingerprints([key]).of(Address(channel, value)) == expected
+
+
+def test_addresses_are_found_by_the_print_of_every_key() -> None:
+    rotated = Fingerprints([OLD, NEW])
+    assert rotated.by_print([JANE]) == dict.fromkeys(rotated.candidates(JANE), JANE)
 
 
 def test_without_a_key_there_is_no_fingerprint() -> None:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
-from flask import g, jsonify
+import orjson
+from flask import g
 from pydantic import Field
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response
@@ -69,15 +70,14 @@ class DecisionsAnswer(Strict):
 @operation(scope=Scope.DECISIONS, body=DecisionsRequest, answer=DecisionsAnswer, without_database=True)
 def decisions() -> Response:
     """May we send? One answer for each address, in the order asked."""
-    site = current_site()
     asked = read_body(DecisionsRequest)
-    seq, answers = _decide(site, asked, away=g.api_key is None)
+    seq, answers = _decide(current_site(), asked, away=g.api_key is None)
     for (allowed, degraded), count in Counter((one.allowed, one.degraded) for one in answers).items():
         metrics.DECISIONS.labels(asked_class(asked) or "unknown", allowed, degraded).inc(count)
-    return jsonify(
-        as_of=datetime.now(UTC).isoformat(),
-        seq=seq,
-        decisions=[
+    answer = {
+        "as_of": datetime.now(UTC).isoformat(),
+        "seq": seq,
+        "decisions": [
             {
                 "address": address,
                 "allowed": answer.allowed,
@@ -88,7 +88,8 @@ def decisions() -> Response:
             }
             for address, answer in zip(asked.addresses, answers, strict=True)
         ],
-    )
+    }
+    return Response(orjson.dumps(answer), content_type="application/json")
 
 
 def asked_class(asked: DecisionsRequest) -> MessageClass | None:
@@ -116,10 +117,21 @@ def _decide(site: Site, asked: DecisionsRequest, *, away: bool) -> tuple[int | N
     message_class = _deciding_class(asked, topic)
     bad = Facts(reasons={Reason.BAD_ADDRESS: None})
     found = [facts[one] if one else bad for one in addresses]
-    decisions = [may_send(message_class, replace(one, reasons=about_call | one.reasons)) for one in found]
+    decisions = _decided(message_class, found, about_call)
     if topic is None or message_class is not MessageClass.MARKETING or not asked.count:
         return seq, decisions
     return seq, _within_caps(site, asked, topic, list(zip(found, decisions, strict=True)))
+
+
+def _decided(
+    message_class: MessageClass, found: Sequence[Facts], about_call: Mapping[Reason, int | None]
+) -> list[Decision]:
+    """The answer to each. Most addresses share the facts that nothing is on record, and so their answer."""
+    made: dict[int, Decision] = {}
+    for one in found:
+        if id(one) not in made:
+            made[id(one)] = may_send(message_class, replace(one, reasons={**about_call, **one.reasons}))
+    return [made[id(one)] for one in found]
 
 
 def _catalog_for(site: Site, asked: DecisionsRequest) -> Catalog:
