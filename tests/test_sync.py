@@ -87,6 +87,7 @@ def state(*suppressions: SuppressionReason, brand: str = "default", **choices: C
     return AddressState(
         contact_id=new_id(NOW),
         address=JANE,
+        added_at=NOW,
         fingerprint="of Jane",
         choices={(brand, names.get(name, name.replace("_", "-"))): one for name, one in choices.items()},
         suppressions=[suppressed(reason) for reason in suppressions],
@@ -166,6 +167,7 @@ class TestWanted:
         one = AddressState(
             contact_id=new_id(NOW),
             address=JANE,
+            added_at=NOW,
             fingerprint="of Jane",
             choices={("default", topic): choice(status) for topic, status in stopped.items()},
             suppressions=[suppressed(reason) for reason in reasons],

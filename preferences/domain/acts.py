@@ -7,7 +7,7 @@ yes unless its door is trusted for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -22,8 +22,10 @@ from preferences.domain.terms import (
     Channel,
     OneClick,
     Origin,
+    Purpose,
     SuppressionReason,
     Verb,
+    api_origin,
     connector_origin,
 )
 
@@ -176,6 +178,47 @@ class ImportedRow:
     occurred_at: datetime | None
     origin_ref: str
     evidence: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldAct:
+    """What a company's own system tells of somebody: a wish, a pause or a cap, or that an address is no good."""
+
+    address: Address
+    verb: Verb
+    origin_ref: str
+    brand: str = ""
+    topic: str = ""
+    reason: SuppressionReason | None = None
+    basis: Basis | None = None
+    occurred_at: datetime | None = None
+    evidence: Mapping[str, str] = field(default_factory=dict)
+    until: datetime | None = None
+    per_week: int | None = None
+
+
+def told(one: ToldAct, key_name: str, *, trusted: bool) -> Act:
+    """What a system told with its API key. Only a yes can be trusted: a no needs no trust to count.
+
+    A purpose is about the person, so it is kept under e-mail whichever address of theirs was named.
+    """
+    return Act(
+        verb=one.verb,
+        channel=Channel.EMAIL if one.topic in set(Purpose) else one.address.channel,
+        who=one.address,
+        brand=one.brand,
+        topic=one.topic,
+        reason=one.reason,
+        basis=one.basis,
+        origin=api_origin(key_name),
+        origin_ref=one.origin_ref,
+        actor=Actor.SYSTEM if one.reason else Actor.RECIPIENT,
+        occurred_at=one.occurred_at,
+        trusted=trusted and one.verb is Verb.SUBSCRIBE,
+        evidence=one.evidence,
+        until=one.until,
+        per_week=one.per_week,
+    )
 
 
 def imported(row: ImportedRow) -> Act:

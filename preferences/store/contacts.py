@@ -7,16 +7,17 @@ erased, or is a child, is never stored again.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, exists, select
 
 from preferences.domain.addresses import Fingerprints
-from preferences.domain.terms import Address, SuppressionReason
+from preferences.domain.terms import Address, Channel, SuppressionReason
 from preferences.store.db import WriteTransaction, any_of, insert_rows
 from preferences.store.tables import address, contact, suppression
 
@@ -56,6 +57,17 @@ def find_addresses(
     by_fingerprint = fingerprints.by_print(addresses)
     rows = connection.execute(_BY_FINGERPRINT, {"fingerprints": list(by_fingerprint)})
     return {by_fingerprint[row.fingerprint]: Found(row.contact_id, row.fingerprint) for row in rows}
+
+
+def page_of(connection: Connection, channel: Channel, after: str, limit: int) -> list[tuple[str, Address]]:
+    """The next addresses on a channel, each behind its fingerprint, in the order of these: a way through them all."""
+    statement = (
+        select(address.c.fingerprint, address.c.value)
+        .where(address.c.fingerprint > after, address.c.channel == channel.value)
+        .order_by(address.c.fingerprint)
+        .limit(limit)
+    )
+    return [(row.fingerprint, Address(channel, row.value)) for row in connection.execute(statement)]
 
 
 _CURRENT_OWNER = (
@@ -117,6 +129,68 @@ def suppressed_for(connection: Connection, one: Address, fingerprints: Fingerpri
 def attach(write: WriteTransaction, contact_id: UUID, one: Address, fingerprints: Fingerprints, now: datetime) -> None:
     """Give a contact one more address. It must be nobody's, and one that may be stored."""
     _insert_addresses(write.connection, {one: Found(contact_id, fingerprints.of(one))}, now)
+
+
+class Outcome(StrEnum):
+    """What became of a contact that a system told us of."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Upserted:
+    """One contact after `upsert`. `why` says why it was refused; it has no id then."""
+
+    contact_id: UUID | None
+    outcome: Outcome
+    why: str = ""
+
+
+def upsert(
+    write: WriteTransaction, wanted: Sequence[Sequence[Address]], fingerprints: Fingerprints, now: datetime
+) -> list[Upserted]:
+    """Each group of addresses as one contact: made where nobody has any of them, and given those that are new.
+
+    Refused are groups whose addresses two contacts have, and those with an address that is never stored again.
+    """
+    everything = list(dict.fromkeys(one for group in wanted for one in group))
+    found = find_addresses(write.connection, everything, fingerprints)
+    missing = [one for one in everything if one not in found]
+    barred = _never_stored_again(write.connection, missing, fingerprints)
+    owners: dict[Address, UUID] = {one: held.contact_id for one, held in found.items() if held.contact_id}
+    made: list[UUID] = []
+    added: dict[Address, Found] = {}
+    results = []
+    for group in wanted:
+        result = _place(group, owners, barred, now)
+        if result.contact_id is not None:
+            fresh = {one: Found(result.contact_id, fingerprints.of(one)) for one in group if one not in owners}
+            added |= fresh
+            owners |= dict.fromkeys(fresh, result.contact_id)
+            made += [result.contact_id] if result.outcome is Outcome.CREATED else []
+        results.append(result)
+    if made:
+        insert_rows(write.connection, contact, [{"id": one, "created_at": now} for one in made])
+    if added:
+        _insert_addresses(write.connection, added, now)
+    return results
+
+
+def _place(
+    group: Sequence[Address], owners: Mapping[Address, UUID], barred: Collection[Address], now: datetime
+) -> Upserted:
+    if any(one in barred for one in group):
+        return Upserted(None, Outcome.REFUSED, "an address was erased, or is a child's: it is not stored again")
+    holders = {owners[one] for one in group if one in owners}
+    if len(holders) > 1:
+        return Upserted(None, Outcome.REFUSED, "its addresses belong to different contacts")
+    if not holders:
+        return Upserted(new_id(now), Outcome.CREATED)
+    known = all(one in owners for one in group)
+    return Upserted(holders.pop(), Outcome.UNCHANGED if known else Outcome.UPDATED)
 
 
 def _create(

@@ -79,7 +79,7 @@ def record(write: WriteTransaction, acts: Sequence[Act], *, fingerprints: Finger
     An act whose (origin, origin_ref) is in the ledger already is not recorded again; its first entry is returned.
     `now` is the time of receipt. Everything stands or falls with the transaction.
     """
-    known = _known_refs(write.connection, acts)
+    known = find_told(write.connection, acts)
     fresh = [act for act in acts if (act.origin, act.origin_ref) not in known]
     found = _contacts_of(write, fresh, fingerprints, now)
     batch = _read_state(write, fresh, found, now)
@@ -158,7 +158,7 @@ def undo(write: WriteTransaction, seq: int, *, contact_id: UUID, now: datetime, 
         trusted=True,
         evidence=details,
     )
-    if _known_refs(write.connection, [act]):
+    if find_told(write.connection, [act]):
         raise NotAllowed("undone already")
     batch = _read_state(write, [act], {}, now)
     current = batch.choices.get(_preference_key(target))
@@ -185,7 +185,8 @@ def find_by_refs(connection: Connection, origin: str, refs: Sequence[str]) -> li
     return sorted((entry_of(row) for row in rows if row.origin == origin), key=lambda entry: entry.seq)
 
 
-def _known_refs(connection: Connection, acts: Sequence[Act]) -> dict[tuple[str, str | None], Entry]:
+def find_told(connection: Connection, acts: Sequence[Act]) -> dict[tuple[str, str | None], Entry]:
+    """The entries of those acts that were told before, by origin and origin_ref."""
     refs = {act.origin_ref for act in acts if act.origin_ref is not None}
     if not refs:
         return {}

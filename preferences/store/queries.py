@@ -217,6 +217,7 @@ class Standing:
 
     contact_id: UUID
     exists: bool
+    created_at: datetime | None
     revoked_at: datetime | None
     addresses: Sequence[KnownAddress]
     choices: Mapping[tuple[Channel, str, str], Choice]
@@ -238,13 +239,15 @@ _HASHES_OF: Final = select(ledger_entry.c.seq, ledger_entry.c.hash).where(
 
 def standing_of(connection: Connection, contact_id: UUID) -> Standing:
     """Everything that the contact has chosen, and where we may reach them."""
-    row = connection.execute(select(contact.c.revoked_at).where(contact.c.id == contact_id)).one_or_none()
+    about = select(contact.c.created_at, contact.c.revoked_at).where(contact.c.id == contact_id)
+    row = connection.execute(about).one_or_none()
     choices = connection.execute(select(preference).where(preference.c.contact_id == contact_id))
     paces = connection.execute(select(pace).where(pace.c.contact_id == contact_id))
     hashes = connection.execute(_HASHES_OF, {"contact_id": contact_id})
     return Standing(
         contact_id=contact_id,
         exists=row is not None,
+        created_at=row.created_at if row else None,
         revoked_at=row.revoked_at if row else None,
         addresses=addresses_of(connection, contact_id),
         choices={(Channel(one.channel), one.brand, one.topic): choice_of(one) for one in choices},
@@ -276,6 +279,7 @@ class AddressState:
 
     contact_id: UUID
     address: Address
+    added_at: datetime
     fingerprint: str
     choices: Mapping[tuple[str, str], Choice]
     suppressions: Sequence[Suppression]
@@ -301,6 +305,7 @@ def states_of(connection: Connection, contact_ids: Sequence[UUID]) -> list[Addre
         AddressState(
             contact_id=row.contact_id,
             address=Address(Channel(row.channel), row.value),
+            added_at=row.created_at,
             fingerprint=row.fingerprint,
             choices=choices.get((row.contact_id, row.channel), {}),
             suppressions=suppressions.get((row.fingerprint, row.channel), []),

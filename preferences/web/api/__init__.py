@@ -5,7 +5,17 @@ Owns which there are: importing one opens its routes on the blueprint.
 
 from __future__ import annotations
 
-from preferences.web.api import decisions, hand_offs, links
+from preferences.web.api import acts, contacts, decisions, entries, hand_offs, links, suppressions, topics
 from preferences.web.api.operations import blueprint
 
-__all__ = ["blueprint", "decisions", "hand_offs", "links"]
+__all__ = [
+    "acts",
+    "blueprint",
+    "contacts",
+    "decisions",
+    "entries",
+    "hand_offs",
+    "links",
+    "suppressions",
+    "topics",
+]

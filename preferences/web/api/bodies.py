@@ -5,7 +5,7 @@ Owns how a JSON body becomes a model, and what is said of one that is wrong. Inv
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
 from flask import request
@@ -59,8 +59,21 @@ def read_body(model: type[Body]) -> Body:
         raise RequestEntityTooLarge
     if request.mimetype not in {"application/json", ""}:
         raise UnsupportedMediaType
+    body = request.get_data()
+    return _checked(lambda: model.model_validate_json(body))
+
+
+def read_query(model: type[Body]) -> Body:
+    """The query of the address as `model`. Raises BadFields naming each parameter; no message repeats a value."""
+    twice = [name for name, values in request.args.lists() if len(values) > 1]
+    if twice:
+        raise BadFields([{"field": name, "detail": "is there more than once"} for name in twice[:MOST_FIELDS]])
+    return _checked(lambda: model.model_validate_strings(request.args.to_dict()))
+
+
+def _checked(read: Callable[[], Body]) -> Body:
     try:
-        return model.model_validate_json(request.get_data())
+        return read()
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False, include_context=False)
         raise BadFields([_field(detail) for detail in details[:MOST_FIELDS]]) from None

@@ -1,0 +1,87 @@
+"""The ledger as a feed: entries in order, each with the address that it is about, for those who follow.
+
+Owns the form in which an entry leaves the house. Invariants: by number, without a gap; the address is looked up when
+it is asked for, so what was erased leaves no trace here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, select
+
+from preferences.domain.terms import Channel, Entry, SuppressionReason
+from preferences.store.db import any_of
+from preferences.store.queries import entries_after, states_of
+from preferences.store.tables import address
+
+MOST_ENTRIES: Final = 1_000
+"""Entries in one page."""
+
+_BY_PRINT: Final = select(address.c.fingerprint, address.c.value).where(any_of(address.c.fingerprint, "fingerprints"))
+
+
+def feed_page(connection: Connection, after: int, limit: int) -> list[dict[str, Any]]:
+    """The entries after a position, at most `limit` of them, as plain values (`entry_form`)."""
+    entries = entries_after(connection, after, min(limit, MOST_ENTRIES))
+    named = _addresses_named(connection, entries)
+    current = _current_addresses(connection, entries)
+    return [
+        entry_form(one, named.get(one.fingerprint or "") or current.get((one.contact_id, one.channel)))
+        for one in entries
+    ]
+
+
+def entry_form(entry: Entry, value: str | None) -> dict[str, Any]:
+    """An entry as JSON has it. `address` is the one that it names, else the contact's present one on that channel."""
+    return {
+        "seq": entry.seq,
+        "recorded_at": entry.recorded_at.isoformat(),
+        "occurred_at": _instant(entry.occurred_at),
+        "verb": entry.verb.value,
+        "channel": entry.channel.value,
+        "contact": str(entry.contact_id) if entry.contact_id else None,
+        "fingerprint": entry.fingerprint,
+        "address": value,
+        "brand": entry.brand,
+        "topic": entry.topic,
+        "status": entry.status and entry.status.value,
+        "reason": entry.reason and entry.reason.value,
+        "basis": entry.basis and entry.basis.value,
+        "origin": entry.origin,
+        "origin_ref": entry.origin_ref,
+        "actor": entry.actor.value,
+        "trusted": entry.trusted,
+        "changed": entry.changed,
+        "undoes": entry.undoes,
+        "until": _instant(entry.until),
+        "per_week": entry.per_week,
+        "notice": entry.notice,
+        "hash": entry.hash,
+    }
+
+
+def _instant(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
+
+
+def _addresses_named(connection: Connection, entries: Sequence[Entry]) -> Mapping[str, str]:
+    prints = {one.fingerprint for one in entries if one.fingerprint}
+    if not prints:
+        return {}
+    rows = connection.execute(_BY_PRINT, {"fingerprints": list(prints)})
+    return {row.fingerprint: row.value for row in rows}
+
+
+def _current_addresses(connection: Connection, entries: Sequence[Entry]) -> Mapping[tuple[UUID | None, Channel], str]:
+    """Of contacts whom an entry names without an address: the oldest that is in use on each channel."""
+    ids = {one.contact_id for one in entries if one.contact_id and not one.fingerprint}
+    found: dict[tuple[UUID | None, Channel], str] = {}
+    states = states_of(connection, list(ids))
+    for state in sorted(states, key=lambda one: one.added_at):
+        if all(one.reason is not SuppressionReason.REPLACED for one in state.suppressions):
+            found.setdefault((state.contact_id, state.address.channel), state.address.value)
+    return found

@@ -1,0 +1,307 @@
+"""What a company's own systems tell of people: wishes, pauses, caps, addresses that are no good.
+
+Owns `/api/v1/acts`. Invariants: nothing is acknowledged before it is durable; an act told twice counts once; an act
+that bears another's reference is never taken for it, so no opt-out is swallowed; a yes turns no no around unless the
+key may do that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Final
+
+from flask import g, jsonify
+from pydantic import AwareDatetime, ConfigDict, Field, RootModel, StringConstraints
+from werkzeug.wrappers import Response
+
+from preferences.domain.acts import ToldAct, told
+from preferences.domain.terms import (
+    BLANKET,
+    MOST_ADDRESSES,
+    Act,
+    Address,
+    Basis,
+    Channel,
+    Entry,
+    MessageClass,
+    Purpose,
+    Scope,
+    SuppressionReason,
+    Topic,
+    Verb,
+)
+from preferences.site import Site, current_site
+from preferences.store import ledger
+from preferences.store.queries import Catalog
+from preferences.web import errors, metrics
+from preferences.web.api.bodies import AddressText, BadFields, Slug, Strict, read_body, read_or_none
+from preferences.web.api.operations import blueprint, operation
+
+BLOCK: Final = 500
+"""Acts in one transaction: it holds the ledger's lock, and clicks wait for it."""
+
+MOST_SHARED: Final = 20
+"""Acts of a call that shares its transaction with others: what arrives as it happens, and not in bulk."""
+
+MOST_PER_WEEK: Final = 100
+
+
+class ToldVerb(StrEnum):
+    """What can be told. To lift a suppression is for people who have looked into it, and for no program."""
+
+    SUBSCRIBE = "subscribe"
+    UNSUBSCRIBE = "unsubscribe"
+    PAUSE = "pause"
+    CAP = "cap"
+    SUPPRESS = "suppress"
+
+
+class ToldReason(StrEnum):
+    """Why an address is suppressed, of what a system can know."""
+
+    HARD_BOUNCE = "hard_bounce"
+    COMPLAINT = "complaint"
+    INVALID = "invalid"
+    LEGAL = "legal"
+
+
+Reference = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")]
+Name = Annotated[str, StringConstraints(max_length=64)]
+Words = Annotated[str, StringConstraints(max_length=500)]
+
+
+class ActOf(Strict):
+    """One act. `origin_ref` is your own id of it: told again, it counts once.
+
+    `topic` is a topic, a purpose such as `@tracking`, or `*`, which only an unsubscribe can be about. A subscribe needs
+    `basis`, `occurred_at` and `evidence`: who says yes must be able to be shown to have said it. `until` ends a pause
+    and `per_week` is a cap; left out, they take it away, which needs `occurred_at`. `reason` is for a suppress, which has no topic.
+    """
+
+    address: AddressText
+    channel: Channel = Channel.EMAIL
+    topic: Slug | None = None
+    brand: Slug | None = None
+    verb: ToldVerb
+    origin_ref: Reference
+    occurred_at: AwareDatetime | None = None
+    basis: Basis | None = None
+    evidence: Annotated[dict[Name, Words], Field(max_length=20, default_factory=dict)]
+    until: AwareDatetime | None = None
+    per_week: Annotated[int, Field(ge=1, le=MOST_PER_WEEK)] | None = None
+    reason: ToldReason | None = None
+
+
+class ActsRequest(RootModel[Annotated[list[ActOf], Field(max_length=MOST_ADDRESSES)]]):
+    """A list of acts, recorded in this order."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+
+class EntryOf(Strict):
+    """The entry of an act. `changed` says whether it altered anything, `repeated` whether it had been told before."""
+
+    seq: int
+    changed: bool
+    repeated: bool
+    recorded_at: datetime
+
+
+class ActsAnswer(Strict):
+    """The entry of each act, in the order told."""
+
+    entries: list[EntryOf]
+
+
+@blueprint.post("/acts")
+@operation(scope=Scope.ACTS, body=ActsRequest, answer=ActsAnswer, statuses=(409,))
+def post_acts() -> Response:
+    """Record what people did elsewhere. Answered once it is durable; a call that failed can be repeated as it is.
+
+    409 names the acts whose `origin_ref` belongs to another act. They were not recorded: give them references of
+    their own.
+    """
+    site, asked = current_site(), read_body(ActsRequest).root
+    acts = _all_sound(site, asked)
+    known = site.database.read(ledger.find_told, acts)
+    # Looked at before anything is written, and again afterwards, since another call may have come in between.
+    clashes = _clashes(site, acts, [known.get((act.origin, act.origin_ref)) for act in acts])
+    if clashes:
+        return _refuse(clashes, "nothing of this call was recorded")
+    entries = list(_record(site, acts))
+    clashes = _clashes(site, acts, entries)
+    if clashes:
+        return _refuse(clashes, "the other acts of this call were recorded")
+    metrics.RECORDED.labels("api").inc(len(acts))
+    return jsonify(entries=list(_answers(acts, entries, known)))
+
+
+def _record(site: Site, acts: Sequence[Act]) -> Iterator[Entry]:
+    if len(acts) <= MOST_SHARED:
+        yield from site.writer.record(acts)
+        return
+    for start in range(0, len(acts), BLOCK):
+        block, now = acts[start : start + BLOCK], datetime.now(UTC)
+        yield from site.database.write(ledger.record, block, fingerprints=site.fingerprints, now=now)
+
+
+def _answers(
+    acts: Sequence[Act], entries: Sequence[Entry], known: Mapping[tuple[str, str | None], Entry]
+) -> Iterator[dict[str, object]]:
+    seen = set(known)
+    for act, entry in zip(acts, entries, strict=True):
+        ref = (act.origin, act.origin_ref)
+        yield {
+            "seq": entry.seq,
+            "changed": entry.changed,
+            "repeated": ref in seen,
+            "recorded_at": entry.recorded_at.isoformat(),
+        }
+        seen.add(ref)
+
+
+def _clashes(site: Site, acts: Sequence[Act], entries: Sequence[Entry | None]) -> list[int]:
+    """The acts whose reference another act has, here or earlier in the same call."""
+    first: dict[str | None, Act] = {}
+    return [
+        index
+        for index, (act, entry) in enumerate(zip(acts, entries, strict=True))
+        if (entry is not None and not _is_of(site, entry, act))
+        or _meaning(first.setdefault(act.origin_ref, act)) != _meaning(act)
+    ]
+
+
+def _meaning(act: Act) -> tuple[object, ...]:
+    return (act.who, act.verb, act.channel, act.brand, act.topic, act.reason, act.until, act.per_week)
+
+
+def _is_of(site: Site, entry: Entry, act: Act) -> bool:
+    same = (entry.verb, entry.channel, entry.brand, entry.topic, entry.reason, entry.until, entry.per_week)
+    address = act.who
+    return (
+        isinstance(address, Address)
+        and entry.fingerprint in site.fingerprints.candidates(address)
+        and same == (act.verb, act.channel, act.brand, act.topic, act.reason, act.until, act.per_week)
+    )
+
+
+def _refuse(clashes: Sequence[int], rest: str) -> Response:
+    detail = f"this reference is another act's, so the act was not recorded; give it one of its own ({rest})"
+    return errors.problem_for(
+        BadFields([]),
+        409,
+        "A reference is another act's",
+        errors=[{"field": f"[{index}].origin_ref", "detail": detail} for index in clashes[:100]],
+    )
+
+
+# What may be told.
+
+
+def _all_sound(site: Site, asked: Sequence[ActOf]) -> list[Act]:
+    """The acts, or BadFields naming what is wrong with each."""
+    catalog = _catalog(site, asked)
+    trusted = Scope.RETURNS in g.api_key.scopes
+    problems: list[dict[str, str]] = []
+    acts = []
+    for index, one in enumerate(asked):
+        address = read_or_none(one.channel, one.address)
+        topic = catalog.topics.get(one.topic or "")
+        faults = list(_faults(one, address, topic, catalog))
+        problems += [{"field": f"[{index}].{field}", "detail": detail} for field, detail in faults]
+        if address is not None and not faults:
+            acts.append(told(_told(one, address, topic, catalog), g.api_key.name, trusted=trusted))
+    if problems:
+        raise BadFields(problems[:100])
+    return acts
+
+
+def _catalog(site: Site, asked: Sequence[ActOf]) -> Catalog:
+    """As it is, or as it was just made: a topic that is not in the one at hand may have been added since."""
+    catalog = site.catalog.get()
+    unknown = next((one.topic for one in asked if one.topic and not _is_known(one.topic, catalog)), None)
+    return site.catalog.get(unknown) if unknown else catalog
+
+
+def _is_known(topic: str, catalog: Catalog) -> bool:
+    return topic == BLANKET or topic.startswith("@") or topic in catalog.topics
+
+
+def _faults(one: ActOf, address: Address | None, topic: Topic | None, catalog: Catalog) -> Iterator[tuple[str, str]]:
+    if address is None:
+        yield "address", f"not an address for {one.channel}"
+    if one.brand is not None and one.brand not in catalog.brands:
+        yield "brand", "there is no such brand; `flask brand set` makes one"
+    if one.verb is ToldVerb.SUPPRESS:
+        yield from _faults_of_suppress(one)
+        return
+    if one.reason is not None:
+        yield "reason", "only a suppress has a reason; what a person says about theirs goes into evidence"
+    yield from _faults_of_topic(one, topic)
+    yield from _faults_of_pace(one)
+    if one.verb is ToldVerb.SUBSCRIBE:
+        yield from _faults_of_yes(one)
+
+
+def _faults_of_suppress(one: ActOf) -> Iterator[tuple[str, str]]:
+    if one.reason is None:
+        yield "reason", "a suppress needs one: " + ", ".join(ToldReason)
+    for field in ("topic", "brand", "basis", "until", "per_week"):
+        if getattr(one, field) is not None:
+            yield field, "a suppress is about the address, whatever is sent to it; leave this out"
+
+
+def _faults_of_topic(one: ActOf, topic: Topic | None) -> Iterator[tuple[str, str]]:
+    slug = one.topic or BLANKET
+    if slug == BLANKET:
+        if one.verb is not ToldVerb.UNSUBSCRIBE:
+            yield "topic", "needs a topic; only an unsubscribe can be about everything (*)"
+    elif slug in set(Purpose):
+        if one.verb not in {ToldVerb.SUBSCRIBE, ToldVerb.UNSUBSCRIBE}:
+            yield "topic", "a purpose is allowed or not; it cannot be slowed down"
+    elif topic is None:
+        yield "topic", "there is no such topic; PUT /topics or `flask topic add` makes one"
+    elif topic.message_class is not MessageClass.MARKETING:
+        yield "topic", "is not marketing, so nobody chooses about it"
+    elif one.channel not in topic.channels:
+        yield "channel", "this topic is not sent on this channel"
+    elif one.brand not in {None, topic.brand}:
+        yield "brand", "this topic is another brand's; leave this out"
+
+
+def _faults_of_pace(one: ActOf) -> Iterator[tuple[str, str]]:
+    if one.until is not None and one.verb is not ToldVerb.PAUSE:
+        yield "until", "only a pause has an end"
+    if one.per_week is not None and one.verb is not ToldVerb.CAP:
+        yield "per_week", "only a cap has a number"
+    ends = one.verb in {ToldVerb.PAUSE, ToldVerb.CAP} and one.until is None and one.per_week is None
+    if ends and one.occurred_at is None:
+        yield "occurred_at", "to take a pause or a cap away needs the instant at which that was said"
+
+
+def _faults_of_yes(one: ActOf) -> Iterator[tuple[str, str]]:
+    if one.basis is None:
+        yield "basis", "a subscribe needs the lawful ground, such as consent"
+    if one.occurred_at is None:
+        yield "occurred_at", "a subscribe counts only with the instant at which it was said"
+    if not any(one.evidence.values()):
+        yield "evidence", 'a subscribe counts only with how it was said, such as {"source": "checkout page"}'
+
+
+def _told(one: ActOf, address: Address, topic: Topic | None, catalog: Catalog) -> ToldAct:
+    is_wish = one.verb is not ToldVerb.SUPPRESS
+    return ToldAct(
+        address=address,
+        verb=Verb(one.verb),
+        origin_ref=one.origin_ref,
+        brand=(topic.brand if topic else one.brand or catalog.first_brand.slug) if is_wish else "",
+        topic=(one.topic or BLANKET) if is_wish else "",
+        reason=SuppressionReason(one.reason) if one.reason else None,
+        basis=one.basis,
+        occurred_at=one.occurred_at,
+        evidence=one.evidence,
+        until=one.until,
+        per_week=one.per_week,
+    )

@@ -1,0 +1,234 @@
+"""Contacts: brought in, looked up.
+
+Owns `/api/v1/contacts`. Invariants: contacts are made a block at a time, so that clicks never wait long; an address
+that was erased, or is a child's, is never stored again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Final
+from uuid import UUID
+
+from flask import jsonify
+from pydantic import Field
+from werkzeug.exceptions import NotFound
+from werkzeug.wrappers import Response
+
+from preferences.domain.terms import BLANKET, MOST_ADDRESSES, Address, Channel, Scope, Status, SuppressionReason, Verb
+from preferences.links import UnsubscribeLink
+from preferences.site import Site, current_site
+from preferences.store import contacts, queries
+from preferences.store.contacts import Outcome, Upserted
+from preferences.store.queries import Standing
+from preferences.web.api.bodies import (
+    AddressText,
+    BadFields,
+    Strict,
+    read_body,
+    read_or_none,
+    read_query,
+)
+from preferences.web.api.operations import blueprint, operation
+
+BLOCK: Final = 500
+"""Contacts made in one transaction: it holds the ledger's lock, and clicks wait for it."""
+
+MOST_OF_ONE: Final = 20
+"""Addresses of one contact."""
+
+
+class AddressOf(Strict):
+    """One address of a contact."""
+
+    channel: Channel = Channel.EMAIL
+    address: AddressText
+
+
+class ContactOf(Strict):
+    """A contact, by all of their addresses."""
+
+    addresses: Annotated[list[AddressOf], Field(min_length=1, max_length=MOST_OF_ONE)]
+
+
+class ContactsRequest(Strict):
+    """Contacts to bring in, or to complete. Nothing is chosen for them."""
+
+    contacts: Annotated[list[ContactOf], Field(max_length=MOST_ADDRESSES)]
+
+
+class ContactAfter(Strict):
+    """What became of a contact; `why` says why one was refused.
+
+    `unsubscribe_url` stops everything of the first brand by e-mail and never expires, so an e-mail platform can keep
+    it as a merge field. It is null for a contact without an e-mail address.
+    """
+
+    id: UUID | None
+    outcome: Outcome
+    why: str | None
+    unsubscribe_url: str | None
+
+
+class ContactsAnswer(Strict):
+    """What became of each contact, in the order given."""
+
+    contacts: list[ContactAfter]
+
+
+class KnownAddressOf(Strict):
+    """An address, since when it is known, and why it is suppressed, where it is."""
+
+    channel: Channel
+    address: str
+    added_at: datetime
+    suppressed: list[SuppressionReason]
+
+
+class ChoiceOf(Strict):
+    """What the contact wishes about a topic, a purpose, or everything (`*`), since when, and by which entry."""
+
+    channel: Channel
+    brand: str
+    topic: str
+    status: Status
+    since: datetime
+    entry: int
+
+
+class PaceOf(Strict):
+    """A pause until an instant, or a cap per week; both null where it was taken away again."""
+
+    channel: Channel
+    brand: str
+    topic: str
+    verb: Verb
+    until: datetime | None
+    per_week: int | None
+    entry: int
+
+
+class ContactAnswer(Strict):
+    """All that is kept about a contact."""
+
+    id: UUID
+    created_at: datetime
+    addresses: list[KnownAddressOf]
+    choices: list[ChoiceOf]
+    paces: list[PaceOf]
+
+
+class ContactQuery(Strict):
+    """Whose contact to look up."""
+
+    address: AddressText
+    channel: Channel = Channel.EMAIL
+
+
+@blueprint.put("/contacts")
+@operation(scope=Scope.CONTACTS, body=ContactsRequest, answer=ContactsAnswer)
+def put_contacts() -> Response:
+    """Bring in contacts, or give them more addresses. Twice is the same as once.
+
+    Refused, each by itself, are contacts whose addresses belong to different contacts here, and addresses that are
+    never stored again.
+    """
+    site = current_site()
+    wanted = _all_readable(read_body(ContactsRequest))
+    done: list[Upserted] = []
+    for start in range(0, len(wanted), BLOCK):
+        block, now = wanted[start : start + BLOCK], datetime.now(UTC)
+        done += site.database.write(contacts.upsert, block, site.fingerprints, now)
+    brand = site.catalog.get().first_brand.slug
+    return jsonify(
+        contacts=[
+            {
+                "id": one.contact_id,
+                "outcome": one.outcome,
+                "why": one.why or None,
+                "unsubscribe_url": _lasting_link(site, brand, group, one),
+            }
+            for group, one in zip(wanted, done, strict=True)
+        ]
+    )
+
+
+def _all_readable(asked: ContactsRequest) -> list[list[Address]]:
+    groups = [[(one, read_or_none(one.channel, one.address)) for one in group.addresses] for group in asked.contacts]
+    bad = [
+        {"field": f"contacts[{index}].addresses[{place}].address", "detail": f"not an address for {one.channel}"}
+        for index, group in enumerate(groups)
+        for place, (one, address) in enumerate(group)
+        if address is None
+    ]
+    if bad:
+        raise BadFields(bad)
+    return [[address for _, address in group if address is not None] for group in groups]
+
+
+def _lasting_link(site: Site, brand: str, group: Sequence[Address], one: Upserted) -> str | None:
+    if one.contact_id is None or all(address.channel is not Channel.EMAIL for address in group):
+        return None
+    return site.unsubscribe_url(UnsubscribeLink(one.contact_id, Channel.EMAIL, brand, BLANKET))
+
+
+@blueprint.get("/contacts")
+@operation(scope=Scope.CONTACTS, query=ContactQuery, answer=ContactAnswer, statuses=(404,))
+def find_contact() -> Response:
+    """The contact who has this address. The address travels in the URL: see that no log keeps query strings."""
+    site, asked = current_site(), read_query(ContactQuery)
+    address = read_or_none(asked.channel, asked.address)
+    if address is None:
+        raise BadFields([{"field": "address", "detail": f"not an address for {asked.channel}"}])
+    found = site.database.read(contacts.find_addresses, [address], site.fingerprints)
+    if address not in found:
+        raise NotFound
+    return _contact(site, found[address].contact_id)
+
+
+@blueprint.get("/contacts/<uuid:contact_id>")
+@operation(scope=Scope.CONTACTS, answer=ContactAnswer, statuses=(404,))
+def get_contact(contact_id: UUID) -> Response:
+    """The contact of this id."""
+    return _contact(current_site(), contact_id)
+
+
+def _contact(site: Site, contact_id: UUID | None) -> Response:
+    standing = site.database.read(queries.standing_of, contact_id) if contact_id else None
+    if standing is None or standing.created_at is None:
+        raise NotFound
+    return jsonify(
+        id=standing.contact_id,
+        created_at=standing.created_at.isoformat(),
+        addresses=[
+            {
+                "channel": one.address.channel,
+                "address": one.address.value,
+                "added_at": one.added_at.isoformat(),
+                "suppressed": sorted(one.suppressed),
+            }
+            for one in standing.addresses
+        ],
+        choices=list(_choices(standing)),
+        paces=list(_paces(standing)),
+    )
+
+
+def _choices(standing: Standing) -> Iterator[dict[str, object]]:
+    for (channel, brand, topic), choice in sorted(standing.choices.items()):
+        place = {"channel": channel, "brand": brand, "topic": topic}
+        yield {**place, "status": choice.status, "since": choice.since.isoformat(), "entry": choice.seq}
+
+
+def _paces(standing: Standing) -> Iterator[dict[str, object]]:
+    for (channel, brand, topic, verb), pace in sorted(standing.paces.items()):
+        yield {
+            "channel": channel,
+            "brand": brand,
+            "topic": topic,
+            "verb": verb,
+            "until": pace.until and pace.until.isoformat(),
+            "per_week": pace.per_week,
+            "entry": pace.seq,
+        }

@@ -1,0 +1,157 @@
+"""What people can choose, for systems that keep the list of it.
+
+Owns `/api/v1/topics`. Invariant: what links in old mails and the ledger name (slug, brand, class), and what was
+promised with it (basis, channels), never changes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from flask import jsonify
+from pydantic import Field, StringConstraints
+from sqlalchemy import Connection
+from werkzeug.wrappers import Response
+
+from preferences.domain.terms import LANGUAGES, Basis, Channel, MessageClass, Scope, Topic
+from preferences.site import current_site
+from preferences.store import queries
+from preferences.store.catalog import add_topic, save_topic_text
+from preferences.store.queries import Catalog
+from preferences.web.api.bodies import BadFields, Slug, Strict, read_body
+from preferences.web.api.operations import blueprint, operation
+
+MOST_TOPICS: Final = 1_000
+
+TopicSlug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Line = Annotated[str, StringConstraints(max_length=500)]
+
+
+class TopicOf(Strict):
+    """A topic, and its words in English."""
+
+    slug: TopicSlug
+    brand: Slug | None = None
+    name: Name
+    description: Line = ""
+    frequency: Line = ""
+    message_class: Annotated[MessageClass, Field(alias="class")]
+    basis: Basis
+    channels: Annotated[list[Channel], Field(min_length=1)] = Field(default_factory=lambda: [Channel.EMAIL])
+
+
+class TopicsRequest(Strict):
+    """Topics to add, or whose words to change."""
+
+    topics: Annotated[list[TopicOf], Field(max_length=MOST_TOPICS)]
+
+
+class KnownTopic(Strict):
+    """A topic as it is kept; `languages` are those that it has words in."""
+
+    slug: str
+    brand: str
+    name: str
+    description: str
+    frequency: str
+    message_class: Annotated[MessageClass, Field(alias="class")]
+    basis: Basis
+    channels: list[Channel]
+    languages: list[str]
+
+
+class TopicsAnswer(Strict):
+    """Every topic, in the order in which they were added."""
+
+    topics: list[KnownTopic]
+
+
+@blueprint.get("/topics")
+@operation(scope=Scope.TOPICS, answer=TopicsAnswer)
+def get_topics() -> Response:
+    """Every topic there is."""
+    return _answer(current_site().database.read(queries.catalog))
+
+
+@blueprint.put("/topics")
+@operation(scope=Scope.TOPICS, body=TopicsRequest, answer=TopicsAnswer)
+def put_topics() -> Response:
+    """Add topics, and change the English words of those that are there. Others stay as they are.
+
+    A topic's brand, class, basis and channels never change: people agreed to what they were. Make a new topic instead.
+    """
+    database, asked = current_site().database, read_body(TopicsRequest)
+    problems = list(_problems(asked, database.read(queries.catalog)))
+    if problems:
+        raise BadFields(problems[:100])
+    return _answer(database.save(_save, asked, datetime.now(UTC)))
+
+
+def _save(connection: Connection, asked: TopicsRequest, now: datetime) -> Catalog:
+    catalog = queries.catalog(connection)
+    for one in asked.topics:
+        if one.slug in catalog.topics:
+            words = {"name": one.name, "description": one.description, "frequency": one.frequency}
+            save_topic_text(connection, one.slug, LANGUAGES[0], given=words)
+        else:
+            add_topic(connection, _topic(one, catalog), now)
+    return queries.catalog(connection)
+
+
+def _topic(one: TopicOf, catalog: Catalog) -> Topic:
+    return Topic(
+        slug=one.slug,
+        brand=one.brand or catalog.first_brand.slug,
+        name=one.name,
+        description=one.description,
+        frequency=one.frequency,
+        message_class=one.message_class,
+        basis=one.basis,
+        channels=tuple(dict.fromkeys(one.channels)),
+    )
+
+
+def _problems(asked: TopicsRequest, catalog: Catalog) -> Iterator[dict[str, str]]:
+    seen: set[str] = set()
+    for index, one in enumerate(asked.topics):
+        if one.slug in seen:
+            yield {"field": f"topics[{index}].slug", "detail": "is there twice"}
+        seen.add(one.slug)
+        if one.brand is not None and one.brand not in catalog.brands:
+            yield {"field": f"topics[{index}].brand", "detail": "there is no such brand; `flask brand set` makes one"}
+        elif one.slug in catalog.topics:
+            yield from _changes(index, _topic(one, catalog), catalog.topics[one.slug], asked_brand=one.brand)
+
+
+def _changes(index: int, new: Topic, old: Topic, *, asked_brand: str | None) -> Iterator[dict[str, str]]:
+    same = {
+        "brand": asked_brand in {None, old.brand},
+        "class": new.message_class is old.message_class,
+        "basis": new.basis is old.basis,
+        "channels": set(new.channels) == set(old.channels),
+    }
+    for field, unchanged in same.items():
+        if not unchanged:
+            detail = "never changes, since people chose what it was; make a topic under another slug"
+            yield {"field": f"topics[{index}].{field}", "detail": detail}
+
+
+def _answer(catalog: Catalog) -> Response:
+    return jsonify(topics=[_known(one) for one in catalog.topics.values()])
+
+
+def _known(one: Topic) -> dict[str, Any]:
+    return {
+        "slug": one.slug,
+        "brand": one.brand,
+        "name": one.name,
+        "description": one.description,
+        "frequency": one.frequency,
+        "class": one.message_class,
+        "basis": one.basis,
+        "channels": list(one.channels),
+        "languages": [LANGUAGES[0], *(language for language, _ in one.texts)],
+    }
