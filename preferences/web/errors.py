@@ -200,6 +200,7 @@ TITLES: Final = {
     403: "This key may not do that",
     404: "There is nothing at this address",
     405: "This method is not offered here",
+    409: "Something else came in between",
     411: "Content-Length is needed",
     413: "The body is too large",
     415: "Only JSON is read here",

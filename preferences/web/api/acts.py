@@ -77,7 +77,8 @@ class ActOf(Strict):
 
     `topic` is a topic, a purpose such as `@tracking`, or `*`, which only an unsubscribe can be about. A subscribe needs
     `basis`, `occurred_at` and `evidence`: who says yes must be able to be shown to have said it. `until` ends a pause
-    and `per_week` is a cap; left out, they take it away, which needs `occurred_at`. `reason` is for a suppress, which has no topic.
+    and `per_week` is a cap; left out, they take it away, which needs `occurred_at`. `reason` is for a suppress, which
+    has no topic.
     """
 
     address: AddressText

@@ -27,17 +27,17 @@ MOST_TOPICS: Final = 1_000
 
 TopicSlug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
-Line = Annotated[str, StringConstraints(max_length=500)]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 
 class TopicOf(Strict):
-    """A topic, and its words in English."""
+    """A topic, and its words in English: those left out stay as they are."""
 
     slug: TopicSlug
     brand: Slug | None = None
     name: Name
-    description: Line = ""
-    frequency: Line = ""
+    description: Line | None = None
+    frequency: Line | None = None
     message_class: Annotated[MessageClass, Field(alias="class")]
     basis: Basis
     channels: Annotated[list[Channel], Field(min_length=1)] = Field(default_factory=lambda: [Channel.EMAIL])
@@ -77,11 +77,12 @@ def get_topics() -> Response:
 
 
 @blueprint.put("/topics")
-@operation(scope=Scope.TOPICS, body=TopicsRequest, answer=TopicsAnswer)
+@operation(scope=Scope.TOPICS, body=TopicsRequest, answer=TopicsAnswer, statuses=(409,))
 def put_topics() -> Response:
     """Add topics, and change the English words of those that are there. Others stay as they are.
 
     A topic's brand, class, basis and channels never change: people agreed to what they were. Make a new topic instead.
+    409 says that somebody else added one of them just now: look, and try again.
     """
     database, asked = current_site().database, read_body(TopicsRequest)
     problems = list(_problems(asked, database.read(queries.catalog)))
@@ -95,7 +96,8 @@ def _save(connection: Connection, asked: TopicsRequest, now: datetime) -> Catalo
     for one in asked.topics:
         if one.slug in catalog.topics:
             words = {"name": one.name, "description": one.description, "frequency": one.frequency}
-            save_topic_text(connection, one.slug, LANGUAGES[0], given=words)
+            given = {name: text for name, text in words.items() if text is not None}
+            save_topic_text(connection, one.slug, LANGUAGES[0], given=given)
         else:
             add_topic(connection, _topic(one, catalog), now)
     return queries.catalog(connection)
@@ -106,8 +108,8 @@ def _topic(one: TopicOf, catalog: Catalog) -> Topic:
         slug=one.slug,
         brand=one.brand or catalog.first_brand.slug,
         name=one.name,
-        description=one.description,
-        frequency=one.frequency,
+        description=one.description or "",
+        frequency=one.frequency or "",
         message_class=one.message_class,
         basis=one.basis,
         channels=tuple(dict.fromkeys(one.channels)),
