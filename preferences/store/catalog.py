@@ -6,9 +6,9 @@ and class never change, since links in old mails and entries in the ledger name 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -16,6 +16,8 @@ from sqlalchemy import Connection, select, update
 from preferences.domain.errors import NotAllowed
 from preferences.domain.terms import LANGUAGES, Brand, OneClick, Topic, TopicText
 from preferences.store import queries
+from preferences.store.db import insert_rows
+from preferences.store.queries import Catalog
 from preferences.store.tables import brand, topic, topic_text
 
 
@@ -56,6 +58,37 @@ def add_topic(connection: Connection, new: Topic, now: datetime) -> None:
     if connection.execute(select(brand.c.slug).where(brand.c.slug == new.brand)).first() is None:
         raise NotAllowed(f"there is no brand {new.brand}; add it with `flask brand set {new.brand} --name …`")
     connection.execute(topic.insert().values(**_topic_row(new), created_at=now))
+
+
+def save_topics(connection: Connection, wanted: Sequence[Topic], now: datetime) -> Catalog:
+    """Add the topics that are not there, in this order, and give the others these words: all at once, however many.
+
+    Returns the catalog as it is then. Raises NotAllowed where one has just been added as something else.
+    """
+    known = queries.catalog(connection).topics
+    _check_lasting(wanted, known)
+    times = {one.slug: now + timedelta(microseconds=index) for index, one in enumerate(wanted)}
+    rows = [_topic_row(one) | {"created_at": _added_at(known.get(one.slug)) or times[one.slug]} for one in wanted]
+    insert_rows(connection, topic, [row for row in rows if row["slug"] not in known], on_conflict="ignore")
+    insert_rows(connection, topic, [row for row in rows if row["slug"] in known], on_conflict="replace")
+    after = queries.catalog(connection)
+    # Whoever added one at the same moment was first: the row that is there was not touched.
+    _check_lasting(wanted, after.topics)
+    return after
+
+
+def _check_lasting(wanted: Sequence[Topic], known: Mapping[str, Topic]) -> None:
+    if any(one.slug in known and _lasting(one) != _lasting(known[one.slug]) for one in wanted):
+        raise NotAllowed("one of these topics was added meanwhile, and is something else")
+
+
+def _added_at(known: Topic | None) -> datetime | None:
+    return known.added_at if known else None
+
+
+def _lasting(one: Topic) -> tuple[object, ...]:
+    """What never changes of a topic."""
+    return one.slug, one.brand, one.message_class, one.basis, one.channels
 
 
 def _topic_row(new: Topic) -> dict[str, Any]:

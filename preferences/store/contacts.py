@@ -70,6 +70,17 @@ def page_of(connection: Connection, channel: Channel, after: str, limit: int) ->
     return [(row.fingerprint, Address(channel, row.value)) for row in connection.execute(statement)]
 
 
+_REACHED = select(address.c.contact_id).where(
+    any_of(address.c.contact_id, "contact_ids"), address.c.channel == bindparam("channel")
+)
+
+
+def reached_by(connection: Connection, channel: Channel, contact_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the contacts who have an address on this channel."""
+    asked = {"contact_ids": list(contact_ids), "channel": channel.value}
+    return set(connection.execute(_REACHED, asked).scalars())
+
+
 _CURRENT_OWNER = (
     select(address.c.contact_id)
     .where(address.c.fingerprint == bindparam("fingerprint"))

@@ -28,11 +28,16 @@ def feed_page(connection: Connection, after: int, limit: int) -> list[dict[str, 
     """The entries after a position, at most `limit` of them, as plain values (`entry_form`)."""
     entries = entries_after(connection, after, min(limit, MOST_ENTRIES))
     named = _addresses_named(connection, entries)
-    current = _current_addresses(connection, entries)
-    return [
-        entry_form(one, named.get(one.fingerprint or "") or current.get((one.contact_id, one.channel)))
-        for one in entries
-    ]
+    current = _current_addresses(connection, [one for one in entries if one.fingerprint not in named])
+    return [entry_form(one, _about(one, named, current)) for one in entries]
+
+
+def _about(entry: Entry, named: Mapping[str, str], current: Mapping[tuple[UUID | None, Channel], str]) -> str | None:
+    """A suppression is about one address and no other of its owner's."""
+    value = named.get(entry.fingerprint or "")
+    if value is not None:
+        return value
+    return current.get((entry.contact_id, entry.channel)) if entry.reason is None else None
 
 
 def entry_form(entry: Entry, value: str | None) -> dict[str, Any]:
@@ -77,8 +82,8 @@ def _addresses_named(connection: Connection, entries: Sequence[Entry]) -> Mappin
 
 
 def _current_addresses(connection: Connection, entries: Sequence[Entry]) -> Mapping[tuple[UUID | None, Channel], str]:
-    """Of contacts whom an entry names without an address: the oldest that is in use on each channel."""
-    ids = {one.contact_id for one in entries if one.contact_id and not one.fingerprint}
+    """Of contacts whose wish an entry is: the oldest that is in use on each channel."""
+    ids = {one.contact_id for one in entries if one.contact_id and one.reason is None}
     found: dict[tuple[UUID | None, Channel], str] = {}
     states = states_of(connection, list(ids))
     for state in sorted(states, key=lambda one: one.added_at):

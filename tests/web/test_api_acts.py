@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,10 +11,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from preferences.domain.terms import Channel, Origin, Purpose, Scope, SuppressionReason, Verb
+from preferences.domain.terms import Act, Actor, Channel, Origin, Purpose, Scope, SuppressionReason, Verb
 from preferences.site import Site, site_of
-from preferences.store import queries
+from preferences.store import contacts, ledger, queries
 from preferences.store.keys import create_key, rotate_key
+from preferences.store.tables import address
+from preferences.web.api.acts import BLOCK, MOST_SHARED
 from tests.processes import database_away
 from tests.support import add_contact, api_headers, email, link_for
 
@@ -114,6 +117,65 @@ def test_the_same_reference_for_two_acts_of_one_call_is_refused(client: FlaskCli
     assert answer.status_code == 409
 
 
+@pytest.mark.parametrize("company", [0, MOST_SHARED])
+def test_of_two_calls_at_once_with_one_reference_for_two_acts_one_is_told_so(
+    app: Flask, headers: dict[str, str], company: int
+) -> None:
+    """However they meet: before anything is written, in one transaction, or one after the other."""
+    for number in range(6):
+        acts = [act(address=f"{who}-{number}@example.com", origin_ref=f"same-{number}") for who in ("a", "b")]
+        others = [
+            [act(address=f"{who}-{one}@example.com", origin_ref=f"{who}-{number}-{one}") for one in range(company)]
+            for who in ("c", "d")
+        ]
+        with ThreadPoolExecutor(2) as pool:
+            calls = zip(acts, others, strict=True)
+            answers = list(pool.map(lambda call: tell(app.test_client(), headers, call[0], *call[1]), calls))
+        assert sorted(one.status_code for one in answers) == [200, 409]
+        refused = next(one for one in answers if one.status_code == 409)
+        assert list(faults(refused)) == ["[0].origin_ref"]
+
+
+def test_a_call_that_ended_half_way_is_completed_by_its_repetition(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    acts = [act(address=f"person-{number}@example.com", origin_ref=f"ref-{number}") for number in range(BLOCK + 10)]
+    told(client, headers, *acts[:BLOCK])
+    entries = told(client, headers, *acts)
+    assert [one["repeated"] for one in entries] == [True] * BLOCK + [False] * 10
+    assert site.database.read(queries.head_seq) == len(acts)
+
+
+def test_of_an_erased_address_a_no_is_kept_a_yes_has_no_effect_and_nothing_is_stored(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    erased = Act(
+        verb=Verb.SUPPRESS,
+        channel=Channel.EMAIL,
+        who=email(),
+        reason=SuppressionReason.ERASED,
+        origin=Origin.IMPORT,
+        actor=Actor.STAFF,
+        occurred_at=NOW,
+    )
+    site.database.write(ledger.record, [erased], fingerprints=site.fingerprints, now=NOW)
+    with site.database.engine.begin() as connection:
+        connection.execute(address.delete())
+
+    told(
+        client,
+        headers,
+        act(origin_ref="1"),
+        yes(origin_ref="2", topic="offers"),
+        act(origin_ref="3", verb="suppress", reason="complaint"),
+    )
+    recorded = site.database.read(queries.entries_after, 1, 10)
+    assert [(one.contact_id, one.changed) for one in recorded] == [(None, False), (None, False), (None, True)]
+    assert site.database.read(contacts.find_addresses, [email()], site.fingerprints) == {}
+    assert reason(client, headers, topic="offers") == "erased"
+    assert told(client, headers, act(origin_ref="1"))[0]["repeated"]
+
+
 # A yes.
 
 
@@ -201,6 +263,8 @@ def test_a_bounce_of_your_own_mail_server_can_be_told(client: FlaskClient, site:
         ({"until": NOW.isoformat()}, "until"),
         ({"per_week": 3}, "per_week"),
         ({"occurred_at": "2026-11-25T10:00:00"}, "occurred_at"),
+        ({"occurred_at": "0001-01-01T00:00:00+14:00"}, "occurred_at"),
+        ({"verb": "pause", "topic": "product-news", "until": "9999-12-31T23:59:59-14:00"}, "until"),
         ({"origin_ref": ""}, "origin_ref"),
         ({"origin_ref": "two words"}, "origin_ref"),
         ({"colour": "red"}, "colour"),

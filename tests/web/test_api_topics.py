@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from preferences.domain.errors import NotAllowed
 from preferences.site import Site
+from preferences.store import queries
+from preferences.store.catalog import add_topic, save_topics
 from tests.support import TOPICS, api_headers
 
 PATH = "/api/v1/topics"
@@ -44,9 +49,39 @@ def test_topics_are_added_and_reworded_and_the_others_stay(client: FlaskClient, 
         assert names(client, headers) == before | {"events": "Events", "offers": "Bargains"}
 
 
+def test_what_was_listed_can_be_put_back_and_what_is_left_out_stays(
+    client: FlaskClient, headers: dict[str, str]
+) -> None:
+    before = client.get(PATH, headers=headers).json
+    assert before is not None
+    whole = [{name: value for name, value in one.items() if name != "languages"} for one in before["topics"]]
+    short = [{name: one[name] for name in ("slug", "name", "class", "basis")} for one in whole]
+    for topics in (whole, short):
+        assert put(client, headers, *topics).json == before
+
+
+def test_new_topics_stand_in_the_order_in_which_they_were_given(client: FlaskClient, headers: dict[str, str]) -> None:
+    slugs = [f"topic-{number}" for number in (3, 1, 2)]
+    put(client, headers, *(NEW | {"slug": slug} for slug in slugs))
+    assert list(names(client, headers))[-3:] == slugs
+
+
+def test_a_topic_that_somebody_else_just_added_as_something_else_stays_what_it_is(site: Site) -> None:
+    now = datetime.now(UTC)
+    site.database.save(add_topic, replace(TOPICS[1], slug="events"), now)
+    with pytest.raises(NotAllowed):
+        site.database.save(save_topics, [replace(TOPICS[0], slug="events", name="Taken over")], now)
+    assert site.database.read(queries.catalog).topics["events"].name == TOPICS[1].name
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
-    [({"class": "transactional"}, "class"), ({"basis": "soft_opt_in"}, "basis"), ({"channels": ["sms"]}, "channels")],
+    [
+        ({"class": "transactional"}, "class"),
+        ({"basis": "soft_opt_in"}, "basis"),
+        ({"channels": ["sms"]}, "channels"),
+        ({"description": ""}, "description"),
+    ],
 )
 def test_what_people_chose_never_becomes_something_else(
     client: FlaskClient, headers: dict[str, str], changes: dict[str, Any], field: str
@@ -66,6 +101,8 @@ def test_what_people_chose_never_becomes_something_else(
         ({"slug": "@tracking"}, "slug"),
         ({"brand": "no-such"}, "brand"),
         ({"name": " "}, "name"),
+        ({"name": "a\0b"}, "name"),
+        ({"description": "one\ntwo"}, "description"),
         ({"channels": []}, "channels"),
     ],
 )

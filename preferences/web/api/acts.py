@@ -13,7 +13,8 @@ from enum import StrEnum
 from typing import Annotated, Final
 
 from flask import g, jsonify
-from pydantic import AwareDatetime, ConfigDict, Field, RootModel, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, RootModel, StringConstraints
+from pydantic_core import PydanticCustomError
 from werkzeug.wrappers import Response
 
 from preferences.domain.acts import ToldAct, told
@@ -67,6 +68,18 @@ class ToldReason(StrEnum):
     LEGAL = "legal"
 
 
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(9998, 12, 31, tzinfo=UTC)
+"""Between these, every instant can be written in every time zone."""
+
+
+def _usable(at: datetime) -> datetime:
+    if not EARLIEST <= at <= LATEST:
+        raise PydanticCustomError("instant", "must lie between the years 1970 and 9998")
+    return at
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_usable)]
 Reference = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")]
 Name = Annotated[str, StringConstraints(max_length=64)]
 Words = Annotated[str, StringConstraints(max_length=500)]
@@ -87,10 +100,10 @@ class ActOf(Strict):
     brand: Slug | None = None
     verb: ToldVerb
     origin_ref: Reference
-    occurred_at: AwareDatetime | None = None
+    occurred_at: Instant | None = None
     basis: Basis | None = None
     evidence: Annotated[dict[Name, Words], Field(max_length=20, default_factory=dict)]
-    until: AwareDatetime | None = None
+    until: Instant | None = None
     per_week: Annotated[int, Field(ge=1, le=MOST_PER_WEEK)] | None = None
     reason: ToldReason | None = None
 

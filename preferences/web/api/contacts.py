@@ -6,7 +6,7 @@ that was erased, or is a child's, is never stored again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Final
 from uuid import UUID
@@ -23,6 +23,7 @@ from preferences.store import contacts, queries
 from preferences.store.contacts import Outcome, Upserted
 from preferences.store.queries import Standing
 from preferences.web.api.bodies import (
+    MOST_FIELDS,
     AddressText,
     BadFields,
     Strict,
@@ -140,6 +141,9 @@ def put_contacts() -> Response:
     for start in range(0, len(wanted), BLOCK):
         block, now = wanted[start : start + BLOCK], datetime.now(UTC)
         done += site.database.write(contacts.upsert, block, site.fingerprints, now)
+    by_email = site.database.read(
+        contacts.reached_by, Channel.EMAIL, [one.contact_id for one in done if one.contact_id]
+    )
     brand = site.catalog.get().first_brand.slug
     return jsonify(
         contacts=[
@@ -147,9 +151,9 @@ def put_contacts() -> Response:
                 "id": one.contact_id,
                 "outcome": one.outcome,
                 "why": one.why or None,
-                "unsubscribe_url": _lasting_link(site, brand, group, one),
+                "unsubscribe_url": _lasting_link(site, brand, one.contact_id) if one.contact_id in by_email else None,
             }
-            for group, one in zip(wanted, done, strict=True)
+            for one in done
         ]
     )
 
@@ -163,14 +167,12 @@ def _all_readable(asked: ContactsRequest) -> list[list[Address]]:
         if address is None
     ]
     if bad:
-        raise BadFields(bad)
+        raise BadFields(bad[:MOST_FIELDS])
     return [[address for _, address in group if address is not None] for group in groups]
 
 
-def _lasting_link(site: Site, brand: str, group: Sequence[Address], one: Upserted) -> str | None:
-    if one.contact_id is None or all(address.channel is not Channel.EMAIL for address in group):
-        return None
-    return site.unsubscribe_url(UnsubscribeLink(one.contact_id, Channel.EMAIL, brand, BLANKET))
+def _lasting_link(site: Site, brand: str, contact_id: UUID) -> str:
+    return site.unsubscribe_url(UnsubscribeLink(contact_id, Channel.EMAIL, brand, BLANKET))
 
 
 @blueprint.get("/contacts")

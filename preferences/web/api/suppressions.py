@@ -15,11 +15,12 @@ from flask import jsonify
 from pydantic import Field, StringConstraints
 from werkzeug.wrappers import Response
 
-from preferences.domain.permission import Facts, Reason, may_send
-from preferences.domain.terms import Basis, Channel, MessageClass, Scope, Topic
+from preferences.domain.permission import Facts, Reason, may_send, purpose_topic
+from preferences.domain.terms import Basis, Channel, MessageClass, Purpose, Scope, Topic
 from preferences.site import Site, current_site
 from preferences.store.contacts import page_of
 from preferences.store.facts import facts_for
+from preferences.store.queries import Catalog
 from preferences.web.api.bodies import BadFields, Slug, Strict, read_query
 from preferences.web.api.operations import blueprint, operation
 
@@ -32,7 +33,8 @@ _PRINT: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class SuppressionsQuery(Strict):
-    """Whose list: of a topic, or of all marketing of a brand. `after` is the `next` of the page before."""
+    """Whose list: of a topic, of a purpose such as `@tracking`, or of all marketing of a brand. `after` is the `next`
+    of the page before."""
 
     channel: Channel
     topic: Slug | None = None
@@ -76,7 +78,7 @@ def suppressions() -> Response:
         fingerprints=site.fingerprints,
         now=datetime.now(UTC),
     )
-    decided = [(address, may_send(MessageClass.MARKETING, _for_good(one))) for address, one in facts.items()]
+    decided = [(address, may_send(about.message_class, _for_good(one))) for address, one in facts.items()]
     last = page[-1][0] if len(page) == asked.limit else None
     return jsonify(
         suppressions=[
@@ -96,17 +98,25 @@ def _for_good(facts: Facts) -> Facts:
 
 def _about(site: Site, asked: SuppressionsQuery) -> Topic:
     """The topic, on any ground: who was never asked has not said no. Without one, all that a brand might send."""
-    catalog = site.catalog.get(asked.topic)
+    catalog = site.catalog.get(None if asked.topic in set(Purpose) else asked.topic)
     if asked.brand is not None and asked.brand not in catalog.brands:
         raise BadFields([{"field": "brand", "detail": "there is no such brand; `flask brand set` makes one"}])
     if asked.topic is None:
         return _anything(asked.brand or catalog.first_brand.slug, asked.channel)
-    topic = catalog.topics.get(asked.topic)
+    return replace(_topic(asked, catalog), basis=Basis.LEGITIMATE_INTEREST)
+
+
+def _topic(asked: SuppressionsQuery, catalog: Catalog) -> Topic:
+    if asked.topic in set(Purpose):
+        return purpose_topic(Purpose(asked.topic), asked.brand or catalog.first_brand.slug)
+    topic = catalog.topics.get(asked.topic or "")
     if topic is None:
         raise BadFields([{"field": "topic", "detail": "there is no such topic; `flask topic add` makes one"}])
     if asked.brand not in {None, topic.brand}:
         raise BadFields([{"field": "brand", "detail": "this topic is another brand's; leave this out"}])
-    return replace(topic, basis=Basis.LEGITIMATE_INTEREST)
+    if asked.channel not in topic.channels:
+        raise BadFields([{"field": "channel", "detail": "this topic is not sent on this channel"}])
+    return topic
 
 
 def _anything(brand: str, channel: Channel) -> Topic:

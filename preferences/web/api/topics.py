@@ -11,27 +11,38 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from flask import jsonify
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response
 
 from preferences.domain.terms import LANGUAGES, Basis, Channel, MessageClass, Scope, Topic
 from preferences.site import current_site
 from preferences.store import queries
-from preferences.store.catalog import add_topic, save_topic_text
+from preferences.store.catalog import save_topics
 from preferences.store.queries import Catalog
-from preferences.web.api.bodies import BadFields, Slug, Strict, read_body
+from preferences.web.api.bodies import MOST_FIELDS, BadFields, Slug, Strict, read_body
 from preferences.web.api.operations import blueprint, operation
 
 MOST_TOPICS: Final = 1_000
 
+DELETE: Final = 0x7F
+
 TopicSlug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
-Line = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+def _one_line(words: str) -> str:
+    if any(ord(one) < ord(" ") or ord(one) == DELETE for one in words):
+        raise PydanticCustomError("one_line", "must be one line of plain text, without control characters")
+    return words
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True), AfterValidator(_one_line)]
+Line = Annotated[str, StringConstraints(max_length=500, strip_whitespace=True), AfterValidator(_one_line)]
 
 
 class TopicOf(Strict):
-    """A topic, and its words in English: those left out stay as they are."""
+    """A topic, and its words in English: those left out stay as they are. A new one's `channels` are e-mail then."""
 
     slug: TopicSlug
     brand: Slug | None = None
@@ -40,7 +51,7 @@ class TopicOf(Strict):
     frequency: Line | None = None
     message_class: Annotated[MessageClass, Field(alias="class")]
     basis: Basis
-    channels: Annotated[list[Channel], Field(min_length=1)] = Field(default_factory=lambda: [Channel.EMAIL])
+    channels: Annotated[list[Channel], Field(min_length=1)] | None = None
 
 
 class TopicsRequest(Strict):
@@ -87,32 +98,27 @@ def put_topics() -> Response:
     database, asked = current_site().database, read_body(TopicsRequest)
     problems = list(_problems(asked, database.read(queries.catalog)))
     if problems:
-        raise BadFields(problems[:100])
+        raise BadFields(problems[:MOST_FIELDS])
     return _answer(database.save(_save, asked, datetime.now(UTC)))
 
 
 def _save(connection: Connection, asked: TopicsRequest, now: datetime) -> Catalog:
     catalog = queries.catalog(connection)
-    for one in asked.topics:
-        if one.slug in catalog.topics:
-            words = {"name": one.name, "description": one.description, "frequency": one.frequency}
-            given = {name: text for name, text in words.items() if text is not None}
-            save_topic_text(connection, one.slug, LANGUAGES[0], given=given)
-        else:
-            add_topic(connection, _topic(one, catalog), now)
-    return queries.catalog(connection)
+    return save_topics(connection, [_topic(one, catalog) for one in asked.topics], now)
 
 
 def _topic(one: TopicOf, catalog: Catalog) -> Topic:
+    old = catalog.topics.get(one.slug)
+    channels = tuple(dict.fromkeys(one.channels or (Channel.EMAIL,)))
     return Topic(
         slug=one.slug,
-        brand=one.brand or catalog.first_brand.slug,
+        brand=one.brand or (old.brand if old else catalog.first_brand.slug),
         name=one.name,
-        description=one.description or "",
-        frequency=one.frequency or "",
+        description=one.description if one.description is not None else old.description if old else "",
+        frequency=one.frequency if one.frequency is not None else old.frequency if old else "",
         message_class=one.message_class,
         basis=one.basis,
-        channels=tuple(dict.fromkeys(one.channels)),
+        channels=old.channels if old and (one.channels is None or set(channels) == set(old.channels)) else channels,
     )
 
 
@@ -125,15 +131,18 @@ def _problems(asked: TopicsRequest, catalog: Catalog) -> Iterator[dict[str, str]
         if one.brand is not None and one.brand not in catalog.brands:
             yield {"field": f"topics[{index}].brand", "detail": "there is no such brand; `flask brand set` makes one"}
         elif one.slug in catalog.topics:
-            yield from _changes(index, _topic(one, catalog), catalog.topics[one.slug], asked_brand=one.brand)
+            yield from _changes(index, _topic(one, catalog), catalog.topics[one.slug])
 
 
-def _changes(index: int, new: Topic, old: Topic, *, asked_brand: str | None) -> Iterator[dict[str, str]]:
+def _changes(index: int, new: Topic, old: Topic) -> Iterator[dict[str, str]]:
+    for field in ("description", "frequency"):
+        if getattr(old, field) and not getattr(new, field):
+            yield {"field": f"topics[{index}].{field}", "detail": "was there, so it cannot be emptied; leave it out"}
     same = {
-        "brand": asked_brand in {None, old.brand},
+        "brand": new.brand == old.brand,
         "class": new.message_class is old.message_class,
         "basis": new.basis is old.basis,
-        "channels": set(new.channels) == set(old.channels),
+        "channels": new.channels == old.channels,
     }
     for field, unchanged in same.items():
         if not unchanged:
