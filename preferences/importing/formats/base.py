@@ -1,0 +1,303 @@
+"""What an export of another tool is made of: kinds of files, and rules from its columns to ours.
+
+Owns how a rule is applied to a line; the tools' own columns stand in the modules beside this one, as tables.
+Invariants: a yes comes only from a line that has its date and its source; whatever a line holds, it gives rows or
+BadExport, and no message holds a value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from preferences.domain.errors import PreferencesError
+from preferences.domain.terms import BLANKET
+
+LONGEST: Final = 500
+"""Characters of evidence that an import keeps."""
+
+_EMPTY: Final = {"", "[]", "null"}
+TRUE: Final = ("true", "yes", "1")
+Fields = Mapping[str, str]
+
+
+class BadExport(PreferencesError):
+    """A file or a line that its format cannot take. Says the column and what to do, never the value."""
+
+    def __init__(self, column: str, why: str) -> None:
+        self.column, self.why = column, why
+        super().__init__(f"column {column}: {why}" if column else why)
+
+
+def folded(name: str) -> str:
+    return " ".join(name.split()).casefold()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the export does not say: the topic of a file that is one list, and the topics of its groups by name."""
+
+    topic: str = ""
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    list_name: str = ""
+
+    def __post_init__(self) -> None:
+        names = {folded(name): topic.strip() for name, topic in self.mapping.items()}
+        object.__setattr__(self, "mapping", names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One thing that a line can tell: which column says so with which values, and where its details stand.
+
+    Without `column` every line of the file tells it. `holds` and `lacks` are for a column with several words in it.
+    `where` asks for the value of a second column. With `prefix` each column whose name begins so is about one topic,
+    with `others` each column but those; with `names` the column's text is the topic's name there.
+    """
+
+    status: str
+    column: str = ""
+    values: tuple[str, ...] = ()
+    but: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    where: tuple[str, str] = ("", "")
+    unless: tuple[str, ...] = ()
+    everything: bool = False
+    names: str = ""
+    several: bool = False
+    prefix: str = ""
+    others: tuple[str, ...] = ()
+    groups: bool = False
+    at: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
+    reason: tuple[str, ...] = ()
+    channel: str = "email"
+    address: str = ""
+
+    def applies(self, fields: Fields) -> bool:
+        second, wanted = self.where
+        if any(_value(fields, name) for name in self.unless) or folded(_value(fields, second)) != wanted:
+            return False
+        return not self.column or self._says(folded(_value(fields, self.column)))
+
+    def _says(self, value: str) -> bool:
+        if not value or value in self.but or (self.values and value not in self.values):
+            return False
+        words = set(re.findall(r"\w+", value))
+        return not (self.holds and not words.intersection(self.holds)) and not words.intersection(self.lacks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of file of a tool: the columns that show it, and what its lines tell.
+
+    Without `marks` a header never shows it, and it has to be named. `known` lists all the values of a column, so that a
+    new one is refused instead of passed over.
+    """
+
+    name: str
+    address: tuple[str, ...]
+    marks: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    known: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+    evidence: tuple[str, ...] = ()
+    title: str = ""
+
+    def missing(self, header: Sequence[str]) -> str:
+        """The first column that the file should have and has not."""
+        names = {folded(name) for name in header}
+        absent = [name for name in (*self.marks, *self.needs) if folded(name) not in names]
+        if not any(folded(name) in names for name in self.address):
+            absent.insert(0, self.address[0])
+        return absent[0] if absent else ""
+
+    def rows(self, line: Mapping[str, str], options: Options) -> list[dict[str, str]]:
+        """Our rows of one line: what it tells, or else only the contact. Raises BadExport."""
+        fields = {folded(name): value for name, value in line.items()}
+        address = _first(fields, self.address)
+        self._check_values(fields)
+        proof = self._proof(fields, options)
+        found = [
+            row for rule in self.rules if rule.applies(fields) for row in self._told(rule, fields, options, proof=proof)
+        ]
+        if not address and not found:
+            raise BadExport(self.address[0], "is empty")
+        if address and not any(row["channel"] == "email" for row in found):
+            found.insert(0, {"address": address, "channel": "email"})
+        return found
+
+    def _check_values(self, fields: Fields) -> None:
+        for column, values in self.known.items():
+            if folded(_value(fields, column)) not in values:
+                raise BadExport(column, f"must be one of {', '.join(value or 'nothing' for value in values)}")
+
+    def _told(self, rule: Rule, fields: Fields, options: Options, *, proof: str) -> Iterator[dict[str, str]]:
+        at, source = _instant(fields, rule.at), _first(fields, rule.source)
+        if rule.status == "subscribed" and not (at and source):
+            return
+        columns = (rule.address,) if rule.address else self.address
+        address = _first(fields, columns)
+        if not address:
+            raise BadExport(columns[0], "is empty")
+        for topic in _topics(rule, fields, options):
+            row = {
+                "address": address,
+                "channel": rule.channel,
+                "topic": topic,
+                "status": rule.status,
+                "occurred_at": at,
+                "source": (source or f"{self.title} export")[:LONGEST],
+                "reason": _first(fields, rule.reason)[:LONGEST],
+                "evidence": proof,
+            }
+            yield {name: value for name, value in row.items() if value}
+
+    def _proof(self, fields: Fields, options: Options) -> str:
+        pairs = [(folded(name).replace(" ", "_"), _value(fields, name)) for name in self.evidence]
+        pairs.append(("list", options.list_name))
+        return "; ".join(f"{name}={value}" for name, value in pairs if value)[:LONGEST]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A tool, and the kinds of files that it exports."""
+
+    name: str
+    title: str
+    kinds: tuple[Kind, ...]
+
+    def recognises(self, header: Sequence[str]) -> bool:
+        return bool(self.matches(header))
+
+    def matches(self, header: Sequence[str]) -> list[Kind]:
+        """The kinds that the header shows; of those that ask for more columns, only the ones that ask for most."""
+        shown = [kind for kind in self.kinds if kind.marks and not kind.missing(header)]
+        most = max((len(kind.marks) for kind in shown), default=0)
+        return [kind for kind in shown if len(kind.marks) == most]
+
+    def kind_of(self, header: Sequence[str], kind_name: str = "") -> Kind:
+        """The kind of file this is: the one that is named, or else the one that the header shows."""
+        if kind_name:
+            return self._named(header, kind_name)
+        found = self.matches(header)
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            kinds = ", ".join(f"{self.name}:{kind.name}" for kind in self.kinds)
+            raise BadExport("", f"the header is none of {self.title}'s; if it is one of them, name it: {kinds}")
+        names = " or ".join(f"{self.name}:{kind.name}" for kind in found)
+        raise BadExport("", f"the header does not tell what kind of file this is; say --from {names}")
+
+    def _named(self, header: Sequence[str], kind_name: str) -> Kind:
+        kind = next((one for one in self.kinds if one.name == kind_name), None)
+        if kind is None:
+            raise BadExport("", f"the kinds of {self.title} are {', '.join(one.name for one in self.kinds)}")
+        if absent := kind.missing(header):
+            raise BadExport(absent, f"is not there; {self.title} exports it with {kind.name}")
+        return kind
+
+
+def make(name: str, title: str, kinds: Iterable[Kind]) -> Format:
+    """A format whose kinds know the tool's title."""
+    return Format(name=name, title=title, kinds=tuple(replace(kind, title=title) for kind in kinds))
+
+
+def _value(fields: Fields, column: str) -> str:
+    value = fields.get(folded(column), "").strip() if column else ""
+    return "" if value in _EMPTY else value
+
+
+def _first(fields: Fields, columns: Iterable[str]) -> str:
+    return next((value for name in columns if (value := _value(fields, name))), "")
+
+
+def _topics(rule: Rule, fields: Fields, options: Options) -> list[str]:
+    """The topics that a rule is about; a suppression is about the address, and has none."""
+    if rule.status not in {"subscribed", "unsubscribed"}:
+        return [""]
+    topics = _chosen(rule, fields, options)
+    if rule.status == "subscribed" and BLANKET in topics:
+        raise BadExport("", "nobody subscribes to everything: give one topic for each list")
+    return topics
+
+
+def _chosen(rule: Rule, fields: Fields, options: Options) -> list[str]:
+    if rule.everything:
+        return [BLANKET]
+    if rule.prefix or rule.others:
+        return _by_column(rule, fields, options)
+    if rule.names:
+        text = _value(fields, rule.names)
+        return [_mapped(name, rule.names, options) for name in (_names(text) if rule.several else [text or BLANKET])]
+    if rule.groups and options.mapping:
+        return _by_group(fields, options)
+    if not options.topic:
+        raise BadExport("", "the file is one list: say with --topic which topic that is")
+    return [options.topic]
+
+
+def _by_column(rule: Rule, fields: Fields, options: Options) -> list[str]:
+    names = [name for name in fields if name.startswith(rule.prefix) and name not in rule.others]
+    told = [name for name in names if folded(fields[name]) in rule.values]
+    return [_mapped(name.removeprefix(rule.prefix), name, options) for name in told]
+
+
+def _by_group(fields: Fields, options: Options) -> list[str]:
+    """A mapping's name is COLUMN/GROUP; a comma inside of a group's name is written with a backslash."""
+    found = []
+    for name, topic in options.mapping.items():
+        column, _, group = name.partition("/")
+        groups = re.split(r"(?<!\\),", fields.get(column.strip(), ""))
+        if group.strip() in {folded(one.replace("\\,", ",")) for one in groups}:
+            found.append(topic)
+    return found
+
+
+def _names(text: str) -> list[str]:
+    """The names in a column: none is everything, a list from JSON, or one and more with commas between them."""
+    if not text:
+        return [BLANKET]
+    if text.startswith("["):
+        try:
+            names = json.loads(text)
+        except (ValueError, RecursionError):
+            return [text]
+        return [str(name) for name in names] if isinstance(names, list) else [text]
+    return [name for name in text.split(",") if name.strip()]
+
+
+def _mapped(name: str, column: str, options: Options) -> str:
+    if name.strip() == BLANKET:
+        return BLANKET
+    topic = options.mapping.get(folded(name))
+    if not topic:
+        raise BadExport(column, 'the name has no topic; give it one with --map "NAME=TOPIC", or * for everything')
+    return topic
+
+
+def _instant(fields: Fields, columns: tuple[str, ...]) -> str:
+    """The first time that is there, in UTC: ISO 8601 (without a zone it is UTC), RFC 2822 or seconds since 1970."""
+    column = next((name for name in columns if _value(fields, name)), "")
+    if not column:
+        return ""
+    try:
+        return _parsed(_value(fields, column)).astimezone(UTC).isoformat()
+    except (ValueError, TypeError, IndexError, OverflowError, OSError):
+        raise BadExport(column, "not a date that this export writes; write it like 2026-05-31T14:00:00+00:00") from None
+
+
+def _parsed(text: str) -> datetime:
+    if re.fullmatch(r"[0-9]{1,11}(\.[0-9]+)?", text, re.ASCII):
+        return datetime.fromtimestamp(float(text), UTC)
+    if re.match(r"[0-9]{4}-", text, re.ASCII):
+        found = datetime.fromisoformat(re.sub(r"( \+0000)? UTC$", "+00:00", text))
+    else:
+        found = parsedate_to_datetime(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

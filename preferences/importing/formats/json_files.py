@@ -1,0 +1,50 @@
+"""Exports that are JSON: the same lines as in a CSV file, under the same names.
+
+Owns how a value of JSON becomes text. Invariant: whatever the text holds, it gives lines or BadExport.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from preferences.importing.formats.base import BadExport
+
+_LISTS: Final = ("items", "Suppressions", "SuppressedDestinationSummaries", "Contacts")
+"""Under which names the tools put their list, where the file is not the list itself."""
+
+
+def read_json(text: str) -> tuple[list[str], list[dict[str, str]]]:
+    """The names of the columns, and the lines. Raises BadExport."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadExport("", "not well-formed JSON") from None
+    if isinstance(found, dict):
+        found = next((found[name] for name in _LISTS if name in found), found)
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise BadExport("", "the JSON is not a list of records, and has none under a name that is known")
+    lines = [_line(one) for one in found]
+    return list(dict.fromkeys(name for line in lines for name in line)), lines
+
+
+def _line(record: dict[str, Any]) -> dict[str, str]:
+    line: dict[str, str] = {}
+    for name, value in record.items():
+        if name == "TopicPreferences" and isinstance(value, list):
+            line |= _preferences(value)
+        else:
+            line[name] = _text(value)
+    return line
+
+
+def _preferences(values: list[Any]) -> dict[str, str]:
+    """Choices by topic, under the names that they have in a contact list's CSV file."""
+    known = [one for one in values if isinstance(one, dict)]
+    return {f"topicPreferences.{one.get('TopicName')}": _text(one.get("SubscriptionStatus")) for one in known}
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)

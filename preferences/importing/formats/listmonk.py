@@ -1,0 +1,52 @@
+"""listmonk: the export of its subscribers' page, and the query of subscriptions that docs/moving-in.md shows."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from preferences.importing.formats.base import Kind, Rule, make
+
+_STATUS: Final = "subscription_status"
+_CHANGED: Final = ("subscription_updated_at",)
+
+FORMAT: Final = make(
+    "listmonk",
+    "listmonk",
+    (
+        Kind(
+            name="subscribers",
+            address=("email",),
+            marks=("uuid", "attributes", "status", "updated_at"),
+            known={"status": ("enabled", "disabled", "blocklisted")},
+            rules=(
+                Rule(
+                    status="unsubscribed",
+                    column="status",
+                    values=("disabled", "blocklisted"),
+                    everything=True,
+                    at=("updated_at",),
+                    reason=("status",),
+                ),
+            ),
+        ),
+        Kind(
+            name="subscriptions",
+            address=("email",),
+            marks=("list_name", _STATUS),
+            needs=("subscription_created_at", "subscription_updated_at", "optin_ip"),
+            known={_STATUS: ("confirmed", "unconfirmed", "unsubscribed")},
+            rules=(
+                Rule(
+                    status="subscribed",
+                    column=_STATUS,
+                    values=("confirmed",),
+                    names="list_name",
+                    at=("subscription_created_at",),
+                    source=("optin_ip",),
+                ),
+                Rule(status="unsubscribed", column=_STATUS, values=("unsubscribed",), names="list_name", at=_CHANGED),
+            ),
+            evidence=("list_name", "subscription_created_at", "subscription_updated_at"),
+        ),
+    ),
+)
