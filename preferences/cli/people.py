@@ -2,50 +2,96 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from flask.cli import with_appcontext
 
-from preferences.cli.common import Command, choice, plain_errors, progress_bar
+from preferences.cli.common import Command, choice, fail, plain_errors, progress_bar
 from preferences.domain.addresses import read_address
 from preferences.domain.terms import Channel
 from preferences.site import current_site
 
+if TYPE_CHECKING:
+    from preferences.importing import Source
+
 
 @click.command("import", cls=Command)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--from", "tool", default="", metavar="TOOL", help="The program whose export FILE is, such as mailchimp.")
+@click.option("--topic", default="", help="The topic that is meant by rows that name none.")
+@click.option("--map", "mapping", multiple=True, metavar="NAME=TOPIC", help="Which topic a name in the export means.")
 @click.option("--dry-run", is_flag=True, help="Check every row and write nothing.")
+@click.option(
+    "--rejects", type=click.Path(dir_okay=False, path_type=Path), help="Put wrong rows there and take the others."
+)
+@click.option("--encoding", default="utf-8-sig", help="Such as latin-1; UTF-8 if nothing is said.")
 @with_appcontext
-def import_command(file: Path, dry_run: bool) -> None:
+def import_command(
+    file: Path, tool: str, topic: str, mapping: tuple[str, ...], dry_run: bool, rejects: Path | None, encoding: str
+) -> None:
     """Bring in contacts and opt-outs from a CSV FILE; an opt-out that stands is never undone by it.
 
     Columns: address, channel, topic, status, occurred_at, source, reason, evidence, brand. Only `address` is needed. A
-    row with a wrong value stops the import before anything is written. The same file twice is the same as once.
+    row with a wrong value stops the import before anything is written, unless --rejects names a file for such rows.
+    FILE may be packed with gzip. The same file twice is the same as once, so an import that was interrupted is run
+    again.
 
     \b
     Example:
       flask import contacts.csv --dry-run
-      flask import contacts.csv
+      flask import contacts.csv --rejects wrong.csv
+      flask import members.csv --from mailchimp --topic product-news
     """
-    from preferences.importing import check, import_file
+    from preferences.importing import check, prepared, record, rejects_to
     from preferences.store import queries
 
     site = current_site()
-    with plain_errors():
+    source = _source(tool, topic, encoding, mapping)
+    with plain_errors(), rejects_to(rejects) as reject:
         catalog = site.database.read(queries.catalog)
-        total = check(file, catalog)
         if dry_run:
-            click.echo(f"{total} rows are fine. Nothing was written.")
+            with progress_bar("Check") as progress:
+                counts = check(file, catalog, source=source, progress=progress, reject=reject)
+            click.echo(f"{counts.rows} rows are fine{_rejected(counts.rejected)}. Nothing was written.")
             return
-        with progress_bar("Import", total) as progress:
-            counts = import_file(
-                file, catalog, database=site.database, fingerprints=site.fingerprints, progress=progress
+        with ExitStack() as checking:
+            progress = checking.enter_context(progress_bar("Check"))
+            laying = prepared(
+                file, catalog, source=source, fingerprint_of=site.fingerprints.of, progress=progress, reject=reject
             )
+            with laying as laid:
+                checking.close()
+                with progress_bar("Import", laid.rows) as progress:
+                    counts = record(laid, site.database, fingerprints=site.fingerprints, progress=progress)
     click.echo(
         f"{counts.rows} rows: {counts.created} new contacts, {counts.changed} changes,"
-        f" {counts.unchanged} that changed nothing (known already, or older than what counts)."
+        f" {counts.unchanged} that changed nothing (known already, or older than what counts)"
+        f"{_rejected(counts.rejected)}."
     )
+
+
+def _rejected(count: int) -> str:
+    return f"; {count} rejected" if count else ""
+
+
+def _source(tool: str, topic: str, encoding: str, mapping: tuple[str, ...]) -> Source:
+    import codecs
+
+    from preferences.importing import Source
+    from preferences.importing.formats import Options
+
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        fail("--encoding: there is no such encoding; try utf-8 or latin-1")
+    pairs = [one.rpartition("=") for one in mapping]
+    if not all(name and slug for name, _, slug in pairs):
+        fail('--map: write it like "Weekly letter=product-news"')
+    options = Options(topic=topic, mapping={name: slug for name, _, slug in pairs})
+    return Source(tool.lower(), options, encoding)
 
 
 # Looking and proving.

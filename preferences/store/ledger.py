@@ -53,7 +53,7 @@ from preferences.store.tables import evidence, ledger_entry, ledger_head, pace, 
 
 _EVIDENCE: Final = json.JSONEncoder(sort_keys=True)
 
-_STATUS_OF: Final = {Verb.SUBSCRIBE: Status.SUBSCRIBED, Verb.UNSUBSCRIBE: Status.UNSUBSCRIBED}
+STATUS_OF: Final = {Verb.SUBSCRIBE: Status.SUBSCRIBED, Verb.UNSUBSCRIBE: Status.UNSUBSCRIBED}
 
 
 @dataclass(slots=True)
@@ -239,7 +239,7 @@ def _append(
     undoes: int | None = None,
 ) -> Entry:
     """Decide what the act changes, number it, chain it, and note what it touches."""
-    status = _STATUS_OF.get(act.verb)
+    status = STATUS_OF.get(act.verb)
     basis = act.basis
     if act.verb is Verb.UNDO:
         status = before.status if before else Status.NEVER_ASKED

@@ -1,0 +1,206 @@
+"""The first half of an import: the whole file read, checked and laid down as acts, before anything is recorded.
+
+Owns the parsing processes and the folder of what they made. Invariants: nothing is written to the database here; the
+rows of one address keep the file's order.
+
+The rows of a large file are laid down by fingerprint, since a database takes keys that lie close together with far
+fewer pages touched than keys from all over.
+"""
+
+from __future__ import annotations
+
+import marshal
+import multiprocessing
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Final
+
+from preferences.importing.columns import BadRow, FingerprintOf, column_names, read_row
+from preferences.importing.files import Numbered, Source, read_lines
+from preferences.importing.formats import BadExport, Kind, kind_of
+from preferences.store.bulk import Told
+from preferences.store.queries import Catalog
+
+LARGE: Final = 4_000_000
+"""Octets from which on a file is parsed by several processes and laid down by fingerprint."""
+
+CHUNK: Final = 4_000
+"""Lines that one process parses at a time."""
+
+Progress = Callable[[int], None]
+Lines = list[Numbered]
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A line that was not taken, and why."""
+
+    line: int
+    column: str
+    why: str
+    values: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Parser:
+    """Turns lines of one file into acts."""
+
+    names: Sequence[str]
+    kind: Kind | None
+    source: Source
+    catalog: Catalog
+    fingerprint_of: FingerprintOf
+    sorted: bool
+
+    def parse(self, lines: Lines) -> tuple[dict[str, bytes], int, list[Reject]]:
+        """What the lines tell, packed, by the first character of the fingerprint; how many acts; what is wrong."""
+        parts: dict[str, list[tuple[str | None, ...]]] = {}
+        rejects: list[Reject] = []
+        count = 0
+        for number, values in lines:
+            try:
+                told = self._line(number, values)
+            except BadRow as bad:
+                rejects.append(Reject(bad.line, bad.column, bad.why, values or ()))
+                continue
+            count += len(told)
+            for row in told:
+                parts.setdefault(row[0][0] if self.sorted else "-", []).append(tuple(row))
+        return {key: marshal.dumps(part) for key, part in parts.items()}, count, rejects
+
+    def _line(self, number: int, values: Sequence[str] | None) -> list[Told]:
+        if values is None:
+            raise BadRow(number, "", "not a well-formed CSV row")
+        if len(values) != len(self.names):
+            raise BadRow(number, "", "the number of columns differs from the header's")
+        fields = {name: value.strip() for name, value in zip(self.names, values, strict=True)}
+        return [
+            read_row(row, number, catalog=self.catalog, fingerprint_of=self.fingerprint_of)
+            for row in self._rows(number, fields)
+        ]
+
+    def _rows(self, number: int, fields: dict[str, str]) -> list[dict[str, str]]:
+        options = self.source.options
+        if self.kind is not None:
+            try:
+                return self.kind.rows(fields, options)
+            except BadExport as error:
+                raise BadRow(number, error.column, error.why) from None
+        return [fields if fields.get("topic") or not options.topic else fields | {"topic": options.topic}]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A file that was read whole: its acts in a folder, and how many there are."""
+
+    folder: Path
+    rows: int = 0
+    rejects: int = 0
+    keys: set[str] = field(default_factory=set)
+
+    def add(self, parts: Mapping[str, bytes]) -> None:
+        for key, packed in parts.items():
+            self.keys.add(key)
+            with (self.folder / str(ord(key))).open("ab") as file:
+                file.write(packed)
+
+    def told(self) -> Iterator[Told]:
+        """The acts: those of one address in the file's order."""
+        for key in sorted(self.keys):
+            rows = list(chain.from_iterable(_loads(self.folder / str(ord(key)))))
+            if len(self.keys) > 1:
+                rows.sort(key=itemgetter(0))
+            yield from map(Told._make, rows)
+
+
+def _loads(path: Path) -> Iterator[list[tuple[str, ...]]]:
+    with path.open("rb") as file:
+        while True:
+            try:
+                yield marshal.load(file)  # noqa: S302 - written by ourselves, in a folder that is ours alone
+            except EOFError:
+                return
+
+
+@contextmanager
+def prepared(
+    path: Path,
+    catalog: Catalog,
+    *,
+    source: Source,
+    fingerprint_of: FingerprintOf,
+    progress: Progress,
+    reject: Callable[[Reject], None] | None,
+) -> Iterator[Prepared]:
+    """Read the whole file. Raises BadRow for the first wrong line, unless `reject` takes such lines."""
+    lines = read_lines(path, source)
+    _, header = next(lines, (1, ()))
+    if header is None:
+        raise BadRow(1, "", "not a well-formed CSV row")
+    names, kind = _columns(header, source)
+    large = path.stat().st_size > LARGE
+    parser = Parser(names, kind, source, catalog, fingerprint_of, sorted=large)
+    with tempfile.TemporaryDirectory(prefix="import-") as folder:
+        laid = Prepared(Path(folder))
+        for parts, count, rejects in _parsed(parser, lines, several=large):
+            if rejects and reject is None:
+                raise BadRow(rejects[0].line, rejects[0].column, rejects[0].why)
+            for one in rejects:
+                if reject is not None:
+                    reject(one)
+            laid.add(parts)
+            laid.rows += count
+            laid.rejects += len(rejects)
+            progress(count + len(rejects))
+        yield laid
+
+
+def _columns(header: Sequence[str], source: Source) -> tuple[Sequence[str], Kind | None]:
+    """The names of the columns, and what kind of export they are of."""
+    if not source.tool:
+        return column_names(header), None
+    try:
+        return header, kind_of(source.tool, header)
+    except BadExport as error:
+        raise BadRow(1, error.column, error.why) from None
+
+
+_Parsed = tuple[dict[str, bytes], int, list[Reject]]
+
+
+def _parsed(parser: Parser, lines: Iterator[Numbered], *, several: bool) -> Iterator[_Parsed]:
+    chunks = iter(lambda: list(islice(lines, CHUNK)), [])
+    if not several or "fork" not in multiprocessing.get_all_start_methods():
+        yield from map(parser.parse, chunks)
+        return
+    forking = multiprocessing.get_context("fork")
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    with ProcessPoolExecutor(workers, forking, initializer=_become, initargs=(parser,)) as pool:
+        waiting: deque[Future[_Parsed]] = deque()
+        for chunk in chunks:
+            waiting.append(pool.submit(_parse, chunk))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+_parser: Parser
+
+
+def _become(parser: Parser) -> None:
+    """In a parsing process: what it parses with. (Its parent's memory is copied, so nothing is sent.)"""
+    global _parser  # noqa: PLW0603 - a pool's process has no other place to keep it
+    _parser = parser
+
+
+def _parse(lines: Lines) -> _Parsed:
+    return _parser.parse(lines)

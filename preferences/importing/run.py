@@ -1,0 +1,140 @@
+"""The second half of an import: what a file tells, recorded block by block.
+
+Owns the size of a block. Invariants: no block holds the ledger's lock for much longer than a moment, and between two
+blocks whoever waits comes first; a block that was told is durable; run again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from preferences.domain.addresses import Fingerprints
+from preferences.importing.files import Source
+from preferences.importing.preparing import Prepared, Progress, Reject, prepared
+from preferences.store import bulk
+from preferences.store.bulk import Block, Outcome, Told
+from preferences.store.db import Database, WriteTransaction
+from preferences.store.queries import Catalog
+
+BLOCK: Final = 500
+"""Rows of the first block, before it is known how fast the database is."""
+
+LARGEST: Final = 6_000
+PLAIN: Final = 200
+"""Rows at a time of those that take the long way."""
+
+MOMENT: Final = 0.08
+"""Seconds for which a block may hold the ledger's lock: clicks wait for it."""
+
+PAUSE: Final = 0.005
+"""Seconds between two blocks, in which those who wait take the lock."""
+
+OURS: Final = Source()
+
+
+@dataclass(slots=True)
+class Counts:
+    """What an import did: rows read, contacts made, entries that changed something, and those that did not."""
+
+    rows: int = 0
+    created: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+
+
+def check(
+    path: Path,
+    catalog: Catalog,
+    *,
+    source: Source = OURS,
+    progress: Progress = lambda _rows: None,
+    reject: Callable[[Reject], None] | None = None,
+) -> Counts:
+    """Read the whole file and write nothing. Raises BadRow for the first wrong row, unless `reject` takes them."""
+    with prepared(path, catalog, source=source, fingerprint_of=lambda _: "-", progress=progress, reject=reject) as laid:
+        return Counts(rows=laid.rows, rejected=laid.rejects)
+
+
+def import_file(
+    path: Path, catalog: Catalog, *, database: Database, fingerprints: Fingerprints, progress: Progress
+) -> Counts:
+    """Check a whole file, then record it, block by block. Safe to repeat after an interruption."""
+    with prepared(
+        path, catalog, source=OURS, fingerprint_of=fingerprints.of, progress=lambda _rows: None, reject=None
+    ) as laid:
+        return record(laid, database, fingerprints=fingerprints, progress=progress)
+
+
+@contextmanager
+def rejects_to(path: Path | None) -> Iterator[Callable[[Reject], None] | None]:
+    """What takes wrong rows: a CSV file with the line, the column and the reason before the row's own values."""
+    if path is None:
+        yield None
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["line", "column", "why"])
+        yield lambda one: writer.writerow([one.line, one.column, one.why, *one.values])
+
+
+def record(laid: Prepared, database: Database, *, fingerprints: Fingerprints, progress: Progress) -> Counts:
+    """Record what was prepared. While one block is written, the next one is made ready."""
+    counts = Counts(rejected=laid.rejects)
+    told, size = laid.told(), BLOCK
+
+    def following(wanted: int) -> tuple[int, Block]:
+        rows = list(islice(told, wanted))
+        return len(rows), bulk.prepare(rows, fingerprints, datetime.now(UTC))
+
+    with ThreadPoolExecutor(1) as ahead:
+        rows, block = following(size)
+        while rows:
+            coming = ahead.submit(following, size)
+            outcome, held = _write(database, block)
+            _count(outcome, counts)
+            for some in _pieces(outcome.left):
+                time.sleep(PAUSE)
+                _count(database.write(bulk.record_plainly, some, fingerprints, datetime.now(UTC)), counts)
+            counts.rows += rows
+            progress(rows)
+            size = _next_size(rows, held)
+            time.sleep(PAUSE)
+            rows, block = coming.result()
+    return counts
+
+
+def _write(database: Database, block: Block) -> tuple[Outcome, float]:
+    """What became of a block, and for how long it held the lock."""
+    outcome, locked_at = database.write(_write_block, block)
+    return outcome, time.monotonic() - locked_at
+
+
+def _write_block(write: WriteTransaction, block: Block) -> tuple[Outcome, float]:
+    locked_at = time.monotonic()
+    return bulk.record_new(write, block, datetime.now(UTC)), locked_at
+
+
+def _next_size(rows: int, held: float) -> int:
+    """Never more than twice as many at once: a database that sped up may slow down again."""
+    return max(BLOCK // 5, min(int(rows * MOMENT / max(held, 0.001)), 2 * rows, LARGEST))
+
+
+def _count(outcome: Outcome, counts: Counts) -> None:
+    counts.created += outcome.created
+    counts.changed += outcome.changed
+    counts.unchanged += outcome.unchanged
+
+
+def _pieces(rows: Sequence[Told]) -> Iterator[Sequence[Told]]:
+    for start in range(0, len(rows), PLAIN):
+        yield rows[start : start + PLAIN]

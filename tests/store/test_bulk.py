@@ -1,0 +1,163 @@
+"""Many acts at once are the same acts: the short way writes what the long way would have written."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, select
+
+from preferences.domain.terms import Channel, Entry, Verb
+from preferences.site import Site, site_of
+from preferences.store import bulk, proof, queries
+from preferences.store.bulk import Told
+from preferences.store.contacts import new_id
+from preferences.store.db import WriteTransaction
+from preferences.store.tables import address, evidence, preference, suppression
+from tests.support import add_contact, close, email, new_app, new_postgresql, new_sqlite
+
+NOW = datetime(2026, 6, 1, 12, 30, 15, 123, tzinfo=UTC)
+TIMES = (None, *((NOW + timedelta(days=days)).isoformat(timespec="microseconds") for days in (-30, -1, 0, 2)))
+PEOPLE = ("jane@example.com", "john@example.com", "ann@example.com", "o'hara+news@example.com")
+WISHES = (("offers", "subscribe", "consent"), ("offers", "unsubscribe", None), ("*", "unsubscribe", None))
+REASONS = ("hard_bounce", "complaint", "legal")
+
+rounds = itertools.count()
+
+
+def told(site: Site, value: str, what: tuple[str, str, str | None] | str | None, when: str | None, note: str) -> Told:
+    one = email(value)
+    row = Told(site.fingerprints.of(one), Channel.EMAIL.value, one.value)
+    if what is None:
+        return row
+    ref = hashlib.sha256(repr((value, what, when, note)).encode()).hexdigest()
+    proofs = None if not note else f'{{"source": "{note}"}}'
+    if isinstance(what, str):
+        return row._replace(verb="suppress", reason=what, occurred_at=when, ref=ref, evidence=proofs)
+    topic, verb, basis = what
+    when = when or TIMES[1] if verb == Verb.SUBSCRIBE else when
+    return row._replace(
+        verb=verb, brand="default", topic=topic, basis=basis, occurred_at=when, ref=ref, evidence=proofs
+    )
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from(PEOPLE),
+        st.one_of(st.none(), st.sampled_from(WISHES), st.sampled_from(REASONS)),
+        st.sampled_from(TIMES),
+        st.sampled_from(("", "shop", r"a \\ in C:\\temp")),
+    ),
+    max_size=10,
+)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def two_sites(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Site]]:
+    """Two databases of a kind: one for the long way, one for the short."""
+    apps: list[Flask] = []
+    for _ in range(2):
+        if request.param == "sqlite":
+            url = new_sqlite(tmp_path_factory.mktemp("bulk"))
+        else:
+            url = new_postgresql(request.getfixturevalue("postgres"))
+        apps.append(new_app(url))
+    yield site_of(apps[0]), site_of(apps[1])
+    for app in apps:
+        close(app)
+
+
+def long_way(site: Site, rows: Sequence[Told]) -> None:
+    site.database.write(bulk.record_plainly, rows, site.fingerprints, NOW)
+
+
+def short_way(site: Site, rows: Sequence[Told]) -> list[Told]:
+    block = bulk.prepare(rows, site.fingerprints, NOW)
+
+    def write(transaction: WriteTransaction) -> list[Told]:
+        outcome = bulk.record_new(transaction, block, NOW)
+        if outcome.left:
+            bulk.record_plainly(transaction, outcome.left, site.fingerprints, NOW)
+        return outcome.left
+
+    return site.database.write(write)
+
+
+def seen(site: Site, before: int) -> dict[str, Any]:
+    """All that the rows came to, without the numbers that follow from the order between people."""
+    entries = site.database.read(queries.entries_after, before, 10_000)
+    owners, state = site.database.read(_state)
+    return {
+        "entries": sorted(repr(plain(entry, owners)) for entry in entries),
+        "state": state,
+        "order": {one: [e.origin_ref for e in entries if e.fingerprint == one] for one in owners.values()},
+    }
+
+
+def plain(entry: Entry, owners: dict[UUID | None, str]) -> Entry:
+    owner = owners.get(entry.contact_id)
+    assert owner is None or owner == entry.fingerprint
+    return replace(entry, seq=0, hash="", contact_id=None)
+
+
+def _state(connection: Connection) -> tuple[dict[UUID | None, str], list[str]]:
+    rows = connection.execute(select(address)).all()
+    owners: dict[UUID | None, str] = {row.contact_id: row.fingerprint for row in rows}
+    state = [f"{row.fingerprint} {row.value} {row.channel}" for row in rows]
+    state += [repr((owners[row[0]], *row[1:7], *row[8:])) for row in connection.execute(select(preference))]
+    state += [repr(row[:6]) for row in connection.execute(select(suppression))]
+    state += [row.details for row in connection.execute(select(evidence))]
+    return owners, sorted(state)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(before=ROWS, rows=ROWS)
+def test_the_short_way_writes_what_the_long_way_would(
+    two_sites: tuple[Site, Site], before: list[Any], rows: list[Any]
+) -> None:
+    number = next(rounds)
+    found = []
+    for site, way in zip(two_sites, (long_way, short_way), strict=True):
+        start = site.database.read(queries.head_seq)
+
+        def of(some: list[Any], site: Site = site) -> list[Told]:
+            return [told(site, f"r{number}-{who}", *rest) for who, *rest in some]
+
+        long_way(site, of(before))
+        way(site, of(rows))
+        found.append(seen(site, start))
+        assert site.database.snapshot(proof.verify, lambda _: None).problems == []
+    assert found[0] == found[1]
+
+
+def test_new_people_take_the_short_way_and_the_same_rows_again_are_passed_over(site: Site) -> None:
+    rows = [told(site, who, wish, TIMES[1], "shop") for who in PEOPLE for wish in (*WISHES[1:], *REASONS)]
+    assert short_way(site, rows) == []
+    head = site.database.read(queries.head_seq)
+    assert head == len(rows)
+    outcome = site.database.write(bulk.record_new, bulk.prepare(rows, site.fingerprints, NOW), NOW)
+    assert (outcome.created, outcome.changed, outcome.left) == (0, 0, [])
+    assert site.database.read(queries.head_seq) == head
+
+
+def test_whoever_is_known_takes_the_long_way(site: Site) -> None:
+    add_contact(site, email(PEOPLE[0]))
+    rows = [told(site, who, WISHES[1], TIMES[1], "") for who in PEOPLE[:2]]
+    assert short_way(site, rows) == rows[:1]
+    assert site.database.read(queries.head_seq) == 2
+
+
+def test_an_id_is_of_the_kind_that_a_contact_has() -> None:
+    for text in bulk._new_ids(50, NOW):
+        made, other = UUID(text), new_id(NOW)
+        assert str(made) == text
+        assert (made.version, made.variant, made.int >> 80) == (7, other.variant, other.int >> 80)
