@@ -23,7 +23,18 @@ from preferences.importing.formats import (
 from preferences.importing.formats.base import BadExport, Format, Kind, Options
 from preferences.importing.formats.json_files import read_json
 
-__all__ = ["FORMATS", "BadExport", "Format", "Kind", "Options", "kind_of", "read_json", "recognise"]
+__all__ = [
+    "FORMATS",
+    "BadExport",
+    "Export",
+    "Format",
+    "Kind",
+    "Options",
+    "json_lines",
+    "kind_of",
+    "read_json",
+    "recognise",
+]
 
 _MODULES: Final = (mailchimp, sendgrid, mailgun, postmark, amazon_ses, klaviyo, hubspot, listmonk, mautic)
 FORMATS: Final[Mapping[str, Format]] = {module.FORMAT.name: module.FORMAT for module in _MODULES}
@@ -31,7 +42,7 @@ FORMATS: Final[Mapping[str, Format]] = {module.FORMAT.name: module.FORMAT for mo
 
 def kind_of(tool: str, header: Sequence[str]) -> Kind:
     """The kind of file that `--from` names, such as `sendgrid`, or `sendgrid:blocks`. Raises BadExport."""
-    name, _, kind = tool.partition(":")
+    name, _, kind = tool.strip().lower().partition(":")
     found = FORMATS.get(name)
     if found is None:
         raise BadExport("", f"--from must be one of {', '.join(FORMATS)}")

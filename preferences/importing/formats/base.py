@@ -153,7 +153,7 @@ class Kind:
                 "topic": topic,
                 "status": rule.status,
                 "occurred_at": at,
-                "source": (source or f"{self.title} export")[:LONGEST],
+                "source": (f"{self.title}: {source}" if source else f"{self.title} export")[:LONGEST],
                 "reason": _first(fields, rule.reason)[:LONGEST],
                 "evidence": proof,
             }
@@ -236,11 +236,12 @@ def _chosen(rule: Rule, fields: Fields, options: Options) -> list[str]:
     if rule.names:
         text = _value(fields, rule.names)
         return [_mapped(name, rule.names, options) for name in (_names(text) if rule.several else [text or BLANKET])]
-    if rule.groups and options.mapping:
-        return _by_group(fields, options)
+    groups = _by_group(fields, options) if rule.groups else []
+    if rule.groups and options.mapping and not options.topic:
+        return groups
     if not options.topic:
         raise BadExport("", "the file is one list: say with --topic which topic that is")
-    return [options.topic]
+    return list(dict.fromkeys([options.topic, *groups]))
 
 
 def _by_column(rule: Rule, fields: Fields, options: Options) -> list[str]:
@@ -253,9 +254,9 @@ def _by_group(fields: Fields, options: Options) -> list[str]:
     """A mapping's name is COLUMN/GROUP; a comma inside of a group's name is written with a backslash."""
     found = []
     for name, topic in options.mapping.items():
-        column, _, group = name.partition("/")
+        column, slash, group = name.partition("/")
         groups = re.split(r"(?<!\\),", fields.get(column.strip(), ""))
-        if group.strip() in {folded(one.replace("\\,", ",")) for one in groups}:
+        if slash and group.strip() in {folded(one.replace("\\,", ",")) for one in groups}:
             found.append(topic)
     return found
 
