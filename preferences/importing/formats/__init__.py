@@ -26,11 +26,9 @@ from preferences.importing.formats.json_files import read_json
 __all__ = [
     "FORMATS",
     "BadExport",
-    "Export",
     "Format",
     "Kind",
     "Options",
-    "json_lines",
     "kind_of",
     "read_json",
     "recognise",
