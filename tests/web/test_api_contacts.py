@@ -10,12 +10,13 @@ from uuid import UUID, uuid4
 import pytest
 import time_machine
 from flask.testing import FlaskClient
-from sqlalchemy import delete
+from sqlalchemy import delete, event
 
 from preferences.domain.terms import Act, Actor, Address, Channel, Origin, SuppressionReason, Verb
 from preferences.site import Site
 from preferences.store import contacts, ledger
 from preferences.store.tables import contact
+from preferences.web.api.acts import BLOCK, MOST_SHARED
 from tests.support import add_contact, api_headers, email, link_for
 
 CONTACTS = "/api/v1/contacts"
@@ -136,6 +137,58 @@ def test_the_link_to_keep_as_a_merge_field_stops_everything_years_later(
         answer = client.post("/api/v1/decisions", json=asked, headers=headers).json
     assert answer is not None
     assert answer["decisions"][0]["reason"] == "unsubscribed_all"
+
+
+def test_the_link_to_keep_is_there_for_whoever_has_email_whichever_address_was_given(
+    client: FlaskClient, headers: dict[str, str]
+) -> None:
+    (both,) = put(client, headers, [("email", JANE), ("sms", PHONE)])
+    known, unknown = put(client, headers, [("sms", PHONE)], [("sms", "+12025550124")])
+    assert known["unsubscribe_url"] == both["unsubscribe_url"]
+    assert unknown["unsubscribe_url"] is None
+
+
+# However many.
+
+
+def test_no_call_takes_more_statements_for_more_of_the_same(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    few, many = (_statements(client, site, headers, count) for count in (1, 100))
+    assert few == many
+
+
+def _statements(client: FlaskClient, site: Site, headers: dict[str, str], count: int) -> dict[str, int]:
+    names = [f"person-{count}-{number}" for number in range(count)]
+    people = [{"addresses": [{"address": f"{name}@example.com"}]} for name in names]
+    acts = [
+        {"address": f"{name}@example.com", "verb": "unsubscribe", "origin_ref": f"{name}-{again}"}
+        for name in names
+        for again in range(MOST_SHARED + 1)
+    ]
+    topics = [{"slug": name, "name": name, "class": "marketing", "basis": "consent"} for name in names]
+    calls: dict[str, dict[str, Any]] = {
+        "contacts": {"method": "PUT", "json": {"contacts": people}},
+        "topics": {"method": "PUT", "json": {"topics": topics}},
+        "acts": {"method": "POST", "json": acts[:BLOCK]},
+        "suppressions": {"query_string": {"channel": "email", "limit": count}},
+        "entries": {"query_string": {"limit": count}},
+    }
+    site.catalog.get()
+    return {name: _count(client, site, f"/api/v1/{name}", headers=headers, **call) for name, call in calls.items()}
+
+
+def _count(client: FlaskClient, site: Site, path: str, **call: Any) -> int:
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        seen.append(statement)
+
+    event.listen(site.database.engine, "before_cursor_execute", note)
+    answer = client.open(path, **call)
+    event.remove(site.database.engine, "before_cursor_execute", note)
+    assert answer.status_code == 200, answer.text
+    return len(seen)
 
 
 # Looking up.

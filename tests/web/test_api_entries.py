@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import random
+import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from standardwebhooks.webhooks import Webhook
+from werkzeug.test import TestResponse
 
 from preferences.domain.terms import Act, Actor, Address, Channel, Origin, SuppressionReason, Verb
-from preferences.site import Site
-from preferences.store import addresses, ledger, queries
+from preferences.importing import import_file
+from preferences.links import ConfirmLink
+from preferences.site import Site, site_of
+from preferences.store import addresses, contacts, ledger, queries
 from preferences.store.rows import GENESIS
-from tests.support import add_contact, api_headers, email, link_for
+from preferences.store.tables import address
+from tests.support import add_contact, api_headers, close, email, link_for, manage_link_for, new_app
 
 ENTRIES, SUPPRESSIONS = "/api/v1/entries", "/api/v1/suppressions"
 JANE = "jane.doe@example.com"
+SECRET = "whsec_" + base64.b64encode(b"a key that this test made up....").decode()
+CONFIG = f"""
+[connectors.mailer]
+kind = "webhook"
+base_url = "https://mailer.example.test"
+webhook_secrets = ["{SECRET}"]
+"""
 
 
 @pytest.fixture
@@ -57,7 +76,96 @@ def suppression(reason: SuppressionReason, who: Address) -> Act:
     return act(Verb.SUPPRESS, who, reason=reason, brand="", topic="", origin="connector.mailer")
 
 
-def test_every_door_is_in_the_feed_once_and_in_order(client: FlaskClient, site: Site, headers: dict[str, str]) -> None:
+@pytest.fixture
+def connected_app(database_url: str, tmp_path: Path) -> Iterator[Flask]:
+    """The application with one connector, on both engines."""
+    config_file = tmp_path / "config.toml"
+    config_file.write_text(CONFIG)
+    app = new_app(database_url, config_file=config_file)
+    yield app
+    close(app)
+
+
+def report(client: FlaskClient) -> TestResponse:
+    """What the connector's other end tells: a bounce."""
+    now, told = datetime.now(UTC), {"channel": "email", "address": "bounced@example.com"}
+    body = json.dumps({"type": "bounce.hard", "timestamp": now.isoformat(), "data": told})
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": str(int(now.timestamp()))}
+    headers["webhook-signature"] = Webhook(SECRET).sign("msg_1", now, body)
+    return client.post("/webhooks/mailer", data=body, headers=headers | {"Content-Type": "application/json"})
+
+
+def change_address(site: Site, contact_id: UUID) -> None:
+    now = datetime.now(UTC)
+    (old,) = site.database.read(queries.addresses_of, contact_id)
+    request = site.database.save(
+        addresses.request, contact_id, wanted=email("new@example.com"), replaces=old.id, now=now
+    )
+    site.database.write(addresses.confirm, request, fingerprints=site.fingerprints, now=now, evidence={})
+
+
+def bring_in(site: Site, folder: Path) -> None:
+    path = folder / "contacts.csv"
+    path.write_text("address,topic,status\nfile@example.com,*,unsubscribed\n")
+    catalog = site.database.read(queries.catalog)
+    import_file(path, catalog, database=site.database, fingerprints=site.fingerprints, progress=lambda _rows: None)
+
+
+def test_whatever_door_a_change_came_through_the_feed_tells_it_once(connected_app: Flask, tmp_path: Path) -> None:
+    site, client = site_of(connected_app), connected_app.test_client()
+    headers, jane, told = api_headers(site), add_contact(site), {"address": JANE, "verb": "unsubscribe"}
+    link = link_for(site, jane)
+    html = {"Accept": "text/html"}
+    confirm = ConfirmLink(jane, "default", ("email.offers.status=on",), datetime.now(UTC) - timedelta(hours=1))
+    doors: dict[str, Callable[[], object]] = {
+        "confirmation": lambda: client.post(f"/confirm/{site.links.sign_confirm(confirm)}"),
+        "page": lambda: client.post(manage_link_for(site, jane), data={"intent": "all"}, headers=html),
+        "one_click": lambda: client.post(link, data="List-Unsubscribe=One-Click"),
+        "address_box": lambda: client.post("/optout", data={"address": "box@example.com"}),
+        "import": lambda: bring_in(site, tmp_path),
+        "connector.mailer": lambda: report(client),
+        "api.shop": lambda: client.post("/api/v1/acts", json=[told | {"origin_ref": "1"}], headers=headers),
+        "address_change": lambda: change_address(site, jane),
+    }
+    seen: list[dict[str, Any]] = []
+    for origin, change in doors.items():
+        for again in (False, True) if origin in {"connector.mailer", "api.shop", "import"} else (False,):
+            change()
+            page = get(client, ENTRIES, headers, after=len(seen))
+            assert bool(page["entries"]) is not again, origin
+            assert {one["origin"] for one in page["entries"]} <= {origin}
+            seen += page["entries"]
+    assert [one["seq"] for one in seen] == list(range(1, len(seen) + 1))
+    assert followed(client, headers, 3) == followed(client, headers, 1_000)
+    assert site.database.read(queries.head_seq) == len(seen)
+
+
+def test_an_undo_is_in_the_feed_with_what_it_undoes(client: FlaskClient, site: Site, headers: dict[str, str]) -> None:
+    link = link_for(site, add_contact(site))
+    done = client.post(link, data={"intent": "topic"}, headers={"Accept": "text/html"})
+    found = re.search(r'name="undo" value="([^"]+)"', done.text)
+    assert found is not None
+    client.post(f"{link}/undo", data={"undo": found.group(1)})
+    stopped, undone = followed(client, headers, 10)
+    assert (undone["verb"], undone["origin"], undone["undoes"]) == ("undo", "undo", stopped["seq"])
+
+
+def test_a_suppression_never_shows_another_address_of_its_owner(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    """Only the fingerprint is left of one that is gone; a wish is the contact's, and shows the one in use."""
+    gone, kept = email("gone@example.com"), email("kept@example.com")
+    group = [gone, kept]
+    site.database.write(contacts.upsert, [group], site.fingerprints, datetime.now(UTC))
+    record(site, suppression(SuppressionReason.HARD_BOUNCE, gone), act(Verb.UNSUBSCRIBE, gone))
+    with site.database.engine.begin() as connection:
+        connection.execute(address.delete().where(address.c.value == gone.value))
+    assert [one["address"] for one in followed(client, headers, 10)] == [None, kept.value]
+
+
+def test_however_it_is_paged_the_feed_has_every_entry_once_with_its_address(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
     jane = add_contact(site)
     client.post(link_for(site, jane))
     client.post("/optout", data={"address": "box@example.com"})
@@ -162,6 +270,39 @@ def test_the_list_never_differs_from_a_decision(client: FlaskClient, site: Site,
         assert listed(client, headers, topic=topic) == lasting
 
 
+def test_on_any_history_the_list_never_differs_from_the_decisions(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    chance = random.Random(8058)
+    everybody = [f"person-{number}@example.com" for number in range(60)]
+    acts = [_any_act(chance, number, chance.choice(everybody[:50])) for number in range(200)]
+    answer = client.post("/api/v1/acts", json=acts, headers=headers)
+    assert answer.status_code == 200, answer.text
+    for topic in ("product-news", "offers", "receipts", "@tracking"):
+        kind = "transactional" if topic == "receipts" else "marketing"
+        question = {"channel": "email", "class": kind, "topic": topic, "addresses": everybody, "count": False}
+        decided = client.post("/api/v1/decisions", json=question, headers=headers).json
+        assert decided is not None
+        refused = {one["address"]: one["reason"] for one in decided["decisions"] if not one["allowed"]}
+        lasting = {address: why for address, why in refused.items() if why not in {"paused", "no_consent"}}
+        assert lasting
+        assert listed(client, headers, topic=topic, limit=7) == lasting
+
+
+def _any_act(chance: random.Random, number: int, address: str) -> dict[str, Any]:
+    at = (datetime.now(UTC) - timedelta(minutes=chance.randrange(1_000))).isoformat()
+    said = {"basis": "consent", "evidence": {"source": "form"}}
+    until = (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    kinds: list[dict[str, Any]] = [
+        {"verb": "unsubscribe", "topic": chance.choice(["*", "product-news", "offers", "@tracking", "@new-topics"])},
+        {"verb": "subscribe", "topic": chance.choice(["product-news", "offers", "@tracking"]), **said},
+        {"verb": "pause", "topic": chance.choice(["product-news", "offers"]), "until": until},
+        {"verb": "suppress", "reason": chance.choice(["hard_bounce", "complaint", "invalid", "legal"])},
+    ]
+    (one,) = chance.choices(kinds, weights=(5, 4, 2, 1))
+    return {"address": address, "origin_ref": f"ref-{number}", "occurred_at": at, **one}
+
+
 @pytest.mark.parametrize(
     ("path", "query", "field"),
     [
@@ -171,6 +312,7 @@ def test_the_list_never_differs_from_a_decision(client: FlaskClient, site: Site,
         (SUPPRESSIONS, {}, "channel"),
         (SUPPRESSIONS, {"channel": "email", "topic": "no-such"}, "topic"),
         (SUPPRESSIONS, {"channel": "email", "brand": "no-such"}, "brand"),
+        (SUPPRESSIONS, {"channel": "sms", "topic": "offers"}, "channel"),
         (SUPPRESSIONS, {"channel": "email", "after": "é"}, "after"),
         (SUPPRESSIONS, {"channel": "email", "after": "AAAA"}, "after"),
     ],
