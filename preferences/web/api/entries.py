@@ -36,7 +36,8 @@ class FeedEntry(Strict):
 
     `status` is what the contact wishes since then; null for a suppression (`reason`), a pause (`until`) and a cap
     (`per_week`). `changed` is false for one that altered nothing, such as a second no. `address` is the one it names,
-    else the contact's present one on that channel; null once it was erased. `hash` covers the entry and the one before.
+    or of a wish the contact's present one on that channel; null once that was erased. `hash` covers the entry and the
+    one before.
     """
 
     seq: int
