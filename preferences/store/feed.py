@@ -41,7 +41,7 @@ def _about(entry: Entry, named: Mapping[str, str], current: Mapping[tuple[UUID |
 
 
 def entry_form(entry: Entry, value: str | None) -> dict[str, Any]:
-    """An entry as JSON has it. `address` is the one it names, or of a wish the contact's present one on that channel."""
+    """As JSON: `address` is the one it names, or of a wish the contact's present one on that channel."""
     return {
         "seq": entry.seq,
         "recorded_at": entry.recorded_at.isoformat(),
