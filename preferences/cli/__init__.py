@@ -12,7 +12,7 @@ from typing import Final
 from flask import Flask
 from flask_migrate import Migrate
 
-from preferences.cli import catalog, health, ledger, links, people, sign_up, sync
+from preferences.cli import catalog, health, ledger, links, people, scrub, sign_up, sync
 from preferences.store.db import db
 
 MIGRATIONS: Final = Path(__file__).parent.parent.parent / "migrations"
@@ -28,6 +28,7 @@ GROUPS: Final = (
 COMMANDS: Final = (
     people.import_command,
     people.explain,
+    scrub.scrub_command,
     sync.worker,
     sync.reconcile,
     sync.backfill,

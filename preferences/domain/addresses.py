@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from preferences.domain.errors import BadAddress
@@ -24,6 +24,9 @@ _PLAIN_EMAIL: Final = re.compile(
     r"@(?![^@]*--)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])",
 )
 """The addresses that nearly everybody has. Whatever else arrives goes to the library."""
+
+SHORT_EMAIL: Final = re.compile(rb"(?=.{1,64}\Z)" + _PLAIN_EMAIL.pattern.encode())
+"""Such an address in normal form, as octets, too short for any limit: what can be told without reading it further."""
 
 
 def read_address(channel: Channel, text: str) -> Address:
@@ -97,6 +100,11 @@ class Fingerprints:
         """Every fingerprint that may stand in the database for this address, the newest first."""
         return tuple(keyed.fingerprint(address) for keyed in self._newest_first)
 
+    def digests(self, channel: Channel, values: Sequence[bytes]) -> Iterator[bytes]:
+        """For each key, the newest first: the 32 octets behind the fingerprint of each of the addresses, joined."""
+        for keyed in self._newest_first:
+            yield keyed.digests(channel, values)
+
     def by_print(self, addresses: Iterable[Address]) -> dict[str, Address]:
         """The addresses by every fingerprint that may stand in the database for them."""
         return {keyed.fingerprint(one): one for one in addresses for keyed in self._newest_first}
@@ -123,6 +131,19 @@ class _Keyed:
         inner.update(_PREFIXES[address.channel] + address.value.encode())
         outer.update(inner.digest())
         return base64.urlsafe_b64encode(outer.digest()).rstrip(b"=").decode("ascii")
+
+    def digests(self, channel: Channel, values: Sequence[bytes]) -> bytes:
+        """Written for millions of addresses: the channel, too, is hashed once and copied."""
+        begun, copy_outer = self._inner.copy(), self._outer.copy
+        begun.update(_PREFIXES[channel])
+        copy_begun = begun.copy
+        found = []
+        for value in values:
+            inner, outer = copy_begun(), copy_outer()
+            inner.update(value)
+            outer.update(inner.digest())
+            found.append(outer.digest())
+        return b"".join(found)
 
 
 def mask(address: Address) -> str:

@@ -5,7 +5,7 @@ Owns which there are: importing one opens its routes on the blueprint.
 
 from __future__ import annotations
 
-from preferences.web.api import acts, contacts, decisions, entries, hand_offs, links, suppressions, topics
+from preferences.web.api import acts, contacts, decisions, entries, hand_offs, links, scrubs, suppressions, topics
 from preferences.web.api.operations import blueprint
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "entries",
     "hand_offs",
     "links",
+    "scrubs",
     "suppressions",
     "topics",
 ]

@@ -1,0 +1,160 @@
+"""One piece of a file, sorted: the rows whose addresses may be written to, and the others with the reason.
+
+Owns what a row becomes. Invariants: a row that is kept is as it was, octet for octet; a row that cannot be understood
+is never kept.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Final
+
+from preferences.domain.addresses import SHORT_EMAIL, Fingerprints, read_address
+from preferences.domain.errors import BadAddress
+from preferences.domain.permission import Reason
+from preferences.domain.terms import Channel, MessageClass
+from preferences.scrubbing.table import Encoding, Layout, Piece, rows_of, text_of
+from preferences.scrubbing.verdicts import Meaning, Verdicts, precedence
+
+ADDED: Final = (b"reason", b"rule")
+"""The columns that a removed row gets. For one that cannot be read, the rule is its line and what is wrong there."""
+
+GZIP_LEVEL: Final = 3
+"""Three times as fast as the usual 6, for files that are read once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """What became of a piece: rows kept, rows removed with their reasons, how many of each, how it was read."""
+
+    kept: bytes
+    number: int
+    removed: bytes
+    reasons: Counter[str]
+    encodings: frozenset[Encoding] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sorter:
+    """Sorts the rows of one piece. Made before the processes are forked, so that all of them have it."""
+
+    layout: Layout
+    channel: Channel
+    message_class: MessageClass
+    verdicts: Verdicts
+    fingerprints: Fingerprints
+    compressed: bool = False
+
+    def __call__(self, piece: Piece) -> Sorted:
+        """Most rows are a stranger's, so everything here is done for all rows at once, or only for the few others."""
+        rows, cells = rows_of(piece, self.layout)
+        values, bad = addresses_of(cells, self.layout, self.channel)
+        out = self._out(len(rows), self._unlike_strangers(values), bad)
+        lines = _lines_of(piece, rows) if bad else []
+        removed: list[bytes] = []
+        reasons: Counter[str] = Counter()
+        for number, reason in out:
+            if number in bad and not rows[number].strip():
+                continue  # an empty line is no row
+            rule = f"line {lines[number]}: {bad[number]}" if number in bad else f"{self.message_class}.{reason}"
+            reasons[reason] += 1
+            removed.append(with_cells(rows[number], self.layout, (reason.encode(), rule.encode())))
+        kept = _without(rows, [number for number, _ in out])
+        return Sorted(self._text(kept), len(kept), self._text(removed), reasons, _encodings(piece, self.layout))
+
+    def _out(self, rows: int, unlike: Mapping[int, Meaning], bad: Mapping[int, str]) -> list[tuple[int, str]]:
+        """The rows to be removed, in order, each with its reason."""
+        allowed, reason = self.verdicts.stranger
+        found = {} if allowed else dict.fromkeys(range(rows), reason)
+        for number, (is_kept, why) in unlike.items():
+            if is_kept:
+                found.pop(number, None)
+            else:
+                found[number] = why
+        return sorted((found | dict.fromkeys(bad, Reason.BAD_ADDRESS.value)).items())
+
+    def _unlike_strangers(self, values: Sequence[bytes]) -> dict[int, Meaning]:
+        """The answers that are not a stranger's, by row. Under one of several keys a no counts, as anywhere."""
+        found: dict[int, Meaning] = {}
+        for digests in self.fingerprints.digests(self.channel, values):
+            for number, meaning in self.verdicts.look_up(digests):
+                found[number] = min(found.get(number, meaning), meaning, key=precedence)
+        return found
+
+    def _text(self, rows: list[bytes]) -> bytes:
+        if not rows:
+            return b""
+        text = b"\n".join(rows) + b"\n"
+        # Compressed files one behind the other are one compressed file (RFC 1952 §2.2).
+        return gzip.compress(text, GZIP_LEVEL, mtime=0) if self.compressed else text
+
+
+def _without(rows: list[bytes], out: Sequence[int]) -> list[bytes]:
+    kept: list[bytes] = []
+    start = 0
+    for number in out:
+        kept += rows[start:number]
+        start = number + 1
+    return kept + rows[start:]
+
+
+def addresses_of(
+    cells: Sequence[Sequence[bytes]], layout: Layout, channel: Channel
+) -> tuple[list[bytes], dict[int, str]]:
+    """The address of each row in normal form, and by row what is wrong with those that have none."""
+    columns, place, is_short = layout.columns, layout.place, SHORT_EMAIL.fullmatch
+    values = [row[place] if len(row) == columns else b"" for row in cells]
+    bad: dict[int, str] = {}
+    odd = (
+        range(len(cells)) if channel is not Channel.EMAIL else [n for n, one in enumerate(values) if not is_short(one)]
+    )
+    for number in odd:
+        values[number], wrong = _normal(values[number], layout, channel)
+        if len(cells[number]) != columns:
+            wrong = f"the row has {len(cells[number])} columns and the header {columns}"
+        if wrong:
+            bad[number] = wrong
+    return values, bad
+
+
+def _normal(cell: bytes, layout: Layout, channel: Channel) -> tuple[bytes, str]:
+    """The address, or what is wrong with it."""
+    text = text_of(cell, layout.encoding)
+    if text is None:
+        return b"", f"not in {layout.encoding}"
+    try:
+        return read_address(channel, text).value.encode(), ""
+    except BadAddress as error:
+        return b"", str(error).partition(",")[0]
+
+
+def with_cells(row: bytes, layout: Layout, cells: Sequence[bytes]) -> bytes:
+    """The row with cells added at its end; they hold no quote, and no delimiter but in what is quoted here."""
+    end = b"\r" if row.endswith(b"\r") else b""
+    quoted = [b'"%b"' % one if layout.delimiter in one else one for one in cells]
+    return layout.delimiter.join([row.removesuffix(b"\r"), *quoted]) + end
+
+
+def header_with(layout: Layout, names: Sequence[bytes]) -> bytes:
+    """The header with columns added, and a line's end."""
+    return with_cells(layout.header.removesuffix(b"\n"), layout, names) + b"\n"
+
+
+def _lines_of(piece: Piece, rows: Sequence[bytes]) -> list[int]:
+    """The number of the line that each row begins on."""
+    return list(accumulate((row.count(b"\n") + 1 for row in rows), initial=piece.line))
+
+
+def _encodings(piece: Piece, layout: Layout) -> frozenset[Encoding]:
+    """In what the letters beyond ASCII are written, if there are any."""
+    if layout.encoding is not Encoding.AUTO or piece.octets.isascii():
+        return frozenset()
+    try:
+        piece.octets.decode()
+    except UnicodeDecodeError:
+        return frozenset({Encoding.LATIN_1})
+    return frozenset({Encoding.UTF_8})

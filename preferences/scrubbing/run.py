@@ -1,0 +1,181 @@
+"""The scrub of one file: pieces of it to several processes, and what they make of them, in order, to two files.
+
+Owns the processes and the files. Invariants: memory does not grow with the file; a file that is not whole never stands
+under its name.
+"""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import multiprocessing
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.pool import AsyncResult
+from pathlib import Path
+from typing import IO, Final
+
+from sqlalchemy import Connection
+
+from preferences.domain.addresses import Fingerprints
+from preferences.scrubbing.rows import ADDED, GZIP_LEVEL, Sorted, Sorter, header_with
+from preferences.scrubbing.table import BOM, BadFile, Encoding, Piece, open_table, pieces, read_layout
+from preferences.scrubbing.verdicts import Verdicts
+from preferences.store.db import Database
+from preferences.store.queries import head_seq
+from preferences.store.scrub import Question, answers
+
+AHEAD: Final = 2
+"""Pieces that each process has in hand or in waiting: enough to keep it busy, and little memory."""
+
+SMALL: Final = 4 << 20
+"""Octets of a file that is sorted before other processes would have started."""
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """What is read, and how; and what is written."""
+
+    source: Path
+    kept: Path
+    removed: Path
+    column: str | None = None
+    encoding: Encoding = Encoding.AUTO
+    processes: int | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """Rows kept, and rows removed by reason, as things stood at entry `as_of` of the ledger."""
+
+    as_of: int = 0
+    kept: int = 0
+    removed: Counter[str] = field(default_factory=Counter)
+    encodings: set[Encoding] = field(default_factory=set)
+
+
+def scrub(
+    files: Files, asked: Question, *, database: Database, fingerprints: Fingerprints, progress: Progress
+) -> Counts:
+    """Sort the rows of a file into two. Raises BadFile, and then leaves neither."""
+    counts = Counts()
+    with ExitStack() as stack:
+        raw = stack.enter_context(_opened(files.source))
+        text, compressed = open_table(raw)
+        layout = read_layout(text, asked.channel, files.column, files.encoding)
+        if layout.header.startswith(BOM):
+            counts.encodings.add(Encoding.UTF_8)
+        counts.as_of, verdicts = database.snapshot(_verdicts, asked, fingerprints)
+        sorter = Sorter(
+            layout=layout,
+            channel=asked.channel,
+            message_class=asked.message_class,
+            verdicts=verdicts,
+            fingerprints=fingerprints,
+            compressed=compressed,
+        )
+        # The first one entered gets its name last: what will be sent to is there only when all is.
+        keep = stack.enter_context(_whole(files.kept))
+        remove = stack.enter_context(_whole(files.removed))
+        keep.write(_packed(layout.header.rstrip(b"\r\n") + _end(layout.header), compressed))
+        remove.write(_packed(header_with(layout, ADDED), compressed))
+        for one in _sorted(sorter, _told(pieces(text, layout), raw, progress), _processes(files)):
+            keep.write(one.kept)
+            remove.write(one.removed)
+            counts.kept += one.number
+            counts.removed += one.reasons
+            counts.encodings |= one.encodings
+    return counts
+
+
+def _end(header: bytes) -> bytes:
+    return b"\r\n" if header.endswith(b"\r\n") else b"\n"
+
+
+def _packed(text: bytes, compressed: bool) -> bytes:
+    return gzip.compress(text, GZIP_LEVEL, mtime=0) if compressed else text
+
+
+def _verdicts(connection: Connection, asked: Question, fingerprints: Fingerprints) -> tuple[int, Verdicts]:
+    return head_seq(connection), Verdicts(asked.stranger, answers(connection, asked, fingerprints))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise BadFile(f"{path.name} cannot be read ({error.strerror})") from None
+    with raw:
+        yield raw
+
+
+def _processes(files: Files) -> int:
+    if files.processes is not None:
+        return files.processes
+    if files.source.stat().st_size < SMALL or "fork" not in multiprocessing.get_all_start_methods():
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_sorter: Sorter | None = None
+
+
+def _begin(sorter: Sorter) -> None:
+    global _sorter  # noqa: PLW0603 - one for each process, handed over by the fork
+    _sorter = sorter
+    gc.disable()  # nothing here refers to itself, and to look for it takes a tenth of the time
+
+
+def _sort(piece: Piece) -> Sorted:
+    if _sorter is None:
+        raise RuntimeError("a process without its table")
+    return _sorter(piece)
+
+
+def _sorted(sorter: Sorter, found: Iterable[Piece], processes: int) -> Iterator[Sorted]:
+    """Each piece's result in the order of the file. Few are ahead of it at any time."""
+    if processes == 1:
+        yield from map(sorter, found)
+        return
+    gc.freeze()  # what is there already is the same in every process, and need not be looked through and so copied
+    try:
+        with multiprocessing.get_context("fork").Pool(processes, _begin, (sorter,)) as pool:
+            waiting: deque[AsyncResult[Sorted]] = deque()
+            for piece in found:
+                waiting.append(pool.apply_async(_sort, (piece,)))
+                if len(waiting) > AHEAD * processes:
+                    yield waiting.popleft().get()
+            while waiting:
+                yield waiting.popleft().get()
+    finally:
+        gc.unfreeze()
+
+
+def _told(found: Iterator[Piece], raw: IO[bytes], progress: Progress) -> Iterator[Piece]:
+    told = 0
+    for piece in found:
+        progress(raw.tell() - told)
+        told = raw.tell()
+        yield piece
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file that gets its name when it is whole and on the disk."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise BadFile(f"{path.name} cannot be written ({error.strerror})") from None
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,128 @@
+"""A file of addresses, answered row by row.
+
+Owns `/api/v1/scrubs`. Invariants: the answers are those of `/decisions` without counting; a body of any kind takes no
+more memory than the limits say.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from flask import request
+from pydantic import Field
+from werkzeug.exceptions import LengthRequired, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.wrappers import Response
+
+from preferences.domain.addresses import Fingerprints
+from preferences.domain.permission import Decision, Reason, may_send
+from preferences.domain.terms import Address, Channel, MessageClass, Scope
+from preferences.scrubbing import BadQuestion, question
+from preferences.scrubbing.rows import addresses_of, header_with, with_cells
+from preferences.scrubbing.table import BadFile, Layout, Piece, pieces, read_layout, rows_of
+from preferences.site import current_site
+from preferences.store.facts import facts_for
+from preferences.store.scrub import Question
+from preferences.web import errors, metrics
+from preferences.web.api.bodies import BadFields, Slug, Strict, read_query
+from preferences.web.api.operations import blueprint, operation
+
+MOST_OCTETS: Final = 8 * 1024 * 1024
+MOST_ROWS: Final = 100_000
+BLOCK: Final = 10_000
+"""Rows looked up in one go."""
+
+
+class ScrubQuery(Strict):
+    """What is asked of each row, as in `/decisions`; `column` names the one that holds the addresses."""
+
+    topic: Slug
+    channel: Channel
+    message_class: MessageClass | None = Field(default=None, alias="class")
+    brand: Slug | None = None
+    column: Slug | None = None
+
+
+@blueprint.post("/scrubs")
+@operation(scope=Scope.DECISIONS, query=ScrubQuery, statuses=(411, 413, 415, 422))
+def scrubs() -> Response:
+    """The rows of a CSV file (text/csv, gzip too) with `allowed` and `reason` added: at most 8 MB and 100,000 rows."""
+    site, asked = current_site(), read_query(ScrubQuery)
+    try:
+        about = question(
+            site.catalog.get(asked.topic),
+            asked.topic,
+            asked.channel,
+            now=datetime.now(UTC),
+            message_class=asked.message_class,
+            brand=asked.brand,
+        )
+    except BadQuestion as error:
+        raise BadFields([{"field": error.field, "detail": str(error)}]) from None
+    if request.mimetype not in {"text/csv", ""}:
+        return errors.problem_for(UnsupportedMediaType(), 415, "Only text/csv is read here")
+    try:
+        file = io.BytesIO(_body())
+        layout = read_layout(file, asked.channel, asked.column)
+        found = list(pieces(file, layout))
+    except BadFile as error:
+        raise BadFields([{"field": "body", "detail": str(error)}]) from None
+    answer = [header_with(layout, (b"allowed", b"reason"))]
+    answer += _answered(found, layout, about, site.fingerprints)
+    return Response(b"".join(answer), content_type="text/csv")
+
+
+def _answered(found: list[Piece], layout: Layout, about: Question, fingerprints: Fingerprints) -> list[bytes]:
+    read = [rows_of(piece, layout) for piece in found]
+    rows = [row for some, _ in read for row in some]
+    cells = [one for _, some in read for one in some]
+    if len(rows) > MOST_ROWS:
+        raise RequestEntityTooLarge
+    answered = []
+    for start in range(0, len(rows), BLOCK):
+        end = start + BLOCK
+        decisions = _decide(cells[start:end], layout, about, fingerprints)
+        for row, decision in zip(rows[start:end], decisions, strict=True):
+            if row.strip():
+                allowed = b"yes" if decision.allowed else b"no"
+                answered.append(with_cells(row, layout, (allowed, decision.reason.encode())) + b"\n")
+                metrics.DECISIONS.labels(about.message_class, decision.allowed, decision.degraded).inc()
+    return answered
+
+
+def _decide(
+    cells: list[Sequence[bytes]], layout: Layout, about: Question, fingerprints: Fingerprints
+) -> list[Decision]:
+    values, bad = addresses_of(cells, layout, about.channel)
+    addresses = [Address(about.channel, one.decode()) for one in values]
+    known = list({one for number, one in enumerate(addresses) if number not in bad})
+    facts = current_site().database.read(
+        facts_for, known, channel=about.channel, about=about.about, fingerprints=fingerprints, now=about.now
+    )
+    made = {one: may_send(about.message_class, found) for one, found in facts.items()}
+    refused = Decision(allowed=False, reason=Reason.BAD_ADDRESS, rule=f"{about.message_class}.{Reason.BAD_ADDRESS}")
+    return [refused if number in bad else made[one] for number, one in enumerate(addresses)]
+
+
+def _body() -> bytes:
+    """The file, unpacked. Of a small body that unpacks to a huge file no more is unpacked than may be."""
+    if request.content_length is None:
+        raise LengthRequired
+    if request.content_length > MOST_OCTETS:
+        raise RequestEntityTooLarge
+    body = request.get_data()
+    if request.headers.get("Content-Encoding", "identity").strip().lower() == "identity":
+        return body
+    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        body = unpacker.decompress(body, MOST_OCTETS)
+    except zlib.error:
+        raise BadFile("not whole, or not gzip, which is the only compression that is read here") from None
+    if unpacker.unconsumed_tail or unpacker.unused_data:
+        raise RequestEntityTooLarge
+    if not unpacker.eof:
+        raise BadFile("the compressed file is not whole; send it again")
+    return body

@@ -1,0 +1,331 @@
+"""A scrub gives the answers of the decisions, and keeps every row that it keeps as it was."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, delete
+
+from preferences.domain.addresses import Fingerprints
+from preferences.domain.permission import may_send
+from preferences.domain.terms import (
+    PACE_VERBS,
+    Act,
+    Actor,
+    Address,
+    Basis,
+    Channel,
+    MessageClass,
+    Purpose,
+    SuppressionReason,
+    Verb,
+)
+from preferences.scrubbing import question
+from preferences.scrubbing.run import Counts, Files, scrub
+from preferences.scrubbing.table import LONGEST_ROW, PIECE, BadFile, Encoding, open_table, pieces, read_layout
+from preferences.site import Site
+from preferences.store import ledger
+from preferences.store.catalog import add_topic
+from preferences.store.contacts import find_addresses
+from preferences.store.facts import facts_for
+from preferences.store.scrub import Question
+from preferences.store.sendings import take_places
+from preferences.store.tables import contact
+from tests.support import TOPICS, email
+
+NOW = datetime.now(UTC)
+WHO = [email(f"person-{number}@example.com") for number in range(4)]
+TOLD = ["product-news", "offers", "podcast", "*", *Purpose]
+
+
+def act(who: Address, verb: Verb, topic: str = "product-news", days: int = 1, **more: Any) -> Act:
+    is_wish = "reason" not in more
+    return Act(
+        verb=verb,
+        channel=Channel.EMAIL,
+        who=who,
+        origin="test",
+        actor=Actor.RECIPIENT,
+        occurred_at=NOW - timedelta(days=days),
+        brand="default" if is_wish else "",
+        topic=topic if is_wish else "",
+        trusted=True,
+        basis=Basis.CONSENT if verb is Verb.SUBSCRIBE else None,
+        **more,
+    )
+
+
+def tell(site: Site, *acts: Act, fingerprints: Fingerprints | None = None) -> None:
+    site.database.write(ledger.record, acts, fingerprints=fingerprints or site.fingerprints, now=datetime.now(UTC))
+
+
+def asked(site: Site, topic: str = "product-news", message_class: MessageClass | None = None) -> Question:
+    catalog = site.catalog.get(topic)
+    return question(catalog, topic, Channel.EMAIL, now=datetime.now(UTC), message_class=message_class)
+
+
+def run(
+    site: Site, source: Path, about: Question | None = None, fingerprints: Fingerprints | None = None, **files: Any
+) -> Counts:
+    return scrub(
+        Files(source=source, kept=source.with_name("kept"), removed=source.with_name("removed"), **files),
+        about or asked(site),
+        database=site.database,
+        fingerprints=fingerprints or site.fingerprints,
+        progress=lambda _: None,
+    )
+
+
+def written(folder: Path, octets: bytes) -> Path:
+    path = folder / "list.csv"
+    path.write_bytes(octets)
+    return path
+
+
+def outputs(source: Path) -> tuple[bytes, bytes]:
+    return source.with_name("kept").read_bytes(), source.with_name("removed").read_bytes()
+
+
+# The same answers.
+
+wishes = st.builds(
+    lambda who, verb, topic, days: act(who, Verb.UNSUBSCRIBE if topic == "*" else verb, topic, days),
+    st.sampled_from(WHO),
+    st.sampled_from([Verb.SUBSCRIBE, Verb.UNSUBSCRIBE]),
+    st.sampled_from(TOLD),
+    st.integers(1, 3),
+)
+suppressions = st.builds(
+    lambda who, reason: act(who, Verb.SUPPRESS, reason=reason),
+    st.sampled_from(WHO),
+    st.sampled_from(list(SuppressionReason)),
+)
+paces = st.builds(
+    lambda who, verb, topic, ahead: act(
+        who,
+        verb,
+        topic,
+        until=NOW + timedelta(days=ahead) if verb is Verb.PAUSE else None,
+        per_week=1 if verb is Verb.CAP else None,
+    ),
+    st.sampled_from(WHO),
+    st.sampled_from(sorted(PACE_VERBS)),
+    st.sampled_from(["product-news", "offers"]),
+    st.sampled_from([-1, 5]),
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.one_of(wishes, wishes, suppressions, paces), st.booleans()), max_size=10),
+    st.sets(st.sampled_from(WHO[:2])),
+    st.sampled_from([*MessageClass, None]),
+)
+def test_a_scrub_gives_the_answers_of_the_decisions(
+    site: Site,
+    tmp_path: Path,
+    acts: list[tuple[Act, bool]],
+    erased: set[Address],
+    message_class: MessageClass | None,
+) -> None:
+    old, both = Fingerprints([b"older-key-of-the-tests"]), Fingerprints([b"older-key-of-the-tests", b"newer-key"])
+    forget_everything(site)
+    for one, before_the_rotation in sorted(acts, key=lambda pair: not pair[1]):
+        tell(site, one, fingerprints=old if before_the_rotation else both)
+    sent_to = site.database.read(contact_of, WHO[0], both)
+    if sent_to:
+        site.database.save(take_places, {sent_to: 1}, channel=Channel.EMAIL, topic="offers", message_ref="m", now=NOW)
+    for who in erased:
+        forget(site, who, both)
+    for topic in ("product-news", "offers", "podcast", "receipts", *Purpose):
+        about = asked(site, topic, message_class)
+        expected = expected_reasons(site, about, both)
+        assert scrubbed_reasons(site, tmp_path, about, both) == expected, topic
+
+
+def contact_of(connection: Connection, who: Address, fingerprints: Fingerprints) -> UUID | None:
+    return next((one.contact_id for one in find_addresses(connection, [who], fingerprints).values()), None)
+
+
+def forget_everything(site: Site) -> None:
+    def forget_all(connection: Connection) -> None:
+        for table in ("pace", "preference", "suppression", "sending", "address", "contact", "topic"):
+            where = " WHERE slug = 'podcast'" if table == "topic" else ""
+            connection.exec_driver_sql(f"DELETE FROM {table}{where}")
+
+    site.database.save(forget_all)
+    # Added between the acts, so that a no to new kinds of mail covers it for some and not for others.
+    site.database.save(add_topic, replace(TOPICS[0], slug="podcast"), NOW - timedelta(days=2))
+
+
+def forget(site: Site, who: Address, fingerprints: Fingerprints) -> None:
+    """As an erasure leaves it: the fingerprint is suppressed, and nothing else is known."""
+    tell(site, act(who, Verb.SUPPRESS, reason=SuppressionReason.ERASED), fingerprints=fingerprints)
+    contact_id = site.database.read(contact_of, who, fingerprints)
+    if contact_id:
+        site.database.save(lambda connection: connection.execute(delete(contact).where(contact.c.id == contact_id)))
+
+
+def expected_reasons(site: Site, about: Question, fingerprints: Fingerprints) -> dict[str, str]:
+    facts = site.database.read(
+        facts_for,
+        [*WHO, email("stranger@example.com")],
+        channel=about.channel,
+        about=about.about,
+        fingerprints=fingerprints,
+        now=about.now,
+    )
+    decisions = {one.value: may_send(about.message_class, found) for one, found in facts.items()}
+    return {value: "kept" if one.allowed else f"{one.reason} {one.rule}" for value, one in decisions.items()}
+
+
+def scrubbed_reasons(site: Site, folder: Path, about: Question, fingerprints: Fingerprints) -> dict[str, str]:
+    lines = ["email", *(one.value for one in WHO), "stranger@example.com"]
+    source = written(folder, "\n".join(lines).encode())
+    run(site, source, about, fingerprints)
+    kept, removed = outputs(source)
+    found = dict.fromkeys(kept.decode().split()[1:], "kept")
+    return found | {
+        row["email"]: f"{row['reason']} {row['rule']}" for row in csv.DictReader(io.StringIO(removed.decode()))
+    }
+
+
+# The rows.
+
+
+def test_rows_that_are_kept_stay_as_they_were_and_the_others_get_a_reason(site: Site, tmp_path: Path) -> None:
+    tell(site, act(WHO[0], Verb.UNSUBSCRIBE, "*"))
+    source = written(
+        tmp_path,
+        b"\xef\xbb\xbfName; E-Mail ;note\r\n"
+        b'Ann;PERSON-0@example.com ;"a ""note""; in\r\ntwo lines"\r\n'
+        b'"M\xfcller";person-1@example.com;5" wide\r\n'
+        b"Bob;person-1@example.com;\r\n"
+        b"Bob;person-1@example.com;\r\n"
+        b"\r\n"
+        b"Cut;person-1@example.com\r\n"
+        b'"Odd";not an address;x\r\n'
+        b"Last;person-2@example.com;no end",
+    )
+    counts = run(site, source)
+    kept, removed = outputs(source)
+    assert kept == (
+        b"\xef\xbb\xbfName; E-Mail ;note\r\n"
+        b'"M\xfcller";person-1@example.com;5" wide\r\n'
+        b"Bob;person-1@example.com;\r\n"
+        b"Bob;person-1@example.com;\r\n"
+        b"Last;person-2@example.com;no end\n"
+    )
+    assert removed == (
+        b"\xef\xbb\xbfName; E-Mail ;note;reason;rule\r\n"
+        b'Ann;PERSON-0@example.com ;"a ""note""; in\r\ntwo lines";unsubscribed_all;marketing.unsubscribed_all\r\n'
+        b"Cut;person-1@example.com;bad_address;line 8: the row has 2 columns and the header 3\r\n"
+        b'"Odd";not an address;x;bad_address;line 9: not an e-mail address\r\n'
+    )
+    assert (counts.kept, counts.removed) == (4, {"unsubscribed_all": 1, "bad_address": 2})
+    assert counts.encodings == {Encoding.UTF_8, Encoding.LATIN_1}
+    assert counts.as_of == 1
+
+
+def test_compressed_files_give_compressed_files(site: Site, tmp_path: Path) -> None:
+    tell(site, act(WHO[0], Verb.UNSUBSCRIBE, "*"))
+    run(site, written(tmp_path, gzip.compress(b"id\temail\n1\tperson-0@example.com\n2\tperson-1@example.com\n")))
+    kept, removed = map(gzip.decompress, outputs(tmp_path / "list.csv"))
+    assert kept == b"id\temail\n2\tperson-1@example.com\n"
+    assert removed.splitlines()[1:] == [b"1\tperson-0@example.com\tunsubscribed_all\tmarketing.unsubscribed_all"]
+
+
+def test_several_processes_give_what_one_gives_in_order(site: Site, tmp_path: Path) -> None:
+    tell(site, *(act(who, Verb.UNSUBSCRIBE, "*") for who in WHO))
+    rows = b"".join(b"%d,person-%d@example.com,%b\n" % (one, one % 9, b"x" * 99) for one in range(30_000))
+    source = written(tmp_path, b"id,email,more\n" + rows)
+    assert len(rows) > 3 * PIECE
+    one = run(site, source, processes=1)
+    alone = outputs(source)
+    several = run(site, source, processes=2)
+    assert outputs(source) == alone
+    assert one == several
+    assert one.kept + one.removed.total() == 30_000
+
+
+@given(
+    st.lists(
+        st.tuples(*[st.text(st.sampled_from('ab",\n \xfc'), max_size=6)] * 2).map(lambda cells: ["a", *cells]),
+        max_size=9,
+    ),
+    st.integers(1, 40),
+)
+def test_pieces_are_the_file_and_never_cut_a_row(rows: list[list[str]], size: int) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([["email", "b", "c"], *rows])
+    octets = text.getvalue().encode()
+    file = Small(octets, size)
+    layout = read_layout(file, Channel.EMAIL, None)
+    found = list(pieces(file, layout))
+    assert layout.header + b"".join(one.octets for one in found) == octets
+    read = [row for one in found for row in csv.reader(io.StringIO(one.octets.decode(), newline=""))]
+    assert read == rows
+
+
+class Small(io.BytesIO):
+    """A file that gives little at a time."""
+
+    def __init__(self, octets: bytes, size: int) -> None:
+        super().__init__(octets)
+        self._size = size
+
+    def read(self, _size: int | None = -1, /) -> bytes:
+        return super().read(self._size)
+
+
+# What cannot be read.
+
+
+@pytest.mark.parametrize(
+    ("octets", "why"),
+    [
+        (b"", "line 1 is empty"),
+        (b"name\nx\n", "no column is called"),
+        (b"email,email\nx,y\n", "two columns"),
+        ("email\n".encode("utf-16"), "UTF-16"),
+        (b"email\rx@example.com\r", "line feed"),
+        (b'email\n"x@example.com\n', "line 2: a quote is opened"),
+        (b'email\nperson-1@example.com\n"' + b"x\n" * LONGEST_ROW, "line 3: a row longer"),
+        (gzip.compress(b"email\nx@example.com\n")[:-9], "not whole"),
+    ],
+)
+def test_a_file_that_cannot_be_read_leaves_nothing_behind(site: Site, tmp_path: Path, octets: bytes, why: str) -> None:
+    source = written(tmp_path, octets)
+    with pytest.raises(BadFile, match=why):
+        run(site, source)
+    assert {one.name for one in tmp_path.iterdir() if one.suffix != ".db"} - {
+        one.name for one in tmp_path.glob("*.db-*")
+    } == {"list.csv"}
+
+
+def test_the_encoding_that_is_named_is_kept_to(site: Site, tmp_path: Path) -> None:
+    source = written(tmp_path, b"email\nj\xf6rg@example.com\n")
+    assert run(site, source, encoding=Encoding.UTF_8).removed == {"bad_address": 1}
+    assert run(site, source, encoding=Encoding.LATIN_1).kept == 1
+
+
+def test_what_is_no_compressed_file_is_read_as_it_is(tmp_path: Path) -> None:
+    with written(tmp_path, b"e").open("rb") as raw:
+        assert open_table(raw) == (raw, False)
+
+
+def test_telephone_numbers_are_scrubbed_too(site: Site, tmp_path: Path) -> None:
+    about = question(site.catalog.get(), "product-news", Channel.SMS, now=datetime.now(UTC))
+    source = written(tmp_path, b"Phone_Number,id\n+1 202 555 0123,1\n12,2\n")
+    counts = run(site, source, about)
+    assert (counts.kept, counts.removed) == (1, {"bad_address": 1})
