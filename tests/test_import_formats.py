@@ -1,0 +1,883 @@
+"""Exports of other tools: each golden file gives exactly these rows, and through `flask import --from` these decisions.
+
+The files in `exports/` are made up, in the form that each tool documents.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from flask import Flask
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preferences.domain.acts import unsubscribe
+from preferences.domain.permission import may_send
+from preferences.domain.terms import Channel, MessageClass, Origin
+from preferences.importing.formats import FORMATS, BadExport, Kind, Options, kind_of, read_json, recognise
+from preferences.site import Site, site_of
+from preferences.store import queries
+from preferences.store.facts import facts_for
+from tests.support import add_contact, email
+
+EXPORTS = Path(__file__).parent / "exports"
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """A file, what is said of it on the command line, and what it has to give.
+
+    Decisions, by address: on offers, which need consent, and on product news, which need none.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    rows: list[dict[str, str]]
+    decisions: Mapping[str, tuple[str, str]]
+
+
+def row(
+    address: str, status: str = "", topic: str = "", *, at: str = "", channel: str = "email", **more: str
+) -> dict[str, str]:
+    told = {"address": address, "channel": channel, "topic": topic, "status": status, "occurred_at": at, **more}
+    return {name: value for name, value in told.items() if value}
+
+
+def proof(*pairs: str) -> str:
+    return "; ".join(pairs)
+
+
+GOLDEN = [
+    Golden(
+        "mailchimp-subscribed.csv",
+        arguments=(
+            "mailchimp:subscribed",
+            "--map",
+            "Newsletters/Weekly digest=product-news",
+            "--map",
+            "Newsletters/Offers, reduced=offers",
+        ),
+        rows=[
+            row(
+                "ann@example.com",
+                "subscribed",
+                "product-news",
+                at="2024-03-14T09:12:31+00:00",
+                source="Mailchimp: 192.0.2.10",
+                evidence=proof(
+                    "optin_time=2024-03-14 09:12:31",
+                    "optin_ip=192.0.2.10",
+                    "confirm_time=2024-03-14 09:14:00",
+                    "confirm_ip=192.0.2.11",
+                ),
+            ),
+            row(
+                "ann@example.com",
+                "subscribed",
+                "offers",
+                at="2024-03-14T09:12:31+00:00",
+                source="Mailchimp: 192.0.2.10",
+                evidence=proof(
+                    "optin_time=2024-03-14 09:12:31",
+                    "optin_ip=192.0.2.10",
+                    "confirm_time=2024-03-14 09:14:00",
+                    "confirm_ip=192.0.2.11",
+                ),
+            ),
+            row("ben@example.com"),
+        ],
+        decisions={
+            "ann@example.com": ("ok", "ok"),
+            "ben@example.com": ("no_consent", "ok"),
+        },
+    ),
+    Golden(
+        "mailchimp-unsubscribed.csv",
+        arguments=(
+            "mailchimp",
+            "--topic",
+            "offers",
+        ),
+        rows=[
+            row(
+                "cat@example.com",
+                "unsubscribed",
+                "offers",
+                at="2024-05-01T10:00:00+00:00",
+                source="Mailchimp export",
+                reason="No longer interested",
+                evidence=proof(
+                    "optin_time=2022-02-02 02:02:02",
+                    "optin_ip=192.0.2.12",
+                    "confirm_time=2022-02-02 02:03:00",
+                    "confirm_ip=192.0.2.12",
+                    "unsub_campaign_title=May news",
+                ),
+            ),
+        ],
+        decisions={
+            "cat@example.com": ("unsubscribed", "ok"),
+        },
+    ),
+    Golden(
+        "mailchimp-cleaned.csv",
+        arguments=("mailchimp",),
+        rows=[
+            row(
+                "dan@example.com",
+                "hard_bounce",
+                at="2024-06-01T08:00:00+00:00",
+                source="Mailchimp export",
+                evidence=proof("confirm_time=2021-01-01 00:00:00", "clean_campaign_title=June news"),
+            ),
+        ],
+        decisions={
+            "dan@example.com": ("hard_bounce", "hard_bounce"),
+        },
+    ),
+    Golden(
+        "sendgrid-bounces.csv",
+        arguments=("sendgrid:bounces",),
+        rows=[
+            row(
+                "ann@example.com",
+                "hard_bounce",
+                at="2024-05-01T10:00:00+00:00",
+                source="SendGrid export",
+                reason="550 5.1.1 no such mailbox",
+                evidence=proof("status=5.1.1"),
+            ),
+        ],
+        decisions={
+            "ann@example.com": ("hard_bounce", "hard_bounce"),
+        },
+    ),
+    Golden(
+        "sendgrid-blocks.csv",
+        arguments=("sendgrid:blocks",),
+        rows=[
+            row("ben@example.com"),
+        ],
+        decisions={
+            "ben@example.com": ("no_consent", "ok"),
+        },
+    ),
+    Golden(
+        "sendgrid-invalid-emails.csv",
+        arguments=("sendgrid",),
+        rows=[
+            row(
+                "cat@example.com",
+                "invalid",
+                at="2024-05-01T10:00:00+00:00",
+                source="SendGrid export",
+                reason="Mail domain mentioned in email address is unknown",
+            ),
+        ],
+        decisions={
+            "cat@example.com": ("invalid", "invalid"),
+        },
+    ),
+    Golden(
+        "sendgrid-spam-reports.csv",
+        arguments=("sendgrid",),
+        rows=[
+            row(
+                "dan@example.com",
+                "complaint",
+                at="2024-05-01T10:00:00+00:00",
+                source="SendGrid export",
+                evidence=proof("ip=192.0.2.7"),
+            ),
+        ],
+        decisions={
+            "dan@example.com": ("complaint", "complaint"),
+        },
+    ),
+    Golden(
+        "sendgrid-global-unsubscribes.csv",
+        arguments=("sendgrid:global-unsubscribes",),
+        rows=[
+            row("eve@example.com", "unsubscribed", "*", at="2024-05-01T10:00:00+00:00", source="SendGrid export"),
+        ],
+        decisions={
+            "eve@example.com": ("unsubscribed_all", "unsubscribed_all"),
+        },
+    ),
+    Golden(
+        "sendgrid-group-unsubscribes.csv",
+        arguments=(
+            "sendgrid:group-unsubscribes",
+            "--topic",
+            "product-news",
+        ),
+        rows=[
+            row(
+                "fay@example.com",
+                "unsubscribed",
+                "product-news",
+                at="2024-05-01T10:00:00+00:00",
+                source="SendGrid export",
+            ),
+        ],
+        decisions={
+            "fay@example.com": ("no_consent", "unsubscribed"),
+        },
+    ),
+    Golden(
+        "sendgrid-groups.json",
+        arguments=(
+            "sendgrid",
+            "--map",
+            "Weekly digest=product-news",
+        ),
+        rows=[
+            row(
+                "gus@example.com",
+                "unsubscribed",
+                "product-news",
+                at="2024-05-01T10:00:00+00:00",
+                source="SendGrid export",
+                evidence=proof("group_id=12345", "group_name=Weekly digest"),
+            ),
+        ],
+        decisions={
+            "gus@example.com": ("no_consent", "unsubscribed"),
+        },
+    ),
+    Golden(
+        "sendgrid-contacts.csv",
+        arguments=("sendgrid",),
+        rows=[
+            row("hal@example.com"),
+        ],
+        decisions={
+            "hal@example.com": ("no_consent", "ok"),
+        },
+    ),
+    Golden(
+        "mailgun-unsubscribes.csv",
+        arguments=(
+            "mailgun",
+            "--map",
+            "digest=product-news",
+        ),
+        rows=[
+            row(
+                "ann@example.com",
+                "unsubscribed",
+                "*",
+                at="2024-01-11T01:49:40+00:00",
+                source="Mailgun export",
+                evidence=proof("tags=*"),
+            ),
+            row(
+                "ben@example.com",
+                "unsubscribed",
+                "product-news",
+                at="2024-01-11T01:49:40+00:00",
+                source="Mailgun export",
+                evidence=proof("tags=digest"),
+            ),
+        ],
+        decisions={
+            "ann@example.com": ("unsubscribed_all", "unsubscribed_all"),
+            "ben@example.com": ("no_consent", "unsubscribed"),
+        },
+    ),
+    Golden(
+        "mailgun-unsubscribes.json",
+        arguments=(
+            "mailgun",
+            "--map",
+            "digest=product-news",
+            "--map",
+            "offers=offers",
+        ),
+        rows=[
+            row(
+                "cat@example.com",
+                "unsubscribed",
+                "product-news",
+                at="2024-01-11T01:49:40+00:00",
+                source="Mailgun export",
+                evidence=proof('tags=["digest", "offers"]'),
+            ),
+            row(
+                "cat@example.com",
+                "unsubscribed",
+                "offers",
+                at="2024-01-11T01:49:40+00:00",
+                source="Mailgun export",
+                evidence=proof('tags=["digest", "offers"]'),
+            ),
+        ],
+        decisions={
+            "cat@example.com": ("unsubscribed", "unsubscribed"),
+        },
+    ),
+    Golden(
+        "mailgun-bounces.csv",
+        arguments=("mailgun",),
+        rows=[
+            row(
+                "dan@example.com",
+                "hard_bounce",
+                at="2024-01-11T01:49:40+00:00",
+                source="Mailgun export",
+                reason="No such mailbox",
+                evidence=proof("code=550"),
+            ),
+        ],
+        decisions={
+            "dan@example.com": ("hard_bounce", "hard_bounce"),
+        },
+    ),
+    Golden(
+        "mailgun-complaints.csv",
+        arguments=("mailgun:complaints",),
+        rows=[
+            row("eve@example.com", "complaint", at="2024-01-11T01:49:40+00:00", source="Mailgun export"),
+        ],
+        decisions={
+            "eve@example.com": ("complaint", "complaint"),
+        },
+    ),
+    Golden(
+        "postmark-suppressions.json",
+        arguments=(
+            "postmark",
+            "--topic",
+            "product-news",
+        ),
+        rows=[
+            row(
+                "ann@example.com",
+                "unsubscribed",
+                "product-news",
+                at="2024-02-03T15:00:00+00:00",
+                source="Postmark export",
+                evidence=proof("origin=Recipient"),
+            ),
+            row(
+                "ben@example.com",
+                "hard_bounce",
+                at="2024-02-03T15:00:00+00:00",
+                source="Postmark export",
+                evidence=proof("origin=Recipient"),
+            ),
+            row(
+                "cat@example.com",
+                "complaint",
+                at="2024-02-03T15:00:00+00:00",
+                source="Postmark export",
+                evidence=proof("origin=Recipient"),
+            ),
+        ],
+        decisions={
+            "ann@example.com": ("no_consent", "unsubscribed"),
+            "ben@example.com": ("hard_bounce", "hard_bounce"),
+            "cat@example.com": ("complaint", "complaint"),
+        },
+    ),
+    Golden(
+        "ses-suppressed.json",
+        arguments=("ses",),
+        rows=[
+            row("ann@example.com", "hard_bounce", at="2024-04-10T21:03:05.123000+00:00", source="Amazon SES export"),
+            row("ben@example.com", "complaint", at="2024-04-10T21:03:05+00:00", source="Amazon SES export"),
+        ],
+        decisions={
+            "ann@example.com": ("hard_bounce", "hard_bounce"),
+            "ben@example.com": ("complaint", "complaint"),
+        },
+    ),
+    Golden(
+        "ses-contacts.json",
+        arguments=(
+            "ses",
+            "--map",
+            "Digest=product-news",
+        ),
+        rows=[
+            row("cat@example.com", "unsubscribed", "*", at="2024-04-10T21:03:05+00:00", source="Amazon SES export"),
+            row(
+                "dan@example.com",
+                "unsubscribed",
+                "product-news",
+                at="2024-04-10T21:03:05+00:00",
+                source="Amazon SES export",
+            ),
+        ],
+        decisions={
+            "cat@example.com": ("unsubscribed_all", "unsubscribed_all"),
+            "dan@example.com": ("no_consent", "unsubscribed"),
+        },
+    ),
+    Golden(
+        "klaviyo-profiles.csv",
+        arguments=(
+            "klaviyo",
+            "--topic",
+            "offers",
+        ),
+        rows=[
+            row(
+                "ann@example.com",
+                "subscribed",
+                "offers",
+                at="2024-03-14T09:12:31+00:00",
+                source="Klaviyo: Footer form",
+                evidence=proof("email_marketing_consent=SUBSCRIBED", "source=Footer form", "ip_address=192.0.2.10"),
+            ),
+            row(
+                "ben@example.com",
+                "unsubscribed",
+                "*",
+                at="2024-05-01T10:00:00+00:00",
+                source="Klaviyo export",
+                evidence=proof("email_marketing_consent=UNSUBSCRIBED", "source=Footer form"),
+            ),
+            row(
+                "+12025550123",
+                "unsubscribed",
+                "*",
+                at="2024-05-02T10:00:00+00:00",
+                source="Klaviyo export",
+                evidence=proof("email_marketing_consent=UNSUBSCRIBED", "source=Footer form"),
+                channel="sms",
+            ),
+            row(
+                "cat@example.com",
+                "hard_bounce",
+                source="Klaviyo export",
+                evidence=proof("email_marketing_consent=SUBSCRIBED", "source=Checkout"),
+            ),
+            row(
+                "dan@example.com",
+                "unsubscribed",
+                "*",
+                source="Klaviyo export",
+                reason='["USER_SUPPRESSED"]',
+                evidence=proof("email_marketing_consent=NEVER_SUBSCRIBED"),
+            ),
+            row("eve@example.com"),
+        ],
+        decisions={
+            "ann@example.com": ("ok", "ok"),
+            "ben@example.com": ("unsubscribed_all", "unsubscribed_all"),
+            "cat@example.com": ("hard_bounce", "hard_bounce"),
+            "dan@example.com": ("unsubscribed_all", "unsubscribed_all"),
+            "eve@example.com": ("no_consent", "ok"),
+        },
+    ),
+    Golden(
+        "klaviyo-suppressed.csv",
+        arguments=("klaviyo:suppressed",),
+        rows=[
+            row("fay@example.com", "unsubscribed", "*", source="Klaviyo export", reason="Manual"),
+        ],
+        decisions={
+            "fay@example.com": ("unsubscribed_all", "unsubscribed_all"),
+        },
+    ),
+    Golden(
+        "hubspot-contacts.csv",
+        arguments=(
+            "hubspot",
+            "--map",
+            "Weekly digest=product-news",
+        ),
+        rows=[
+            row(
+                "ann@example.com",
+                "unsubscribed",
+                "*",
+                source="HubSpot export",
+                evidence=proof("marketing_contact_status=Marketing contact"),
+            ),
+            row(
+                "ben@example.com",
+                "unsubscribed",
+                "product-news",
+                source="HubSpot export",
+                evidence=proof(
+                    "legal_basis_for_processing_contact's_data=Freely given consent from contact",
+                    "marketing_contact_status=Marketing contact",
+                ),
+            ),
+            row(
+                "cat@example.com",
+                "hard_bounce",
+                source="HubSpot export",
+                reason="Unknown user",
+                evidence=proof("marketing_contact_status=Non-marketing contact"),
+            ),
+            row("dan@example.com"),
+        ],
+        decisions={
+            "ann@example.com": ("unsubscribed_all", "unsubscribed_all"),
+            "ben@example.com": ("no_consent", "unsubscribed"),
+            "cat@example.com": ("hard_bounce", "hard_bounce"),
+            "dan@example.com": ("no_consent", "ok"),
+        },
+    ),
+    Golden(
+        "hubspot-opt-outs.csv",
+        arguments=(
+            "hubspot",
+            "--map",
+            "Marketing Information=product-news",
+        ),
+        rows=[
+            row("eve@example.com", "unsubscribed", "*", source="HubSpot export"),
+            row("fay@example.com", "complaint", source="HubSpot export"),
+            row("fay@example.com", "unsubscribed", "product-news", source="HubSpot export"),
+            row("gus@example.com", "hard_bounce", source="HubSpot export", reason="Unknown user"),
+        ],
+        decisions={
+            "eve@example.com": ("unsubscribed_all", "unsubscribed_all"),
+            "fay@example.com": ("complaint", "complaint"),
+            "gus@example.com": ("hard_bounce", "hard_bounce"),
+        },
+    ),
+    Golden(
+        "listmonk-subscribers.csv",
+        arguments=("listmonk",),
+        rows=[
+            row("ann@example.com"),
+            row(
+                "ben@example.com",
+                "unsubscribed",
+                "*",
+                at="2024-06-01T10:00:00+00:00",
+                source="listmonk export",
+                reason="blocklisted",
+            ),
+        ],
+        decisions={
+            "ann@example.com": ("no_consent", "ok"),
+            "ben@example.com": ("unsubscribed_all", "unsubscribed_all"),
+        },
+    ),
+    Golden(
+        "listmonk-subscriptions.csv",
+        arguments=(
+            "listmonk",
+            "--map",
+            "Weekly digest=offers",
+        ),
+        rows=[
+            row(
+                "cat@example.com",
+                "subscribed",
+                "offers",
+                at="2024-01-01T10:00:00+00:00",
+                source="listmonk: 192.0.2.10",
+                evidence=proof(
+                    "list_name=Weekly digest",
+                    "subscription_created_at=2024-01-01 10:00:00+00",
+                    "subscription_updated_at=2024-01-01 10:05:00+00",
+                ),
+            ),
+            row("dan@example.com"),
+            row("eve@example.com"),
+            row(
+                "fay@example.com",
+                "unsubscribed",
+                "offers",
+                at="2024-02-01T10:00:00+00:00",
+                source="listmonk export",
+                evidence=proof(
+                    "list_name=Weekly digest",
+                    "subscription_created_at=2024-01-01 10:00:00+00",
+                    "subscription_updated_at=2024-02-01 10:00:00+00",
+                ),
+            ),
+        ],
+        decisions={
+            "cat@example.com": ("ok", "ok"),
+            "dan@example.com": ("no_consent", "ok"),
+            "eve@example.com": ("no_consent", "ok"),
+            "fay@example.com": ("unsubscribed", "ok"),
+        },
+    ),
+    Golden(
+        "mautic-do-not-contact.csv",
+        arguments=("mautic",),
+        rows=[
+            row(
+                "ann@example.com",
+                "unsubscribed",
+                "*",
+                at="2024-05-01T10:00:00+00:00",
+                source="Mautic export",
+                reason="User unsubscribed.",
+                evidence=proof("channel=email", "reason=1"),
+            ),
+            row(
+                "ben@example.com",
+                "hard_bounce",
+                at="2024-05-01T10:00:00+00:00",
+                source="Mautic export",
+                reason="mailbox unknown",
+                evidence=proof("channel=email", "reason=2"),
+            ),
+            row("cat@example.com"),
+            row(
+                "+12025550124",
+                "unsubscribed",
+                "*",
+                at="2024-05-01T10:00:00+00:00",
+                source="Mautic export",
+                evidence=proof("channel=sms", "reason=3"),
+                channel="sms",
+            ),
+        ],
+        decisions={
+            "ann@example.com": ("unsubscribed_all", "unsubscribed_all"),
+            "ben@example.com": ("hard_bounce", "hard_bounce"),
+            "cat@example.com": ("no_consent", "ok"),
+        },
+    ),
+    Golden(
+        "mautic-contacts.csv",
+        arguments=("mautic",),
+        rows=[
+            row("dan@example.com", "unsubscribed", "*", source="Mautic export"),
+            row("eve@example.com"),
+        ],
+        decisions={
+            "dan@example.com": ("unsubscribed_all", "unsubscribed_all"),
+            "eve@example.com": ("no_consent", "ok"),
+        },
+    ),
+]
+
+
+def lines_of(name: str) -> tuple[Sequence[str], list[dict[str, str]]]:
+    path = EXPORTS / name
+    if path.suffix == ".json":
+        return read_json(path.read_text())
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        return reader.fieldnames or [], list(reader)
+
+
+def options_of(golden: Golden) -> tuple[str, Options]:
+    tool, *rest = golden.arguments
+    pairs = list(zip(rest[::2], rest[1::2], strict=True))
+    mapping = dict(value.rsplit("=", 1) for name, value in pairs if name == "--map")
+    topic = next((value for name, value in pairs if name == "--topic"), "")
+    return tool, Options(topic=topic, mapping=mapping)
+
+
+def run(app: Flask, name: str, *arguments: str) -> Result:
+    return app.test_cli_runner().invoke(args=["import", str(EXPORTS / name), "--from", *arguments])
+
+
+def decisions(site: Site, addresses: Sequence[str]) -> dict[str, tuple[str, str]]:
+    topics = site.database.read(queries.catalog).topics
+    asked = [email(one) for one in addresses]
+    by_topic = [
+        site.database.read(
+            facts_for,
+            asked,
+            channel=Channel.EMAIL,
+            about=topics[topic],
+            fingerprints=site.fingerprints,
+            now=datetime.now(UTC),
+        )
+        for topic in ("offers", "product-news")
+    ]
+    offers, news = ([may_send(MessageClass.MARKETING, facts[one]).reason.value for one in asked] for facts in by_topic)
+    return dict(zip(addresses, zip(offers, news, strict=True), strict=True))
+
+
+def named(golden: Golden) -> str:
+    return golden.name
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=named)
+def test_a_golden_file_gives_exactly_these_rows(golden: Golden) -> None:
+    header, lines = lines_of(golden.name)
+    tool, options = options_of(golden)
+    kind = kind_of(tool, header)
+    assert [one for line in lines for one in kind.rows(line, options)] == golden.rows
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=named)
+def test_an_import_gives_these_decisions_and_a_second_one_changes_nothing(sqlite_app: Flask, golden: Golden) -> None:
+    for _ in range(2):
+        result = run(sqlite_app, golden.name, *golden.arguments)
+        assert result.exit_code == 0, result.output
+        assert decisions(site_of(sqlite_app), list(golden.decisions)) == golden.decisions
+    assert " 0 new contacts, 0 changes" in result.output
+
+
+@pytest.mark.parametrize(
+    "golden", [one for one in GOLDEN if "subscribed" in {row.get("status") for row in one.rows}], ids=named
+)
+def test_a_yes_in_an_export_never_revives_a_no(sqlite_app: Flask, golden: Golden) -> None:
+    site = site_of(sqlite_app)
+    said = [one for one in golden.rows if one.get("status") == "subscribed"]
+    for one in said:
+        site.writer.record(
+            [
+                unsubscribe(
+                    add_contact(site, email(one["address"])),
+                    Channel.EMAIL,
+                    brand="default",
+                    topic=one["topic"],
+                    origin=Origin.PAGE,
+                    now=datetime.now(UTC),
+                    evidence={},
+                )
+            ]
+        )
+    assert run(sqlite_app, golden.name, *golden.arguments).exit_code == 0
+    for one in said:
+        place = ["offers", "product-news"].index(one["topic"])
+        assert decisions(site, [one["address"]])[one["address"]][place] == "unsubscribed"
+
+
+def test_every_tool_has_a_golden_file_for_each_of_its_kinds() -> None:
+    seen = set()
+    for golden in GOLDEN:
+        tool, _ = options_of(golden)
+        kind = kind_of(tool, lines_of(golden.name)[0])
+        seen.add((tool.partition(":")[0], kind.name))
+    alike = {("mailchimp", "nonsubscribed"), ("mailgun", "untagged-unsubscribes")}
+    assert seen | alike == {(tool.name, kind.name) for tool in FORMATS.values() for kind in tool.kinds}
+
+
+# Whose export is it?
+
+
+@pytest.mark.parametrize("golden", [one for one in GOLDEN if one.name != "klaviyo-suppressed.csv"], ids=named)
+def test_a_header_tells_whose_export_it_is(golden: Golden) -> None:
+    header, _ = lines_of(golden.name)
+    tool = golden.arguments[0].partition(":")[0]
+    assert recognise(header) == tool
+    assert FORMATS[tool].recognises([name.upper() for name in header])
+
+
+@pytest.mark.parametrize("header", [["address", "topic", "status", "occurred_at", "source"], ["email", "name"], []])
+def test_a_header_of_nobody_is_nobodys(header: list[str]) -> None:
+    assert recognise(header) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "tool", "says"),
+    [
+        ("mailchimp-subscribed.csv", "mailchimp", "mailchimp:subscribed or mailchimp:nonsubscribed"),
+        ("sendgrid-bounces.csv", "sendgrid", "sendgrid:bounces or sendgrid:blocks"),
+        ("sendgrid-global-unsubscribes.csv", "sendgrid", "sendgrid:global-unsubscribes or sendgrid:group-unsubscribes"),
+        ("mailgun-complaints.csv", "mailgun", "mailgun:untagged-unsubscribes or mailgun:complaints"),
+        ("mailgun-complaints.csv", "postmark", "none of Postmark's"),
+        ("mailgun-complaints.csv", "mailgun:bounces", "column code: is not there"),
+        ("mailgun-complaints.csv", "mailgun:nothing", "the kinds of Mailgun are bounces"),
+        ("mailgun-complaints.csv", "nobody", "--from must be one of mailchimp"),
+    ],
+)
+def test_a_file_that_could_be_two_things_or_nothing_is_refused_with_what_to_say(
+    name: str, tool: str, says: str
+) -> None:
+    with pytest.raises(BadExport, match=says):
+        kind_of(tool, lines_of(name)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "tool", "says"),
+    [
+        ("mailchimp-unsubscribed.csv", "mailchimp", "--topic"),
+        ("sendgrid-groups.json", "sendgrid", "column group_name: the name has no topic"),
+        ("hubspot-contacts.csv", "hubspot", "column opted out of email: weekly digest: the name has no topic"),
+    ],
+)
+def test_a_no_whose_topic_is_not_told_is_refused_and_not_dropped(
+    sqlite_app: Flask, name: str, tool: str, says: str
+) -> None:
+    result = run(sqlite_app, name, tool)
+    assert result.exit_code == 1
+    assert says in result.output
+    assert "@" not in result.output
+
+
+def test_the_file_of_people_who_never_subscribed_brings_no_yes() -> None:
+    header, lines = lines_of("mailchimp-subscribed.csv")
+    kind = kind_of("mailchimp:nonsubscribed", header)
+    assert [one for line in lines for one in kind.rows(line, Options(topic="offers"))] == [
+        row("ann@example.com"),
+        row("ben@example.com"),
+    ]
+
+
+def test_an_unknown_state_is_refused_and_not_passed_over() -> None:
+    kind = kind_of("postmark", ["EmailAddress", "SuppressionReason", "Origin", "CreatedAt"])
+    with pytest.raises(BadExport, match="column SuppressionReason: must be one of"):
+        kind.rows({"EmailAddress": "a@example.com", "SuppressionReason": "Newer"}, Options(topic="offers"))
+
+
+def test_a_suppression_of_a_new_kind_is_a_no() -> None:
+    kind = kind_of("klaviyo:suppressed", ["Email"])
+    told = kind.rows({"Email": "a@example.com", "Email Suppressions": '["BRAND_NEW"]'}, Options())
+    assert [(one["status"], one["topic"]) for one in told] == [("unsubscribed", "*")]
+
+
+# Whatever a line holds.
+
+MARK = "\u00a4"
+KINDS = [(tool.name, kind) for tool in FORMATS.values() for kind in tool.kinds]
+WORDS = ["true", "1", "2", "email", "sms", "subscribed", "SUBSCRIBED", "HardBounce", "confirmed", "OPT_OUT", "["]
+WORDS += ["2024-05-01 10:00:00", "1714557600", "Thu, 11 Jan 2024 01:49:40 UTC", "*", "digest", "blocklisted", "BOUNCE"]
+VALUES = st.sampled_from(WORDS) | st.text(max_size=30).map(lambda text: text + MARK) | st.text(max_size=5)
+
+
+def columns_of(kind: Kind) -> list[str]:
+    named = {name for rule in kind.rules for name in (*rule.at, *rule.source, *rule.reason, rule.column, rule.names)}
+    named |= {rule.prefix + "digest" for rule in kind.rules if rule.prefix}
+    return sorted({*kind.address, *kind.marks, *kind.needs, *kind.evidence, *named, "Other"} - {""})
+
+
+def told_or_refused(kind: Kind, line: dict[str, str], options: Options) -> tuple[list[dict[str, str]], str]:
+    try:
+        return kind.rows(line, options), ""
+    except BadExport as refused:
+        return [], str(refused)
+
+
+@pytest.mark.parametrize(("tool", "kind"), KINDS, ids=[f"{tool}-{kind.name}" for tool, kind in KINDS])
+@given(data=st.data())
+def test_whatever_a_line_holds_it_gives_rows_or_a_refusal_without_values(
+    tool: str, kind: Kind, data: st.DataObject
+) -> None:
+    line = data.draw(st.dictionaries(st.sampled_from(columns_of(kind)), VALUES))
+    mapping = data.draw(st.sampled_from([{}, {"digest": "offers", "Other/digest": "offers"}]))
+    options = Options(topic=data.draw(st.sampled_from(["", "offers", "*"])), mapping=mapping)
+    found, refusal = told_or_refused(kind, line, options)
+    assert MARK not in refusal
+    for one in found:
+        assert one["address"]
+        if one.get("status") == "subscribed":
+            assert one["occurred_at"]
+            assert one["source"]
+            assert one["topic"] not in {"", "*"}
+        if one.get("occurred_at"):
+            assert datetime.fromisoformat(one["occurred_at"]).utcoffset() is not None
+
+
+@given(st.text() | st.sampled_from(["[" * 100_000, '{"items": 1}', '[{"TopicPreferences": [1, {}]}]', "[1]", "{}"]))
+def test_whatever_a_json_file_holds_it_gives_lines_or_a_refusal(text: str) -> None:
+    try:
+        header, lines = read_json(text)
+    except BadExport:
+        return
+    assert all(set(line) <= set(header) for line in lines)
+    assert all(isinstance(value, str) for line in lines for value in line.values())
