@@ -6,6 +6,7 @@ The files in `exports/` are made up, in the form that each tool documents.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -755,6 +756,14 @@ def test_every_tool_has_a_golden_file_for_each_of_its_kinds() -> None:
         seen.add((tool.partition(":")[0], kind.name))
     alike = {("mailchimp", "nonsubscribed"), ("mailgun", "untagged-unsubscribes")}
     assert seen | alike == {(tool.name, kind.name) for tool in FORMATS.values() for kind in tool.kinds}
+
+
+def test_the_guide_has_a_command_for_each_tool_and_names_no_kind_that_is_not_there() -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "moving-in.md").read_text()
+    named = [one.partition(":") for one in re.findall(r"^flask import .* --from (\S+)", guide, re.MULTILINE)]
+    assert {tool for tool, _, _ in named} == set(FORMATS)
+    for tool, _, kind in named:
+        assert kind in {"", *(one.name for one in FORMATS[tool].kinds)}
 
 
 # Whose export is it?
