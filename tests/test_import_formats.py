@@ -777,6 +777,13 @@ def test_a_header_tells_whose_export_it_is(golden: Golden) -> None:
     assert FORMATS[tool].recognises([name.upper() for name in header])
 
 
+def test_an_export_without_its_tool_is_answered_with_what_to_say(sqlite_app: Flask) -> None:
+    path = str(EXPORTS / "klaviyo-profiles.csv")
+    result = sqlite_app.test_cli_runner().invoke(args=["import", path])
+    assert result.exit_code == 1
+    assert "an export of Klaviyo; say --from klaviyo" in result.output
+
+
 @pytest.mark.parametrize("header", [["address", "topic", "status", "occurred_at", "source"], ["email", "name"], []])
 def test_a_header_of_nobody_is_nobodys(header: list[str]) -> None:
     assert recognise(header) == ""

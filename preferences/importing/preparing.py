@@ -25,7 +25,7 @@ from typing import Final
 
 from preferences.importing.columns import BadRow, FingerprintOf, column_names, read_row
 from preferences.importing.files import Numbered, Source, read_lines
-from preferences.importing.formats import BadExport, Kind, kind_of
+from preferences.importing.formats import FORMATS, BadExport, Kind, kind_of, recognise
 from preferences.store.bulk import Told
 from preferences.store.queries import Catalog
 
@@ -166,6 +166,8 @@ def prepared(
 def _columns(header: Sequence[str], source: Source) -> tuple[Sequence[str], Kind | None]:
     """The names of the columns, and what kind of export they are of."""
     if not source.tool:
+        if tool := recognise(header):
+            raise BadRow(1, "", f"the columns are those of an export of {FORMATS[tool].title}; say --from {tool}")
         return column_names(header), None
     try:
         return header, kind_of(source.tool, header)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 
 from preferences.domain.errors import PreferencesError
@@ -36,6 +37,10 @@ class BadExport(PreferencesError):
 
 def folded(name: str) -> str:
     return " ".join(name.split()).casefold()
+
+
+_column_name = lru_cache(maxsize=4096)(folded)
+"""The same for names of columns, which come again with each line (values do not, and are not to be kept)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +125,7 @@ class Kind:
 
     def rows(self, line: Mapping[str, str], options: Options) -> list[dict[str, str]]:
         """Our rows of one line: what it tells, or else only the contact. Raises BadExport."""
-        fields = {folded(name): value for name, value in line.items()}
+        fields = {_column_name(name): value for name, value in line.items()}
         address = _first(fields, self.address)
         self._check_values(fields)
         proof = self._proof(fields, options)
@@ -210,7 +215,7 @@ def make(name: str, title: str, kinds: Iterable[Kind]) -> Format:
 
 
 def _value(fields: Fields, column: str) -> str:
-    value = fields.get(folded(column), "").strip() if column else ""
+    value = fields.get(_column_name(column), "").strip() if column else ""
     return "" if value in _EMPTY else value
 
 
