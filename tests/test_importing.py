@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -26,7 +28,7 @@ from preferences.domain.terms import (
     SuppressionReason,
     Verb,
 )
-from preferences.importing import BLOCK, COLUMNS, BadRow, Counts, import_file
+from preferences.importing import BLOCK, COLUMNS, BadRow, Counts, import_file, preparing
 from preferences.site import Site, site_of
 from preferences.store import proof, queries
 from preferences.store.facts import facts_for
@@ -379,3 +381,55 @@ def test_a_row_of_a_file_says_the_same_in_a_new_order_of_columns(
 
 def test_a_bad_row_is_one_of_our_own_errors() -> None:
     assert issubclass(BadRow, PreferencesError)
+
+
+# Bad rows apart, and files as other programs leave them.
+
+
+def test_bad_rows_go_to_a_file_of_their_own_and_the_rest_is_taken(
+    sqlite_app: Flask, file_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = file_of("address,status", f"{JANE.value},unsubscribed", "hunter2,unsubscribed", "ann@example.com,gone", "a")
+    rejects = tmp_path / "wrong.csv"
+    result = sqlite_app.test_cli_runner().invoke(args=["import", str(path), "--rejects", str(rejects)])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "1 rows: 1 new contacts, 1 changes" in result.stdout
+    assert "3 rejected" in result.stdout
+    wrong = list(csv.reader(rejects.read_text().splitlines()))
+    assert [row[:2] for row in wrong] == [["line", "column"], ["3", "address"], ["4", "status"], ["5", ""]]
+    assert wrong[1][3:] == ["hunter2", "unsubscribed"]
+    assert rows(site_of(sqlite_app)) == (1, 1)
+
+
+def test_a_packed_file_in_latin_1_is_taken(sqlite_app: Flask, tmp_path: Path) -> None:
+    path = tmp_path / "people.csv.gz"
+    path.write_bytes(gzip.compress(f"address,status,source\n{JANE.value},unsubscribed,Düsseldorf\n".encode("latin-1")))
+    result = sqlite_app.test_cli_runner().invoke(args=["import", str(path), "--encoding", "latin-1"])
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(timeline(site_of(sqlite_app)).evidence[1]) == {"source": "Düsseldorf"}
+
+
+def test_rows_without_a_topic_mean_the_one_that_is_given(sqlite_app: Flask, file_of: Callable[..., Path]) -> None:
+    path = file_of("address,status", f"{JANE.value},unsubscribed")
+    result = sqlite_app.test_cli_runner().invoke(args=["import", str(path), "--topic", "offers"])
+    assert result.exit_code == 0, result.stderr
+    assert set(choices(site_of(sqlite_app))) == {"offers"}
+
+
+def test_a_large_file_is_read_by_several_processes_and_keeps_each_persons_order(
+    site: Site, file_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "LARGE", 0)
+    monkeypatch.setattr(preparing, "CHUNK", 7)
+    people = [f"person-{number}@example.com" for number in range(60)]
+    lines = [f"{one},offers,unsubscribed,2026-0{month}-01," for month in (3, 1, 2) for one in people]
+    counts = run(site, file_of(HEADER, *lines))
+    assert (counts.rows, counts.created) == (180, 60)
+    for one in (people[0], people[31]):
+        told = [entry.occurred_at.month for entry in timeline(site, one).entries if entry.occurred_at]
+        assert sorted(told) == [1, 2, 3]
+        mine = [entry for entry in entries(site) if entry.contact_id == timeline(site, one).contact_id]
+        assert [entry.occurred_at.month for entry in mine if entry.occurred_at] == [3, 1, 2]
+    assert site.database.snapshot(proof.verify, lambda _entries: None).problems == []
+    with pytest.raises(BadRow, match="line 9, column address"):
+        run(site, file_of(HEADER, *lines[:7], "hunter2,,,,", *lines))

@@ -23,6 +23,7 @@ from preferences.importing.preparing import Prepared, Progress, Reject, prepared
 from preferences.store import bulk
 from preferences.store.bulk import Block, Outcome, Told
 from preferences.store.db import Database, WriteTransaction
+from preferences.store.loading import expect_much
 from preferences.store.queries import Catalog
 
 BLOCK: Final = 500
@@ -32,7 +33,7 @@ LARGEST: Final = 6_000
 PLAIN: Final = 200
 """Rows at a time of those that take the long way."""
 
-MOMENT: Final = 0.08
+MOMENT: Final = 0.1
 """Seconds for which a block may hold the ledger's lock: clicks wait for it."""
 
 PAUSE: Final = 0.005
@@ -121,6 +122,7 @@ def _write(database: Database, block: Block) -> tuple[Outcome, float]:
 
 def _write_block(write: WriteTransaction, block: Block) -> tuple[Outcome, float]:
     locked_at = time.monotonic()
+    expect_much(write.connection)
     return bulk.record_new(write, block, datetime.now(UTC)), locked_at
 
 

@@ -23,7 +23,8 @@ from preferences.domain.addresses import Fingerprints
 from preferences.domain.terms import Act, Actor, Address, Basis, Channel, Origin, SuppressionReason, Verb
 from preferences.store import ledger
 from preferences.store.contacts import find_or_create
-from preferences.store.db import WriteTransaction, any_of, form_of, put_rows, set_head
+from preferences.store.db import WriteTransaction, any_of
+from preferences.store.loading import form_of, put_rows, set_head
 from preferences.store.tables import address, contact, evidence, ledger_entry, preference, suppression
 
 

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from preferences.site import Site, site_of
 from preferences.store import contacts, proof
 from preferences.store.tables import ledger_entry
-from tests.bench import decisions, inbound, load
+from tests.bench import decisions, importing, inbound, load
 from tests.bench.load import Load, Target
 from tests.bench.machine import CoreTime, Web, cores, cpu_seconds, flush_micros, import_seconds, on_core, pss
 from tests.servers import PostgresServer, postgresql_binaries
@@ -136,6 +136,8 @@ def main() -> int:
         if options.decisions:
             _print_decisions(engines, folder, options.rounds)
             return 0
+        if options.imports:
+            return _print_imports(engines, folder, options.imports, core)
         if options.hold:
             return _hold(engines[0], options.hold, core)
         _print_idle(engines[0], core)
@@ -161,6 +163,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=THREADS, help=f"threads of the web process ({THREADS})")
     parser.add_argument("--inbound", action="store_true", help="only what comes in from providers, beside an import")
     parser.add_argument("--decisions", action="store_true", help="only ten thousand decisions in one call")
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        type=int,
+        nargs="?",
+        const=importing.ROWS,
+        metavar="ROWS",
+        help=f"only an import of so many rows, while people click ({importing.ROWS:,})",
+    )
     parser.add_argument("--hold", choices=("post", "page"), help="keep one load up until Ctrl-C, to watch it")
     options = parser.parse_args()
     options.engine = [options.engine] if options.engine else list(NAMES)
@@ -198,7 +209,7 @@ def _engine(key: str, folder: Path, options: argparse.Namespace, core: int, stac
     # More than a run can use up, so that each click is somebody's first. Ctrl-C ends a held load before that matters.
     clicks = (
         20_000
-        if options.hold or options.inbound or options.decisions
+        if options.hold or options.inbound or options.decisions or options.imports
         else options.rounds * options.seconds * (len(options.connections) + 1) * 2_000
     )
     paths = list(_contact_paths(engine, clicks + PAGES))
@@ -278,6 +289,23 @@ def _print_decisions(engines: Sequence[Engine], folder: Path, rounds: int) -> No
     for engine in engines:
         url = new_sqlite(folder) if engine.key == "sqlite" else engine.url
         print(decisions.describe(NAMES[engine.key], decisions.measure(url, decisions.CONTACTS, rounds)))
+
+
+def _print_imports(engines: Sequence[Engine], folder: Path, rows: int, core: int) -> int:
+    """An import on each database, beside a bare COPY into PostgreSQL. Nothing is bound to a core but the servers."""
+    path = folder / "import.csv"
+    importing.write_file(path, rows)
+    print(f"\nAn import of {rows:,} rows about new people, while people click:")
+    bare, sound = 0.0, True
+    for engine in engines:
+        if engine.key == "postgresql":
+            bare = importing.copy_bare(path, engine.url, engine.environment["FINGERPRINT_KEYS"])
+        with _web(engine, core) as web:
+            clicks = importing.Clicks(web.port, engine.posts.read_text().splitlines())
+            one = importing.measure(path, rows, url=engine.url, environment=engine.environment, clicks=clicks)
+        print(importing.describe(NAMES[engine.key], one, bare or float("nan")), flush=True)
+        sound = sound and not one.problems and not one.wrong
+    return 0 if sound else 1
 
 
 # Saying what was found.
