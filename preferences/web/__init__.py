@@ -25,6 +25,7 @@ from preferences.web import (
     unsubscribe,
     webhooks,
 )
+from preferences.web.api import openapi
 
 ROUTES: Final = (
     # blueprint             prefix     guard
@@ -45,6 +46,7 @@ ROUTES: Final = (
     (addresses.own, "/account", guards.by_session),
     (addresses.blueprint, None, guards.by_link),
     (api.blueprint, "/api/v1", guards.by_api_key),
+    (openapi.blueprint, None, guards.open_to_all),
     (health.blueprint, None, guards.open_to_all),
 )
 

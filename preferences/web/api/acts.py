@@ -130,7 +130,7 @@ class ActsAnswer(Strict):
 
 
 @blueprint.post("/acts")
-@operation(scope=Scope.ACTS, body=ActsRequest, answer=ActsAnswer, statuses=(409,))
+@operation(scope=Scope.ACTS, body=ActsRequest, answer=ActsAnswer, statuses=(409,), unlimited=True)
 def post_acts() -> Response:
     """Record what people did elsewhere. Answered once it is durable; a call that failed can be repeated as it is.
 

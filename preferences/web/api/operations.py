@@ -20,20 +20,29 @@ from preferences.web.api.bodies import BadFields
 
 blueprint: Final = Blueprint("api", __name__)
 
+JSON: Final = "application/json"
+
 View = TypeVar("View", bound=Callable[..., Response])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One call. `scope` None is for every key. `without_database` says that it answers even when the key could not be
-    checked, and says nothing about anybody then. `statuses` are those beside 200 and what every call can answer."""
+    """One call.
+
+    `scope` None is for every key. `media` is what it takes and gives, JSON unless it says otherwise; a body that is not
+    JSON has no model. `statuses` are those beside 200 and what every such call can answer. `without_database` says that
+    it answers even when the key could not be checked, and says nothing about anybody then; `unlimited`, that it is
+    never put off, however often it is made.
+    """
 
     scope: Scope | None
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     answer: type[BaseModel] | None = None
-    without_database: bool = False
+    media: str = JSON
     statuses: tuple[int, ...] = ()
+    without_database: bool = False
+    unlimited: bool = False
 
 
 OPERATIONS: Final[dict[str, Operation]] = {}
@@ -46,15 +55,25 @@ def operation(
     body: type[BaseModel] | None = None,
     query: type[BaseModel] | None = None,
     answer: type[BaseModel] | None = None,
-    without_database: bool = False,
+    media: str = JSON,
     statuses: tuple[int, ...] = (),
+    without_database: bool = False,
+    unlimited: bool = False,
 ) -> Callable[[View], View]:
     """Declares a view. Stands below the route, so that it is there before the route is."""
+    declared = Operation(
+        scope=scope,
+        body=body,
+        query=query,
+        answer=answer,
+        media=media,
+        statuses=statuses,
+        without_database=without_database,
+        unlimited=unlimited,
+    )
 
     def declare(view: View) -> View:
-        OPERATIONS[f"{blueprint.name}.{view.__name__}"] = Operation(
-            scope=scope, body=body, query=query, answer=answer, without_database=without_database, statuses=statuses
-        )
+        OPERATIONS[f"{blueprint.name}.{view.__name__}"] = declared
         return view
 
     return declare

@@ -47,7 +47,7 @@ class ScrubQuery(Strict):
 
 
 @blueprint.post("/scrubs")
-@operation(scope=Scope.DECISIONS, query=ScrubQuery, statuses=(411, 413, 415, 422))
+@operation(scope=Scope.DECISIONS, query=ScrubQuery, media="text/csv")
 def scrubs() -> Response:
     """The rows of a CSV file (text/csv, gzip too) with `allowed` and `reason` added: at most 8 MB and 100,000 rows."""
     site, asked = current_site(), read_query(ScrubQuery)
