@@ -284,7 +284,7 @@ def test_minted_links_can_go_to_a_file(sqlite_app: Flask, write: Any, tmp_path: 
     output = tmp_path / "out.csv"
     result = run(sqlite_app, "links", "mint", write("address\njane@example.com\n"), "--output", str(output))
     assert result.stdout == f"Wrote {output}.\n"
-    assert output.read_bytes().startswith(b"address,unsubscribe_url,manage_url\r\njane@example.com,https://")
+    assert output.read_bytes().startswith(b"address,unsubscribe_url,manage_url,list_unsubscribe,")
 
 
 @pytest.mark.parametrize(

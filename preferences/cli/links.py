@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -37,25 +41,41 @@ links_group = Group("links", help="Signed links.")
 @click.option("--topic", default=BLANKET, show_default=True, help="What the link stops; * is everything.")
 @click.option("--brand", help="Whose mail * stops; the first brand's if not given.")
 @click.option("--channel", type=choice(Channel), default=Channel.EMAIL.value, show_default=True)
+@click.option("--column", default="address", show_default=True, help="The column that holds the addresses.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write; else standard output.")
-def links_mint(file: Path, topic: str, brand: str | None, channel: str, output: Path | None) -> None:
-    """Read a CSV FILE with a column `address`, and write it with `unsubscribe_url` and `manage_url` added.
+def links_mint(file: Path, topic: str, brand: str | None, channel: str, column: str, output: Path | None) -> None:
+    """Read a CSV FILE (gzip too) of addresses, and write it with a link to unsubscribe, a link to choose, and the list
+    headers added to each row.
 
     \b
     Example:
       flask links mint contacts.csv --topic product-news --output contacts-with-links.csv
     """
-    from preferences.minting import mint
+    from preferences.minting import Minting, count_rows, mint
 
     if output is not None and not output.parent.is_dir():
         fail(f"there is no folder {output.parent}")
-    with plain_errors(), progress_bar("Links") as progress:
-        text = mint(current_site(), file, topic=topic, brand=brand, channel=Channel(channel), progress=progress)
+    site, asked = current_site(), Minting(topic=topic, channel=Channel(channel), brand=brand, column=column)
+    with plain_errors():
+        total = count_rows(site, file, asked)
+        with _written(output) as out, progress_bar("Links", total) as progress:
+            mint(site, file, asked, out=out, progress=progress)
+    if output is not None:
+        click.echo(f"Wrote {output}.")
+
+
+@contextmanager
+def _written(output: Path | None) -> Iterator[TextIO]:
+    """Where to write: a file that takes its name only once it is whole, or standard output."""
     if output is None:
-        click.echo(text, nl=False)
+        yield sys.stdout
         return
+    fresh = output.with_name(f".{output.name}.new")
     try:
-        output.write_text(text, encoding="utf-8", newline="")
+        with fresh.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        fresh.replace(output)
     except OSError as error:
         fail(f"{output} cannot be written ({error.strerror})")
-    click.echo(f"Wrote {output}.")
+    finally:
+        fresh.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from werkzeug.test import Client, TestResponse
 from preferences.domain.terms import Basis, Brand, Channel, MessageClass, OneClick, Topic
 from preferences.importing import BadRow, check, import_file
 from preferences.links import ManageLink, UnsubscribeLink
-from preferences.minting import BadFile, mint
+from preferences.minting import BadFile, Minting, mint
 from preferences.site import Site, site_of
 from preferences.store import cursors, queries
 from preferences.store.catalog import add_topic, change_brand, save_brand
@@ -358,7 +359,9 @@ def test_minted_links_are_the_brands_own(sqlite_site: Site, tmp_path: Path) -> N
 
     def minted(**options: str) -> str:
         topic = options.pop("topic", "*")
-        return mint(sqlite_site, path, topic=topic, channel=Channel.EMAIL, progress=lambda _: None, **options)
+        out, asked = io.StringIO(), Minting(topic=topic, channel=Channel.EMAIL, **options)
+        mint(sqlite_site, path, asked, out=out, progress=lambda _: None)
+        return out.getvalue()
 
     assert f"{PUBLIC_URL}/acme/u/" in minted(topic="acme-news")
     assert "https://mail.tea.example/u/" in minted(brand="tea")

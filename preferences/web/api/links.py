@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response
 
 from preferences.domain.terms import BLANKET, Address, Channel, MessageClass, Scope, Topic
 from preferences.links import ManageLink, UnsubscribeLink
-from preferences.minting import contacts_of
+from preferences.minting import contacts_of, list_headers
 from preferences.site import Site, current_site
 from preferences.store.contacts import Found
 from preferences.web.api.bodies import Addresses, BadFields, MessageRef, Slug, Strict, read_body, read_or_none
@@ -107,14 +107,5 @@ def _links_for(
     url = site.unsubscribe_url(
         UnsubscribeLink(found.contact_id, asked.channel, brand, asked.topic, asked.message_ref or "")
     )
-    label = brand if topic is None else f"{topic.slug}.{brand}"
-    headers = {
-        "List-Unsubscribe": f"<{url}>",
-        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
-        "List-Id": f"<{label}.list-id.{site.settings.host}>",
-    }
-    return {
-        "unsubscribe_url": url,
-        "manage_url": manage_url,
-        "headers": headers if asked.channel is Channel.EMAIL else {},
-    }
+    headers = list_headers(site, url, brand, asked.topic) if asked.channel is Channel.EMAIL else {}
+    return {"unsubscribe_url": url, "manage_url": manage_url, "headers": headers}
