@@ -847,6 +847,18 @@ def test_a_suppression_of_a_new_kind_is_a_no() -> None:
     assert [(one["status"], one["topic"]) for one in told] == [("unsubscribed", "*")]
 
 
+@pytest.mark.parametrize("tags", ["", ",", "[]"])
+def test_a_no_without_a_tag_is_about_everything(tags: str) -> None:
+    kind = kind_of("mailgun", ["address", "tags", "created_at"])
+    assert [one["topic"] for one in kind.rows({"address": "a@example.com", "tags": tags}, Options())] == ["*"]
+
+
+def test_a_new_word_for_a_topic_is_a_no() -> None:
+    kind = kind_of("ses", ["EmailAddress", "UnsubscribeAll", "topicPreferences.Digest"])
+    line = {"EmailAddress": "a@example.com", "UnsubscribeAll": "false", "topicPreferences.Digest": "OPTED_OUT"}
+    assert [one["status"] for one in kind.rows(line, Options(mapping={"digest": "offers"}))] == ["unsubscribed"]
+
+
 # Whatever a line holds.
 
 MARK = "\u00a4"

@@ -36,7 +36,7 @@ FORMAT: Final = make(
                 Rule(
                     status="unsubscribed",
                     prefix="topicpreferences.",
-                    values=("opt_out",),
+                    but=("opt_in",),
                     at=("LastUpdatedTimestamp",),
                 ),
             ),

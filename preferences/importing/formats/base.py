@@ -89,9 +89,9 @@ class Rule:
         second, wanted = self.where
         if any(_value(fields, name) for name in self.unless) or folded(_value(fields, second)) != wanted:
             return False
-        return not self.column or self._says(folded(_value(fields, self.column)))
+        return not self.column or self.says(folded(_value(fields, self.column)))
 
-    def _says(self, value: str) -> bool:
+    def says(self, value: str) -> bool:
         if not value or value in self.but or (self.values and value not in self.values):
             return False
         words = set(re.findall(r"\w+", value))
@@ -251,7 +251,7 @@ def _chosen(rule: Rule, fields: Fields, options: Options) -> list[str]:
 
 def _by_column(rule: Rule, fields: Fields, options: Options) -> list[str]:
     names = [name for name in fields if name.startswith(rule.prefix) and name not in rule.others]
-    told = [name for name in names if folded(fields[name]) in rule.values]
+    told = [name for name in names if rule.says(folded(_value(fields, name)))]
     return [_mapped(name.removeprefix(rule.prefix), name, options) for name in told]
 
 
@@ -276,7 +276,7 @@ def _names(text: str) -> list[str]:
         except (ValueError, RecursionError):
             return [text]
         return [str(name) for name in names] if isinstance(names, list) else [text]
-    return [name for name in text.split(",") if name.strip()]
+    return [name for name in text.split(",") if name.strip()] or [BLANKET]
 
 
 def _mapped(name: str, column: str, options: Options) -> str:

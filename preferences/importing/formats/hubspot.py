@@ -10,6 +10,8 @@ _ALL: Final = "Unsubscribed from all email"
 _BOUNCE: Final = "Email hard bounce reason"
 _PORTAL: Final = ("portal bounce", "portal unsubscribe", "portal spam report", "global bounce")
 _NO_TOPICS: Final = ("email", "email address", *_PORTAL)
+_NOT: Final = ("false", "no", "0")
+"""A no to a topic is what is anything else: a word that is new here is no reason to go on sending."""
 _FLAGS: Final = ("", "true", "false", "yes", "no", "1", "0")
 
 FORMAT: Final = make(
@@ -23,7 +25,7 @@ FORMAT: Final = make(
             known={_ALL: _FLAGS},
             rules=(
                 Rule(status="unsubscribed", column=_ALL, values=TRUE, everything=True),
-                Rule(status="unsubscribed", prefix="opted out of email: ", values=TRUE),
+                Rule(status="unsubscribed", prefix="opted out of email: ", but=_NOT),
                 Rule(status="hard_bounce", column=_BOUNCE, reason=(_BOUNCE,)),
             ),
             evidence=("Legal basis for processing contact's data", "Marketing contact status"),
@@ -37,7 +39,7 @@ FORMAT: Final = make(
                 Rule(status="unsubscribed", column="Portal Unsubscribe", values=TRUE, everything=True),
                 Rule(status="complaint", column="Portal Spam Report", values=TRUE),
                 *(
-                    Rule(status="hard_bounce", column=column, but=("false", "no", "0"), reason=(column,))
+                    Rule(status="hard_bounce", column=column, but=_NOT, reason=(column,))
                     for column in ("Portal Bounce", "Global Bounce")
                 ),
                 Rule(
