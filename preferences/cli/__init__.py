@@ -12,7 +12,7 @@ from typing import Final
 from flask import Flask
 from flask_migrate import Migrate
 
-from preferences.cli import catalog, health, ledger, links, people, scrub, sign_up, sync
+from preferences.cli import catalog, checks, health, keys, ledger, links, people, scrub, sign_up, sync
 from preferences.store.db import db
 
 MIGRATIONS: Final = Path(__file__).parent.parent.parent / "migrations"
@@ -20,10 +20,11 @@ MIGRATIONS: Final = Path(__file__).parent.parent.parent / "migrations"
 GROUPS: Final = (
     catalog.brand_group,
     catalog.topic_group,
-    links.key_group,
+    keys.key_group,
     links.links_group,
     ledger.ledger_group,
     sync.connectors,
+    checks.selftest,
 )
 COMMANDS: Final = (
     people.import_command,
@@ -34,6 +35,7 @@ COMMANDS: Final = (
     sync.backfill,
     sync.resume,
     health.doctor,
+    checks.lint_eml,
     sign_up.sign_up_form,
 )
 

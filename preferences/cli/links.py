@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -14,24 +13,6 @@ import click
 from preferences.cli.common import Group, choice, fail, plain_errors, progress_bar
 from preferences.domain.terms import BLANKET, Channel
 from preferences.site import current_site
-
-key_group = Group("api-key", help="Keys of sending systems.")
-
-
-@key_group.command("create")
-@click.argument("name")
-def key_create(name: str) -> None:
-    """Make a key for the system NAME and print it, once, alone on a line.
-
-    \b
-    Example:
-      SHOP_KEY=$(flask api-key create shop)
-    """
-    from preferences.store.keys import create_key
-
-    with plain_errors():
-        click.echo(current_site().database.save(create_key, name, datetime.now(UTC)))
-
 
 links_group = Group("links", help="Signed links.")
 

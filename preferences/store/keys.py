@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -33,6 +33,8 @@ class Key:
     created_at: datetime
     revoked_at: datetime | None
     old_until: datetime | None
+    is_old: bool = False
+    """Whether it was found by the key that another one took the place of."""
 
 
 def create_key(connection: Connection, name: str, now: datetime, scopes: Collection[Scope] = USUAL_SCOPES) -> str:
@@ -92,7 +94,7 @@ _VALID: Final = select(api_key).where(
 def find_key(connection: Connection, digest: str, now: datetime) -> Key | None:
     """The valid key with this digest, or None."""
     row = connection.execute(_VALID, {"digest": digest, "now": now}).one_or_none()
-    return None if row is None else _key(row)
+    return None if row is None else replace(_key(row), is_old=row.digest != digest)
 
 
 def digest_of(key: str) -> str:

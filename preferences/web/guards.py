@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 
 from flask import g, request
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Forbidden, Unauthorized
+from werkzeug.exceptions import Unauthorized
 from werkzeug.wrappers import Response
 
 from preferences.domain.errors import StoreBusy
 from preferences.site import current_site
 from preferences.store import queries
 from preferences.store.keys import digest_of, find_key
-from preferences.web import identity
-from preferences.web.api.operations import OPERATIONS
+from preferences.web import identity, metrics
+from preferences.web.api.operations import OPERATIONS, MissingScope
 from preferences.web.visits import brand_here, spoken_in
 
 
@@ -50,7 +50,13 @@ def by_api_key() -> None:
     if g.api_key is None:
         raise Unauthorized(www_authenticate=WWWAuthenticate("bearer", {"error": "invalid_token"}))
     if asked.scope is not None and asked.scope not in g.api_key.scopes:
-        raise Forbidden
+        missing = {
+            "field": "scope",
+            "detail": f"the key has no scope {asked.scope}; `flask api-key list` shows those it has",
+        }
+        raise MissingScope([missing])
+    call = (request.endpoint or "").removeprefix("api.")
+    metrics.API_CALLS.labels(g.api_key.name, call, str(g.api_key.is_old).lower()).inc()
 
 
 def by_session() -> Response | None:

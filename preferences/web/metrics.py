@@ -14,6 +14,9 @@ RECORDED: Final = Counter("preferences_acts", "Acts recorded, by the door they c
 DECISIONS: Final = Counter(
     "preferences_decisions", "Answers to 'may I send?'", ["message_class", "allowed", "degraded"]
 )
+API_CALLS: Final = Counter(
+    "preferences_api_calls", "Calls of the API, by key, and whether by one that was rotated", ["key", "call", "old_key"]
+)
 EVENTS: Final = Counter("preferences_provider_events", "Events that providers reported", ["connector", "outcome"])
 FAILURES: Final = Counter("preferences_failures", "Requests not served, by what went wrong", ["kind"])
 

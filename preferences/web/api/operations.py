@@ -79,6 +79,16 @@ def operation(
     return declare
 
 
+class MissingScope(BadFields):
+    """The key is valid, and may not make this call."""
+
+
+@blueprint.errorhandler(MissingScope)
+def missing_scope(error: MissingScope) -> Response:
+    """Say which scope it would need."""
+    return errors.problem_for(error, 403, errors.TITLES[403], errors=list(error.fields))
+
+
 @blueprint.errorhandler(BadFields)
 def bad_fields(error: BadFields) -> Response:
     """Name each wrong field."""

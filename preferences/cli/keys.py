@@ -1,0 +1,109 @@
+"""Commands for the keys of sending systems."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import click
+
+from preferences.cli.common import Group, choice, plain_errors
+from preferences.domain.terms import USUAL_SCOPES, Scope
+from preferences.site import current_site
+
+NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+key_group = Group("api-key", help="Keys of sending systems.")
+
+
+def name_of(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Checks the name of a key: what is told with it bears that name in the ledger."""
+    if not NAME.fullmatch(value):
+        raise click.BadParameter("use letters, digits, dots, hyphens and underscores, such as shop", param=parameter)
+    return value
+
+
+@key_group.command("create")
+@click.argument("name", callback=name_of)
+@click.option(
+    "--scope",
+    "scopes",
+    type=choice(Scope),
+    multiple=True,
+    help="What it may be used for; give it again for each. All but `returns` if not given.",
+)
+def key_create(name: str, scopes: Sequence[str]) -> None:
+    """Make a key for the system NAME and print it, once, alone on a line.
+
+    With the scope `returns`, a yes that the system tells may turn a no into a yes: only for a system at which people
+    say so themselves, such as a signed-in account page.
+
+    \b
+    Example:
+      SHOP_KEY=$(flask api-key create shop --scope decisions --scope links)
+    """
+    from preferences.store.keys import create_key
+
+    wanted = frozenset(map(Scope, scopes)) or USUAL_SCOPES
+    with plain_errors():
+        click.echo(current_site().database.save(create_key, name, datetime.now(UTC), wanted))
+
+
+@key_group.command("list")
+def key_list() -> None:
+    """Show every key: its name, what it may do, and whether it is valid. A key itself is never shown again.
+
+    \b
+    Example:
+      flask api-key list
+    """
+    from preferences.store.keys import list_keys
+
+    with plain_errors():
+        keys = current_site().database.read(list_keys)
+    now = datetime.now(UTC)
+    for one in keys:
+        state = "revoked" if one.revoked_at else "valid"
+        if one.old_until and one.old_until > now and not one.revoked_at:
+            state += f", and the one before until {one.old_until:%Y-%m-%d %H:%M} UTC"
+        click.echo(f"{one.name}: {state}; made {one.created_at:%Y-%m-%d}; may {', '.join(sorted(one.scopes))}")
+    if not keys:
+        click.echo("There is no key yet; `flask api-key create NAME` makes one.")
+
+
+@key_group.command("rotate")
+@click.argument("name", callback=name_of)
+@click.option(
+    "--overlap", type=click.IntRange(0, 90), default=7, show_default=True, help="Days that the old key works on."
+)
+def key_rotate(name: str, overlap: int) -> None:
+    """Make a new key in the place of NAME's and print it alone. The old one works on for a while.
+
+    Watch `preferences_api_calls_total` with old_key="true" until it stands still: then nobody uses the old one.
+
+    \b
+    Example:
+      flask api-key rotate shop --overlap 14
+    """
+    from preferences.store.keys import rotate_key
+
+    with plain_errors():
+        click.echo(current_site().database.save(rotate_key, name, datetime.now(UTC), timedelta(days=overlap)))
+
+
+@key_group.command("revoke")
+@click.argument("name", callback=name_of)
+def key_revoke(name: str) -> None:
+    """End the key NAME at once and for good, and the one that it took the place of.
+
+    \b
+    Example:
+      flask api-key revoke shop
+    """
+    from preferences.store.keys import revoke_key
+
+    with plain_errors():
+        current_site().database.save(revoke_key, name, datetime.now(UTC))
+    click.echo(f"Key {name} is revoked.")
