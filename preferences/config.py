@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
+from limits import parse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -54,6 +55,8 @@ class Settings(BaseModel):
     """The connectors and the ways to sign in elsewhere. May be missing: then there are none."""
     rate_limit_url: str = "memory://"
     """Where counts of requests are kept: `memory://` per process, or `redis://…` for many."""
+    api_limit: str = "6000 per minute"
+    """How often one API key may call, such as `100 per second` or `6000 per minute`. No opt-out is ever put off."""
     smtp_url: str = ""
     """The mail server for our own letters: `smtp://user:password@host:587`, or `smtps://…`. Without it none is sent."""
     embed_origins: Listed = ()
@@ -97,6 +100,15 @@ class Settings(BaseModel):
     def _known_counter(cls, value: str) -> str:
         if value != "memory://" and not value.startswith(("redis://", "rediss://")):
             raise ValueError("must be memory:// or begin with redis://")
+        return value
+
+    @field_validator("api_limit")
+    @classmethod
+    def _known_limit(cls, value: str) -> str:
+        try:
+            parse(value)
+        except ValueError:
+            raise ValueError("must be like 6000 per minute") from None
         return value
 
     @field_validator("smtp_url")

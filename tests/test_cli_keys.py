@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import time_machine
@@ -12,6 +13,7 @@ from flask.testing import FlaskClient
 from preferences.domain.terms import USUAL_SCOPES, Scope
 from preferences.site import Site
 from preferences.store.keys import PREFIX, find_named
+from tests.support import close, new_app, new_sqlite
 
 QUESTION = {"channel": "email", "class": "marketing", "topic": "product-news", "addresses": []}
 
@@ -82,6 +84,18 @@ def test_a_wrong_name_is_one_clear_line(app: Flask, words: tuple[str, ...]) -> N
     output = flask(app, *words, status=1)
     assert output.startswith("Error: ")
     assert len(output.splitlines()) == 1
+
+
+def test_a_key_is_held_to_its_limit_and_an_opt_out_never_is(tmp_path: Path) -> None:
+    limited = new_app(new_sqlite(tmp_path), api_limit="2 per minute")
+    client, key = limited.test_client(), flask(limited, "create", "limited").strip()
+    other = flask(limited, "create", "other").strip()
+    assert [ask(client, key) for _ in range(3)] == [200, 200, 429]
+    assert ask(client, other) == 200
+    act = {"address": "jane.doe@example.com", "verb": "unsubscribe", "origin_ref": "1"}
+    answers = [client.post("/api/v1/acts", json=[act], headers={"Authorization": f"Bearer {key}"}) for _ in range(5)]
+    assert {one.status_code for one in answers} == {200}
+    close(limited)
 
 
 def test_which_keys_are_used_is_counted(app: Flask, client: FlaskClient) -> None:

@@ -52,6 +52,8 @@ WRONG = [
     ("DATABASE_POOL", "2.5"),
     ("RATE_LIMIT_URL", "hunter2"),
     ("RATE_LIMIT_URL", "memcached://user:hunter2@localhost"),
+    ("API_LIMIT", "hunter2"),
+    ("API_LIMIT", "hunter2 per minute"),
     *(
         ("SMTP_URL", value)
         for value in (
@@ -113,6 +115,7 @@ def test_all_settings_are_taken() -> None:
             "DATABASE_POOL": "20",
             "CONFIG_FILE": "/etc/preferences.toml",
             "RATE_LIMIT_URL": "redis://localhost",
+            "API_LIMIT": "50 per second",
             "SMTP_URL": "smtps://mail.example.com",
             "EMBED_ORIGINS": "https://shop.example.com http://localhost:8000",
             "TRUSTED_PROXIES": "1",
@@ -213,6 +216,7 @@ def test_each_setting_may_stand_in_a_file(name: str, tmp_path: Path) -> None:
         "DATABASE_POOL": "7",
         "CONFIG_FILE": "other.toml",
         "RATE_LIMIT_URL": "redis://localhost",
+        "API_LIMIT": "50 per second",
         "SMTP_URL": "smtp://user:secret@mail.example.com:587",
         "EMBED_ORIGINS": "https://shop.example.com",
         "TRUSTED_PROXIES": "2",

@@ -18,6 +18,7 @@ from preferences.store import queries
 from preferences.store.keys import digest_of, find_key
 from preferences.web import identity, metrics
 from preferences.web.api.operations import OPERATIONS, MissingScope
+from preferences.web.limits import check_api_limit
 from preferences.web.visits import brand_here, spoken_in
 
 
@@ -55,6 +56,8 @@ def by_api_key() -> None:
             "detail": f"the key has no scope {asked.scope}; `flask api-key list` shows those it has",
         }
         raise MissingScope([missing])
+    if not asked.unlimited:
+        check_api_limit(current_site().settings.api_limit, g.api_key.name)
     call = (request.endpoint or "").removeprefix("api.")
     metrics.API_CALLS.labels(g.api_key.name, call, str(g.api_key.is_old).lower()).inc()
 

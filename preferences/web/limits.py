@@ -12,6 +12,7 @@ from typing import Final
 
 from flask import request
 from flask_limiter import Limiter
+from limits import parse
 
 from preferences.domain.errors import PreferencesError
 
@@ -32,6 +33,16 @@ limiter = Limiter(key_func=network, in_memory_fallback_enabled=True)
 
 class TooOften(PreferencesError):
     """Asked again and again. What was asked first has been done."""
+
+
+def check_api_limit(limit: str, key_name: str) -> None:
+    """Count one more call with this key, whichever of its texts it came with. Raises TooOften beyond the limit."""
+    try:
+        fits = limiter.limiter.hit(parse(limit), "api", key_name)
+    except Exception:  # noqa: BLE001 - any failure of the shared counter is the same: it is away
+        return  # a limit must not become an outage
+    if not fits:
+        raise TooOften("too many calls with one key")
 
 
 class TokenLimit:
