@@ -1,0 +1,209 @@
+"""Commands that check a mail, and a live site's one-click address.
+
+Owns how findings are printed. Invariant: exit code 1 says that something is wrong, 3 that nothing is, but that not
+all could be checked.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import click
+
+from preferences.cli.common import Command, Group, fail, plain_errors
+from preferences.domain.terms import Channel, MessageClass
+from preferences.site import Site, current_site
+
+if TYPE_CHECKING:
+    from preferences.domain.permission import Facts
+    from preferences.linting import Report
+    from preferences.probing import Canary
+
+NOT_ALL_CHECKED: Final = 3
+
+
+@click.command("lint-eml", cls=Command)
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--class",
+    "message_class",
+    type=click.Choice([MessageClass.MARKETING.value, MessageClass.TRANSACTIONAL.value]),
+    default=MessageClass.MARKETING.value,
+    show_default=True,
+    help="What kind of mail it is.",
+)
+@click.option(
+    "--dkim-key", "keys", multiple=True, metavar="NAME=FILE", help="A public key, as SELECTOR._domainkey.DOMAIN=FILE."
+)
+@click.option("--no-dns", is_flag=True, help="Look no DKIM key up.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--address", default="", help="The postal address that must stand in the mail.")
+def lint_eml(
+    files: tuple[Path, ...], message_class: str, keys: tuple[str, ...], no_dns: bool, form: str, address: str
+) -> None:
+    """Check mails, saved as .eml by any program, against the rules for mail that people can leave.
+
+    Exit code 1 when a rule fails, 3 when none does but a DKIM key could not be looked up. Links are never opened.
+
+    \b
+    Example:
+      flask lint-eml newsletter.eml --address "12 Harbour Lane, Portland, ME 04101"
+    """
+    from preferences.linting import MOST_BYTES, Options, lint
+    from preferences.linting.signing import look_up
+
+    options = Options(
+        message_class=MessageClass(message_class),
+        keys=dict(_key(one) for one in keys),
+        look_up=None if no_dns else look_up,
+        address=address,
+    )
+    reports = [(file, lint(_first_bytes(file, MOST_BYTES + 1), options)) for file in files]
+    (_print_json if form == "json" else _print_text)(reports)
+    results = {report.result.value for _, report in reports}
+    sys.exit(1 if "fail" in results else NOT_ALL_CHECKED if "unchecked" in results else 0)
+
+
+def _key(option: str) -> tuple[str, bytes]:
+    from preferences.linting.signing import BadKey, read_key
+
+    name, _, file = option.partition("=")
+    if "._domainkey." not in name or not file:
+        fail("--dkim-key is SELECTOR._domainkey.DOMAIN=FILE, such as s1._domainkey.example.com=s1.txt")
+    try:
+        return name.lower().rstrip("."), read_key(_first_bytes(Path(file), 65_536))
+    except BadKey as error:
+        fail(f"{file}: {error}")
+
+
+def _first_bytes(file: Path, most: int) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(most)
+    except OSError as error:
+        fail(f"{file} cannot be read ({error.strerror})")
+
+
+def _print_text(reports: Sequence[tuple[Path, Report]]) -> None:
+    for file, report in reports:
+        broken = ", ".join(report.with_result(report.result)) if report.result.value != "pass" else ""
+        click.echo(f"{file}: {report.result}{f' ({broken})' if broken else ''}")
+        for one in report.findings:
+            click.echo(f"  {one.result.upper():<9}  {one.rule}  {one.text}")
+    counts = _counts(reports)
+    click.echo(f"{len(reports)} checked: " + ", ".join(f"{number} {name}" for name, number in counts.items()))
+
+
+def _print_json(reports: Sequence[tuple[Path, Report]]) -> None:
+    mails = [
+        {
+            "file": str(file),
+            "result": report.result,
+            "findings": [
+                {"rule": one.rule, "title": one.title, "source": one.source, "result": one.result, "text": one.text}
+                for one in report.findings
+            ],
+        }
+        for file, report in reports
+    ]
+    click.echo(json.dumps({"mails": mails, **_counts(reports)}, indent=2))
+
+
+def _counts(reports: Sequence[tuple[Path, Report]]) -> dict[str, int]:
+    results = [report.result.value for _, report in reports]
+    return {f"{name}": results.count(name) for name in ("pass", "fail", "unchecked")}
+
+
+selftest = Group("selftest", help="Call a live site as mail programs do.")
+
+
+@selftest.command("oneclick")
+@click.option("--url", help="The base URL of the live site, which must be this installation; else PUBLIC_URL.")
+@click.option("--token-url", help="Call this unsubscribe link, whoever's it is, and look at the answers alone.")
+def selftest_oneclick(url: str | None, token_url: str | None) -> None:
+    """Call the one-click address in every way that mail programs do, for contacts that are made for it (canaries).
+
+    Exit code 1 when any check fails. The canaries stay, opted out; their addresses end in .invalid, so no mail can
+    reach them. With --token-url, whoever the link belongs to is opted out.
+
+    \b
+    Example:
+      flask selftest oneclick --url https://preferences.example.com
+    """
+    from preferences.probing import Canary, Prober
+
+    site = current_site()
+    base, token = _base_and_token(url or site.settings.public_url, token_url)
+    if token and url and url.rstrip("/") != base:
+        fail("--token-url does not begin with --url, and nothing else is ever called")
+    made: list[str] = []
+
+    def canary() -> Canary:
+        if token:
+            return Canary(token)
+        made.append("")
+        return _canary(site)
+
+    failed = 0
+    with plain_errors():
+        for check in Prober(base, canary).checks():
+            failed += not check.passed
+            told = f": {check.trouble}" if check.trouble else ""
+            click.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.rule}  {check.title}{told}")
+    click.echo(f"{failed} failed. " + (f"{len(made)} canaries were made, and stay opted out." if made else ""))
+    sys.exit(1 if failed else 0)
+
+
+def _base_and_token(url: str, token_url: str | None) -> tuple[str, str]:
+    base, slash, token = (token_url or f"{url.rstrip('/')}/u/").rpartition("/u/")
+    if not slash or bool(token) != (token_url is not None):
+        fail("--token-url is a whole unsubscribe link, such as https://preferences.example.com/u/…")
+    parts = urlsplit(base)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.username:
+        fail("--url is the base of the site, such as https://preferences.example.com")
+    return base, token.rstrip("/")
+
+
+def _canary(site: Site) -> Canary:
+    """A new contact with a link, in this installation's database."""
+    from preferences.domain.addresses import read_address
+    from preferences.domain.permission import Reason, may_send
+    from preferences.links import UnsubscribeLink
+    from preferences.probing import Canary
+    from preferences.store import contacts
+    from preferences.store.facts import facts_for
+
+    topics = site.catalog.get().topics.values()
+    topic = next(
+        (one for one in topics if one.message_class is MessageClass.MARKETING and Channel.EMAIL in one.channels), None
+    )
+    if topic is None:
+        fail("there is no marketing topic by e-mail to leave; `flask topic add` makes one")
+    address = read_address(Channel.EMAIL, f"canary+{secrets.token_hex(8)}@preferences-selftest.invalid")
+    found = site.database.write(contacts.find_or_create, [address], site.fingerprints, datetime.now(UTC))
+    contact_id = found[address].contact_id
+    if contact_id is None:
+        fail("the canary's address is never stored again here; try once more")
+
+    def facts() -> Facts:
+        return site.database.read(
+            facts_for,
+            [address],
+            channel=Channel.EMAIL,
+            about=topic,
+            fingerprints=site.fingerprints,
+            now=datetime.now(UTC),
+        )[address]
+
+    return Canary(
+        site.links.sign_unsubscribe(UnsubscribeLink(contact_id, Channel.EMAIL, topic.brand, topic.slug)),
+        has_left=lambda: bool({Reason.UNSUBSCRIBED_ALL, Reason.UNSUBSCRIBED} & facts().reasons.keys()),
+        gets_transactional=lambda: may_send(MessageClass.TRANSACTIONAL, facts()).allowed,
+    )

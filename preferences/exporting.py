@@ -1,1 +1,0 @@
-"""Everything on record, as files that an import reads."""

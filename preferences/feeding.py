@@ -1,1 +1,0 @@
-"""The ledger, entry by entry, to those who follow it."""

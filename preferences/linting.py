@@ -1,1 +1,0 @@
-"""A mail, held against the rules for mail that people can leave."""

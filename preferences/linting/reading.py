@@ -1,0 +1,121 @@
+"""The bytes of a mail, taken apart.
+
+Owns header fields as they are on the wire, and the visible texts. Invariant: whatever the bytes are, the answer is a
+Mail or Unreadable. Headers are read by hand, because every library mends what the rules are there to notice.
+"""
+
+from __future__ import annotations
+
+import email
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import Message
+from email.policy import compat32
+from email.utils import parseaddr
+from typing import Final
+
+MOST_BYTES: Final = 32 * 1024 * 1024
+"""No large mail service takes a longer mail."""
+
+MOST_TEXT: Final = 2_000_000
+"""Characters of a part that are looked at."""
+
+_END_OF_HEADERS: Final = re.compile(rb"\r?\n\r?\n")
+_NAME: Final = re.compile(rb"[!-9;-~]+\Z")
+_ADDRESS: Final = re.compile(r"[^\s@<>,;]+@([A-Za-z0-9.-]+\.[A-Za-z0-9-]+)\Z")
+
+
+class Unreadable(Exception):
+    """Not a mail that can be checked. Says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One header field as it stands, its line breaks and all, without the last one."""
+
+    name: str
+    raw: bytes
+
+    @property
+    def value(self) -> str:
+        """What stands behind the colon, on one line."""
+        text = self.raw.partition(b":")[2].decode("latin-1")
+        return re.sub(r"\r?\n(?=[ \t])", "", text).strip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """A mail: its bytes, its header fields, and its visible texts; None for a part that it does not have."""
+
+    raw: bytes
+    fields: tuple[Field, ...]
+    text: str | None
+    html: str | None
+
+    def named(self, name: str) -> list[Field]:
+        """The fields of this name."""
+        return [one for one in self.fields if one.name == name.lower()]
+
+    def value(self, name: str) -> str:
+        """The first of them, unfolded; empty when there is none."""
+        return next((one.value for one in self.named(name)), "")
+
+    @property
+    def sender_domain(self) -> str:
+        """The domain of From, in small letters; empty when there is none."""
+        found = _ADDRESS.match(parseaddr(self.value("From"))[1])
+        return found[1].lower() if found else ""
+
+    @property
+    def recipients(self) -> list[str]:
+        """The addresses of To, in small letters."""
+        values = ",".join(one.value for one in self.named("To"))
+        return [found.lower() for found in re.findall(r"[^\s@<>,;\"]+@[^\s@<>,;\"]+", values)]
+
+
+def read_mail(raw: bytes) -> Mail:
+    """Raises Unreadable for what is no mail."""
+    if not raw.strip():
+        raise Unreadable("The file is empty: save the mail with its source, as .eml.")
+    if len(raw) > MOST_BYTES:
+        raise Unreadable("The mail is longer than 32 MB: no mail service would take it, so make it smaller.")
+    if raw.startswith(b"From "):
+        raw = raw.partition(b"\n")[2]
+    fields = tuple(_fields(_END_OF_HEADERS.split(raw, maxsplit=1)[0]))
+    if not any(one.name == "from" for one in fields):
+        raise Unreadable("There is no From field: save the mail with all its header fields, as .eml.")
+    texts = _texts(raw)
+    return Mail(raw=raw, fields=fields, text=texts.get("plain"), html=texts.get("html"))
+
+
+def _fields(head: bytes) -> Iterator[Field]:
+    for chunk in re.split(rb"\r?\n(?![ \t])", head):
+        name = chunk.partition(b":")[0].rstrip(b" \t")
+        if not chunk:
+            continue
+        if b":" not in chunk or not _NAME.match(name):
+            raise Unreadable("A line among the header fields is not one: save the mail again, as its raw source.")
+        yield Field(name.decode("ascii").lower(), chunk)
+
+
+def _texts(raw: bytes) -> dict[str, str]:
+    """The shown text of each kind. Python's parser has raised errors of many kinds on broken mails, so any is meant."""
+    try:
+        found: dict[str, str] = {}
+        for part in email.message_from_bytes(raw, policy=compat32).walk():
+            if part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment":
+                kind = part.get_content_subtype()
+                found[kind] = f"{found.get(kind, '')}\n{_decoded(part)}"[:MOST_TEXT]
+    except Exception:  # noqa: BLE001 - see above; RecursionError is one of them
+        raise Unreadable("Its parts cannot be told apart: build it with fewer parts inside each other.") from None
+    return found
+
+
+def _decoded(part: Message) -> str:
+    payload = part.get_payload(decode=True)
+    data = payload if isinstance(payload, bytes) else b""
+    try:
+        return data.decode(part.get_content_charset("utf-8"), "replace")
+    except (LookupError, ValueError):
+        return data.decode("utf-8", "replace")
