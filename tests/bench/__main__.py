@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +31,7 @@ from tqdm import tqdm
 from preferences.site import Site, site_of
 from preferences.store import contacts, proof
 from preferences.store.tables import ledger_entry
-from tests.bench import decisions, importing, inbound, load
+from tests.bench import decisions, importing, inbound, load, scrub
 from tests.bench.load import Load, Target
 from tests.bench.machine import CoreTime, Web, cores, cpu_seconds, flush_micros, import_seconds, on_core, pss
 from tests.servers import PostgresServer, postgresql_binaries
@@ -138,6 +139,8 @@ def main() -> int:
             return 0
         if options.imports:
             return _print_imports(engines, folder, options.imports, core)
+        if options.scrub:
+            return _print_scrubs(engines, folder, options)
         if options.hold:
             return _hold(engines[0], options.hold, core)
         _print_idle(engines[0], core)
@@ -172,6 +175,8 @@ def _options() -> argparse.Namespace:
         metavar="ROWS",
         help=f"only an import of so many rows, while people click ({importing.ROWS:,})",
     )
+    parser.add_argument("--scrub", action="store_true", help="only the scrub of a list, beside DuckDB's anti-join")
+    parser.add_argument("--scrub-rows", type=int, default=scrub.ROWS, help=f"rows of that list ({scrub.ROWS:,})")
     parser.add_argument("--hold", choices=("post", "page"), help="keep one load up until Ctrl-C, to watch it")
     options = parser.parse_args()
     options.engine = [options.engine] if options.engine else list(NAMES)
@@ -306,6 +311,19 @@ def _print_imports(engines: Sequence[Engine], folder: Path, rows: int, core: int
         print(importing.describe(NAMES[engine.key], one, bare or float("nan")), flush=True)
         sound = sound and not one.problems and not one.wrong
     return 0 if sound else 1
+
+
+def _print_scrubs(engines: Sequence[Engine], folder: Path, options: argparse.Namespace) -> int:
+    """A list against everybody who said no, beside DuckDB with the same two files."""
+    results = []
+    for engine in engines:
+        place = Path(tempfile.mkdtemp(dir=folder))
+        url = new_sqlite(place) if engine.key == "sqlite" else engine.url
+        environment = engine.environment | {"DATABASE_URL": url}
+        results.append(scrub.measure(url, environment, place, options.scrub_rows, options.rounds))
+        print(scrub.describe(NAMES[engine.key], results[-1]), flush=True)
+        shutil.rmtree(place)
+    return 0 if all(one.agree for one in results) else 1
 
 
 # Saying what was found.
