@@ -93,8 +93,8 @@ def as_lines(headers: dict[str, str]) -> list[bytes]:
 # Headers.
 
 
-@pytest.mark.parametrize("of_policy", POLICIES, ids=repr)
-@pytest.mark.parametrize("written_by", [None, *POLICIES], ids=repr)
+@pytest.mark.parametrize("of_policy", POLICIES, ids=range(len(POLICIES)))
+@pytest.mark.parametrize("written_by", [None, *POLICIES], ids=range(len(POLICIES) + 1))
 def test_list_headers_are_written_raw_on_one_line_by_every_policy(
     of_policy: policy.Policy, written_by: policy.Policy | None
 ) -> None:
