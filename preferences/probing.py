@@ -229,6 +229,8 @@ class Prober:
             headers = dict(shape.headers)
             if "Host" in headers:
                 headers["Host"] = self._base.netloc.upper()
+            elif shape.version == 10:
+                headers["Host"] = self._base.netloc  # Python leaves it out then; mail programs do not
             if shape.in_chunks:
                 headers["Transfer-Encoding"] = "chunked"
             path = f"{self._base.path.rstrip('/')}/u/{token}{shape.ending}"
