@@ -13,7 +13,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from preferences import web
-from preferences.config import Settings, from_process, read_connectors, read_sign_in
+from preferences.config import Settings, from_process, read_connectors, read_feeds, read_sign_in
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.terms import LANGUAGES
 from preferences.links import Links
@@ -85,6 +85,7 @@ def make_site(settings: Settings, database: Database) -> Site:
         links=Links(settings.key_bytes(settings.link_keys)),
         catalog=CatalogCache(database),
         connectors=read_connectors(settings.config_file, os.environ),
+        feeds=read_feeds(settings.config_file, os.environ),
         sign_in_providers=read_sign_in(settings.config_file, os.environ),
         templates={language: load_templates(ROOT / "templates", language) for language in LANGUAGES},
         style_version=hashlib.sha256((STATIC / "style.css").read_bytes()).hexdigest()[:12],

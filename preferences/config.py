@@ -6,6 +6,7 @@ never shows a value, since most of them are secrets. Each `NAME` may instead be 
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 import re
@@ -267,6 +268,46 @@ class SignInSettings(BaseModel):
         return value
 
 
+class FeedSettings(BaseModel):
+    """One `[feeds.NAME]` table: who is told of every entry of the ledger, as docs/feed.md describes."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
+    url: str
+    signing_secrets: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Each message is signed with all of them, so that the receiver can change its own while both are valid."""
+
+    @field_validator("url")
+    @classmethod
+    def _https_or_local(cls, value: str) -> str:
+        parts = _url_parts(value, "https://warehouse.example.com/preferences")
+        if parts.scheme == "http" and not _is_local(parts.hostname or ""):
+            raise ValueError("must be https: it carries addresses")
+        return value
+
+    @field_validator("signing_secrets")
+    @classmethod
+    def _standard_secrets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_is_standard_secret(secret) for secret in value):
+            raise ValueError(f"each must be whsec_ and the base64 of {SHORTEST_KEY} octets or more")
+        return value
+
+    @property
+    def cursor(self) -> str:
+        """What its place in the ledger is kept under: no connector's name can have a dot."""
+        return f"feed.{self.name}"
+
+
+def _is_standard_secret(secret: str) -> bool:
+    try:
+        text = secret.removeprefix("whsec_").rstrip("=")
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        return False
+    return secret.startswith("whsec_") and len(key) >= SHORTEST_KEY
+
+
 def read_connectors(path: Path, environment: Mapping[str, str]) -> dict[str, ConnectorSettings]:
     """The connectors in the configuration file, by name; none if there is no file.
 
@@ -274,6 +315,15 @@ def read_connectors(path: Path, environment: Mapping[str, str]) -> dict[str, Con
     """
     tables = _tables(path, "connectors", "my-platform")
     return {name: _checked(ConnectorSettings, "connector", name, tables[name], environment) for name in tables}
+
+
+def read_feeds(path: Path, environment: Mapping[str, str]) -> dict[str, FeedSettings]:
+    """Who is told of every entry, by name; nobody if there is no file.
+
+    Raises Misconfigured naming the file, the feed and the setting.
+    """
+    tables = _tables(path, "feeds", "warehouse")
+    return {name: _checked(FeedSettings, "feed", name, tables[name], environment) for name in tables}
 
 
 def read_sign_in(path: Path, environment: Mapping[str, str]) -> dict[str, SignInSettings]:

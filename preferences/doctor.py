@@ -171,13 +171,18 @@ def _mappings(site: Site, catalog: queries.Catalog) -> Iterator[Finding]:
 def _cursors(site: Site) -> Iterator[Finding]:
     head = site.database.read(queries.head_seq)
     for name in site.connectors:
-        cursor = site.database.read(cursors.find_cursor, name)
-        if cursor is None:
-            yield Finding("CONN-RUN", "warning", f"{name} never ran: start `flask worker`")
-        elif cursor.paused_because:
-            text = f"{name} is paused: {cursor.paused_because}; mend it, then `flask resume {name}`"
-            yield Finding("CONN-RUN", "wrong", text)
-        elif head - cursor.position > MOST_LAG:
-            yield Finding("CONN-RUN", "wrong", f"{name} is {head - cursor.position} entries behind")
-        else:
-            yield Finding("CONN-RUN", "ok", f"{name} is in step")
+        yield _step(site, "CONN-RUN", name, cursor=name, head=head, resume=f"flask resume {name}")
+    for name, feed in site.feeds.items():
+        yield _step(site, "FEED-RUN", f"feed {name}", cursor=feed.cursor, head=head, resume=f"flask feed resume {name}")
+
+
+def _step(site: Site, rule: str, name: str, *, cursor: str, head: int, resume: str) -> Finding:
+    """Whether one who reads the ledger keeps up with it."""
+    place = site.database.read(cursors.find_cursor, cursor)
+    if place is None:
+        return Finding(rule, "warning", f"{name} never ran: start `flask worker`")
+    if place.paused_because:
+        return Finding(rule, "wrong", f"{name} is paused: {place.paused_because}; mend it, then `{resume}`")
+    if head - place.position > MOST_LAG:
+        return Finding(rule, "wrong", f"{name} is {head - place.position} entries behind")
+    return Finding(rule, "ok", f"{name} is in step")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from flask import Flask, current_app
 from jinja2 import Environment
 
-from preferences.config import ConnectorSettings, Settings, SignInSettings
+from preferences.config import ConnectorSettings, FeedSettings, Settings, SignInSettings
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.terms import Brand
 from preferences.links import Links, ManageLink, UnsubscribeLink
@@ -72,6 +72,7 @@ class Site:
     links: Links
     catalog: CatalogCache
     connectors: Mapping[str, ConnectorSettings]
+    feeds: Mapping[str, FeedSettings]
     sign_in_providers: Mapping[str, SignInSettings]
     templates: Mapping[str, Environment]
     style_version: str

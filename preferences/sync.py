@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -75,7 +76,8 @@ def run_once(database: Database, connector: Connector, *, owner: str, now: datet
     if not entries:
         return Outcome.IDLE
     pushes, lifts = database.read(_changes, connector, entries)
-    outcome = _guarded(database, connector, owner, now, lambda: push_all(database, connector, owner, pushes + lifts))
+    tell = partial(push_all, database, connector, owner, pushes + lifts)
+    outcome = guarded(database, connector.name, owner, now=now, work=tell)
     if outcome is Outcome.DONE:
         last, told = entries[-1].seq, len(pushes) + len(lifts)
         database.save(cursors.advance, connector.name, owner, last, datetime.now(UTC), pushed=told)
@@ -87,16 +89,15 @@ def _is_behind(connection: Connection, connector: str) -> bool:
     return cursor is not None and cursor.position < queries.head_seq(connection)
 
 
-def _guarded(database: Database, connector: Connector, owner: str, now: datetime, work: Callable[[], None]) -> Outcome:
-    """Do the work; put each class of failure where it belongs."""
+def guarded(database: Database, name: str, owner: str, *, now: datetime, work: Callable[[], None]) -> Outcome:
+    """Do the work of whoever has this cursor; put each class of failure where it belongs."""
     try:
         work()
     except TryLater as failure:
-        database.save(_postpone, connector.name, owner, now, failure)
+        database.save(_postpone, name, owner, now, failure)
         return Outcome.POSTPONED
     except Misconfigured as failure:
-        why = str(failure)
-        database.save(cursors.pause, connector.name, owner, why)
+        database.save(cursors.pause, name, owner, str(failure))
         return Outcome.PAUSED
     return Outcome.DONE
 

@@ -12,7 +12,7 @@ from typing import Final
 from flask import Flask
 from flask_migrate import Migrate
 
-from preferences.cli import catalog, checks, health, keys, ledger, links, people, scrub, sign_up, sync
+from preferences.cli import catalog, checks, feed, health, keys, ledger, links, people, scrub, sign_up, sync
 from preferences.store.db import db
 
 MIGRATIONS: Final = Path(__file__).parent.parent.parent / "migrations"
@@ -24,6 +24,7 @@ GROUPS: Final = (
     links.links_group,
     ledger.ledger_group,
     sync.connectors,
+    feed.feed_group,
     checks.selftest,
 )
 COMMANDS: Final = (

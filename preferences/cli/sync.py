@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,20 +19,23 @@ from preferences.site import Site, current_site
 @click.command("worker", cls=Command)
 @with_appcontext
 def worker() -> None:
-    """Keep every connector in step until stopped. Run any number of them.
+    """Keep every connector and every feed in step until stopped. Run any number of them.
 
     \b
     Example:
       flask worker
     """
+    from preferences.feeding import Feed
     from preferences.letters import Postman
     from preferences.tidying import Tidying
-    from preferences.worker import Worker
+    from preferences.worker import Worker, owner_name
 
     site = current_site()
     with plain_errors():
         connectors = [make_connector(one) for one in site.connectors.values()]
-        loop = Worker(site.database, connectors, site.fingerprints, errands=[Postman(site), Tidying(site.database)])
+        feeds = [Feed(site.database, one, owner_name()) for one in site.feeds.values()]
+        errands: list[Callable[[], bool]] = [Postman(site), Tidying(site.database), *feeds]
+        loop = Worker(site.database, connectors, site.fingerprints, errands=errands)
         loop.stop_on_signals()
         loop.run()
 

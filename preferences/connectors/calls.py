@@ -96,11 +96,31 @@ class Session:
         accept: Collection[int] = (),
     ) -> Answer:
         """The answer, if it is 2xx or its status is in `accept`. Raises TryLater, Rejected or Misconfigured."""
+        answer = self._request(method, url, headers=headers, body=body, params=params)
+        lower = {name.lower(): value for name, value in answer.headers.items()}
+        if answer.status_code not in accept:
+            raise_for(answer.status_code, lower)
+        return Answer(answer.status_code, lower, _document(answer.content, is_success=answer.ok))
+
+    def tell(self, url: str, *, headers: Mapping[str, str], body: bytes) -> None:
+        """Post to whoever need not answer anything but 2xx. Raises TryLater, Rejected or Misconfigured."""
+        answer = self._request("POST", url, headers=headers, body=body)
+        raise_for(answer.status_code, {name.lower(): value for name, value in answer.headers.items()})
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        params: Mapping[str, str] | None = None,
+    ) -> Any:
         import requests
 
         self._pace.wait()
         try:
-            answer = self._session.request(
+            return self._session.request(
                 method,
                 url,
                 headers=dict(headers),
@@ -112,10 +132,6 @@ class Session:
         except requests.RequestException as error:
             # Only the kind: the text of these errors quotes addresses and parameters.
             raise TryLater(type(error).__name__) from None
-        lower = {name.lower(): value for name, value in answer.headers.items()}
-        if answer.status_code not in accept:
-            raise_for(answer.status_code, lower)
-        return Answer(answer.status_code, lower, _document(answer.content, is_success=answer.ok))
 
 
 def _no_auth(request: Any) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from standardwebhooks.webhooks import Webhook
+from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
 from preferences.connectors.base import Connector, Listed, Parsed, Push, Refusal, event_id
 from preferences.domain.acts import EventKind, ProviderEvent
@@ -91,22 +91,25 @@ class WebhookConnector(Connector):
             after = str(following)
 
     def _signed(self, body: bytes, now: datetime) -> dict[str, str]:
-        if not self.settings.signing_secrets:
-            raise Misconfigured("signing_secrets is empty")
         # The id is that of the content, so that every try of the same message bears the same one.
         message_id = f"msg_{hashlib.sha256(body).hexdigest()[:32]}"
-        try:
-            signatures = [
-                Webhook(secret).sign(message_id, now, body.decode()) for secret in self.settings.signing_secrets
-            ]
-        except ValueError:
-            raise Misconfigured("signing_secrets holds something that is not whsec_ and base64") from None
-        return {
-            "Content-Type": "application/json",
-            "webhook-id": message_id,
-            "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": " ".join(signatures),
-        }
+        return signed_headers(self.settings.signing_secrets, message_id, body, now=now)
+
+
+def signed_headers(secrets: Sequence[str], message_id: str, body: bytes, *, now: datetime) -> dict[str, str]:
+    """The headers of a JSON message, signed with every secret. Raises Misconfigured."""
+    if not secrets:
+        raise Misconfigured("signing_secrets is empty")
+    try:
+        signatures = [Webhook(secret).sign(message_id, now, body.decode()) for secret in secrets]
+    except (ValueError, EmptyWebhookSecretError):
+        raise Misconfigured("signing_secrets holds something that is not whsec_ and base64") from None
+    return {
+        "Content-Type": "application/json",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": " ".join(signatures),
+    }
 
 
 def verify_standard(secrets: Sequence[str], headers: Mapping[str, str], body: bytes) -> None:

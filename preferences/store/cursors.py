@@ -1,7 +1,8 @@
 """How far each connector has read the ledger.
 
 Owns the rows `connector_cursor` and `connector_rejection`. Invariants: one worker at a time has a connector (a lease);
-a position moves only forward, only by its holder, and only after what lies before it was pushed.
+a position moves only forward, only by its holder, and only after what lies before it was pushed; but a person may move
+it either way (`restart`).
 """
 
 from __future__ import annotations
@@ -50,6 +51,16 @@ def start(connection: Connection, connector: str, position: int | None = None) -
         at = head_seq(connection) if position is None else position
         row: dict[str, Any] = {"connector": connector, "position": at, "failures": 0}
         insert_rows(connection, connector_cursor, [row], on_conflict="ignore")
+
+
+def restart(connection: Connection, connector: str, position: int) -> None:
+    """Go back, or on, to a position, free of any pause, wait and lease: a push at work does not move it any more."""
+    start(connection, connector, position)
+    connection.execute(
+        update(connector_cursor)
+        .where(connector_cursor.c.connector == connector)
+        .values(position=position, lease_owner=None, lease_until=None, paused_because=None, due_at=None, failures=0)
+    )
 
 
 def claim(connection: Connection, connector: str, owner: str, now: datetime) -> Cursor | None:

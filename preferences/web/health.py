@@ -43,16 +43,17 @@ def ready() -> Response:
 def counted() -> Response:
     """Counters in the Prometheus text format."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Response(metrics.exposition(folder) + _connectors(), mimetype="text/plain; version=0.0.4")
+    return Response(metrics.exposition(folder) + _followers(), mimetype="text/plain; version=0.0.4")
 
 
-def _connectors() -> bytes:
+def _followers() -> bytes:
     """Nothing while the database is away: the process's own counters are there all the same."""
     site = current_site()
-    if not site.connectors:
+    followers = {*site.connectors, *(feed.cursor for feed in site.feeds.values())}
+    if not followers:
         return b""
     try:
         standings = site.database.read(cursors.standings, datetime.now(UTC))
     except (StoreBusy, StoreFault):
         return b""
-    return metrics.of_connectors({name: one for name, one in standings.items() if name in site.connectors})
+    return metrics.of_connectors({name: one for name, one in standings.items() if name in followers})

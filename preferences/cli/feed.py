@@ -1,0 +1,100 @@
+"""Commands for those who follow the ledger by webhook."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from preferences.cli.common import Group, fail, plain_errors
+from preferences.site import Site, current_site
+
+if TYPE_CHECKING:
+    from preferences.config import FeedSettings
+    from preferences.store.cursors import Standing
+
+feed_group = Group("feed", help="Who is told of every entry of the ledger, by signed webhooks.")
+
+
+def _feed(site: Site, name: str) -> FeedSettings:
+    settings = site.feeds.get(name)
+    if settings is None:
+        known = ", ".join(site.feeds) or "none"
+        fail(f"there is no feed {name} in {site.settings.config_file}; there are: {known}")
+    return settings
+
+
+@feed_group.command("list")
+def feed_list() -> None:
+    """Show each feed: state, lag, entries told, last success.
+
+    \b
+    Example:
+      flask feed list
+    """
+    from preferences.store import cursors
+
+    site = current_site()
+    with plain_errors():
+        standings = site.database.read(cursors.standings, datetime.now(UTC))
+    for name, settings in site.feeds.items():
+        click.echo(_line(name, standings.get(settings.cursor)))
+    if not site.feeds:
+        click.echo(f"There are no feeds in {site.settings.config_file}.")
+
+
+def _line(name: str, standing: Standing | None) -> str:
+    if standing is None:
+        return f"{name}: never ran; start `flask worker`"
+    cursor, state = standing.cursor, standing.state
+    if state == "paused":
+        state = f"paused ({cursor.paused_because})"
+    if state == "waiting":
+        state = f"waiting after {cursor.failures} failures ({cursor.last_error})"
+    success = cursor.last_success_at.isoformat(timespec="seconds") if cursor.last_success_at else "never"
+    return (
+        f"{name}: {state}; at entry {cursor.position}, {standing.entries_behind} behind,"
+        f" {standing.seconds_behind:.0f} s; {cursor.pushed} entries told, {cursor.failed} failures;"
+        f" last success {success}"
+    )
+
+
+@feed_group.command("replay")
+@click.argument("name")
+@click.option("--after", type=click.IntRange(min=0), default=0, show_default=True, help="The last entry not to tell.")
+def feed_replay(name: str, after: int) -> None:
+    """Let feed NAME tell the ledger again from its beginning, or from what comes after an entry.
+
+    The receiver knows an entry that it has already by its seq. A feed that was paused goes on.
+
+    \b
+    Example:
+      flask feed replay warehouse
+      flask feed replay warehouse --after 12000
+    """
+    from preferences.feeding import replay
+
+    site = current_site()
+    settings = _feed(site, name)
+    with plain_errors():
+        count = replay(site.database, settings, after)
+    click.echo(f"{name} will be told the {count} entries after {after}.")
+
+
+@feed_group.command("resume")
+@click.argument("name")
+def feed_resume(name: str) -> None:
+    """Start a paused feed NAME again where it stopped, after what was wrong has been mended.
+
+    \b
+    Example:
+      flask feed resume warehouse
+    """
+    from preferences.store import cursors
+
+    site = current_site()
+    settings = _feed(site, name)
+    with plain_errors():
+        site.database.save(cursors.resume, settings.cursor)
+    click.echo(f"{name} will go on within a second of the worker's next look.")
