@@ -219,7 +219,8 @@ def bare_texts(source: str) -> list[str]:
 
 
 def templates() -> list[Path]:
-    found = sorted(path for path in TEMPLATES.rglob("*") if path.is_file())
+    """Those whose words are for recipients; the API's own page is for engineers, and in English."""
+    found = sorted(path for path in TEMPLATES.rglob("*") if path.is_file() and path.parent.name != "api")
     assert len(found) > 20
     return found
 

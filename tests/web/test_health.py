@@ -115,6 +115,7 @@ def test_each_thing_is_counted_where_it_happens(client: FlaskClient, site: Site)
         "acts_total origin=one_click": 1,
         "acts_total origin=page": 1,
         "acts_total origin=address_box": 1,
+        "api_calls_total call=decisions key=shop old_key=false": 3,
         "decisions_total allowed=False degraded=False message_class=marketing": 1,
         "decisions_total allowed=True degraded=False message_class=marketing": 1,
         "decisions_total allowed=False degraded=False message_class=transactional": 1,
