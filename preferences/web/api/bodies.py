@@ -1,10 +1,12 @@
 """Bodies of calls: read strictly, refused field by field.
 
-Owns how a JSON body becomes a model, and what is said of one that is wrong. Invariant: no message repeats a value.
+Owns how a JSON body becomes a model, and what is said of one that is wrong. Invariant: no message repeats a value, nor
+a name that is not a field's.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
@@ -20,6 +22,8 @@ from preferences.links import MESSAGE_REF
 MOST_BODY: Final = 4 * 1024 * 1024
 MOST_FIELDS: Final = 100
 """How many wrong fields are named: enough to see what is wrong with a list of thousands."""
+
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z_]{1,64}")
 
 Slug = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MessageRef = Annotated[str, StringConstraints(pattern=f"^{MESSAGE_REF.pattern}$")]
@@ -67,7 +71,7 @@ def read_query(model: type[Body]) -> Body:
     """The query of the address as `model`. Raises BadFields naming each parameter; no message repeats a value."""
     twice = [name for name, values in request.args.lists() if len(values) > 1]
     if twice:
-        raise BadFields([{"field": name, "detail": "is there more than once"} for name in twice[:MOST_FIELDS]])
+        raise BadFields([{"field": _name(name), "detail": "is there more than once"} for name in twice[:MOST_FIELDS]])
     return _checked(lambda: model.model_validate_strings(request.args.to_dict()))
 
 
@@ -80,5 +84,10 @@ def _checked(read: Callable[[], Body]) -> Body:
 
 
 def _field(detail: Mapping[str, Any]) -> dict[str, str]:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{_name(part)}" for part in detail["loc"])
     return {"field": path.lstrip(".") or "body", "detail": str(detail["msg"])}
+
+
+def _name(part: str) -> str:
+    """The name of a field, unless it is none that we could have given: it might be somebody's address."""
+    return part if _PLAIN_NAME.fullmatch(part) else "…"
