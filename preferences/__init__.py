@@ -88,7 +88,7 @@ def make_site(settings: Settings, database: Database) -> Site:
         feeds=read_feeds(settings.config_file, os.environ),
         sign_in_providers=read_sign_in(settings.config_file, os.environ),
         templates={language: load_templates(ROOT / "templates", language) for language in LANGUAGES},
-        style_version=hashlib.sha256((STATIC / "style.css").read_bytes()).hexdigest()[:12],
+        style_version=hashlib.sha256(b"".join(map(Path.read_bytes, sorted(STATIC.glob("*.css"))))).hexdigest()[:12],
     )
 
 

@@ -25,7 +25,7 @@ from preferences.web import (
     unsubscribe,
     webhooks,
 )
-from preferences.web.api import openapi
+from preferences.web.api import docs, operations
 
 ROUTES: Final = (
     # blueprint             prefix     guard
@@ -46,7 +46,7 @@ ROUTES: Final = (
     (addresses.own, "/account", guards.by_session),
     (addresses.blueprint, None, guards.by_link),
     (api.blueprint, "/api/v1", guards.by_api_key),
-    (openapi.blueprint, None, guards.open_to_all),
+    (docs.blueprint, None, guards.open_to_all),
     (health.blueprint, None, guards.open_to_all),
 )
 
@@ -58,4 +58,5 @@ def register(app: Flask) -> None:
         if guard not in blueprint.before_request_funcs.get(None, []):
             blueprint.before_request(guard)
         app.register_blueprint(blueprint, url_prefix=prefix)
+    operations.require_declared(app)
     errors.register(app)

@@ -1,7 +1,7 @@
-"""The API's own description, for programs and for people: made from what each call declares.
+"""The API's own description, for programs: made from what each call declares.
 
-Owns `/api/openapi.json` (OpenAPI 3.1) and `/api/docs`. Invariant: nothing is described twice, so that the description
-cannot differ from the calls (a test holds every answer against it).
+Owns `/api/openapi.json` (OpenAPI 3.1). Invariant: nothing is described twice, so that the description cannot differ
+from the calls (tests hold every answer against it, and make every call that it gives as an example).
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Response
 
-from preferences.domain.terms import LANGUAGES
-from preferences.languages import Spoken
-from preferences.site import Site, current_site
+from preferences.site import current_site
 from preferences.web import errors
 from preferences.web.api.operations import JSON, OPERATIONS, Operation
-from preferences.web.pages import render
 
 blueprint = Blueprint("api_docs", __name__)
 
@@ -30,6 +27,25 @@ REFERENCE: Final = "#/components/schemas/{model}"
 
 ALWAYS: Final = (401, 429, 503)
 OF_A_BODY: Final = (411, 413, 415, 422)
+
+EXAMPLES: Final[Mapping[str, str]] = {
+    "address": "jane.doe@example.com",
+    "channel": "email",
+    "class": "marketing",
+    "topic": "product-news",
+    "verb": "unsubscribe",
+    "origin_ref": "crm-20714",
+    "slug": "spring-sale",
+    "name": "Spring sale",
+    "basis": "consent",
+}
+"""What stands in the examples, by field."""
+
+USUAL: Final = {"channel", "topic"}
+"""Fields that an example has though they can be left out."""
+
+CONTACT: Final = "01936f0e-8a5b-7c3d-9e21-4f6a7b8c9d0e"
+FILE: Final = "email,name\njane.doe@example.com,Jane\n"
 
 _PARAMETER: Final = re.compile(r"<uuid:(\w+)>")
 
@@ -57,40 +73,20 @@ PROBLEM: Final = {
 
 @blueprint.get("/api/openapi.json")
 def openapi_json() -> Response:
-    """For programs."""
+    """The whole description, open to all: it tells nothing that the source does not."""
     return jsonify(document(current_app, current_site().settings.public_url))
-
-
-@blueprint.get("/api/docs")
-def docs() -> Response:
-    """For people: the same, on one page that needs no script and nothing from elsewhere."""
-    site = current_site()
-    described = document(current_app, site.settings.public_url)
-    return render(
-        site,
-        "api/docs.html",
-        brand=_brand(site),
-        spoken=Spoken(LANGUAGES[0]),
-        calls=list(_calls(described)),
-        schemas=described["components"]["schemas"],
-        base=site.settings.public_url,
-    )
-
-
-def _brand(site: Site) -> Any:
-    catalog = site.catalog.get()
-    return catalog.first_brand
 
 
 @cache
 def document(app: Flask, public_url: str) -> dict[str, Any]:
     """The whole description. Raises KeyError for a call that declares nothing."""
+    schemas = {"Problem": PROBLEM} | _schemas()
     rules = sorted((one for one in app.url_map.iter_rules() if one.endpoint.startswith("api.")), key=_place)
     paths: dict[str, dict[str, Any]] = {}
     for rule in rules:
         (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
         view = app.view_functions[rule.endpoint]
-        described = _described(rule, OPERATIONS[rule.endpoint], view.__doc__ or "")
+        described = _described(rule, OPERATIONS[rule.endpoint], view.__doc__ or "", schemas)
         paths.setdefault(_path(rule), {})[method.lower()] = described
     return {
         "openapi": "3.1.0",
@@ -104,7 +100,7 @@ def document(app: Flask, public_url: str) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Problem": PROBLEM} | _schemas(),
+            "schemas": schemas,
         },
     }
 
@@ -117,35 +113,58 @@ def _path(rule: Rule) -> str:
     return _PARAMETER.sub(r"{\1}", rule.rule)
 
 
-def _described(rule: Rule, declared: Operation, text: str) -> dict[str, Any]:
+def _described(rule: Rule, declared: Operation, text: str, schemas: Mapping[str, Any]) -> dict[str, Any]:
     summary, _, rest = " ".join(text.split()).partition(". ")
+    about_query = schemas[declared.query.__name__].get("description", "") if declared.query else ""
     described: dict[str, Any] = {
         "operationId": rule.endpoint.removeprefix("api."),
         "summary": summary.rstrip("."),
-        "description": rest,
-        "parameters": [*_path_parameters(rule), *_query_parameters(declared)],
+        "description": f"{rest} {' '.join(about_query.split())}".strip(),
+        "parameters": [*_path_parameters(rule), *_query_parameters(declared, schemas)],
         "responses": {str(status): _answer(status, declared) for status in _statuses(rule, declared)},
     }
     if declared.scope is not None:
         described["x-scope"] = declared.scope.value
     body = _content(declared.body, declared.media)
     if body is not None:
-        described["requestBody"] = {"required": True, "content": body}
+        reference = body[declared.media]["schema"]
+        example = _example(reference, schemas) if "$ref" in reference else FILE
+        described["requestBody"] = {
+            "required": True,
+            "content": {declared.media: body[declared.media] | {"example": example}},
+        }
     return described
+
+
+def _example(schema: Mapping[str, Any], schemas: Mapping[str, Any], name: str = "") -> Any:
+    """What one would send: the fields that are needed or usual; of a list, one."""
+    if "$ref" in schema:
+        return _example(schemas[schema["$ref"].rpartition("/")[2]], schemas, name)
+    if schema.get("type") == "array":
+        return [_example(schema["items"], schemas, {"addresses": "address", "channels": "channel"}.get(name, name))]
+    if "properties" in schema:
+        return {
+            field: _example(one, schemas, field)
+            for field, one in schema["properties"].items()
+            if field in USUAL or field in schema.get("required", ())
+        }
+    return EXAMPLES[name]
 
 
 def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:
     for name in _PARAMETER.findall(rule.rule):
-        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+        schema = {"type": "string", "format": "uuid"}
+        yield {"name": name, "in": "path", "required": True, "schema": schema, "example": CONTACT}
 
 
-def _query_parameters(declared: Operation) -> Iterator[dict[str, Any]]:
+def _query_parameters(declared: Operation, schemas: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if declared.query is None:
         return
-    _, defined = models_json_schema([(declared.query, "validation")], ref_template=REFERENCE)
-    model = defined["$defs"][declared.query.__name__]
+    model = schemas[declared.query.__name__]
     for name, schema in model["properties"].items():
-        yield {"name": name, "in": "query", "required": name in model.get("required", ()), "schema": schema}
+        needed = name in model.get("required", ())
+        one = {"name": name, "in": "query", "required": needed, "schema": schema}
+        yield one | {"example": EXAMPLES[name]} if needed or name in USUAL else one
 
 
 def _statuses(rule: Rule, declared: Operation) -> list[int]:
@@ -188,32 +207,3 @@ def _schemas() -> dict[str, Any]:
     wanted = [(model, "validation") for model in sorted(found, key=lambda model: model.__name__)]
     _, defined = models_json_schema(wanted, ref_template=REFERENCE)  # type: ignore[arg-type]
     return dict(defined["$defs"])
-
-
-# For people.
-
-
-def _calls(described: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each call with what the page says of it."""
-    for path, methods in described["paths"].items():
-        for method, one in methods.items():
-            yield {
-                "method": method.upper(),
-                "path": path,
-                "anchor": one["operationId"],
-                "summary": one["summary"],
-                "text": one["description"],
-                "scope": one.get("x-scope"),
-                "parameters": one["parameters"],
-                "body": _named(one.get("requestBody", {}).get("content", {})),
-                "answer": _named(one["responses"]["200"]["content"]),
-                "statuses": {status: answer["description"] for status, answer in one["responses"].items()},
-            }
-
-
-def _named(content: Mapping[str, Any]) -> str | None:
-    """The name of the schema, or the type of what has none."""
-    for media, one in content.items():
-        reference: str = one["schema"].get("$ref", "")
-        return reference.rpartition("/")[2] or str(media)
-    return None

@@ -1,7 +1,7 @@
 """What each call of the API is: who may make it, what it takes, what it answers.
 
 Owns the blueprint and the declaration beside each view, from which the guard and `/api/openapi.json` are made.
-Invariant: a view without a declaration opens for nobody.
+Invariant: with a view that has no declaration the site does not start.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from flask import Blueprint
+from flask import Blueprint, Flask
 from pydantic import BaseModel
 from werkzeug.wrappers import Response
 
@@ -87,6 +87,13 @@ class MissingScope(BadFields):
 def missing_scope(error: MissingScope) -> Response:
     """Say which scope it would need."""
     return errors.problem_for(error, 403, errors.TITLES[403], errors=list(error.fields))
+
+
+def require_declared(app: Flask) -> None:
+    """Raises LookupError naming the views of the API that have no declaration: with them the site does not start."""
+    views = {name for name in app.view_functions if name.startswith(f"{blueprint.name}.")}
+    if missing := sorted(views - OPERATIONS.keys()):
+        raise LookupError(f"without @operation: {', '.join(missing)}")
 
 
 @blueprint.errorhandler(BadFields)

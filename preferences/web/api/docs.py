@@ -1,0 +1,180 @@
+"""The API's description for people: one page that needs no script and nothing from elsewhere.
+
+Owns `/api/docs`. Invariant: it says what `/api/openapi.json` says, for it is made from that and from nothing else. It
+is there while the database is away.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import current_app
+from werkzeug.wrappers import Response
+
+from preferences.domain.terms import LANGUAGES
+from preferences.languages import Spoken
+from preferences.site import current_site
+from preferences.web.api.openapi import blueprint, document
+from preferences.web.api.operations import JSON
+from preferences.web.pages import render
+
+__all__ = ["blueprint"]
+
+
+@blueprint.get("/api/docs")
+def docs() -> Response:
+    """The whole description. English only: it is for engineers, and no recipient is led here."""
+    site = current_site()
+    described = document(current_app, site.settings.public_url)
+    spoken = Spoken(LANGUAGES[0])
+    return render(site, "api/docs.html", brand=None, spoken=spoken, calls=list(_calls(described)))
+
+
+def _calls(described: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Each call with what the page says of it. A shape stands where it is needed first; later calls lead there."""
+    schemas, shown = described["components"]["schemas"], set[str]()
+    (base,) = (server["url"] for server in described["servers"])
+    for path, methods in described["paths"].items():
+        for method, one in methods.items():
+            body = one.get("requestBody", {}).get("content", {})
+            yield {
+                "method": method.upper(),
+                "path": path,
+                "anchor": one["operationId"],
+                "summary": one["summary"],
+                "text": one["description"],
+                "scope": one.get("x-scope"),
+                "fields": [_row(each, each["schema"], schemas, needed=each["required"]) for each in one["parameters"]],
+                "parts": [
+                    _part("Body", body, schemas, shown),
+                    _part("Answer", one["responses"]["200"]["content"], schemas, shown),
+                ],
+                "statuses": {status: answer["description"] for status, answer in one["responses"].items()},
+                "curl": _curl(base + path, method, one),
+            }
+
+
+def _part(title: str, content: Mapping[str, Any], schemas: Mapping[str, Any], shown: set[str]) -> dict[str, Any]:
+    """The body or the answer: its kind, and the shapes of it that were not shown before."""
+    for media, one in content.items():
+        name = _name_of(one["schema"])
+        shapes = [] if name is None else [_shape(each, schemas) for each in _unfolded(name, schemas, shown)]
+        return {"title": title, "media": media, "name": name, "shapes": shapes}
+    return {}
+
+
+def _unfolded(name: str, schemas: Mapping[str, Any], shown: set[str]) -> Iterator[str]:
+    """The shape and those within it, outermost first. Those of one word (`Channel`) stand with the fields."""
+    if name in shown or "enum" in schemas[name]:
+        return
+    shown.add(name)
+    yield name
+    for one in _parts_of(schemas[name]):
+        yield from _unfolded(one, schemas, shown)
+
+
+def _parts_of(schema: Any) -> Iterator[str]:
+    if isinstance(schema, Mapping):
+        if "$ref" in schema:
+            yield str(_name_of(schema))
+        for one in schema.values():
+            yield from _parts_of(one)
+    elif isinstance(schema, list):
+        for one in schema:
+            yield from _parts_of(one)
+
+
+def _shape(name: str, schemas: Mapping[str, Any]) -> dict[str, Any]:
+    schema = schemas[name]
+    needed = schema.get("required", ())
+    fields = schema.get("properties", {})
+    return {
+        "name": name,
+        "text": schema.get("description", ""),
+        "kind": None if fields else _kind(schema, schemas),
+        "fields": [_row({"name": one}, fields[one], schemas, needed=one in needed) for one in fields],
+    }
+
+
+def _row(named: Mapping[str, Any], schema: Mapping[str, Any], schemas: Mapping[str, Any], *, needed: bool) -> Any:
+    rules = "; ".join(_rules(schema, schemas))
+    return {"name": named["name"], "kind": _kind(schema, schemas), "needed": needed, "rules": rules}
+
+
+def _name_of(schema: Mapping[str, Any]) -> str | None:
+    reference = schema.get("$ref")
+    return None if reference is None else str(reference).rpartition("/")[2]
+
+
+def _kind(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """The kind of a value in words, each with the shape that it leads to, where it does."""
+    name = _name_of(schema)
+    if name is not None:
+        return [("text", None)] if "enum" in schemas[name] else [(name, name)]
+    if "anyOf" in schema:
+        first, *others = (_kind(one, schemas) for one in schema["anyOf"])
+        return first + [word for other in others for word in ([(" or ", None), *other])]
+    if schema.get("type") == "array":
+        return [("list of ", None), *_kind(schema["items"], schemas)]
+    if schema.get("additionalProperties"):
+        return [("names, each with ", None), *_kind(schema["additionalProperties"], schemas)]
+    kind = schema.get("format") or schema["type"]
+    return [({"string": "text", "date-time": "instant"}.get(kind, kind), None)]
+
+
+def _rules(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
+    """What a value must be beside its kind, in words; the schema's own names of rules are for programs."""
+    name = _name_of(schema)
+    if name is not None and "enum" in schemas[name]:
+        yield "one of " + ", ".join(f"`{value}`" for value in schemas[name]["enum"])
+    for one in schema.get("anyOf", ()):
+        yield from _rules(one, schemas)
+    if "items" in schema:
+        yield from (f"each {rule}" for rule in _rules(schema["items"], schemas))
+    for least, most, unit in (
+        ("minLength", "maxLength", "characters"),
+        ("minItems", "maxItems", "in the list"),
+        ("minProperties", "maxProperties", "names"),
+        ("minimum", "maximum", ""),
+    ):
+        yield from _range(schema.get(least), schema.get(most), unit)
+    if "pattern" in schema:
+        yield f"as `{schema['pattern']}`"
+    if schema.get("default") is not None:
+        yield f"`{_text(schema['default'])}` where left out"
+
+
+def _range(least: int | None, most: int | None, unit: str) -> Iterator[str]:
+    match least, most:
+        case None, None:
+            return
+        case None | 0, _:
+            yield f"at most {most:,} {unit}".strip()
+        case _, None:
+            yield f"at least {least:,} {unit}".strip()
+        case _:
+            yield f"{least:,} to {most:,} {unit}".strip()
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _curl(url: str, method: str, one: Mapping[str, Any]) -> str:
+    """The call as one would type it."""
+    for each in one["parameters"]:
+        if each["in"] == "path":
+            url = url.replace(f"{{{each['name']}}}", each["example"])
+    query = {each["name"]: each["example"] for each in one["parameters"] if each["in"] == "query" and "example" in each}
+    lines = [f"curl {shlex.quote(url + ('?' + urlencode(query, safe='@') if query else ''))}"]
+    lines.append('-H "Authorization: Bearer $KEY"')
+    if method not in {"get", "post"}:
+        lines.append(f"-X {method.upper()}")
+    for media, body in one.get("requestBody", {}).get("content", {}).items():
+        sent = json.dumps(body["example"], indent=2) if media == JSON else "@contacts.csv"
+        lines += [f"-H 'Content-Type: {media}'", f"--data-binary {shlex.quote(sent)}"]
+    return " \\\n  ".join(lines)
