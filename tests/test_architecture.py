@@ -50,6 +50,7 @@ MAY_IMPORT = {
     "letters": {"domain", "store", "links", "site", "languages", "mail", "wording"},
     "minting": {"domain", "store", "links", "site"},
     "scrubbing": {"domain", "store"},
+    "exporting": {"domain", "store"},
     "feeding": {"domain", "store", "connectors", "config", "sync"},
     "linting": {"domain"},
     "probing": {"domain"},
@@ -63,7 +64,7 @@ MAY_IMPORT = {
     "cli": {
         *("domain", "store", "connectors", "links", "site", "config", "languages", "sign_up_form"),
         *("sync", "worker", "importing", "minting", "explaining", "doctor", "letters", "tidying"),
-        *("scrubbing", "feeding", "linting", "probing"),
+        *("scrubbing", "exporting", "feeding", "linting", "probing"),
     },
     "__init__": {"domain", "config", "links", "store", "site", "web"},
 }

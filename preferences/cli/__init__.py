@@ -12,7 +12,7 @@ from typing import Final
 from flask import Flask
 from flask_migrate import Migrate
 
-from preferences.cli import catalog, checks, feed, health, keys, ledger, links, people, scrub, sign_up, sync
+from preferences.cli import catalog, checks, export, feed, health, keys, ledger, links, people, scrub, sign_up, sync
 from preferences.store.db import db
 
 MIGRATIONS: Final = Path(__file__).parent.parent.parent / "migrations"
@@ -30,6 +30,7 @@ GROUPS: Final = (
 COMMANDS: Final = (
     people.import_command,
     people.explain,
+    export.export_command,
     scrub.scrub_command,
     sync.worker,
     sync.reconcile,

@@ -1,6 +1,8 @@
-"""Commands that prove the ledger."""
+"""Commands that prove the ledger, and hand it out to be proved elsewhere."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
@@ -30,3 +32,25 @@ def ledger_verify() -> None:
         f"{report.entries} entries form one chain; {report.preferences} preferences, {report.paces} pauses and caps"
         f" and {report.suppressions} suppressions are what they add up to."
     )
+
+
+@ledger_group.command("export")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+def ledger_export(file: Path, force: bool) -> None:
+    """Write every entry to FILE, a line of JSON each, with the hash that chains it to the one before.
+
+    It holds no address: docs/feed.md says how anybody can check it without this program. FILE.gz is packed.
+
+    \b
+    Example:
+      flask ledger export ledger.jsonl
+    """
+    from preferences.cli.export import target
+    from preferences.exporting import write_ledger
+    from preferences.store.queries import head_seq
+
+    path, database = target(file, force=force), current_site().database
+    with plain_errors(), progress_bar("Export", database.read(head_seq), unit="entries") as progress:
+        entries = database.snapshot(write_ledger, path, progress=progress)
+    click.echo(f"{path}: {entries} entries.")

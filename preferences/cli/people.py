@@ -10,6 +10,7 @@ import click
 from flask.cli import with_appcontext
 
 from preferences.cli.common import Command, choice, fail, plain_errors, progress_bar
+from preferences.cli.export import restore
 from preferences.domain.addresses import read_address
 from preferences.domain.terms import Channel
 from preferences.site import current_site
@@ -37,7 +38,7 @@ def import_command(
     Columns: address, channel, topic, status, occurred_at, source, reason, evidence, brand. Only `address` is needed. A
     row with a wrong value stops the import before anything is written, unless --rejects names a file for such rows.
     FILE may be packed with gzip. The same file twice is the same as once, so an import that was interrupted is run
-    again.
+    again. The .zip of `flask export` is put back whole, into an empty install.
 
     \b
     Example:
@@ -45,9 +46,13 @@ def import_command(
       flask import contacts.csv --rejects wrong.csv
       flask import members.csv --from mailchimp --topic product-news
     """
+    from preferences.exporting import is_archive
     from preferences.importing import check, prepared, record, rejects_to
     from preferences.store import queries
 
+    if is_archive(file):
+        restore(file, dry_run=dry_run)
+        return
     site = current_site()
     source = _source(tool, topic, encoding, mapping)
     with plain_errors(), rejects_to(rejects) as reject:

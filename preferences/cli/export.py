@@ -1,0 +1,93 @@
+"""Commands that take everything along, and bring it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from flask.cli import with_appcontext
+
+from preferences.cli.common import Command, fail, plain_errors, progress_bar
+from preferences.site import Site, current_site
+
+
+def target(path: Path, *, force: bool) -> Path:
+    """Where to write: in a folder, under a name of the day. What is there already is kept, unless it may go."""
+    if path.is_dir():
+        path = path / f"preferences-{datetime.now(UTC):%Y%m%d-%H%M%S}.zip"
+    if path.exists() and not force:
+        fail(f"{path} is there already; --force replaces it")
+    if not path.parent.is_dir():
+        fail(f"there is no folder {path.parent}")
+    return path
+
+
+@click.command("export", cls=Command)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@with_appcontext
+def export_command(file: Path, force: bool) -> None:
+    """Write everything on record to FILE: a .zip of all, or a .csv of what holds now, which `flask import` reads.
+
+    The .zip has contacts, choices, suppressions, topics, wordings, and the ledger with its evidence; into an empty
+    install, `flask import FILE.zip` puts back exactly what it was taken from. FILE may be a folder. It holds
+    addresses: only you can read it.
+
+    \b
+    Example:
+      flask export everything.zip
+      flask export contacts.csv
+    """
+    path = target(file, force=force)
+    writers: dict[str, Callable[[Site, Path], None]] = {".zip": _archive, ".csv": _table}
+    if path.suffix not in writers:
+        fail("FILE must end in .zip (everything) or .csv (what holds now), or be a folder")
+    with plain_errors():
+        writers[path.suffix](current_site(), path)
+
+
+def _archive(site: Site, path: Path) -> None:
+    from preferences.exporting import count_rows, write_archive
+
+    with progress_bar("Export", site.database.snapshot(count_rows)) as progress:
+        manifest = site.database.snapshot(write_archive, path, site.fingerprints, progress=progress)
+    rows = manifest.rows
+    click.echo(
+        f"{path}: {rows['contacts.csv']} contacts, {rows['addresses.csv']} addresses, {rows['choices.csv']} choices,"
+        f" {rows['suppressions.csv']} suppressions, {manifest.head_seq} entries."
+    )
+
+
+def _table(site: Site, path: Path) -> None:
+    from preferences.exporting import write_csv
+    from preferences.store.standing import count_left_out, count_standings
+
+    with progress_bar("Export", site.database.snapshot(count_standings)) as progress:
+        rows = site.database.snapshot(write_csv, path, progress=progress)
+    left = site.database.snapshot(count_left_out)
+    click.echo(f"{path}: {rows} rows.")
+    if left.choices or left.paces or left.fingerprints:
+        click.echo(
+            f"A CSV has no place for {left.paces} pauses and caps, {left.choices} choices about purposes or topics that"
+            f" are no marketing, and {left.fingerprints} suppressed addresses known by fingerprint alone: a .zip has."
+        )
+
+
+def restore(file: Path, *, dry_run: bool) -> None:
+    """Put an export back into an empty install: what `flask import` does with a .zip."""
+    from preferences import exporting
+
+    site = current_site()
+    with plain_errors():
+        with progress_bar("Check") as progress:
+            manifest = exporting.check(file, site.fingerprints, progress=progress)
+        if dry_run:
+            click.echo(f"The export is whole, with {manifest.head_seq} entries. Nothing was written.")
+            return
+        with progress_bar("Restore", sum(manifest.rows.values()) + manifest.head_seq) as progress:
+            exporting.restore(file, site.database, progress=progress)
+    click.echo(
+        f"{manifest.rows['contacts.csv']} contacts and {manifest.head_seq} entries are back, and the ledger verifies."
+    )

@@ -1,0 +1,285 @@
+"""Everything on record, as files: written whole or not at all, and put back into an empty install.
+
+Owns the files of an export, as docs/feed.md describes them. Invariants: one instant, in flat memory; a file that
+stands under its name is whole; a restore leaves either everything, proved by the ledger's own check, or nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Final, TypeVar
+
+from sqlalchemy import Connection
+
+from preferences.domain.addresses import Fingerprints
+from preferences.domain.errors import PreferencesError
+from preferences.domain.terms import Address, Channel
+from preferences.store import export, standing
+from preferences.store.db import Database, StoreFault, WriteTransaction
+from preferences.store.export import ENTRIES, PARTS, Part
+from preferences.store.proof import verify
+
+FORMAT: Final = "preferences-export"
+VERSION: Final = 1
+MANIFEST: Final = "manifest.json"
+BLOCK: Final = 1_000
+LONGEST_CELL: Final = 16 * 1024 * 1024
+
+CSV_COLUMNS: Final = tuple(one.name for one in fields(standing.Standing))
+"""Of the CSV that an import reads."""
+
+_CHECK: Final = Address(Channel.EMAIL, "fingerprint-check")
+"""No address: what it hashes to says by which keys an export's fingerprints were made, and nothing about anybody."""
+
+Progress = Callable[[int], None]
+Item = TypeVar("Item")
+
+
+class BadExport(PreferencesError):
+    """A file that cannot be written, or is not a whole export of ours. Says which part, never what is in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an export holds: rows by file, the digest of each file, and where the ledger stood."""
+
+    rows: Mapping[str, int]
+    digests: Mapping[str, str]
+    head_seq: int
+    head_hash: str
+    key_checks: tuple[str, ...]
+
+
+# Out.
+
+
+def write_archive(connection: Connection, path: Path, fingerprints: Fingerprints, *, progress: Progress) -> Manifest:
+    """Write everything to a zip file. Run it inside `Database.snapshot`. Raises BadExport."""
+    rows: dict[str, int] = {}
+    digests: dict[str, str] = {}
+    now = datetime.now(UTC)
+    with new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for part in PARTS:
+            with archive.open(_member(part.file, now), "w", force_zip64=True) as member:
+                rows[part.file], digests[part.file] = _pour(_blocks_of(connection, part), member, progress)
+        seq, newest = export.head(connection)
+        manifest = Manifest(rows, digests, seq, newest, fingerprints.candidates(_CHECK))
+        archive.writestr(_member(MANIFEST, now), _manifest_text(manifest, now))
+    return manifest
+
+
+def count_rows(connection: Connection) -> int:
+    """How many rows an archive will have."""
+    return sum(export.count(connection, part) for part in PARTS)
+
+
+def write_csv(connection: Connection, path: Path, *, progress: Progress) -> int:
+    """Write what holds now in the columns of an import. Run it inside `Database.snapshot`. Raises BadExport."""
+    with new_file(path) as file:
+        file.write(_csv([CSV_COLUMNS]))
+        rows = (astuple(one) for one in standing.read_standings(connection))
+        blocks = ((_csv(block), len(block)) for block in _by_block(rows))
+        return _pour(blocks, file, progress)[0]
+
+
+def write_ledger(connection: Connection, path: Path, *, progress: Progress) -> int:
+    """Write every entry as a line of JSON, packed if the name ends in .gz. Run it inside `Database.snapshot`."""
+    with new_file(path) as file:
+        if path.suffix != ".gz":
+            return _pour(_lines(connection), file, progress)[0]
+        with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
+            return _pour(_lines(connection), packed, progress)[0]
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that only its owner may read, and that takes its name when it is whole. Raises BadExport."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        descriptor = os.open(unfinished, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        raise BadExport(f"{path.name} cannot be written: {error.strerror or 'unknown'}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _member(name: str, now: datetime) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, now.timetuple()[:6])
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.external_attr = 0o600 << 16
+    return info
+
+
+def _blocks_of(connection: Connection, part: Part) -> Iterator[tuple[bytes, int]]:
+    if part.file == ENTRIES:
+        yield from _lines(connection)
+        return
+    yield _csv([part.columns]), 0
+    for block in _by_block(export.read_cells(connection, part)):
+        yield _csv(block), len(block)
+
+
+def _lines(connection: Connection) -> Iterator[tuple[bytes, int]]:
+    for block in _by_block(export.read_lines(connection)):
+        yield b"".join(block), len(block)
+
+
+def _pour(blocks: Iterable[tuple[bytes, int]], into: IO[bytes] | gzip.GzipFile, progress: Progress) -> tuple[int, str]:
+    """Write the blocks. Returns the number of rows, and the SHA-256 of the bytes in hex."""
+    rows, digest = 0, hashlib.sha256()
+    for block, count in blocks:
+        into.write(block)
+        digest.update(block)
+        rows += count
+        progress(count)
+    return rows, digest.hexdigest()
+
+
+def _csv(rows: Iterable[Iterable[str]]) -> bytes:
+    """As RFC 4180 has it. A cell is never altered: one that begins with = or + comes back as it was."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
+
+
+def _by_block(items: Iterable[Item]) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while block := list(islice(iterator, BLOCK)):
+        yield block
+
+
+def _manifest_text(manifest: Manifest, now: datetime) -> str:
+    files = {name: {"rows": manifest.rows[name], "sha256": manifest.digests[name]} for name in manifest.rows}
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "written_at": now.isoformat(),
+        "head": {"seq": manifest.head_seq, "hash": manifest.head_hash},
+        "key_checks": list(manifest.key_checks),
+        "files": files,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+# Back.
+
+
+def is_archive(path: Path) -> bool:
+    """Whether it is a zip file, and so cannot be a CSV."""
+    return zipfile.is_zipfile(path)
+
+
+def check(path: Path, fingerprints: Fingerprints, *, progress: Progress) -> Manifest:
+    """Read a whole archive and write nothing. Raises BadExport for one that is not whole, or of other keys."""
+    with _opened(path) as (archive, manifest):
+        known = set(fingerprints.candidates(_CHECK))
+        if not set(manifest.key_checks) <= known:
+            raise BadExport(f"{path.name} was made with other FINGERPRINT_KEYS: give this install all of them")
+        for part in PARTS:
+            with _readable(part.file), archive.open(part.file) as member:
+                if _digest(member) != manifest.digests[part.file]:
+                    raise BadExport(f"{part.file} is not as it was written")
+            progress(manifest.rows[part.file])
+    return manifest
+
+
+def restore(path: Path, database: Database, *, progress: Progress) -> Manifest:
+    """Put an archive that `check` has passed into an empty install, in one transaction.
+
+    Raises NotAllowed where somebody is on record, and BadExport where the ledger does not verify.
+    """
+    with _opened(path) as (archive, manifest):
+        try:
+            database.write(_restore, archive, manifest, progress)
+        except StoreFault as fault:
+            raise BadExport(f"the database refuses something in it, so nothing was restored ({fault})") from None
+    return manifest
+
+
+def _restore(write: WriteTransaction, archive: zipfile.ZipFile, manifest: Manifest, progress: Progress) -> None:
+    export.begin_restore(write)
+    for part in PARTS:
+        with _readable(part.file), archive.open(part.file) as member:
+            for block in _by_block(_rows(part, member)):
+                export.put_back(write, part, block)
+                progress(len(block))
+    export.end_restore(write, manifest.head_seq, manifest.head_hash)
+    problems = verify(write.connection, progress).problems
+    if problems:
+        raise BadExport(f"its ledger does not verify, so nothing was restored: {problems[0]}")
+
+
+def _rows(part: Part, member: IO[bytes]) -> Iterator[dict[str, Any]]:
+    if part.file == ENTRIES:
+        yield from map(export.row_of_line, member)
+        return
+    # The reader's own limit, for the whole process, is an eighth of a megabyte.
+    csv.field_size_limit(LONGEST_CELL)
+    reader = csv.reader(io.TextIOWrapper(member, "utf-8", newline=""), strict=True)
+    names = next(reader)
+    if not set(names) <= set(part.columns):
+        raise BadExport(f"{part.file} has columns that this version does not know: it was written by a newer one")
+    for cells in reader:
+        yield export.row_of_cells(part, names, cells)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Manifest]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive, _read_manifest(archive, path.name)
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError):
+        raise BadExport(f"{path.name} cannot be read: it is cut off or damaged") from None
+
+
+def _read_manifest(archive: zipfile.ZipFile, name: str) -> Manifest:
+    try:
+        document = json.loads(archive.read(MANIFEST))
+        if document["format"] != FORMAT:
+            raise KeyError
+        if document["version"] != VERSION:
+            raise BadExport(f"{name} was written by another version of this program")
+        files, head = document["files"], document["head"]
+        return Manifest(
+            rows={part.file: int(files[part.file]["rows"]) for part in PARTS},
+            digests={part.file: str(files[part.file]["sha256"]) for part in PARTS},
+            head_seq=int(head["seq"]),
+            head_hash=str(head["hash"]),
+            key_checks=tuple(map(str, document["key_checks"])),
+        )
+    except (KeyError, ValueError, TypeError):
+        raise BadExport(f"{name} is not an export of this program: `flask export` writes one") from None
+
+
+@contextmanager
+def _readable(file: str) -> Iterator[None]:
+    """What is wrong in a file is told without quoting it."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, csv.Error, StopIteration, RuntimeError):
+        raise BadExport(f"{file} is missing, or holds something that cannot be read") from None
+
+
+def _digest(member: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := member.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
