@@ -19,14 +19,17 @@ from preferences.domain.terms import Address, Channel
 LONGEST: Final = 254
 """Octets in an address: RFC 5321 §4.5.3.1.3 leaves 254 for it inside the path's angle brackets."""
 
-_PLAIN_EMAIL: Final = re.compile(
-    r"[a-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
-    r"@(?![^@]*--)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])",
-)
-"""The addresses that nearly everybody has. Whatever else arrives goes to the library."""
+_WORD: Final = "[a-z0-9!#$%&'*+/=?^_`{|}~-]++"
+_LABEL: Final = "[a-z0-9]++(?:-[a-z0-9]++)*+"
 
-SHORT_EMAIL: Final = re.compile(rb"(?=.{1,64}\Z)" + _PLAIN_EMAIL.pattern.encode())
-"""Such an address in normal form, as octets, too short for any limit: what can be told without reading it further."""
+SHORT: Final = 64
+"""Octets in an address that is too short for any limit on its parts."""
+
+PLAIN_EMAIL: Final = rf"{_WORD}(?:\.{_WORD})*+@(?:{_LABEL}\.)++(?![0-9]){_LABEL}"
+"""A pattern for the addresses that nearly everybody has, in normal form. What does not match, or is not `SHORT`, goes
+to the library. (`++` never tries a shorter match again: no text takes longer than its length.)"""
+
+_is_plain: Final = re.compile(PLAIN_EMAIL).fullmatch
 
 
 def read_address(channel: Channel, text: str) -> Address:
@@ -46,7 +49,7 @@ def read_address(channel: Channel, text: str) -> Address:
 
 def _email(text: str) -> str:
     plain = text.strip().lower() if text.isascii() else ""
-    if _PLAIN_EMAIL.fullmatch(plain) and len(plain) <= LONGEST and len(plain.partition("@")[0]) <= 64:
+    if len(plain) <= SHORT and _is_plain(plain):
         return plain
     from email_validator import EmailNotValidError, validate_email
 

@@ -7,17 +7,19 @@ is never kept.
 from __future__ import annotations
 
 import gzip
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import accumulate
 from typing import Final
 
-from preferences.domain.addresses import SHORT_EMAIL, Fingerprints, read_address
+from preferences.domain.addresses import PLAIN_EMAIL, SHORT, Fingerprints, read_address
 from preferences.domain.errors import BadAddress
 from preferences.domain.permission import Reason
 from preferences.domain.terms import Channel, MessageClass
-from preferences.scrubbing.table import Encoding, Layout, Piece, rows_of, text_of
+from preferences.scrubbing.table import Encoding, Layout, Piece, cells_of, rows_of, text_of
 from preferences.scrubbing.verdicts import Meaning, Verdicts, precedence
 
 ADDED: Final = (b"reason", b"rule")
@@ -51,8 +53,8 @@ class Sorter:
 
     def __call__(self, piece: Piece) -> Sorted:
         """Most rows are a stranger's, so everything here is done for all rows at once, or only for the few others."""
-        rows, cells = rows_of(piece, self.layout)
-        values, bad = addresses_of(cells, self.layout, self.channel)
+        rows = rows_of(piece, self.layout)
+        values, bad = addresses_of(piece, rows, layout=self.layout, channel=self.channel)
         out = self._out(len(rows), self._unlike_strangers(values), bad)
         lines = _lines_of(piece, rows) if bad else []
         removed: list[bytes] = []
@@ -103,22 +105,47 @@ def _without(rows: list[bytes], out: Sequence[int]) -> list[bytes]:
 
 
 def addresses_of(
-    cells: Sequence[Sequence[bytes]], layout: Layout, channel: Channel
+    piece: Piece, rows: Sequence[bytes], *, layout: Layout, channel: Channel
 ) -> tuple[list[bytes], dict[int, str]]:
     """The address of each row in normal form, and by row what is wrong with those that have none."""
-    columns, place, is_short = layout.columns, layout.place, SHORT_EMAIL.fullmatch
-    values = [row[place] if len(row) == columns else b"" for row in cells]
+    values = _plain_addresses(piece, rows, layout) if channel is Channel.EMAIL else [b""] * len(rows)
     bad: dict[int, str] = {}
-    odd = (
-        range(len(cells)) if channel is not Channel.EMAIL else [n for n, one in enumerate(values) if not is_short(one)]
-    )
-    for number in odd:
-        values[number], wrong = _normal(values[number], layout, channel)
-        if len(cells[number]) != columns:
-            wrong = f"the row has {len(cells[number])} columns and the header {columns}"
+    for number in [number for number, value in enumerate(values) if not value]:
+        cells = cells_of(rows[number], layout)
+        if len(cells) != layout.columns:
+            bad[number] = f"the row has {len(cells)} columns and the header {layout.columns}"
+            continue
+        values[number], wrong = _normal(cells[layout.place], layout, channel)
         if wrong:
             bad[number] = wrong
     return values, bad
+
+
+def _plain_addresses(piece: Piece, rows: Sequence[bytes], layout: Layout) -> list[bytes]:
+    """The address of each row that is plainly one; nothing for the others, which must be looked at."""
+    if not piece.is_quoted:
+        return _plain_rows(layout).findall(piece.octets)
+    found = []
+    for row in rows:
+        cells = cells_of(row, layout)
+        value = cells[layout.place] if len(cells) == layout.columns else b""
+        found.append(value if len(value) <= SHORT and _is_plain(value) else b"")
+    return found
+
+
+_is_plain: Final = re.compile(PLAIN_EMAIL.encode()).fullmatch
+
+
+@cache
+def _plain_rows(layout: Layout) -> re.Pattern[bytes]:
+    """Matches every row of a piece without quotes once, and finds the address if it is a plain one. Much is read at
+    once: it takes a third of the time of looking at each cell."""
+    stop = re.escape(layout.delimiter)
+    octet = rb"[^%b\n]" % stop
+    address = rb"(?!%b{%d})(%b)" % (octet, SHORT + 1, PLAIN_EMAIL.encode())
+    before = rb"%b*+%b" % (octet, stop) * layout.place
+    after = rb"%b%b*+" % (stop, octet) * (layout.columns - layout.place - 1)
+    return re.compile(rb"%b%b%b\r?\n|[^\n]*+\n" % (before, address, after))
 
 
 def _normal(cell: bytes, layout: Layout, channel: Channel) -> tuple[bytes, str]:

@@ -1,7 +1,7 @@
 """A CSV file as it comes: its header, and its rows in pieces that can be worked on side by side.
 
 Owns where one row ends and the next begins. Invariant: the pieces together are the file, octet for octet, whatever it
-is written in; a row is never cut.
+is written in, and a last line without an end gets one; a row is never cut.
 """
 
 from __future__ import annotations
@@ -62,10 +62,15 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Whole rows, and the number of the first one's line."""
+    """Whole rows, each with its line's end, and the number of the first one's line."""
 
     line: int
     octets: bytes
+
+    @property
+    def is_quoted(self) -> bool:
+        """Whether a cell may be quoted."""
+        return b'"' in self.octets
 
 
 def open_table(raw: IO[bytes]) -> tuple[IO[bytes], bool]:
@@ -143,7 +148,7 @@ def pieces(file: IO[bytes], layout: Layout) -> Iterator[Piece]:
     if rest and _end_of_rows(rest + b"\n", layout.delimiter) <= len(rest):
         raise BadFile(f"line {line}: a quote is opened in this row and never closed")
     if rest:
-        yield Piece(line, rest)
+        yield Piece(line, rest + b"\n")
 
 
 def _read(file: IO[bytes], *, line: bool = False) -> bytes:
@@ -169,23 +174,22 @@ def _end_of_rows(octets: bytes, delimiter: bytes) -> int:
     return found.end() if found else 0
 
 
-def rows_of(piece: Piece, layout: Layout) -> tuple[list[bytes], list[Sequence[bytes]]]:
-    """Each row as it stands, without its line's end, and the cells of each."""
-    octets = piece.octets if piece.octets.endswith(b"\n") else piece.octets + b"\n"
-    if b'"' not in octets:
-        rows = octets.split(b"\n")
-        rows.pop()
-        delimiter = layout.delimiter
-        return rows, [row.split(delimiter) for row in rows]
-    rows = [row[:-1] for row in re.compile(_row(layout.delimiter)).findall(octets)]
-    return rows, [_quoted(row, layout.delimiter) for row in rows]
+def rows_of(piece: Piece, layout: Layout) -> list[bytes]:
+    """Each row as it stands, without its line's end."""
+    if piece.is_quoted:
+        return [row[:-1] for row in re.compile(_row(layout.delimiter)).findall(piece.octets)]
+    rows = piece.octets.split(b"\n")
+    rows.pop()
+    return rows
 
 
-def _quoted(row: bytes, delimiter: bytes) -> list[bytes]:
-    # Latin-1 takes every octet for a character and back, so what a cell holds comes through as it is.
+def cells_of(row: bytes, layout: Layout) -> list[bytes]:
+    """The cells of one row; none for one that is no row."""
     if b'"' not in row:
-        return row.split(delimiter)
-    return [cell.encode("latin-1") for cell in _cells(row.decode("latin-1").removesuffix("\r"), delimiter.decode())]
+        return row.split(layout.delimiter)
+    # Latin-1 takes every octet for a character and back, so what a cell holds comes through as it is.
+    cells = _cells(row.decode("latin-1").removesuffix("\r"), layout.delimiter.decode())
+    return [cell.encode("latin-1") for cell in cells]
 
 
 def _cells(text: str, delimiter: str) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -76,35 +75,32 @@ def scrubs() -> Response:
 
 
 def _answered(found: list[Piece], layout: Layout, about: Question, fingerprints: Fingerprints) -> list[bytes]:
-    read = [rows_of(piece, layout) for piece in found]
-    rows = [row for some, _ in read for row in some]
-    cells = [one for _, some in read for one in some]
-    if len(rows) > MOST_ROWS:
+    read = [(piece, rows_of(piece, layout)) for piece in found]
+    if sum(len(rows) for _, rows in read) > MOST_ROWS:
         raise RequestEntityTooLarge
     answered = []
-    for start in range(0, len(rows), BLOCK):
-        end = start + BLOCK
-        decisions = _decide(cells[start:end], layout, about, fingerprints)
-        for row, decision in zip(rows[start:end], decisions, strict=True):
-            if row.strip():
-                allowed = b"yes" if decision.allowed else b"no"
-                answered.append(with_cells(row, layout, (allowed, decision.reason.encode())) + b"\n")
-                metrics.DECISIONS.labels(about.message_class, decision.allowed, decision.degraded).inc()
+    for piece, rows in read:
+        values, bad = addresses_of(piece, rows, layout=layout, channel=about.channel)
+        addresses = [None if n in bad else Address(about.channel, one.decode()) for n, one in enumerate(values)]
+        for start in range(0, len(rows), BLOCK):
+            decisions = _decide(addresses[start : start + BLOCK], about, fingerprints)
+            for row, decision in zip(rows[start : start + BLOCK], decisions, strict=True):
+                if row.strip():
+                    allowed = b"yes" if decision.allowed else b"no"
+                    answered.append(with_cells(row, layout, (allowed, decision.reason.encode())) + b"\n")
+                    metrics.DECISIONS.labels(about.message_class, decision.allowed, decision.degraded).inc()
     return answered
 
 
-def _decide(
-    cells: list[Sequence[bytes]], layout: Layout, about: Question, fingerprints: Fingerprints
-) -> list[Decision]:
-    values, bad = addresses_of(cells, layout, about.channel)
-    addresses = [Address(about.channel, one.decode()) for one in values]
-    known = list({one for number, one in enumerate(addresses) if number not in bad})
+def _decide(addresses: list[Address | None], about: Question, fingerprints: Fingerprints) -> list[Decision]:
+    """The answers for a block of rows; None stands for one without an address."""
+    known = list({one for one in addresses if one is not None})
     facts = current_site().database.read(
         facts_for, known, channel=about.channel, about=about.about, fingerprints=fingerprints, now=about.now
     )
     made = {one: may_send(about.message_class, found) for one, found in facts.items()}
     refused = Decision(allowed=False, reason=Reason.BAD_ADDRESS, rule=f"{about.message_class}.{Reason.BAD_ADDRESS}")
-    return [refused if number in bad else made[one] for number, one in enumerate(addresses)]
+    return [refused if one is None else made[one] for one in addresses]
 
 
 def _body() -> bytes:
