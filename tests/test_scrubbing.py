@@ -31,14 +31,16 @@ from preferences.domain.terms import (
     Verb,
 )
 from preferences.scrubbing import question
+from preferences.scrubbing.rows import Sorter, hashed_rows
 from preferences.scrubbing.run import Counts, Files, scrub
 from preferences.scrubbing.table import LONGEST_ROW, PIECE, BadFile, Encoding, open_table, pieces, read_layout
+from preferences.scrubbing.verdicts import Verdicts
 from preferences.site import Site
 from preferences.store import ledger
 from preferences.store.catalog import add_topic
 from preferences.store.contacts import find_addresses
 from preferences.store.facts import facts_for
-from preferences.store.scrub import Question
+from preferences.store.scrub import Question, answers
 from preferences.store.sendings import take_places
 from preferences.store.tables import contact
 from tests.support import TOPICS, email
@@ -256,6 +258,29 @@ def test_several_processes_give_what_one_gives_in_order(site: Site, tmp_path: Pa
     assert outputs(source) == alone
     assert one == several
     assert one.kept + one.removed.total() == 30_000
+
+
+def test_what_was_hashed_before_the_answers_were_known_gives_the_same(site: Site, tmp_path: Path) -> None:
+    tell(site, *(act(who, Verb.UNSUBSCRIBE, "*") for who in WHO))
+    source = written(
+        tmp_path, b"id,email\n1,person-1@example.com\n2,Person-2@Example.com\n\n3,nobody\n4,other@example.com\n"
+    )
+    about = asked(site)
+    with source.open("rb") as file:
+        layout = read_layout(file, Channel.EMAIL, None)
+        (piece,) = pieces(file, layout)
+    sorter = Sorter(
+        layout=layout,
+        channel=Channel.EMAIL,
+        message_class=about.message_class,
+        verdicts=site.database.snapshot(
+            lambda connection: Verdicts(about.stranger, answers(connection, about, site.fingerprints))
+        ),
+        fingerprints=site.fingerprints,
+    )
+    hashed = hashed_rows(piece, layout, Channel.EMAIL, fingerprints=site.fingerprints)
+    assert sorter(piece, hashed) == sorter(piece)
+    assert sorter(piece).reasons.total() == 3
 
 
 @given(

@@ -20,7 +20,7 @@ from preferences.domain.errors import BadAddress
 from preferences.domain.permission import Reason
 from preferences.domain.terms import Channel, MessageClass
 from preferences.scrubbing.table import Encoding, Layout, Piece, cells_of, rows_of, text_of
-from preferences.scrubbing.verdicts import Meaning, Verdicts, precedence
+from preferences.scrubbing.verdicts import Meaning, Verdicts, keys_of, precedence
 
 ADDED: Final = (b"reason", b"rule")
 """The columns that a removed row gets. For one that cannot be read, the rule is its line and what is wrong there."""
@@ -51,22 +51,29 @@ class Sorter:
     fingerprints: Fingerprints
     compressed: bool = False
 
-    def __call__(self, piece: Piece) -> Sorted:
+    def __call__(self, piece: Piece, hashed: Hashed | None = None) -> Sorted:
         """Most rows are a stranger's, so everything here is done for all rows at once, or only for the few others."""
         rows = rows_of(piece, self.layout)
-        values, bad = addresses_of(piece, rows, layout=self.layout, channel=self.channel)
-        out = self._out(len(rows), self._unlike_strangers(values), bad)
+        keys, bad = hashed or hashed_rows(piece, self.layout, self.channel, fingerprints=self.fingerprints)
+        out = self._out(len(rows), self._unlike_strangers(keys), bad)
         lines = _lines_of(piece, rows) if bad else []
+        cells_for = cache(self._cells_for)
         removed: list[bytes] = []
         reasons: Counter[str] = Counter()
         for number, reason in out:
-            if number in bad and not rows[number].strip():
+            if number not in bad:
+                removed.append(with_cells(rows[number], cells_for(reason)))
+            elif not rows[number].strip():
                 continue  # an empty line is no row
-            rule = f"line {lines[number]}: {bad[number]}" if number in bad else f"{self.message_class}.{reason}"
+            else:
+                told = f"line {lines[number]}: {bad[number]}"
+                removed.append(with_cells(rows[number], added_cells(self.layout, (reason.encode(), told.encode()))))
             reasons[reason] += 1
-            removed.append(with_cells(rows[number], self.layout, (reason.encode(), rule.encode())))
         kept = _without(rows, [number for number, _ in out])
         return Sorted(self._text(kept), len(kept), self._text(removed), reasons, _encodings(piece, self.layout))
+
+    def _cells_for(self, reason: str) -> bytes:
+        return added_cells(self.layout, (reason.encode(), f"{self.message_class}.{reason}".encode()))
 
     def _out(self, rows: int, unlike: Mapping[int, Meaning], bad: Mapping[int, str]) -> list[tuple[int, str]]:
         """The rows to be removed, in order, each with its reason."""
@@ -79,11 +86,11 @@ class Sorter:
                 found[number] = why
         return sorted((found | dict.fromkeys(bad, Reason.BAD_ADDRESS.value)).items())
 
-    def _unlike_strangers(self, values: Sequence[bytes]) -> dict[int, Meaning]:
+    def _unlike_strangers(self, keys: Sequence[Sequence[int]]) -> dict[int, Meaning]:
         """The answers that are not a stranger's, by row. Under one of several keys a no counts, as anywhere."""
         found: dict[int, Meaning] = {}
-        for digests in self.fingerprints.digests(self.channel, values):
-            for number, meaning in self.verdicts.look_up(digests):
+        for under_one_key in keys:
+            for number, meaning in self.verdicts.look_up(under_one_key):
                 found[number] = min(found.get(number, meaning), meaning, key=precedence)
         return found
 
@@ -93,6 +100,16 @@ class Sorter:
         text = b"\n".join(rows) + b"\n"
         # Compressed files one behind the other are one compressed file (RFC 1952 §2.2).
         return gzip.compress(text, GZIP_LEVEL, mtime=0) if self.compressed else text
+
+
+Hashed = tuple[list[Sequence[int]], dict[int, str]]
+"""For each fingerprint key, what the rows of a piece are looked up by; and by row what is wrong with some."""
+
+
+def hashed_rows(piece: Piece, layout: Layout, channel: Channel, *, fingerprints: Fingerprints) -> Hashed:
+    """Half of the work on a piece: all that can be done before the answers are known."""
+    values, bad = addresses_of(piece, rows_of(piece, layout), layout=layout, channel=channel)
+    return [keys_of(digests) for digests in fingerprints.digests(channel, values)], bad
 
 
 def _without(rows: list[bytes], out: Sequence[int]) -> list[bytes]:
@@ -159,16 +176,20 @@ def _normal(cell: bytes, layout: Layout, channel: Channel) -> tuple[bytes, str]:
         return b"", str(error).partition(",")[0]
 
 
-def with_cells(row: bytes, layout: Layout, cells: Sequence[bytes]) -> bytes:
-    """The row with cells added at its end; they hold no quote, and no delimiter but in what is quoted here."""
-    end = b"\r" if row.endswith(b"\r") else b""
+def with_cells(row: bytes, added: bytes) -> bytes:
+    """The row with `added_cells` at its end."""
+    return row[:-1] + added + b"\r" if row.endswith(b"\r") else row + added
+
+
+def added_cells(layout: Layout, cells: Sequence[bytes]) -> bytes:
+    """Cells for the end of a row; they hold no quote, and no delimiter but in what is quoted here."""
     quoted = [b'"%b"' % one if layout.delimiter in one else one for one in cells]
-    return layout.delimiter.join([row.removesuffix(b"\r"), *quoted]) + end
+    return layout.delimiter + layout.delimiter.join(quoted)
 
 
 def header_with(layout: Layout, names: Sequence[bytes]) -> bytes:
     """The header with columns added, and a line's end."""
-    return with_cells(layout.header.removesuffix(b"\n"), layout, names) + b"\n"
+    return with_cells(layout.header.removesuffix(b"\n"), added_cells(layout, names)) + b"\n"
 
 
 def _lines_of(piece: Piece, rows: Sequence[bytes]) -> list[int]:

@@ -12,8 +12,9 @@ import multiprocessing
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice, starmap, zip_longest
 from multiprocessing.pool import AsyncResult
 from pathlib import Path
 from typing import IO, Final
@@ -21,15 +22,19 @@ from typing import IO, Final
 from sqlalchemy import Connection
 
 from preferences.domain.addresses import Fingerprints
-from preferences.scrubbing.rows import ADDED, GZIP_LEVEL, Sorted, Sorter, header_with
-from preferences.scrubbing.table import BOM, BadFile, Encoding, Piece, open_table, pieces, read_layout
+from preferences.domain.terms import Channel
+from preferences.scrubbing.rows import ADDED, GZIP_LEVEL, Hashed, Sorted, Sorter, hashed_rows, header_with
+from preferences.scrubbing.table import BOM, BadFile, Encoding, Layout, Piece, open_table, pieces, read_layout
 from preferences.scrubbing.verdicts import Verdicts
 from preferences.store.db import Database
 from preferences.store.queries import head_seq
 from preferences.store.scrub import Question, answers
 
-AHEAD: Final = 2
+AHEAD: Final = 3
 """Pieces that each process has in hand or in waiting: enough to keep it busy, and little memory."""
+
+MOST_HASHED: Final = 120
+"""Pieces that are hashed before the answers are there; of each a quarter of a million octets are kept."""
 
 SMALL: Final = 4 << 20
 """Octets of a file that is sorted before other processes would have started."""
@@ -70,7 +75,10 @@ def scrub(
         layout = read_layout(text, asked.channel, files.column, files.encoding)
         if layout.header.startswith(BOM):
             counts.encodings.add(Encoding.UTF_8)
-        counts.as_of, verdicts = database.snapshot(_verdicts, asked, fingerprints)
+        processes = _processes(files)
+        with _hashed_meanwhile(files, layout, asked.channel, fingerprints=fingerprints, wanted=processes > 1) as ahead:
+            counts.as_of, verdicts = database.snapshot(_verdicts, asked, fingerprints)
+            hashed = ahead()
         sorter = Sorter(
             layout=layout,
             channel=asked.channel,
@@ -84,7 +92,8 @@ def scrub(
         remove = stack.enter_context(_whole(files.removed))
         keep.write(_packed(layout.header.rstrip(b"\r\n") + _end(layout.header), compressed))
         remove.write(_packed(header_with(layout, ADDED), compressed))
-        for one in _sorted(sorter, _told(pieces(text, layout), raw, progress), _processes(files)):
+        work = zip_longest(_told(pieces(text, layout), raw, progress), hashed)
+        for one in _sorted(sorter, work, processes):
             keep.write(one.kept)
             remove.write(one.removed)
             counts.kept += one.number
@@ -123,6 +132,52 @@ def _processes(files: Files) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+Work = tuple[Piece, Hashed | None]
+"""A piece, and if it was hashed before, what came of that."""
+
+
+@contextmanager
+def _hashed_meanwhile(
+    files: Files, layout: Layout, channel: Channel, *, fingerprints: Fingerprints, wanted: bool
+) -> Iterator[Callable[[], list[Hashed]]]:
+    """While the answers are read, which keeps one core busy, another begins with the file. Ends when it is asked for
+    what it has. Of a compressed file nothing is hashed: it would have to be unpacked twice."""
+    if not wanted:
+        yield list
+        return
+    forking = multiprocessing.get_context("fork")
+    enough, (ours, theirs) = forking.Event(), forking.Pipe(duplex=False)
+
+    def hash_pieces() -> None:
+        gc.disable()
+        done: list[Hashed] = []
+        with suppress(BadFile), _opened(files.source) as raw:  # whoever sorts the file comes to the same place
+            text, compressed = open_table(raw)
+            text.readline()
+            for piece in () if compressed else islice(pieces(text, layout), MOST_HASHED):
+                if enough.is_set():
+                    break
+                done.append(hashed_rows(piece, layout, channel, fingerprints=fingerprints))
+        theirs.send(done)
+
+    def stop() -> list[Hashed]:
+        enough.set()
+        try:
+            found: list[Hashed] = ours.recv()
+        except EOFError:  # it was killed; then its work is done again
+            return []
+        return found
+
+    helper = forking.Process(target=hash_pieces, daemon=True)
+    helper.start()
+    theirs.close()
+    try:
+        yield stop
+    finally:
+        helper.terminate()
+        helper.join()
+
+
 _sorter: Sorter | None = None
 
 
@@ -132,28 +187,30 @@ def _begin(sorter: Sorter) -> None:
     gc.disable()  # nothing here refers to itself, and to look for it takes a tenth of the time
 
 
-def _sort(piece: Piece) -> Sorted:
+def _sort(piece: Piece, hashed: Hashed | None) -> Sorted:
     if _sorter is None:
         raise RuntimeError("a process without its table")
-    return _sorter(piece)
+    return _sorter(piece, hashed)
 
 
-def _sorted(sorter: Sorter, found: Iterable[Piece], processes: int) -> Iterator[Sorted]:
+def _sorted(sorter: Sorter, found: Iterable[Work], processes: int) -> Iterator[Sorted]:
     """Each piece's result in the order of the file. Few are ahead of it at any time."""
     if processes == 1:
-        yield from map(sorter, found)
+        yield from starmap(sorter, found)
         return
     gc.freeze()  # what is there already is the same in every process, and need not be looked through and so copied
+    gc.disable()
     try:
         with multiprocessing.get_context("fork").Pool(processes, _begin, (sorter,)) as pool:
             waiting: deque[AsyncResult[Sorted]] = deque()
-            for piece in found:
-                waiting.append(pool.apply_async(_sort, (piece,)))
+            for one in found:
+                waiting.append(pool.apply_async(_sort, one))
                 if len(waiting) > AHEAD * processes:
                     yield waiting.popleft().get()
             while waiting:
                 yield waiting.popleft().get()
     finally:
+        gc.enable()
         gc.unfreeze()
 
 

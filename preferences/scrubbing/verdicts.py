@@ -13,6 +13,8 @@ from array import array
 from binascii import a2b_base64
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress, count, repeat
+from operator import rshift
 from typing import Final
 
 from preferences.domain.permission import Decision, Reason
@@ -22,6 +24,9 @@ Meaning = tuple[bool, str]
 
 SHIFT: Final = 40
 """What is left of a key's 64 bits are the 24 that have a flag."""
+
+BEGINNING: Final = 48
+"""What is left of a key's 64 bits are the 16 by which it is looked up."""
 
 _PLACES: Final = {reason.value: place for place, reason in enumerate(Reason)}
 _TO_BASE64: Final = str.maketrans("-_", "+/")
@@ -46,23 +51,43 @@ class Verdicts:
             keys.setdefault(_meaning(answer), array("Q")).extend(new)
             for key in new:
                 self.flags[key >> SHIFT] = 1
-        self._tables = [(meaning, array("Q", sorted(keys.pop(meaning)))) for meaning in sorted(keys, key=precedence)]
+        self._tables = [(meaning, _Keys(keys.pop(meaning))) for meaning in sorted(keys, key=precedence)]
 
-    def look_up(self, digests: bytes) -> Iterator[tuple[int, Meaning]]:
-        """Which of the digests have an answer of their own, by their number, and what it is."""
-        flags = self.flags
-        keys = array("Q", digests)[::_WORDS]
-        for number in [number for number, key in enumerate(keys) if flags[key >> SHIFT]]:
+    def look_up(self, keys: Sequence[int]) -> Iterator[tuple[int, Meaning]]:
+        """Which of the addresses have an answer of their own, by their number, and what it is."""
+        flagged = map(
+            self.flags.__getitem__, map(rshift, keys, repeat(SHIFT))
+        )  # no step of it in Python: half the time
+        for number in list(compress(count(), flagged)):
             found = self._find(keys[number])
             if found is not None:
                 yield number, found
 
     def _find(self, key: int) -> Meaning | None:
         for meaning, keys in self._tables:
-            place = bisect_left(keys, key)
-            if place < len(keys) and keys[place] == key:
+            if key in keys:
                 return meaning
         return None
+
+
+class _Keys:
+    """Numbers of 64 bits in order, and where those with each beginning of 16 bits start, so that few are compared."""
+
+    def __init__(self, keys: Iterable[int]) -> None:
+        self._keys = array("Q", sorted(keys))
+        self._starts = array("L", [bisect_left(self._keys, start << BEGINNING) for start in range(1 << 64 - BEGINNING)])
+        self._starts.append(len(self._keys))
+
+    def __contains__(self, key: int) -> bool:
+        beginning = key >> BEGINNING
+        end = self._starts[beginning + 1]
+        place = bisect_left(self._keys, key, self._starts[beginning], end)
+        return place < end and self._keys[place] == key
+
+
+def keys_of(digests: bytes) -> Sequence[int]:
+    """What addresses are looked up by: of each of the joined digests the first 64 bits."""
+    return array("Q", digests)[::_WORDS]
 
 
 def precedence(meaning: Meaning) -> tuple[bool, int]:

@@ -1,4 +1,4 @@
-"""Very many rows at once, past SQLAlchemy: COPY on PostgreSQL, prepared tuples on SQLite.
+"""Very many rows at once: written past SQLAlchemy (COPY on PostgreSQL, prepared tuples on SQLite), or read.
 
 Owns the form of values for it, and how a transaction is made ready. Decides nothing and opens no transaction.
 Invariant: what is written here reads back as if `db.insert_rows` had written it.
@@ -32,6 +32,21 @@ def expect_much(connection: Connection) -> None:
             "SELECT set_config('plan_cache_mode', 'force_generic_plan', true),"
             " set_config('enable_seqscan', 'off', true)"
         )
+
+
+@contextmanager
+def much_read(connection: Connection) -> Iterator[None]:
+    """While whole tables are read against each other, SQLite keeps more of their pages, and lets go of them then."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    before = connection.exec_driver_sql("PRAGMA cache_size").scalar_one()
+    connection.exec_driver_sql("PRAGMA cache_size = -32768")
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql(f"PRAGMA cache_size = {before}")
+        connection.exec_driver_sql("PRAGMA shrink_memory")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from preferences.domain.addresses import Fingerprints
 from preferences.domain.permission import Decision, Facts, Reason, facts_of, may_send
 from preferences.domain.terms import BLANKET, Address, Channel, Choice, MessageClass, Purpose, Status, Topic
 from preferences.store.facts import facts_for
+from preferences.store.loading import much_read
 from preferences.store.tables import address, pace, preference, suppression
 
 BLOCK: Final = 2_000
@@ -51,7 +52,8 @@ def answers(
 
     One that comes twice has more than one reason, of which a no counts. Run it inside `Database.snapshot`.
     """
-    yield from _by_wish(connection, asked)
+    with much_read(connection):
+        yield from _by_wish(connection, asked)
     yield from _in_full(connection, asked, fingerprints)
     yield from _by_suppression(connection, asked)
 

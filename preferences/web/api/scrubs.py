@@ -20,7 +20,7 @@ from preferences.domain.addresses import Fingerprints
 from preferences.domain.permission import Decision, Reason, may_send
 from preferences.domain.terms import Address, Channel, MessageClass, Scope
 from preferences.scrubbing import BadQuestion, question
-from preferences.scrubbing.rows import addresses_of, header_with, with_cells
+from preferences.scrubbing.rows import added_cells, addresses_of, header_with, with_cells
 from preferences.scrubbing.table import BadFile, Layout, Piece, pieces, read_layout, rows_of
 from preferences.site import current_site
 from preferences.store.facts import facts_for
@@ -87,7 +87,7 @@ def _answered(found: list[Piece], layout: Layout, about: Question, fingerprints:
             for row, decision in zip(rows[start : start + BLOCK], decisions, strict=True):
                 if row.strip():
                     allowed = b"yes" if decision.allowed else b"no"
-                    answered.append(with_cells(row, layout, (allowed, decision.reason.encode())) + b"\n")
+                    answered.append(with_cells(row, added_cells(layout, (allowed, decision.reason.encode()))) + b"\n")
                     metrics.DECISIONS.labels(about.message_class, decision.allowed, decision.degraded).inc()
     return answered
 
