@@ -33,7 +33,7 @@ from preferences.store.scrub import Question, answers
 AHEAD: Final = 3
 """Pieces that each process has in hand or in waiting: enough to keep it busy, and little memory."""
 
-MOST_HASHED: Final = 120
+MOST_HASHED: Final = 220
 """Pieces that are hashed before the answers are there; of each a quarter of a million octets are kept."""
 
 SMALL: Final = 4 << 20
@@ -158,14 +158,15 @@ def _hashed_meanwhile(
                 if enough.is_set():
                     break
                 done.append(hashed_rows(piece, layout, channel, fingerprints=fingerprints))
-        theirs.send(done)
+        for one in done:
+            theirs.send(one)
+        theirs.send(None)
 
     def stop() -> list[Hashed]:
         enough.set()
-        try:
-            found: list[Hashed] = ours.recv()
-        except EOFError:  # it was killed; then its work is done again
-            return []
+        found: list[Hashed] = []
+        with suppress(EOFError):  # it was killed; then the rest of its work is done again
+            found.extend(iter(ours.recv, None))
         return found
 
     helper = forking.Process(target=hash_pieces, daemon=True)
