@@ -276,20 +276,32 @@ class Client:
         """Every topic, with its brand."""
         return list(self._call("GET", "/topics")["topics"])
 
-    def scrub(self, rows: bytes, *, topic: str, channel: Channel = "email", column: str | None = None) -> bytes:
+    def put_topics(self, topics: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Add those that are not there and reword those that are, all or none. Answers with every topic."""
+        return list(self._call("PUT", "/topics", {"topics": [dict(one) for one in topics]})["topics"])
+
+    def scrub(
+        self,
+        rows: bytes,
+        *,
+        topic: str,
+        channel: Channel = "email",
+        message_class: MessageClass | None = None,
+        brand: str | None = None,
+        column: str | None = None,
+    ) -> bytes:
         """A CSV file of at most 8 MB and 100,000 rows, with `allowed` and `reason` added to each row. It only looks."""
-        query = _without_none(topic=topic, channel=channel, column=column)
+        query = _without_none(topic=topic, channel=channel, brand=brand, column=column, **{"class": message_class})
         response = self._send("POST", "/scrubs", rows, content_type="text/csv", query=query)
         return response.content if response.status_code == 200 else bytes(_read(response, 0))
 
     def _found(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         try:
-            contact: dict[str, Any] = self._call("GET", path, query=query)
+            return dict(self._call("GET", path, query=query))
         except Refused as error:
             if error.status == 404:
                 return None
             raise
-        return contact
 
     # Calls.
 
@@ -400,14 +412,8 @@ def _picked(kind: type[T], answer: Mapping[str, Any]) -> T:
 
 
 def _decision_alone(address: str, message_class: str) -> Decision:
-    return Decision(
-        address=address,
-        allowed=message_class in {"transactional", "notice"},
-        reason="unavailable",
-        rule=f"{message_class}.unavailable",
-        entry=None,
-        degraded=True,
-    )
+    allowed, rule = message_class in {"transactional", "notice"}, f"{message_class}.unavailable"
+    return Decision(address=address, allowed=allowed, reason="unavailable", rule=rule, entry=None, degraded=True)
 
 
 def _read(response: requests.Response, first: int) -> Any:
@@ -475,9 +481,7 @@ def _check_header(name: str, value: str) -> None:
     if not _PRINTABLE.fullmatch(value):
         raise BadHeader(f"{name} must be one line of printable ASCII")
     if len(name) + len(": ") + len(value) > LONGEST_LINE:
-        raise BadHeader(
-            f"{name} is longer than the {LONGEST_LINE} characters of a line; shorten PUBLIC_URL or its text"
-        )
+        raise BadHeader(f"{name} is longer than the {LONGEST_LINE} characters of a line; shorten PUBLIC_URL")
 
 
 class _AsItIs(UserString):

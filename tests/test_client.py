@@ -245,8 +245,12 @@ def test_the_client_makes_every_call(shop: Client) -> None:
     assert [one["seq"] for one in shop.entries()] == [told[0]["seq"]]
     assert list(shop.entries(after=told[0]["seq"])) == []
     assert {one["slug"] for one in shop.topics()} == {"product-news", "offers", "receipts"}
+    evenings = {"slug": "evenings", "name": "Evenings", "class": "marketing", "basis": "consent", "channels": ["email"]}
+    assert "evenings" in {one["slug"] for one in shop.put_topics([evenings])}
     scrubbed = shop.scrub(b"email\njane@example.com\n", topic="product-news")
     assert b"jane@example.com,no,unsubscribed_all" in scrubbed
+    allowed = shop.scrub(b"email\njane@example.com\n", topic="receipts", message_class="transactional", brand="default")
+    assert b"jane@example.com,yes," in allowed
     assert "/sign-in/hand-off/" in shop.hand_off("jane@example.com").url
     assert shop.unanswered == 0
 
