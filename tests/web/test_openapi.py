@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,18 @@ def test_the_page_for_people_names_every_call_and_field_once_and_runs_nothing(cl
     assert set(re.findall(r'href="#([^"]+)"', page.text)) <= set(ids)
     assert "<script" not in page.text
     assert "style=" not in page.text
+
+
+def test_the_page_says_of_a_field_what_the_description_says_of_it(client: FlaskClient) -> None:
+    words = [
+        each["description"]
+        for name, shape in document(client)["components"]["schemas"].items()
+        for each in shape.get("properties", {}).values()
+        if name != "Problem" and "description" in each and "`" not in each["description"]
+    ]
+    assert "Your own id of the act, without spaces: told again, it counts once." in words
+    page = unescape(client.get("/api/docs").text)
+    assert [one for one in words if one not in page] == []
 
 
 def test_under_a_path_the_page_and_the_document_lead_to_the_right_place(tmp_path: Path) -> None:

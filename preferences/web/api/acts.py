@@ -86,26 +86,31 @@ Words = Annotated[str, StringConstraints(max_length=500)]
 
 
 class ActOf(Strict):
-    """One act. `origin_ref` is your own id of it: told again, it counts once.
-
-    `topic` is a topic, a purpose such as `@tracking`, or `*`, which only an unsubscribe can be about. A subscribe needs
-    `basis`, `occurred_at` and `evidence`: who says yes must be able to be shown to have said it. `until` ends a pause
-    and `per_week` is a cap; left out, they take it away, which needs `occurred_at`. `reason` is for a suppress, which
-    has no topic.
-    """
+    """One act. A subscribe needs `basis`, `occurred_at` and `evidence`: who says yes must be able to be shown to have
+    said it."""
 
     address: AddressText
     channel: Channel = Channel.EMAIL
     topic: Slug | None = None
+    """A topic's slug, a purpose such as `@tracking`, or `*`, which only an unsubscribe can be about. A suppress has
+    none."""
     brand: Slug | None = None
+    """Whose `*` or purpose it is; the first brand's if left out."""
     verb: ToldVerb
     origin_ref: Reference
+    """Your own id of the act, without spaces: told again, it counts once."""
     occurred_at: Instant | None = None
+    """When it was said, with its time zone. What lies in the future counts as now."""
     basis: Basis | None = None
+    """The lawful ground of a subscribe."""
     evidence: Annotated[dict[Name, Words], Field(max_length=20, default_factory=dict)]
+    """What proves it, such as where it was said and the form's version."""
     until: Instant | None = None
+    """When a pause ends. Left out, there is no pause any more, which needs `occurred_at`."""
     per_week: Annotated[int, Field(ge=1, le=MOST_PER_WEEK)] | None = None
+    """How many messages a week at the most. Left out, there is no cap any more, which needs `occurred_at`."""
     reason: ToldReason | None = None
+    """Of a suppress, which needs it."""
 
 
 class ActsRequest(RootModel[Annotated[list[ActOf], Field(max_length=MOST_ADDRESSES)]]):
@@ -115,11 +120,14 @@ class ActsRequest(RootModel[Annotated[list[ActOf], Field(max_length=MOST_ADDRESS
 
 
 class EntryOf(Strict):
-    """The entry of an act. `changed` says whether it altered anything, `repeated` whether it had been told before."""
+    """The entry of an act."""
 
     seq: int
+    """Its number in the ledger."""
     changed: bool
+    """Whether it altered anything. A second no does not."""
     repeated: bool
+    """Whether it had been told before."""
     recorded_at: datetime
 
 

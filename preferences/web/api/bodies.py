@@ -33,9 +33,10 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """The base of every body: no field that is not known, and no value in an error."""
+    """The base of every body: no field that is not known, and no value in an error. What stands below a field is its
+    description in `/api/openapi.json`."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
 class BadFields(Exception):

@@ -45,6 +45,7 @@ class AddressOf(Strict):
 
     channel: Channel = Channel.EMAIL
     address: AddressText
+    """An e-mail address, a telephone number with its country code (`+12025550147`), or a postal address."""
 
 
 class ContactOf(Strict):
@@ -67,6 +68,7 @@ class ContactAfter(Strict):
     """
 
     id: UUID | None
+    """It stays while the contact is on record. Null for one that was refused."""
     outcome: Outcome
     why: str | None
     unsubscribe_url: str | None

@@ -33,29 +33,35 @@ from preferences.web.api.operations import blueprint, operation
 
 
 class DecisionsRequest(Strict):
-    """May we send a message of this class about this topic to these addresses?
-
-    `topic` may be a purpose, which is asked of a `brand`. `message_ref` names the mailing; not to `count` is to look.
-    """
+    """May we send a message of this class about this topic to these addresses?"""
 
     channel: Channel
     message_class: Annotated[Slug, Field(alias="class")]
+    """`marketing`, `transactional` or `notice`. Any other word is answered with `unknown_class`."""
     topic: Slug | None = None
+    """A topic's slug, or a purpose such as `@tracking`. Only what is not marketing needs none."""
     brand: Slug | None = None
+    """Whose purpose it is; the first brand's if left out."""
     message_ref: MessageRef | None = None
+    """Your own name of the mailing: asked again under it, nobody's place of a week is taken twice."""
     count: bool = True
+    """False only looks, and takes nobody's place of a week."""
     addresses: Addresses
 
 
 class DecisionOf(Strict):
-    """The answer for one address. `entry` is the ledger entry behind a no; `degraded` says that not all was known."""
+    """The answer for one address."""
 
     address: str
+    """As it was asked about."""
     allowed: bool
     reason: Reason
     rule: str
+    """What decided: the class and the reason, such as `marketing.ok`."""
     entry: int | None
+    """The number of the ledger entry behind a no, where one is."""
     degraded: bool
+    """Whether not all was known."""
 
 
 class DecisionsAnswer(Strict):
@@ -63,6 +69,7 @@ class DecisionsAnswer(Strict):
 
     as_of: datetime
     seq: int | None
+    """Null when the database is away."""
     decisions: list[DecisionOf]
 
 

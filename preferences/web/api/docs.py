@@ -101,7 +101,10 @@ def _shape(name: str, schemas: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(named: Mapping[str, Any], schema: Mapping[str, Any], schemas: Mapping[str, Any], *, needed: bool) -> Any:
-    rules = "; ".join(_rules(schema, schemas))
+    text, rules = schema.get("description", ""), "; ".join(_rules(schema, schemas))
+    if rules:
+        rules = f"{rules[0].upper()}{rules[1:]}."
+    rules = f"{text} {rules}".strip()
     return {"name": named["name"], "kind": _kind(schema, schemas), "needed": needed, "rules": rules}
 
 

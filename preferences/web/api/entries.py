@@ -32,37 +32,50 @@ class EntriesQuery(Strict):
 
 
 class FeedEntry(Strict):
-    """One entry of the ledger.
-
-    `status` is what the contact wishes since then; null for a suppression (`reason`), a pause (`until`) and a cap
-    (`per_week`). `changed` is false for one that altered nothing, such as a second no. `address` is the one it names,
-    or of a wish the contact's present one on that channel; null once that was erased. `hash` covers the entry and the
-    one before.
-    """
+    """One entry of the ledger."""
 
     seq: int
+    """Without gaps, in the order in which entries were committed."""
     recorded_at: datetime
+    """When it was recorded here."""
     occurred_at: datetime | None
+    """When it is said to have happened."""
     verb: Verb
     channel: Channel
     contact: UUID | None
+    """The contact's id, which stays when their address changes."""
     fingerprint: str | None
+    """A keyed hash of the address that the entry names."""
     address: str | None
+    """The address that it names; of a wish, the contact's present one on the channel. Null once it is erased."""
     brand: str
     topic: str
+    """A topic's slug; `*` is all marketing of the brand, `@…` a purpose; empty for a suppression."""
     status: Status | None
+    """What the contact wishes since then. Null for a suppression, a pause and a cap."""
     reason: SuppressionReason | None
+    """Of a suppression."""
     basis: Basis | None
+    """The lawful ground of a yes."""
     origin: str
+    """The door it came through, such as `one_click`, `page`, `import`, `connector.sendgrid`, `api.shop`."""
     origin_ref: str | None
+    """Its id there."""
     actor: Actor
     trusted: bool
+    """Whether its door may turn a no into a yes."""
     changed: bool
+    """False for one that altered nothing, such as a second no."""
     undoes: int | None
+    """The number of the entry that an undo takes back."""
     until: datetime | None
+    """The end of a pause; null where it was taken away."""
     per_week: int | None
+    """The number of a cap; null where it was taken away."""
     notice: str | None
+    """The hash of the wording that was shown."""
     hash: str
+    """Covers the entry and the hash of the one before."""
 
 
 class EntriesAnswer(Strict):

@@ -25,6 +25,7 @@ class HandOffRequest(Strict):
     """Whom to hand over, and to the pages of which brand: the first one unless it is named."""
 
     address: AddressText
+    """Of somebody who is logged in with you, and that you know to be theirs."""
     channel: Channel = Channel.EMAIL
     brand: Slug | None = None
 
@@ -33,7 +34,9 @@ class HandOffAnswer(Strict):
     """Where to send the browser, and until when."""
 
     url: str
+    """It works once."""
     expires_at: datetime
+    """Two minutes from now."""
 
 
 @blueprint.post("/hand-offs")

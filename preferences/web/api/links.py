@@ -25,8 +25,10 @@ class LinksRequest(Strict):
 
     channel: Channel
     topic: Slug = BLANKET
+    """A topic's slug, or `*` for everything of a brand."""
     brand: Slug | None = None
     message_ref: MessageRef | None = None
+    """Your own name of the mailing. It travels inside the link, so put nothing about a person into it."""
     addresses: Addresses
 
 
@@ -35,8 +37,11 @@ class LinksOf(Strict):
 
     address: str
     unsubscribe_url: str | None
+    """It never expires. Null for a topic that is not marketing."""
     manage_url: str | None
+    """It works for 30 days."""
     headers: dict[str, str]
+    """List headers, to be put on the mail as they are and signed with DKIM."""
 
 
 class LinksAnswer(Strict):

@@ -41,8 +41,11 @@ class ScrubQuery(Strict):
     topic: Slug
     channel: Channel
     message_class: MessageClass | None = Field(default=None, alias="class")
+    """The topic's own if left out."""
     brand: Slug | None = None
+    """Whose purpose the topic is, if it is one; the first brand's if left out."""
     column: Slug | None = None
+    """The name of the column that holds the addresses, if it is none of the usual."""
 
 
 @blueprint.post("/scrubs")

@@ -41,6 +41,7 @@ class SuppressionsQuery(Strict):
     brand: Slug | None = None
     after: Annotated[str, StringConstraints(max_length=100)] | None = None
     limit: Annotated[int, Field(ge=1, le=MOST_LOOKED_AT)] = MOST_LOOKED_AT
+    """Addresses to look at: those of them that are suppressed are answered."""
 
 
 class SuppressedOf(Strict):
@@ -49,6 +50,7 @@ class SuppressedOf(Strict):
     address: str
     reason: Reason
     entry: int | None
+    """The number of the ledger entry behind it, where one is."""
 
 
 class SuppressionsAnswer(Strict):

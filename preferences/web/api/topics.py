@@ -42,16 +42,21 @@ Line = Annotated[str, StringConstraints(max_length=500, strip_whitespace=True), 
 
 
 class TopicOf(Strict):
-    """A topic, and its words in English: those left out stay as they are. A new one's `channels` are e-mail then."""
+    """A topic, and its words in English: those left out stay as they are."""
 
     slug: TopicSlug
+    """Links in old mails name it, so it never changes."""
     brand: Slug | None = None
+    """The first brand if left out. It never changes."""
     name: Name
     description: Line | None = None
     frequency: Line | None = None
+    """How often mail comes, in words, such as `About twice a month`."""
     message_class: Annotated[MessageClass, Field(alias="class")]
     basis: Basis
+    """The lawful ground. With `consent`, only those who said yes get it."""
     channels: Annotated[list[Channel], Field(min_length=1)] | None = None
+    """How it is sent: by e-mail if left out. They never change."""
 
 
 class TopicsRequest(Strict):
@@ -61,7 +66,7 @@ class TopicsRequest(Strict):
 
 
 class KnownTopic(Strict):
-    """A topic as it is kept; `languages` are those that it has words in."""
+    """A topic as it is kept, with its English words."""
 
     slug: str
     brand: str
@@ -72,6 +77,7 @@ class KnownTopic(Strict):
     basis: Basis
     channels: list[Channel]
     languages: list[str]
+    """Those that it has words in."""
 
 
 class TopicsAnswer(Strict):
