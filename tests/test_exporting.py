@@ -7,7 +7,10 @@ import hashlib
 import io
 import json
 import random
+import re
 import stat
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -409,6 +412,10 @@ def test_the_ledger_can_be_checked_without_this_program(site: Site, tmp_path: Pa
         previous = given
     assert (count, previous) == site.database.read(export.head)
     assert "@example" not in path.read_text(encoding="utf-8")
+    guide = (Path(__file__).parent.parent / "docs" / "feed.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n([^`]*previous = .*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    told = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == [previous]
 
 
 # The CSV.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, update
-from standardwebhooks.webhooks import Webhook
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from preferences.config import FeedSettings, read_feeds
 from preferences.connectors import calls
@@ -494,3 +495,27 @@ def test_a_feed_that_is_set_up_wrong_is_refused_by_name(tmp_path: Path, table: s
 def test_signing_without_a_right_secret_is_ours_to_mend(secrets: tuple[str, ...]) -> None:
     with pytest.raises(Misconfigured, match="signing_secrets"):
         signed_headers(secrets, "id", b"{}", now=NOW)
+
+
+# The guide.
+
+
+def test_what_the_guide_lets_a_receiver_run_takes_each_entry_once_and_nothing_forged(
+    site: Site, receiver: Receiver
+) -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "feed.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n([^`]*def take.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    stored: dict[int, Any] = {}
+    names: dict[str, Any] = {"SECRET": NEW, "save": lambda entry: stored.setdefault(entry["seq"], entry)}
+    exec(compile(code, "docs/feed.md", "exec"), names)
+    feed = feed_of(site, receiver)
+    assert feed.run_once(datetime.now(UTC)) is Outcome.IDLE
+    stop_topics(site, 3)
+    run_until_idle(site, feed)
+    for headers, body in receiver.taken * 2:
+        names["take"](headers, body)
+    assert list(stored.values()) == receiver.entries()
+    assert len(stored) == 3
+    headers, body = receiver.taken[0]
+    with pytest.raises(WebhookVerificationError):
+        names["take"](headers, body.replace(b"unsubscribe", b"subscribe"))
