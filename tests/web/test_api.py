@@ -482,6 +482,16 @@ def test_every_problem_names_its_field_and_echoes_no_value(client: FlaskClient, 
     assert all(error["detail"] for error in problem["errors"])
 
 
+def test_a_field_that_is_not_known_is_refused_and_shown_only_by_a_plain_name(
+    client: FlaskClient, headers: dict[str, str]
+) -> None:
+    body = {"channel": "email", "class": "notice", "addresses": [], "topik": "offers", "jane@example.com": 1}
+    answer = client.post(DECISIONS, json=body, headers=headers)
+    assert answer.status_code == 422
+    detail = "there is no such field in this call; leave it out"
+    assert {(one["field"], one["detail"]) for one in answer.get_json()["errors"]} == {("topik", detail), ("…", detail)}
+
+
 def test_of_ten_thousand_wrong_addresses_the_first_hundred_are_named(
     client: FlaskClient, site: Site, headers: dict[str, str]
 ) -> None:
