@@ -142,6 +142,7 @@ def measure(path: Path, rows: int, *, url: str, environment: Mapping[str, str], 
     with clicks.going_on():
         started = time.perf_counter()
         running = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
+        os.sched_setaffinity(running.pid, range(os.cpu_count() or 1))
         memory = 0
         while running.poll() is None:
             memory = max(memory, _memory_of(running.pid))
