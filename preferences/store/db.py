@@ -24,6 +24,7 @@ from sqlalchemy import (
     Connection,
     Dialect,
     Engine,
+    Row,
     Table,
     Text,
     TextClause,
@@ -355,6 +356,16 @@ def _bytewise_sqlite(element: _Bytewise, compiler: Any, **options: Any) -> str:
 def bytewise(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """Sort by code point, as Python does. PostgreSQL would sort text by the rules of a language."""
     return _Bytewise(column)
+
+
+STREAMED: Final = 2_000
+"""Rows that are read at once of a result that may be of any length."""
+
+
+def stream(connection: Connection, statement: Any) -> Iterator[Row[Any]]:
+    """The rows of a result of any length, in flat memory. Run it inside `Database.snapshot`."""
+    with connection.execute(statement, execution_options={"yield_per": STREAMED}) as rows:
+        yield from rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import JSON, Boolean, Column, Connection, Integer, Row, Uuid, delete, func, select, text
+from sqlalchemy import JSON, Boolean, Column, Connection, Integer, Uuid, delete, func, select, text
 
 from preferences.domain.errors import NotAllowed
-from preferences.store.db import WriteTransaction, insert_rows
-from preferences.store.proof import BLOCK
+from preferences.store.db import WriteTransaction, insert_rows, stream
+from preferences.store.loading import set_head
 from preferences.store.rows import canonical
 from preferences.store.tables import (
     UtcDateTime,
@@ -114,7 +114,7 @@ def read_cells(connection: Connection, part: Part) -> Iterator[list[str]]:
     """The rows of a part as text, by key, in flat memory. Run it inside `Database.snapshot`."""
     columns = [part.table.c[name] for name in part.columns]
     writers = [_writer(column) for column in columns]
-    for row in _stream(connection, select(*columns).order_by(*part.table.primary_key.columns)):
+    for row in stream(connection, select(*columns).order_by(*part.table.primary_key.columns)):
         yield ["" if value is None else write(value) for write, value in zip(writers, row, strict=True)]
 
 
@@ -123,13 +123,8 @@ def read_lines(connection: Connection) -> Iterator[bytes]:
 
     A line without its hash is what the hash covers, behind the hash of the entry before (`rows.canonical`).
     """
-    for row in _stream(connection, select(ledger_entry).order_by(ledger_entry.c.seq)):
+    for row in stream(connection, select(ledger_entry).order_by(ledger_entry.c.seq)):
         yield canonical(row._asdict())[:-1] + f',"hash":"{row.hash}"}}\n'.encode()
-
-
-def _stream(connection: Connection, statement: Any) -> Iterator[Row[Any]]:
-    with connection.execute(statement, execution_options={"yield_per": BLOCK}) as rows:
-        yield from rows
 
 
 def _writer(column: Column[Any]) -> Callable[[Any], str]:
@@ -194,5 +189,5 @@ def put_back(write: WriteTransaction, part: Part, rows: Sequence[Mapping[str, An
 
 def end_restore(write: WriteTransaction, seq: int, newest: str) -> None:
     """Set the ledger's head: the next act goes on from there."""
-    insert_rows(write.connection, ledger_head, [{"id": 1, "seq": seq, "hash": newest}], on_conflict="replace")
     write.seq, write.hash = seq, newest
+    set_head(write)

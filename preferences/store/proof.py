@@ -16,14 +16,13 @@ from sqlalchemy import Connection, Row, Table, select
 
 from preferences.domain import consent
 from preferences.domain.terms import PACE_VERBS, Choice, Entry, Pace, Suppression
-from preferences.store.db import bytewise
+from preferences.store.db import bytewise, stream
 from preferences.store.rows import GENESIS, chain_hash, choice_of, entry_of, pace_of, suppression_of
 from preferences.store.tables import ledger_entry, ledger_head, pace, preference, suppression
 
 MOST_PROBLEMS: Final = 20
 """Enough to see a pattern; a broken chain would otherwise name every row after the break."""
 
-BLOCK: Final = 2_000
 
 Progress = Callable[[int], None]
 
@@ -66,15 +65,10 @@ def _unreadable_reported(what: str, report: Report) -> Iterator[None]:
         report.add(f"{what} holds a value that cannot be read: it was altered")
 
 
-def _stream(connection: Connection, statement: Any) -> Iterator[Row[Any]]:
-    with connection.execute(statement, execution_options={"yield_per": BLOCK}) as rows:
-        yield from rows
-
-
 def _verify_chain(connection: Connection, report: Report, progress: Progress) -> None:
     head = connection.execute(select(ledger_head.c.seq, ledger_head.c.hash).where(ledger_head.c.id == 1)).one_or_none()
     previous, expected = GENESIS, 1
-    for row in _stream(connection, select(ledger_entry).order_by(ledger_entry.c.seq)):
+    for row in stream(connection, select(ledger_entry).order_by(ledger_entry.c.seq)):
         fields = row._asdict()
         if row.seq != expected:
             report.add(f"entry {expected} is missing: the next one is {row.seq}")
@@ -96,16 +90,16 @@ _SUPPRESSION_KEY: Final = ("fingerprint", "channel", "reason")
 
 def _verify_choices(connection: Connection, report: Report) -> None:
     entries = select(ledger_entry).where(ledger_entry.c.status.is_not(None), ledger_entry.c.contact_id.is_not(None))
-    folded = _folded(_stream(connection, _ordered(entries, ledger_entry, _CHOICE_KEY)), _CHOICE_KEY, consent.apply)
-    rows = _stream(connection, _ordered(select(preference), preference, _CHOICE_KEY))
+    folded = _folded(stream(connection, _ordered(entries, ledger_entry, _CHOICE_KEY)), _CHOICE_KEY, consent.apply)
+    rows = stream(connection, _ordered(select(preference), preference, _CHOICE_KEY))
     stored = ((_key(row, _CHOICE_KEY), choice_of(row)) for row in rows)
     report.preferences = _compare(folded, stored, "preference", report)
 
 
 def _verify_paces(connection: Connection, report: Report) -> None:
     entries = select(ledger_entry).where(ledger_entry.c.verb.in_(PACE_VERBS), ledger_entry.c.contact_id.is_not(None))
-    folded = _folded(_stream(connection, _ordered(entries, ledger_entry, _PACE_KEY)), _PACE_KEY, consent.apply_pace)
-    rows = _stream(connection, _ordered(select(pace), pace, _PACE_KEY))
+    folded = _folded(stream(connection, _ordered(entries, ledger_entry, _PACE_KEY)), _PACE_KEY, consent.apply_pace)
+    rows = stream(connection, _ordered(select(pace), pace, _PACE_KEY))
     stored = ((_key(row, _PACE_KEY), pace_of(row)) for row in rows)
     report.paces = _compare(folded, stored, "pause or cap", report)
 
@@ -113,11 +107,11 @@ def _verify_paces(connection: Connection, report: Report) -> None:
 def _verify_suppressions(connection: Connection, report: Report) -> None:
     entries = select(ledger_entry).where(ledger_entry.c.reason.is_not(None))
     folded = _folded(
-        _stream(connection, _ordered(entries, ledger_entry, _SUPPRESSION_KEY)),
+        stream(connection, _ordered(entries, ledger_entry, _SUPPRESSION_KEY)),
         _SUPPRESSION_KEY,
         consent.apply_suppression,
     )
-    rows = _stream(connection, _ordered(select(suppression), suppression, _SUPPRESSION_KEY))
+    rows = stream(connection, _ordered(select(suppression), suppression, _SUPPRESSION_KEY))
     stored = ((_key(row, _SUPPRESSION_KEY), suppression_of(row)) for row in rows)
     report.suppressions = _compare(folded, stored, "suppression", report)
 

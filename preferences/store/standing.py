@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, and_, exists, func, or_, select
 
 from preferences.domain.terms import BLANKET, MessageClass, Status, SuppressionReason
-from preferences.store.proof import BLOCK
+from preferences.store.db import stream
 from preferences.store.tables import address, brand, evidence, ledger_entry, pace, preference, suppression, topic
 
 _AS_THEY_ARE: Final = {
@@ -68,13 +68,13 @@ _WHERE_FROM: Final = (ledger_entry.c.origin, evidence.c.details)
 
 def read_standings(connection: Connection) -> Iterator[Standing]:
     """A row for each thing that holds about each address, in flat memory. Run it inside `Database.snapshot`."""
-    for row in _stream(connection, _choices()):
+    for row in stream(connection, _choices()):
         told = _row(row, status=row.status, topic_=row.topic)
         yield Standing(**told, brand=row.brand)
     brands = list(connection.execute(select(brand.c.slug).order_by(brand.c.slug)).scalars())
-    for row in _stream(connection, _suppressions()):
+    for row in stream(connection, _suppressions()):
         yield from _suppressed(row, brands)
-    for row in _stream(connection, _silent()):
+    for row in stream(connection, _silent()):
         yield Standing(address=row.value, channel=row.channel)
 
 
@@ -146,8 +146,3 @@ def _suppressions() -> Any:
 def _silent() -> Any:
     said = exists().where(_ITS_CHOICES, _TOLD)
     return select(address.c.value, address.c.channel).where(~said, ~exists().where(_ITS_SUPPRESSIONS))
-
-
-def _stream(connection: Connection, statement: Any) -> Iterator[Row[Any]]:
-    with connection.execute(statement, execution_options={"yield_per": BLOCK}) as rows:
-        yield from rows
