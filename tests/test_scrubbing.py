@@ -33,7 +33,7 @@ from preferences.domain.terms import (
 from preferences.scrubbing import question
 from preferences.scrubbing.rows import Sorter, hashed_rows
 from preferences.scrubbing.run import Counts, Files, scrub
-from preferences.scrubbing.table import LONGEST_ROW, PIECE, BadFile, Encoding, open_table, pieces, read_layout
+from preferences.scrubbing.table import LONGEST_ROW, PIECE, BadFile, Encoding, open_table, pieces, read_layout, rows_of
 from preferences.scrubbing.verdicts import Verdicts
 from preferences.site import Site
 from preferences.store import ledger
@@ -278,7 +278,8 @@ def test_what_was_hashed_before_the_answers_were_known_gives_the_same(site: Site
         ),
         fingerprints=site.fingerprints,
     )
-    hashed = hashed_rows(piece, layout, Channel.EMAIL, fingerprints=site.fingerprints)
+    rows = rows_of(piece, layout)
+    hashed = hashed_rows(piece, rows, layout=layout, channel=Channel.EMAIL, fingerprints=site.fingerprints)
     assert sorter(piece, hashed) == sorter(piece)
     assert sorter(piece).reasons.total() == 3
 

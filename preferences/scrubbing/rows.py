@@ -54,7 +54,9 @@ class Sorter:
     def __call__(self, piece: Piece, hashed: Hashed | None = None) -> Sorted:
         """Most rows are a stranger's, so everything here is done for all rows at once, or only for the few others."""
         rows = rows_of(piece, self.layout)
-        keys, bad = hashed or hashed_rows(piece, self.layout, self.channel, fingerprints=self.fingerprints)
+        keys, bad = hashed or hashed_rows(
+            piece, rows, layout=self.layout, channel=self.channel, fingerprints=self.fingerprints
+        )
         out = self._out(len(rows), self._unlike_strangers(keys), bad)
         lines = _lines_of(piece, rows) if bad else []
         cells_for = cache(self._cells_for)
@@ -106,9 +108,11 @@ Hashed = tuple[list[Sequence[int]], dict[int, str]]
 """For each fingerprint key, what the rows of a piece are looked up by; and by row what is wrong with some."""
 
 
-def hashed_rows(piece: Piece, layout: Layout, channel: Channel, *, fingerprints: Fingerprints) -> Hashed:
+def hashed_rows(
+    piece: Piece, rows: Sequence[bytes], *, layout: Layout, channel: Channel, fingerprints: Fingerprints
+) -> Hashed:
     """Half of the work on a piece: all that can be done before the answers are known."""
-    values, bad = addresses_of(piece, rows_of(piece, layout), layout=layout, channel=channel)
+    values, bad = addresses_of(piece, rows, layout=layout, channel=channel)
     return [keys_of(digests) for digests in fingerprints.digests(channel, values)], bad
 
 

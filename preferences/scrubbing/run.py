@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.terms import Channel
 from preferences.scrubbing.rows import ADDED, GZIP_LEVEL, Hashed, Sorted, Sorter, hashed_rows, header_with
-from preferences.scrubbing.table import BOM, BadFile, Encoding, Layout, Piece, open_table, pieces, read_layout
+from preferences.scrubbing.table import BOM, BadFile, Encoding, Layout, Piece, open_table, pieces, read_layout, rows_of
 from preferences.scrubbing.verdicts import Verdicts
 from preferences.store.db import Database
 from preferences.store.queries import head_seq
@@ -76,7 +76,9 @@ def scrub(
         if layout.header.startswith(BOM):
             counts.encodings.add(Encoding.UTF_8)
         processes = _processes(files)
-        with _hashed_meanwhile(files, layout, asked.channel, fingerprints=fingerprints, wanted=processes > 1) as ahead:
+        # Of a compressed file nothing is hashed beforehand: it would have to be unpacked twice.
+        several = processes > 1 and not compressed
+        with _hashed_meanwhile(files, layout, asked.channel, fingerprints=fingerprints, wanted=several) as ahead:
             counts.as_of, verdicts = database.snapshot(_verdicts, asked, fingerprints)
             hashed = ahead()
         sorter = Sorter(
@@ -141,7 +143,7 @@ def _hashed_meanwhile(
     files: Files, layout: Layout, channel: Channel, *, fingerprints: Fingerprints, wanted: bool
 ) -> Iterator[Callable[[], list[Hashed]]]:
     """While the answers are read, which keeps one core busy, another begins with the file. Ends when it is asked for
-    what it has. Of a compressed file nothing is hashed: it would have to be unpacked twice."""
+    what it has."""
     if not wanted:
         yield list
         return
@@ -152,12 +154,12 @@ def _hashed_meanwhile(
         gc.disable()
         done: list[Hashed] = []
         with suppress(BadFile), _opened(files.source) as raw:  # whoever sorts the file comes to the same place
-            text, compressed = open_table(raw)
-            text.readline()
-            for piece in () if compressed else islice(pieces(text, layout), MOST_HASHED):
+            raw.seek(len(layout.header))
+            for piece in islice(pieces(raw, layout), MOST_HASHED):
                 if enough.is_set():
                     break
-                done.append(hashed_rows(piece, layout, channel, fingerprints=fingerprints))
+                rows = rows_of(piece, layout)
+                done.append(hashed_rows(piece, rows, layout=layout, channel=channel, fingerprints=fingerprints))
         for one in done:
             theirs.send(one)
         theirs.send(None)
