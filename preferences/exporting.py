@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,6 +30,7 @@ from preferences.store import export, standing
 from preferences.store.db import Database, StoreFault, WriteTransaction
 from preferences.store.export import ENTRIES, PARTS, Part
 from preferences.store.proof import verify
+from preferences.whole_files import PRIVATE, whole_file
 
 FORMAT: Final = "preferences-export"
 VERSION: Final = 1
@@ -107,18 +107,11 @@ def write_ledger(connection: Connection, path: Path, *, progress: Progress) -> i
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
     """A file that only its owner may read, and that takes its name when it is whole. Raises BadExport."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        descriptor = os.open(unfinished, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        with whole_file(path, PRIVATE) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
     except OSError as error:
         raise BadExport(f"{path.name} cannot be written: {error.strerror or 'unknown'}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _member(name: str, now: datetime) -> zipfile.ZipInfo:

@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "links": {"domain"},
     "languages": {"domain"},
     "mail": {"domain"},
+    "whole_files": set(),
     "store": {"domain"},
     "connectors": {"domain", "config"},
     "oidc": {"domain", "config"},
@@ -49,8 +50,8 @@ MAY_IMPORT = {
     "sign_up_form": {"domain", "site", "languages", "wording"},
     "letters": {"domain", "store", "links", "site", "languages", "mail", "wording"},
     "minting": {"domain", "store", "links", "site"},
-    "scrubbing": {"domain", "store"},
-    "exporting": {"domain", "store"},
+    "scrubbing": {"domain", "store", "whole_files"},
+    "exporting": {"domain", "store", "whole_files"},
     "feeding": {"domain", "store", "connectors", "config", "sync"},
     "linting": {"domain"},
     "probing": {"domain"},
@@ -64,7 +65,7 @@ MAY_IMPORT = {
     "cli": {
         *("domain", "store", "connectors", "links", "site", "config", "languages", "sign_up_form"),
         *("sync", "worker", "importing", "minting", "explaining", "doctor", "letters", "tidying"),
-        *("scrubbing", "exporting", "feeding", "linting", "probing"),
+        *("scrubbing", "exporting", "feeding", "linting", "probing", "whole_files"),
     },
     "__init__": {"domain", "config", "links", "store", "site", "web"},
 }

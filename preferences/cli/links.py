@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
@@ -13,6 +14,7 @@ import click
 from preferences.cli.common import Group, choice, fail, plain_errors, progress_bar
 from preferences.domain.terms import BLANKET, Channel
 from preferences.site import current_site
+from preferences.whole_files import whole_file
 
 links_group = Group("links", help="Signed links.")
 
@@ -51,12 +53,10 @@ def _written(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
-    fresh = output.with_name(f".{output.name}.new")
     try:
-        with fresh.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        fresh.replace(output)
+        with whole_file(output) as file:
+            text = TextIOWrapper(file, encoding="utf-8", newline="")
+            yield text
+            text.detach()
     except OSError as error:
         fail(f"{output} cannot be written ({error.strerror})")
-    finally:
-        fresh.unlink(missing_ok=True)

@@ -29,6 +29,7 @@ from preferences.scrubbing.verdicts import Verdicts
 from preferences.store.db import Database
 from preferences.store.queries import head_seq
 from preferences.store.scrub import Question, answers
+from preferences.whole_files import whole_file
 
 AHEAD: Final = 3
 """Pieces that each process has in hand or in waiting: enough to keep it busy, and little memory."""
@@ -227,15 +228,9 @@ def _told(found: Iterator[Piece], raw: IO[bytes], progress: Progress) -> Iterato
 
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that gets its name when it is whole and on the disk."""
-    part = path.with_name(path.name + ".part")
+    """A file that gets its name when it is whole and on the disk. Raises BadFile."""
     try:
-        with part.open("wb") as file:
+        with whole_file(path) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
     except OSError as error:
         raise BadFile(f"{path.name} cannot be written ({error.strerror})") from None
-    finally:
-        part.unlink(missing_ok=True)
