@@ -488,7 +488,7 @@ def test_a_field_that_is_not_known_is_refused_and_shown_only_by_a_plain_name(
     body = {"channel": "email", "class": "notice", "addresses": [], "topik": "offers", "jane@example.com": 1}
     answer = client.post(DECISIONS, json=body, headers=headers)
     assert answer.status_code == 422
-    detail = "there is no such field in this call; leave it out"
+    detail = "an extra field, which this call does not know; leave it out"
     assert {(one["field"], one["detail"]) for one in answer.get_json()["errors"]} == {("topik", detail), ("…", detail)}
 
 

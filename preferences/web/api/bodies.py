@@ -86,7 +86,7 @@ def _checked(read: Callable[[], Body]) -> Body:
 
 def _field(detail: Mapping[str, Any]) -> dict[str, str]:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{_name(part)}" for part in detail["loc"])
-    unknown = "there is no such field in this call; leave it out" if detail["type"] == "extra_forbidden" else ""
+    unknown = "an extra field, which this call does not know; leave it out" if detail["type"] == "extra_forbidden" else ""
     return {"field": path.lstrip(".") or "body", "detail": unknown or str(detail["msg"])}
 
 
