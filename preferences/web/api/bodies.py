@@ -23,6 +23,8 @@ MOST_BODY: Final = 4 * 1024 * 1024
 MOST_FIELDS: Final = 100
 """How many wrong fields are named: enough to see what is wrong with a list of thousands."""
 
+EXTRA: Final = "an extra field, which this call does not know; leave it out"
+
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_]{1,64}")
 
 Slug = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -86,8 +88,8 @@ def _checked(read: Callable[[], Body]) -> Body:
 
 def _field(detail: Mapping[str, Any]) -> dict[str, str]:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{_name(part)}" for part in detail["loc"])
-    unknown = "an extra field, which this call does not know; leave it out" if detail["type"] == "extra_forbidden" else ""
-    return {"field": path.lstrip(".") or "body", "detail": unknown or str(detail["msg"])}
+    why = EXTRA if detail["type"] == "extra_forbidden" else str(detail["msg"])
+    return {"field": path.lstrip(".") or "body", "detail": why}
 
 
 def _name(part: str) -> str:
