@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, delete
 
-from preferences.domain.addresses import Fingerprints
+from preferences.domain.addresses import LONGEST, SHORT, Fingerprints, read_address
+from preferences.domain.errors import BadAddress
 from preferences.domain.permission import may_send
 from preferences.domain.terms import (
     PACE_VERBS,
@@ -31,9 +32,19 @@ from preferences.domain.terms import (
     Verb,
 )
 from preferences.scrubbing import question
-from preferences.scrubbing.rows import Sorter, hashed_rows
+from preferences.scrubbing.rows import Sorter, addresses_of, hashed_rows
 from preferences.scrubbing.run import Counts, Files, scrub
-from preferences.scrubbing.table import LONGEST_ROW, PIECE, BadFile, Encoding, open_table, pieces, read_layout, rows_of
+from preferences.scrubbing.table import (
+    LONGEST_ROW,
+    PIECE,
+    BadFile,
+    Encoding,
+    Piece,
+    open_table,
+    pieces,
+    read_layout,
+    rows_of,
+)
 from preferences.scrubbing.verdicts import Verdicts
 from preferences.site import Site
 from preferences.store import ledger
@@ -301,6 +312,35 @@ def test_pieces_are_the_file_and_never_cut_a_row(rows: list[list[str]], size: in
     assert layout.header + b"".join(one.octets for one in found) == octets
     read = [row for one in found for row in csv.reader(io.StringIO(one.octets.decode(), newline=""))]
     assert read == rows
+
+
+parts = st.lists(
+    st.sampled_from(["a", "7", ".", "-", "+", "@", "B", " ", "\xfc", "x" * 30, "@example.com"]), max_size=9
+)
+
+
+@given(st.lists(parts.map("".join), max_size=9), st.sampled_from(["", "9,"]), st.sampled_from(["", ",x"]))
+def test_an_address_among_many_is_read_as_it_is_alone(cells: list[str], before: str, after: str) -> None:
+    header = f"{'id,' if before else ''}email{',more' if after else ''}\n"
+    octets = "".join(f"{before}{cell}{after}\n" for cell in cells).encode()
+    layout = read_layout(io.BytesIO(header.encode()), Channel.EMAIL, None)
+    piece = Piece(2, octets)
+    values, bad = addresses_of(piece, rows_of(piece, layout), layout=layout, channel=Channel.EMAIL)
+    assert [None if number in bad else value for number, value in enumerate(values)] == list(map(read_alone, cells))
+
+
+def read_alone(cell: str) -> bytes | None:
+    try:
+        return read_address(Channel.EMAIL, cell).value.encode()
+    except BadAddress:
+        return None
+
+
+def test_an_address_that_is_too_long_is_bad_among_plain_ones(site: Site, tmp_path: Path) -> None:
+    longer = f"{'x' * (SHORT - 12)}y@example.com"
+    source = written(tmp_path, f"email\nperson-1@example.com\n{longer}\n{'x' * LONGEST}@example.com\n".encode())
+    counts = run(site, source)
+    assert (counts.kept, counts.removed) == (2, {"bad_address": 1})
 
 
 class Small(io.BytesIO):

@@ -144,14 +144,18 @@ def addresses_of(
 
 def _plain_addresses(piece: Piece, rows: Sequence[bytes], layout: Layout) -> list[bytes]:
     """The address of each row that is plainly one; nothing for the others, which must be looked at."""
-    if not piece.is_quoted:
-        return _plain_rows(layout).findall(piece.octets)
-    found = []
-    for row in rows:
-        cells = cells_of(row, layout)
-        value = cells[layout.place] if len(cells) == layout.columns else b""
-        found.append(value if len(value) <= SHORT and _is_plain(value) else b"")
+    if piece.is_quoted:
+        found = [_plain_cell(cells_of(row, layout), layout) for row in rows]
+    else:
+        found = _plain_rows(layout).findall(piece.octets)
+    if max(map(len, found), default=0) > SHORT:
+        return [one if len(one) <= SHORT else b"" for one in found]
     return found
+
+
+def _plain_cell(cells: Sequence[bytes], layout: Layout) -> bytes:
+    value = cells[layout.place] if len(cells) == layout.columns else b""
+    return value if _is_plain(value) else b""
 
 
 _is_plain: Final = re.compile(PLAIN_EMAIL.encode()).fullmatch
@@ -160,13 +164,16 @@ _is_plain: Final = re.compile(PLAIN_EMAIL.encode()).fullmatch
 @cache
 def _plain_rows(layout: Layout) -> re.Pattern[bytes]:
     """Matches every row of a piece without quotes once, and finds the address if it is a plain one. Much is read at
-    once: it takes a third of the time of looking at each cell."""
-    stop = re.escape(layout.delimiter)
-    octet = rb"[^%b\n]" % stop
-    address = rb"(?!%b{%d})(%b)" % (octet, SHORT + 1, PLAIN_EMAIL.encode())
-    before = rb"%b*+%b" % (octet, stop) * layout.place
-    after = rb"%b%b*+" % (stop, octet) * (layout.columns - layout.place - 1)
-    return re.compile(rb"%b%b%b\r?\n|[^\n]*+\n" % (before, address, after))
+    once: it takes a fifth of the time of looking at each cell."""
+    cell, stop = rb"%b*+" % _all_but(layout.delimiter + b"\n"), re.escape(layout.delimiter)
+    before = (cell + stop) * layout.place
+    after = (stop + cell) * (layout.columns - layout.place - 1)
+    return re.compile(rb"%b(%b)%b\r?\n|[^\n]*+\n" % (before, PLAIN_EMAIL.encode(), after))
+
+
+def _all_but(octets: bytes) -> bytes:
+    """A set for patterns. All that is in it is named: that is looked up in a table, `[^...]` compared one by one."""
+    return b"[%b]" % b"".join(re.escape(bytes([one])) for one in range(256) if one not in octets)
 
 
 def _normal(cell: bytes, layout: Layout, channel: Channel) -> tuple[bytes, str]:
