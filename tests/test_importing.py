@@ -28,7 +28,7 @@ from preferences.domain.terms import (
     SuppressionReason,
     Verb,
 )
-from preferences.importing import BLOCK, COLUMNS, BadRow, Counts, import_file, preparing
+from preferences.importing import BLOCK, COLUMNS, BadRow, Counts, files, import_file, preparing
 from preferences.site import Site, site_of
 from preferences.store import proof, queries
 from preferences.store.facts import facts_for
@@ -420,7 +420,7 @@ def test_a_large_file_is_read_by_several_processes_and_keeps_each_persons_order(
     site: Site, file_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparing, "LARGE", 0)
-    monkeypatch.setattr(preparing, "CHUNK", 7)
+    monkeypatch.setattr(files, "CHUNK", 7)
     people = [f"person-{number}@example.com" for number in range(60)]
     lines = [f"{one},offers,unsubscribed,2026-0{month}-01," for month in (3, 1, 2) for one in people]
     counts = run(site, file_of(HEADER, *lines))

@@ -10,12 +10,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress, PreferencesError
 from preferences.domain.terms import BLANKET, Address, Basis, Channel, MessageClass, SuppressionReason, Verb
-from preferences.store.bulk import Told
+from preferences.store.new_people import Told
 from preferences.store.queries import Catalog
 
 COLUMNS: Final = ("address", "channel", "topic", "status", "occurred_at", "source", "reason", "evidence", "brand")
@@ -62,105 +63,117 @@ _SUPPRESSIONS: Final = {
     )
 }
 
+REMEMBERED: Final = 1_000
+"""For so many different ways to fill the other columns than address and date, what they mean is kept."""
 
-def read_row(text: Mapping[str, str], line: int, *, catalog: Catalog, fingerprint_of: FingerprintOf) -> Told:
-    """What a row tells. `text` has our columns, without space around the values. Raises BadRow."""
-    channel = _CHANNELS.get((text.get("channel") or "email").lower())
-    if channel is None:
-        raise BadRow(line, "channel", f"must be one of {', '.join(_CHANNELS)}")
-    try:
+
+class Reader:
+    """Reads the rows of a file. Most of them use the same words, whose meaning is found out once."""
+
+    def __init__(self, catalog: Catalog, fingerprint_of: FingerprintOf) -> None:
+        self._catalog = catalog
+        self._fingerprint_of = fingerprint_of
+        self._meaning = lru_cache(REMEMBERED)(self._meaning_of)
+
+    def read(self, text: Mapping[str, str], line: int) -> Told:
+        """What a row tells. `text` has our columns, without space around the values. Raises BadRow."""
+        try:
+            return self._read(text)
+        except BadAddress as error:
+            raise BadRow(line, "address", str(error)) from None
+        except _Unfit as unfit:
+            raise BadRow(line, unfit.column, unfit.why) from None
+
+    def _read(self, text: Mapping[str, str]) -> Told:
+        channel = _CHANNELS.get((text.get("channel") or "email").lower())
+        if channel is None:
+            raise _Unfit("channel", f"must be one of {', '.join(_CHANNELS)}")
         address = read_address(channel, text["address"])
-    except BadAddress as error:
-        raise BadRow(line, "address", str(error)) from None
-    status = text.get("status", "").lower()
-    if not status:
-        return Told(fingerprint_of(address), channel.value, address.value)
-    return _act(address, status, text, line=line, catalog=catalog, fingerprint=fingerprint_of(address))
+        fingerprint, value = self._fingerprint_of(address), address.value
+        words = [text.get(name, "") for name in _WORDS]
+        if not words[0]:
+            return Told(fingerprint, channel.value, value)
+        date = text.get("occurred_at", "")
+        occurred_at = _instant(date) if date else None
+        verb, brand, topic, reason, basis, proof = self._meaning(bool(date), *words)
+        ref = _ref(channel.value, value, date, *words[:-1])
+        return Told(fingerprint, channel.value, value, verb, brand, topic, reason, basis, occurred_at, ref, proof)
+
+    def _meaning_of(self, dated: bool, status: str, topic: str, brand: str, *proof: str) -> _Meaning:
+        status = status.lower()
+        evidence = _evidence(proof)
+        if held := _SUPPRESSIONS.get(status):
+            self._brand(brand)
+            return Verb.SUPPRESS.value, "", "", held.value, None, evidence
+        verb = _WISHES.get(status)
+        if verb is None:
+            raise _Unfit("status", f"must be empty or one of {', '.join([*_WISHES, *_SUPPRESSIONS])}")
+        whose = self._brand(brand) if topic in {"", BLANKET} else self._brand_of(topic, brand)
+        topic = topic or BLANKET
+        if verb is Verb.UNSUBSCRIBE:
+            return verb.value, whose, topic, None, None, evidence
+        _check_yes(topic, dated=dated, source=proof[0])
+        return verb.value, whose, topic, None, Basis.CONSENT.value, evidence
+
+    def _brand(self, brand: str) -> str:
+        """Whose mail a no to everything (*) is about: the first brand's, where nothing else is said."""
+        if not brand:
+            return self._catalog.first_brand.slug
+        if brand not in self._catalog.brands:
+            raise _Unfit("brand", "there is no such brand; `flask brand set` makes one")
+        return brand
+
+    def _brand_of(self, topic: str, brand: str) -> str:
+        known = self._catalog.topics.get(topic)
+        if known is None:
+            raise _Unfit("topic", "there is no such topic; `flask topic add` makes one")
+        if known.message_class is not MessageClass.MARKETING:
+            raise _Unfit("topic", "nobody subscribes to a topic that is not marketing")
+        if brand not in {"", known.brand}:
+            self._brand(brand)
+            raise _Unfit("brand", "the topic is another brand's; leave it empty")
+        return known.brand
 
 
-def _act(
-    address: Address, status: str, text: Mapping[str, str], *, line: int, catalog: Catalog, fingerprint: str
-) -> Told:
-    reason = _SUPPRESSIONS.get(status)
-    verb = Verb.SUPPRESS if reason else _WISHES.get(status)
-    if verb is None:
-        raise BadRow(line, "status", f"must be empty or one of {', '.join([*_WISHES, *_SUPPRESSIONS])}")
-    occurred_at = _instant(text.get("occurred_at", ""), line)
-    brand, topic = _brand(text, line, catalog), text.get("topic") or BLANKET
-    if reason:
-        brand = topic = ""
-    elif topic != BLANKET:
-        brand = _brand_of(topic, text, line, catalog)
-    if verb is Verb.SUBSCRIBE:
-        _check_yes(topic, occurred_at, text, line)
-    return Told(
-        fingerprint=fingerprint,
-        channel=address.channel.value,
-        value=address.value,
-        verb=verb.value,
-        brand=brand,
-        topic=topic,
-        reason=reason.value if reason else None,
-        basis=Basis.CONSENT.value if verb is Verb.SUBSCRIBE else None,
-        occurred_at=occurred_at,
-        ref=_ref(address, text),
-        evidence=_evidence(text),
-    )
+class _Unfit(Exception):
+    """What is wrong with a row, and in which column."""
+
+    def __init__(self, column: str, why: str) -> None:
+        super().__init__(why)
+        self.column, self.why = column, why
 
 
-def _brand(text: Mapping[str, str], line: int, catalog: Catalog) -> str:
-    """Whose mail a no to everything (*) is about: the first brand's, where nothing else is said."""
-    brand = text.get("brand")
-    if not brand:
-        return catalog.first_brand.slug
-    if brand not in catalog.brands:
-        raise BadRow(line, "brand", "there is no such brand; `flask brand set` makes one")
-    return brand
+_WORDS: Final = ("status", "topic", "brand", "source", "reason", "evidence")
+
+_Meaning = tuple[str, str, str, str | None, str | None, str | None]
+"""Verb, brand, topic, reason, basis and evidence, as `Told` has them."""
 
 
-def _brand_of(topic: str, text: Mapping[str, str], line: int, catalog: Catalog) -> str:
-    known = catalog.topics.get(topic)
-    if known is None:
-        raise BadRow(line, "topic", "there is no such topic; `flask topic add` makes one")
-    if known.message_class is not MessageClass.MARKETING:
-        raise BadRow(line, "topic", "nobody subscribes to a topic that is not marketing")
-    if text.get("brand") not in {None, "", known.brand}:
-        raise BadRow(line, "brand", "the topic is another brand's; leave it empty")
-    return known.brand
-
-
-def _check_yes(topic: str, occurred_at: str | None, text: Mapping[str, str], line: int) -> None:
+def _check_yes(topic: str, *, dated: bool, source: str) -> None:
     """A yes counts only with evidence: for one topic, with the day it was said and where it was said."""
     if topic == BLANKET:
-        raise BadRow(line, "topic", "a subscription needs a topic; only an opt-out can be for all (*)")
-    if occurred_at is None:
-        raise BadRow(line, "occurred_at", "a subscription counts only with its date")
-    if not text.get("source"):
-        raise BadRow(line, "source", "a subscription counts only with where it was given")
+        raise _Unfit("topic", "a subscription needs a topic; only an opt-out can be for all (*)")
+    if not dated:
+        raise _Unfit("occurred_at", "a subscription counts only with its date")
+    if not source:
+        raise _Unfit("source", "a subscription counts only with where it was given")
 
 
-def _instant(text: str, line: int) -> str | None:
+def _instant(text: str) -> str:
     """The time in UTC, in the one form in which an entry's hash covers it. Without a zone it is UTC."""
-    if not text:
-        return None
     try:
         instant = datetime.fromisoformat(text)
         instant = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise BadRow(line, "occurred_at", "write it like 2026-05-31T14:00:00+00:00") from None
+        raise _Unfit("occurred_at", "write it like 2026-05-31T14:00:00+00:00") from None
     return instant.isoformat(timespec="microseconds")
 
 
-_EVIDENCE: Final = json.JSONEncoder(sort_keys=True)
+def _evidence(proof: Sequence[str]) -> str | None:
+    found = {name: text[:LONGEST_PROOF] for name, text in zip(_WORDS[-3:], proof, strict=True) if text}
+    return json.dumps(found, sort_keys=True) if found else None
 
 
-def _evidence(text: Mapping[str, str]) -> str | None:
-    found = {name: text[name][:LONGEST_PROOF] for name in ("source", "reason", "evidence") if text.get(name)}
-    return _EVIDENCE.encode(found) if found else None
-
-
-def _ref(address: Address, text: Mapping[str, str]) -> str:
-    """The same line, in whichever file it comes again, is the same act."""
-    parts = [address.channel, address.value, *(text.get(name, "") for name in COLUMNS[2:7])]
-    parts += [text["brand"]] if text.get("brand") else []  # so that lines from before there was one stay the same
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+def _ref(*words: str) -> str:
+    """The same line, in whichever file it comes again, is the same act. (Half a SHA-256 tells any two lines apart.)"""
+    return hashlib.sha256("\x1f".join(words).encode()).hexdigest()[:32]

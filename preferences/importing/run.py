@@ -7,9 +7,11 @@ blocks whoever waits comes first; a block that was told is durable; run again, i
 from __future__ import annotations
 
 import csv
+import gc
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,11 +21,12 @@ from typing import Final
 
 from preferences.domain.addresses import Fingerprints
 from preferences.importing.files import Source
-from preferences.importing.preparing import Prepared, Progress, Reject, prepared
+from preferences.importing.preparing import Prepared, Progress, Reject, can_fork, prepared
 from preferences.store import bulk
-from preferences.store.bulk import Block, Outcome, Told
+from preferences.store.bulk import Block, Outcome
 from preferences.store.db import Database, WriteTransaction
-from preferences.store.loading import expect_much
+from preferences.store.loading import Form, expect_much, form_of
+from preferences.store.new_people import Told
 from preferences.store.queries import Catalog
 
 BLOCK: Final = 500
@@ -90,18 +93,16 @@ def rejects_to(path: Path | None) -> Iterator[Callable[[Reject], None] | None]:
 
 def record(laid: Prepared, database: Database, *, fingerprints: Fingerprints, progress: Progress) -> Counts:
     """Record what was prepared. While one block is written, the next one is made ready."""
-    counts = Counts(rejected=laid.rejects)
-    told, size = laid.told(), BLOCK
-
-    def following(wanted: int) -> tuple[int, Block]:
-        rows = list(islice(told, wanted))
-        return len(rows), bulk.prepare(rows, fingerprints, datetime.now(UTC))
-
-    with ThreadPoolExecutor(1) as ahead:
-        rows, block = following(size)
-        while rows:
-            coming = ahead.submit(following, size)
-            outcome, held = _write(database, block)
+    counts, size = Counts(rejected=laid.rejects), BLOCK
+    making = _Making(laid.told(), fingerprints, form_of(database.engine.dialect.name))
+    with _uncollected(), _made_meanwhile(making, laid) as following:
+        coming = following(size)
+        while True:
+            rows, packed = coming.result()
+            if not rows:
+                return counts
+            coming = following(size)
+            outcome, held = _write(database, Block.unpacked(packed))
             _count(outcome, counts)
             for some in _pieces(outcome.left):
                 time.sleep(PAUSE)
@@ -110,8 +111,62 @@ def record(laid: Prepared, database: Database, *, fingerprints: Fingerprints, pr
             progress(rows)
             size = _next_size(rows, held)
             time.sleep(PAUSE)
-            rows, block = coming.result()
-    return counts
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the search for what refers to itself: a block is a hundred thousand tuples that do not, and looking
+    through them took longer than reading them."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+_Made = tuple[int, bytes]
+"""How many rows a block has, and the block, packed."""
+
+_Follow = Callable[[int], Future[_Made]]
+"""Asks for the next block, of about so many rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """Makes the blocks, one after the other."""
+
+    told: Iterator[Told]
+    fingerprints: Fingerprints
+    form: Form
+
+    def following(self, wanted: int) -> _Made:
+        rows = list(islice(self.told, wanted))
+        return len(rows), bulk.prepare(rows, self.fingerprints, self.form, datetime.now(UTC)).packed()
+
+
+@contextmanager
+def _made_meanwhile(making: _Making, laid: Prepared) -> Iterator[_Follow]:
+    """Who makes blocks in the background: of a large file another process, which leaves this one to the database."""
+    if laid.large and can_fork():
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), _become, (making,)) as process:
+            yield lambda wanted: process.submit(_following, wanted)
+    else:
+        with ThreadPoolExecutor(1) as thread:
+            yield lambda wanted: thread.submit(making.following, wanted)
+
+
+_making: _Making
+
+
+def _become(making: _Making) -> None:
+    """In the process that makes blocks: out of what. (Its parent's memory is copied, so nothing is sent.)"""
+    global _making  # noqa: PLW0603 - a pool's process has no other place to keep it
+    _making = making
+    gc.disable()
+
+
+def _following(wanted: int) -> _Made:
+    return _making.following(wanted)
 
 
 def _write(database: Database, block: Block) -> tuple[Outcome, float]:
@@ -123,7 +178,7 @@ def _write(database: Database, block: Block) -> tuple[Outcome, float]:
 def _write_block(write: WriteTransaction, block: Block) -> tuple[Outcome, float]:
     locked_at = time.monotonic()
     expect_much(write.connection)
-    return bulk.record_new(write, block, datetime.now(UTC)), locked_at
+    return bulk.record_new(write, block), locked_at
 
 
 def _next_size(rows: int, held: float) -> int:

@@ -1,7 +1,7 @@
 """Acts of a large file, recorded many at once: what `ledger.record` does, for people whom nobody knows yet.
 
-Owns the short way for the simple case: an address that no contact has and nothing suppresses, and acts of it that
-nobody told before. Whatever is not that simple is handed back, for `ledger.record`. Invariant: entries, chain and
+Owns the short way for the simple case: an address that no contact has and no entry is about, and acts of it that are
+about different things. Whatever is not that simple is handed back, for `ledger.record`. Invariant: entries, chain and
 projection are byte for byte those that `ledger.record` would have made in the same order.
 """
 
@@ -9,42 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import marshal
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cache
-from typing import Any, Final, NamedTuple
+from datetime import datetime
+from itertools import chain
+from typing import Final
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, select
 
 from preferences.domain.acts import ImportedRow, imported
 from preferences.domain.addresses import Fingerprints
-from preferences.domain.terms import Act, Actor, Address, Basis, Channel, Origin, SuppressionReason, Verb
-from preferences.store import ledger
+from preferences.domain.terms import Act, Address, Basis, Channel, Origin, SuppressionReason, Verb
+from preferences.store import ledger, new_people
 from preferences.store.contacts import find_or_create
 from preferences.store.db import WriteTransaction, any_of
-from preferences.store.loading import form_of, put_rows, set_head
+from preferences.store.loading import Fields, Form, form_of, put_rows, set_head
+from preferences.store.new_people import ActRows, PersonRows, Rendering, Told, stored_ref
 from preferences.store.tables import address, contact, evidence, ledger_entry, preference, suppression
-
-
-class Told(NamedTuple):
-    """What one row of a file tells, as text, so that it travels between processes. Without a verb: an address alone.
-
-    `occurred_at` is UTC with six decimals, as an entry's hash covers it.
-    """
-
-    fingerprint: str
-    channel: str
-    value: str
-    verb: str | None = None
-    brand: str = ""
-    topic: str = ""
-    reason: str | None = None
-    basis: str | None = None
-    occurred_at: str | None = None
-    ref: str | None = None
-    evidence: str | None = None
 
 
 @dataclass(slots=True)
@@ -57,30 +40,54 @@ class Outcome:
     left: list[Told] = field(default_factory=list)
 
 
+Person = tuple[str, list[tuple[str | None, ...]], PersonRows | None]
+"""A fingerprint, what the file tells of it, and its rows if it may take the short way. Plain tuples, so that it travels
+between processes fast."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows by the address that they are about, and every fingerprint that an address may stand under."""
+    """People of a file, and whose each fingerprint is that may stand in the database for one of them."""
 
-    people: Mapping[str, Sequence[Told]]
-    prints: Mapping[str, str]
-    refs: Sequence[str]
-    ids: Sequence[str]
+    people: list[Person]
+    prints: dict[str, str]
+
+    def packed(self) -> bytes:
+        """For another process of ours."""
+        return marshal.dumps((self.people, self.prints))
+
+    @classmethod
+    def unpacked(cls, packed: bytes) -> Block:
+        """What another process of ours packed."""
+        return cls(*marshal.loads(packed))  # noqa: S302 - made by `packed` and never stored
 
 
-def prepare(rows: Iterable[Told], fingerprints: Fingerprints, now: datetime) -> Block:
-    """All that can be done before the ledger's lock is taken."""
+def prepare(rows: Iterable[Told], fingerprints: Fingerprints, form: Form, now: datetime) -> Block:
+    """All that can be done before the ledger's lock is taken. `now` is the time of receipt."""
     people: dict[str, list[Told]] = {}
-    refs = []
     for row in rows:
         people.setdefault(row.fingerprint, []).append(row)
-        if row.ref is not None:
-            refs.append(row.ref)
     prints = {one: one for one in people}
     first = next(iter(people.values()), None)
     if first and len(fingerprints.candidates(_address(first[0]))) > 1:
         for one, told in people.items():
             prints |= dict.fromkeys(fingerprints.candidates(_address(told[0])), one)
-    return Block(people, prints, refs, _new_ids(2 * len(people), now))
+    rendering, ids = Rendering(form, now), iter(_new_ids(2 * len(people), now))
+    return Block(
+        [
+            (one, list(map(tuple, told)), rendering.person(told, next(ids), next(ids)) if _is_plain(told) else None)
+            for one, told in people.items()
+        ],
+        prints,
+    )
+
+
+def _is_plain(told: Sequence[Told]) -> bool:
+    """Whether each row of a new address is about something else, so that the first word on each is the only one."""
+    acts = [row for row in told if row.verb is not None]
+    if any(row.verb == Verb.SUBSCRIBE and row.occurred_at is None for row in acts):
+        return False
+    return len(acts) < 2 or len({(row.brand, row.topic, row.reason) for row in acts}) == len(acts)
 
 
 def act_of(row: Told) -> Act:
@@ -96,7 +103,7 @@ def act_of(row: Told) -> Act:
             reason=SuppressionReason(row.reason) if row.reason else None,
             basis=Basis(row.basis) if row.basis else None,
             occurred_at=datetime.fromisoformat(row.occurred_at) if row.occurred_at else None,
-            origin_ref=row.ref,
+            origin_ref=stored_ref(row.fingerprint, row.ref),
             evidence=json.loads(row.evidence) if row.evidence else {},
         )
     )
@@ -111,151 +118,89 @@ def record_plainly(write: WriteTransaction, rows: Sequence[Told], fingerprints: 
     return Outcome(sum(one.created for one in found.values()), changed, len(entries) - changed)
 
 
-def record_new(write: WriteTransaction, block: Block, now: datetime) -> Outcome:
+def record_new(write: WriteTransaction, block: Block) -> Outcome:
     """Record what the short way is for, pass over what was told before, and hand back the rest."""
-    known = _look_up(write.connection, block)
+    prints = {"prints": list(block.prints)}
+    stored = {block.prints[one] for one in write.connection.execute(_BY_ADDRESS, prints).scalars()}
+    known = stored | {block.prints[one] for one in write.connection.execute(_BY_ENTRY, prints).scalars()}
     outcome, fresh = Outcome(), []
-    for one, told in block.people.items():
-        if one in known.addresses and all(row.ref is None or row.ref in known.refs for row in told):
-            outcome.unchanged += sum(row.ref is not None for row in told)
-        elif _is_new(one, told, known) and _is_plain(told):
-            fresh.append(told)
+    again: list[Told] = []
+    for one, told, rows in block.people:
+        if rows is not None and one not in known:
+            fresh.append(rows)
         else:
-            outcome.left += told
-    outcome.created = len(fresh)
-    outcome.changed = _Writing(write, now).put(fresh, block.ids)
+            (again if one in stored else outcome.left).extend(map(Told._make, told))
+    if again:
+        _pass_over(write.connection, again, block, outcome)
+    if fresh:
+        outcome.created, outcome.changed = len(fresh), _put(write, fresh)
     return outcome
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    addresses: set[str]
-    suppressed: set[str]
-    refs: set[str | None]
-
-
-_REFS = select(ledger_entry.c.origin_ref).where(
+_BY_ADDRESS: Final = select(address.c.fingerprint).where(any_of(address.c.fingerprint, "prints"))
+# Whoever is suppressed has an entry that says so, and so has whatever was told before.
+_BY_ENTRY: Final = select(ledger_entry.c.fingerprint).where(any_of(ledger_entry.c.fingerprint, "prints")).distinct()
+_BY_REF: Final = select(ledger_entry.c.origin_ref).where(
     any_of(ledger_entry.c.origin_ref, "refs"), ledger_entry.c.origin == Origin.IMPORT.value
 )
-_ADDRESSES = select(address.c.fingerprint).where(any_of(address.c.fingerprint, "prints"))
-_SUPPRESSED = select(suppression.c.fingerprint).where(any_of(suppression.c.fingerprint, "prints"))
 
 
-def _look_up(connection: Connection, block: Block) -> _Known:
-    prints = {"prints": list(block.prints)}
-    addresses = connection.execute(_ADDRESSES, prints).scalars()
-    suppressed = connection.execute(_SUPPRESSED, prints).scalars()
-    refs = set(connection.execute(_REFS, {"refs": block.refs}).scalars()) if block.refs else set()
-    return _Known({block.prints[one] for one in addresses}, {block.prints[one] for one in suppressed}, refs)
+def _pass_over(connection: Connection, again: Sequence[Told], block: Block, outcome: Outcome) -> None:
+    """Of people whose address is stored: count the acts that were told before, and hand back the others.
+
+    An act may have been told while the address had another fingerprint, by a key from before a rotation.
+    """
+    prints: dict[str, list[str]] = {}
+    for candidate, one in block.prints.items():
+        prints.setdefault(one, []).append(candidate)
+    refs = [[stored_ref(one, row.ref) for one in prints[row.fingerprint]] if row.ref else [] for row in again]
+    told = set(connection.execute(_BY_REF, {"refs": list(chain.from_iterable(refs))}).scalars())
+    for row, candidates in zip(again, refs, strict=True):
+        if not told.isdisjoint(candidates):
+            outcome.unchanged += 1
+        elif candidates:
+            outcome.left.append(row)
 
 
-def _is_new(one: str, told: Sequence[Told], known: _Known) -> bool:
-    return one not in known.addresses and one not in known.suppressed and known.refs.isdisjoint(row.ref for row in told)
+def _put(write: WriteTransaction, people: Sequence[PersonRows]) -> int:
+    """Write new people, and return how many entries they made."""
+    connection, before = write.connection, write.seq
+    put_rows(connection, contact, columns=new_people.CONTACT, rows=[one[0] for one in people])
+    put_rows(connection, address, columns=new_people.ADDRESS, rows=[one[1] for one in people])
+    _put_acts(write, list(chain.from_iterable(one[2] for one in people)))
+    set_head(write)
+    return write.seq - before
 
 
-def _is_plain(told: Sequence[Told]) -> bool:
-    """Whether each row of a new address is about something else, so that the first word on each is the only one."""
-    acts = [row for row in told if row.verb is not None]
-    if any(row.verb == Verb.SUBSCRIBE and row.occurred_at is None for row in acts):
-        return False
-    return len(acts) < 2 or len({(row.brand, row.topic, row.reason) for row in acts}) == len(acts)
-
-
-_CONTACT: Final = ("id", "created_at")
-_ADDRESS: Final = ("id", "contact_id", "channel", "value", "fingerprint", "created_at")
-_ENTRY: Final = (
-    *("seq", "recorded_at", "occurred_at", "verb", "channel", "contact_id", "fingerprint", "brand", "topic", "status"),
-    *("reason", "basis", "origin", "origin_ref", "actor", "trusted", "changed", "hash"),
-)
-_EVIDENCE: Final = ("seq", "details")
-_PREFERENCE: Final = ("contact_id", "channel", "brand", "topic", "status", "at", "since", "seq", "trusted", "basis")
-_SUPPRESSION: Final = ("fingerprint", "channel", "reason", "active", "at", "since", "seq")
-
-_STATUS: Final = {verb.value: status.value for verb, status in ledger.STATUS_OF.items()}
-
-
-class _Writing:
-    """New people's rows for every table, numbered and chained, in the form that the database takes."""
-
-    def __init__(self, write: WriteTransaction, now: datetime) -> None:
-        self._write = write
-        self._now = now.astimezone(UTC).isoformat(timespec="microseconds")
-        self._form = form_of(write.connection)
-        self._rows: dict[Table, list[tuple[Any, ...]]] = {
-            table: [] for table in (contact, address, ledger_entry, evidence, preference, suppression)
-        }
-
-    def put(self, people: Sequence[Sequence[Told]], ids: Sequence[str]) -> int:
-        """Write them all, and return how many entries they made."""
-        if not people:
-            return 0
-        form, now = self._form, self._form.instant(self._now)
-        contacts, addresses = self._rows[contact], self._rows[address]
-        before = self._write.seq
-        for told, own_id, address_id in zip(people, ids[::2], ids[1::2], strict=False):
-            one, contact_id = told[0], form.uuid(own_id)
-            contacts.append((contact_id, now))
-            value = form.text(one.value)
-            addresses.append((form.uuid(address_id), contact_id, one.channel, value, one.fingerprint, now))
-            for row in told:
-                if row.verb is not None:
-                    self._append(row, own_id, contact_id)
-        self._flush()
-        return self._write.seq - before
-
-    def _append(self, row: Told, own_id: str, contact_id: Any) -> None:
-        form, write = self._form, self._write
-        null, seq = form.null, write.seq + 1
-        occurred_at = row.occurred_at and min(row.occurred_at, self._now)
-        start, middle, end = _sealed(row.verb or "", row.channel, row.brand, row.topic, row.reason, row.basis)
-        when = f',"occurred_at":"{occurred_at}"' if occurred_at else ""
-        covered = (
-            f'{write.hash}{start}{own_id}","fingerprint":"{row.fingerprint}"{when},"origin":"import",'
-            f'"origin_ref":"{row.ref}"{middle},"recorded_at":"{self._now}","seq":{seq}{end}'
-        )
-        write.seq, write.hash = seq, hashlib.sha256(covered.encode()).hexdigest()
-        at = form.instant(occurred_at or self._now)
-        status, reason, basis = _STATUS.get(row.verb or "", null), row.reason or null, row.basis or null
-        self._rows[ledger_entry].append((
-            *(seq, form.instant(self._now), at if occurred_at else null, row.verb, row.channel, contact_id),
-            *(row.fingerprint, row.brand, row.topic, status, reason, basis, _ORIGIN, row.ref, _ACTOR),
-            *(form.false, form.true, write.hash),
-        ))  # fmt: skip
-        if row.evidence:
-            self._rows[evidence].append((seq, form.text(row.evidence)))
-        if row.reason is None:
-            key = (contact_id, row.channel, row.brand, row.topic)
-            self._rows[preference].append((*key, status, at, at, seq, form.false, basis))
+def _put_acts(write: WriteTransaction, acts: Sequence[ActRows]) -> None:
+    """Number and chain the acts, and write them."""
+    form = form_of(write.connection.dialect.name)
+    number_of, text, sha256 = form.number, form.text, hashlib.sha256
+    tables = (
+        (ledger_entry, new_people.ENTRY),
+        (evidence, new_people.EVIDENCE),
+        (preference, new_people.PREFERENCE),
+        (suppression, new_people.SUPPRESSION),
+    )
+    rows: list[list[Fields]] = [[] for _ in tables]
+    entries, proofs, wishes, suppressions = rows
+    of_entry, of_proof, of_wish, of_suppression = (form.start(len(columns)) for _, columns in tables)
+    seq, sealed = write.seq, write.hash
+    for covered, covered_after, entry, details, suppresses, state in acts:
+        seq += 1
+        sealed = sha256(f"{sealed}{covered}{seq}{covered_after}".encode()).hexdigest()
+        number = number_of(seq)
+        entries.append(of_entry + number + entry + text(sealed))
+        if details is not None:
+            proofs.append(of_proof + number + details)
+        if suppresses:
+            suppressions.append(of_suppression + number + state)
         else:
-            held = (row.fingerprint, row.channel, reason, form.true, at, at, seq)
-            self._rows[suppression].append(held)
-
-    def _flush(self) -> None:
-        columns = (_CONTACT, _ADDRESS, _ENTRY, _EVIDENCE, _PREFERENCE, _SUPPRESSION)
-        for (table, rows), names in zip(self._rows.items(), columns, strict=True):
-            if rows:
-                put_rows(self._write.connection, table, columns=names, rows=rows)
-        set_head(self._write)
-
-
-_ORIGIN: Final = Origin.IMPORT.value
-_ACTOR: Final = Actor.STAFF.value
-
-
-@cache
-def _sealed(
-    verb: str, channel: str, brand: str, topic: str, reason: str | None, basis: str | None
-) -> tuple[str, str, str]:
-    """The parts of what a hash covers (`rows.canonical`) that many entries share: what stands before the contact's id,
-    between origin_ref and recorded_at, and after seq."""
-    text = json.JSONEncoder(ensure_ascii=False).encode
-    start = f'{{"actor":"{_ACTOR}"'
-    start += f',"basis":"{basis}"' if basis else ""
-    start += f',"brand":{text(brand)},"changed":true,"channel":"{channel}","contact_id":"'
-    status = _STATUS.get(verb)
-    end = f',"status":"{status}"' if status else ""
-    end += f',"topic":{text(topic)},"trusted":false,"verb":"{verb}"}}'
-    return start, f',"reason":"{reason}"' if reason else "", end
+            wishes.append(of_wish + number + state)
+    write.seq, write.hash = seq, sealed
+    for (table, columns), some in zip(tables, rows, strict=True):
+        if some:
+            put_rows(write.connection, table, columns=columns, rows=some)
 
 
 def _address(row: Told) -> Address:

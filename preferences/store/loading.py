@@ -6,9 +6,11 @@ Invariant: what is written here reads back as if `db.insert_rows` had written it
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Table
@@ -49,42 +51,97 @@ def much_read(connection: Connection) -> Iterator[None]:
         connection.exec_driver_sql("PRAGMA shrink_memory")
 
 
+Fields = Any
+"""Values of a row, one or more, as the database takes them: bytes for COPY, or a tuple. `+` puts them side by side."""
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How values are written for `put_rows`: as text for PostgreSQL's COPY, as SQLite keeps them otherwise."""
+    """How rows are written for `put_rows`: the start of a row of so many columns, and then its fields in order.
 
-    null: Any
-    true: Any
-    false: Any
-    uuid: Callable[[str], str]
-    instant: Callable[[str], str]
-    text: Callable[[str], str]
+    An instant is ISO text in UTC with six decimals, a UUID its usual text.
+    """
 
+    start: Callable[[int], Fields]
+    number: Callable[[int], Fields]
+    text: Callable[[str], Fields]
+    uuid: Callable[[str], Fields]
+    instant: Callable[[str], Fields]
+    null: Fields
+    true: Fields
+    false: Fields
 
-_COPY_ESCAPES: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
-_FORMS: Final = {
-    "postgresql": Form(r"\N", "t", "f", str, str, lambda text: text.translate(_COPY_ESCAPES)),
-    "sqlite": Form(None, 1, 0, lambda uuid: uuid.replace("-", ""), lambda at: f"{at[:10]} {at[11:26]}", str),
-}
-
-
-def form_of(connection: Connection) -> Form:
-    """The form of values that this database takes from `put_rows`. An instant is ISO text in UTC with six decimals."""
-    return _FORMS[connection.dialect.name]
+    def word(self, text: str | None) -> Fields:
+        """Text that may be missing."""
+        return self.null if text is None else self.text(text)
 
 
-def put_rows(connection: Connection, table: Table, *, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Add very many rows, whose values have the form of `form_of`: by the shortest way that the engine has."""
+def _sqlite_form() -> Form:
+    return Form(
+        start=lambda _columns: (),
+        number=lambda number: (number,),
+        text=lambda text: (text,),
+        uuid=lambda uuid: (uuid.replace("-", ""),),
+        instant=lambda at: (f"{at[:10]} {at[11:26]}",),
+        null=(None,),
+        true=(1,),
+        false=(0,),
+    )
+
+
+def _postgresql_form() -> Form:
+    """Fields of PostgreSQL's binary COPY: the length in octets, and the value in network order.
+
+    Source: the PostgreSQL manual on COPY, "Binary Format". The server reads a time or a UUID many times as fast as
+    from text.
+    """
+    length = struct.Struct(">i").pack
+    number = struct.Struct(">iq").pack
+    began = datetime(2000, 1, 1, tzinfo=UTC)
+
+    def text(value: str) -> bytes:
+        octets = value.encode()
+        return length(len(octets)) + octets
+
+    def instant(at: str) -> bytes:
+        since = datetime.fromisoformat(at) - began
+        return number(8, (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
+
+    return Form(
+        start=struct.Struct(">h").pack,
+        number=lambda value: number(8, value),
+        text=text,
+        uuid=lambda uuid: length(16) + bytes.fromhex(uuid.replace("-", "")),
+        instant=instant,
+        null=length(-1),
+        true=length(1) + b"\x01",
+        false=length(1) + b"\x00",
+    )
+
+
+_FORMS: Final = {"postgresql": _postgresql_form(), "sqlite": _sqlite_form()}
+
+
+def form_of(dialect: str) -> Form:
+    """The form of rows that a database of this kind (its SQLAlchemy dialect's name) takes from `put_rows`."""
+    return _FORMS[dialect]
+
+
+_COPY_BEGINS: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_ENDS: Final = b"\xff\xff"
+
+
+def put_rows(connection: Connection, table: Table, *, columns: Sequence[str], rows: Sequence[Fields]) -> None:
+    """Add very many rows, written in the form of `form_of`: by the shortest way that the engine has."""
     names = ", ".join(columns)
     if connection.dialect.name == "sqlite":
         marks = ", ".join("?" * len(columns))
         connection.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES ({marks})", list(rows))  # noqa: S608
         return
-    row = "\t".join(["%s"] * len(columns)) + "\n"
-    text_rows = "".join([row % one for one in rows])
     cursor = cast("Any", connection.connection.cursor())
-    with _driver_errors(connection), cursor, cursor.copy(f"COPY {table.name} ({names}) FROM STDIN") as copy:
-        copy.write(text_rows)
+    copying = f"COPY {table.name} ({names}) FROM STDIN (FORMAT BINARY)"
+    with _driver_errors(connection), cursor, cursor.copy(copying) as copy:
+        copy.write(b"".join([_COPY_BEGINS, *rows, _COPY_ENDS]))
 
 
 @contextmanager

@@ -19,9 +19,10 @@ from sqlalchemy import Connection, select
 from preferences.domain.terms import Channel, Entry, Verb
 from preferences.site import Site, site_of
 from preferences.store import bulk, proof, queries
-from preferences.store.bulk import Told
 from preferences.store.contacts import new_id
 from preferences.store.db import WriteTransaction
+from preferences.store.loading import form_of
+from preferences.store.new_people import Told
 from preferences.store.tables import address, evidence, preference, suppression
 from tests.support import add_contact, close, email, new_app, new_postgresql, new_sqlite
 
@@ -80,11 +81,16 @@ def long_way(site: Site, rows: Sequence[Told]) -> None:
     site.database.write(bulk.record_plainly, rows, site.fingerprints, NOW)
 
 
+def block_of(site: Site, rows: Sequence[Told]) -> bulk.Block:
+    form = form_of(site.database.engine.dialect.name)
+    return bulk.Block.unpacked(bulk.prepare(rows, site.fingerprints, form, NOW).packed())
+
+
 def short_way(site: Site, rows: Sequence[Told]) -> list[Told]:
-    block = bulk.prepare(rows, site.fingerprints, NOW)
+    block = block_of(site, rows)
 
     def write(transaction: WriteTransaction) -> list[Told]:
-        outcome = bulk.record_new(transaction, block, NOW)
+        outcome = bulk.record_new(transaction, block)
         if outcome.left:
             bulk.record_plainly(transaction, outcome.left, site.fingerprints, NOW)
         return outcome.left
@@ -144,7 +150,7 @@ def test_new_people_take_the_short_way_and_the_same_rows_again_are_passed_over(s
     assert short_way(site, rows) == []
     head = site.database.read(queries.head_seq)
     assert head == len(rows)
-    outcome = site.database.write(bulk.record_new, bulk.prepare(rows, site.fingerprints, NOW), NOW)
+    outcome = site.database.write(bulk.record_new, block_of(site, rows))
     assert (outcome.created, outcome.changed, outcome.left) == (0, 0, [])
     assert site.database.read(queries.head_seq) == head
 
