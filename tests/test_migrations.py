@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask import Flask
 from flask_migrate import downgrade, upgrade
-from sqlalchemy import Connection, MetaData, create_engine, inspect, text
+from sqlalchemy import Connection, Delete, MetaData, create_engine, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
 from preferences.cli import MIGRATIONS
@@ -24,7 +24,7 @@ from preferences.site import site_of
 from preferences.store import ledger, migrations, proof, queries
 from preferences.store.db import StoreFault, db, insert_rows
 from preferences.store.rows import GENESIS, chain_hash
-from preferences.store.tables import address, contact, ledger_entry, ledger_head, metadata, preference
+from preferences.store.tables import address, contact, ledger_entry, ledger_head, metadata, preference, stated_reason
 from tests.servers import PostgresServer
 from tests.support import close, new_app
 
@@ -168,12 +168,17 @@ def guards(connection: Connection) -> list[str]:
     return list(connection.execute(text(sqlite if connection.dialect.name == "sqlite" else postgresql)).scalars())
 
 
-def test_the_ledger_is_guarded(empty_app: Flask) -> None:
+def test_the_ledger_is_guarded_and_so_are_addresses(empty_app: Flask) -> None:
     up()
     database = site_of(empty_app).database
     expected = {
-        True: ["ledger_entry_no_DELETE", "ledger_entry_no_UPDATE", "ledger_entry_no_replace"],
-        False: ["ledger_entry_no_change", "ledger_entry_no_truncate"],
+        True: [
+            "contact_takes_addresses",
+            "ledger_entry_no_DELETE",
+            "ledger_entry_no_UPDATE",
+            "ledger_entry_no_replace",
+        ],
+        False: ["contact_takes_addresses", "ledger_entry_no_change", "ledger_entry_no_truncate"],
     }
     assert database.read(guards) == expected[database.is_sqlite]
 
@@ -201,22 +206,20 @@ def test_every_foreign_key_survives_the_migrations(empty_app: Flask) -> None:
     assert site_of(empty_app).database.read(found_foreign_keys) == expected_foreign_keys(metadata)
 
 
-def test_a_row_without_the_row_it_refers_to_is_refused_and_an_address_goes_with_its_contact(empty_app: Flask) -> None:
+def test_a_row_without_the_row_it_refers_to_is_refused(empty_app: Flask) -> None:
+    up()
+    with pytest.raises(StoreFault):
+        site_of(empty_app).database.save(insert_rows, stated_reason, [{"seq": 1, "reason": "other", "stated_at": NOW}])
+
+
+@pytest.mark.parametrize("delete", [contact.delete(), contact.delete().where(contact.c.created_at == NOW)])
+def test_an_address_goes_with_its_contact(empty_app: Flask, delete: Delete) -> None:
     up()
     database, contact_id = site_of(empty_app).database, uuid4()
-    row = {
-        "id": uuid4(),
-        "contact_id": contact_id,
-        "channel": "email",
-        "value": "x",
-        "fingerprint": "x",
-        "created_at": NOW,
-    }
-    with pytest.raises(StoreFault):
-        database.save(insert_rows, address, [row])
+    one = {"channel": "email", "value": "x", "fingerprint": "x", "created_at": NOW}
     database.save(insert_rows, contact, [{"id": contact_id, "created_at": NOW}])
-    database.save(insert_rows, address, [row])
-    database.save(lambda connection: connection.execute(contact.delete()))
+    database.save(insert_rows, address, [{"id": uuid4(), "contact_id": contact_id, **one}])
+    database.save(lambda connection: connection.execute(delete))
     assert database.read(lambda connection: connection.execute(address.select()).all()) == []
 
 
