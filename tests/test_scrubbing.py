@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+from base64 import urlsafe_b64encode
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from sqlalchemy import Connection, delete
 
 from preferences.domain.addresses import LONGEST, SHORT, Fingerprints, read_address
 from preferences.domain.errors import BadAddress
-from preferences.domain.permission import may_send
+from preferences.domain.permission import Decision, Reason, may_send
 from preferences.domain.terms import (
     PACE_VERBS,
     Act,
@@ -45,7 +46,7 @@ from preferences.scrubbing.table import (
     read_layout,
     rows_of,
 )
-from preferences.scrubbing.verdicts import Verdicts
+from preferences.scrubbing.verdicts import Verdicts, keys_of, precedence
 from preferences.site import Site
 from preferences.store import ledger
 from preferences.store.catalog import add_topic
@@ -164,6 +165,23 @@ def test_a_scrub_gives_the_answers_of_the_decisions(
         about = asked(site, topic, message_class)
         expected = expected_reasons(site, about, both)
         assert scrubbed_reasons(site, tmp_path, about, both) == expected, topic
+
+
+digests = st.sampled_from([one * 32 for one in (b"\x00", b"\x01", b"\xfe", b"\xff")] + [b"\xff" * 7 + b"\xfe" * 25])
+ANSWERS = [Decision(allowed=allowed, reason=reason, rule="") for allowed in (True, False) for reason in Reason]
+
+
+@given(st.lists(st.tuples(digests, st.sampled_from(ANSWERS))), st.lists(digests))
+def test_of_several_answers_for_an_address_the_one_that_counts_most_is_found(
+    answers: list[tuple[bytes, Decision]], asked_for: list[bytes]
+) -> None:
+    prints = [([urlsafe_b64encode(digest).decode().rstrip("=")], answer) for digest, answer in answers]
+    counts: dict[bytes, tuple[bool, str]] = {}
+    for digest, answer in answers:
+        meaning = (answer.allowed, answer.reason.value)
+        counts[digest] = min(counts.get(digest, meaning), meaning, key=precedence)
+    found = Verdicts(ANSWERS[0], prints).look_up(keys_of(b"".join(asked_for)))
+    assert dict(found) == {number: counts[one] for number, one in enumerate(asked_for) if one in counts}
 
 
 def contact_of(connection: Connection, who: Address, fingerprints: Fingerprints) -> UUID | None:

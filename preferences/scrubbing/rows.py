@@ -93,7 +93,8 @@ class Sorter:
         found: dict[int, Meaning] = {}
         for under_one_key in keys:
             for number, meaning in self.verdicts.look_up(under_one_key):
-                found[number] = min(found.get(number, meaning), meaning, key=precedence)
+                if number not in found or precedence(meaning) < precedence(found[number]):
+                    found[number] = meaning
         return found
 
     def _text(self, rows: list[bytes]) -> bytes:
@@ -131,6 +132,8 @@ def addresses_of(
     """The address of each row in normal form, and by row what is wrong with those that have none."""
     values = _plain_addresses(piece, rows, layout) if channel is Channel.EMAIL else [b""] * len(rows)
     bad: dict[int, str] = {}
+    if all(values):
+        return values, bad
     for number in [number for number, value in enumerate(values) if not value]:
         cells = cells_of(rows[number], layout)
         if len(cells) != layout.columns:
