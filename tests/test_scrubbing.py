@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
+import resource
+import signal
 from base64 import urlsafe_b64encode
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -35,6 +38,7 @@ from preferences.domain.terms import (
 from preferences.scrubbing import question
 from preferences.scrubbing.rows import Sorter, addresses_of, hashed_rows
 from preferences.scrubbing.run import Counts, Files, scrub
+from preferences.scrubbing.shares import Job, sort_together, state_of
 from preferences.scrubbing.table import (
     LONGEST_ROW,
     PIECE,
@@ -278,15 +282,75 @@ def test_compressed_files_give_compressed_files(site: Site, tmp_path: Path) -> N
 
 def test_several_processes_give_what_one_gives_in_order(site: Site, tmp_path: Path) -> None:
     tell(site, *(act(who, Verb.UNSUBSCRIBE, "*") for who in WHO))
-    rows = b"".join(b"%d,person-%d@example.com,%b\n" % (one, one % 9, b"x" * 99) for one in range(30_000))
-    source = written(tmp_path, b"id,email,more\n" + rows)
-    assert len(rows) > 3 * PIECE
+    source = long_list(tmp_path)
     one = run(site, source, processes=1)
     alone = outputs(source)
     several = run(site, source, processes=2)
     assert outputs(source) == alone
     assert one == several
     assert one.kept + one.removed.total() == 30_000
+
+
+def long_list(folder: Path) -> Path:
+    rows = b"".join(b"%d,person-%d@example.com,%b\n" % (one, one % 9, b"x" * 99) for one in range(30_000))
+    assert len(rows) > 6 * PIECE
+    return written(folder, b"id,email,more\n" + rows)
+
+
+def test_several_processes_unpack_a_file_each_for_itself(site: Site, tmp_path: Path) -> None:
+    tell(site, *(act(who, Verb.UNSUBSCRIBE, "*") for who in WHO))
+    source = long_list(tmp_path)
+    plain = run(site, source)
+    expected = outputs(source)
+    source.write_bytes(gzip.compress(source.read_bytes(), 1))
+    assert run(site, source, processes=3) == plain
+    assert tuple(map(gzip.decompress, outputs(source))) == expected
+
+
+def test_a_file_that_is_changed_meanwhile_is_refused(site: Site, tmp_path: Path) -> None:
+    source = long_list(tmp_path)
+
+    def add_a_row(_octets: int) -> None:
+        with source.open("ab") as file:
+            file.write(b"1,late@example.com,x\n")
+
+    files = Files(source=source, kept=tmp_path / "kept", removed=tmp_path / "removed", processes=2)
+    with pytest.raises(BadFile, match="changed while it was read"):
+        scrub(files, asked(site), database=site.database, fingerprints=site.fingerprints, progress=add_a_row)
+    assert nothing_is_written(tmp_path)
+
+
+def test_a_full_disk_leaves_nothing_behind(site: Site, tmp_path: Path) -> None:
+    source = long_list(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * PIECE, before[1]))
+    try:
+        with pytest.raises(BadFile, match="cannot be written"):
+            run(site, source, processes=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert nothing_is_written(tmp_path)
+
+
+def test_a_process_that_is_killed_is_missed(tmp_path: Path) -> None:
+    source = long_list(tmp_path)
+    with source.open("rb") as file:
+        layout = read_layout(file, Channel.EMAIL, None)
+
+    class Killed:
+        """In place of a sorter, in a process that the machine has no memory for."""
+
+        def __init__(self) -> None:
+            self.layout = layout
+
+        def __call__(self, _piece: Piece, _hashed: None) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with (tmp_path / "a").open("wb") as keep, (tmp_path / "b").open("wb") as remove:
+        sorter: Any = Killed()
+        job = Job(source=source, state=state_of(source), sorter=sorter, hashed=[], outputs=(keep, remove))
+        with pytest.raises(BadFile, match="was stopped"):
+            sort_together(job, 2, place_of=lambda _: (0, 0))
 
 
 def test_what_was_hashed_before_the_answers_were_known_gives_the_same(site: Site, tmp_path: Path) -> None:
@@ -392,9 +456,11 @@ def test_a_file_that_cannot_be_read_leaves_nothing_behind(site: Site, tmp_path: 
     source = written(tmp_path, octets)
     with pytest.raises(BadFile, match=why):
         run(site, source)
-    assert {one.name for one in tmp_path.iterdir() if one.suffix != ".db"} - {
-        one.name for one in tmp_path.glob("*.db-*")
-    } == {"list.csv"}
+    assert nothing_is_written(tmp_path)
+
+
+def nothing_is_written(folder: Path) -> bool:
+    return {one.name for one in folder.iterdir() if ".db" not in one.name} == {"list.csv"}
 
 
 def test_the_encoding_that_is_named_is_kept_to(site: Site, tmp_path: Path) -> None:

@@ -11,16 +11,18 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from pathlib import Path
 from typing import IO, Final, cast
 
 from preferences.domain.errors import PreferencesError
 from preferences.domain.terms import Channel
 
-PIECE: Final = 1 << 20
-"""Octets in a piece, about: thirty thousand rows."""
+PIECE: Final = 1 << 19
+"""Octets in a piece, about: fifteen thousand rows."""
 
 LONGEST_ROW: Final = 1 << 22
 """Octets in one row. A quote that is never closed would make one of the rest of the file."""
@@ -71,6 +73,17 @@ class Piece:
     def is_quoted(self) -> bool:
         """Whether a cell may be quoted."""
         return b'"' in self.octets
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """The file as it lies. Raises BadFile."""
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise BadFile(f"{path.name} cannot be read ({error.strerror})") from None
+    with raw:
+        yield raw
 
 
 def open_table(raw: IO[bytes]) -> tuple[IO[bytes], bool]:
