@@ -25,7 +25,7 @@ from preferences.importing.preparing import Prepared, Progress, Reject, can_fork
 from preferences.store import bulk
 from preferences.store.bulk import Block, Outcome
 from preferences.store.db import Database, WriteTransaction
-from preferences.store.loading import Form, expect_much, form_of
+from preferences.store.loading import Form, expect_much, form_of, move_log
 from preferences.store.new_people import Told
 from preferences.store.queries import Catalog
 
@@ -110,6 +110,7 @@ def record(laid: Prepared, database: Database, *, fingerprints: Fingerprints, pr
             counts.rows += rows
             progress(rows)
             size = _next_size(rows, held)
+            database.read(move_log)
             time.sleep(PAUSE)
 
 

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.terms import Act, Entry
 from preferences.store import ledger, queries
-from preferences.store.db import Database
+from preferences.store.db import Database, WriteTransaction
 from preferences.store.queries import Wishes, WishesKey
-from preferences.store.sharing import Shared
+from preferences.store.sharing import Shared, Take
 
 
 class Writer:
@@ -29,10 +29,14 @@ class Writer:
         """Record acts and return their entries once they are durable. Raises StoreBusy when nothing was recorded."""
         return self._shared(acts)
 
-    def _record(self, calls: Sequence[Sequence[Act]]) -> list[list[Entry]]:
+    def _record(self, take: Take[Sequence[Act]]) -> list[list[Entry]]:
+        return self._database.write(self._record_taken, take)
+
+    def _record_taken(self, write: WriteTransaction, take: Take[Sequence[Act]]) -> list[list[Entry]]:
+        """With the lock in hand: who came while it was waited for is in time."""
+        calls = take()
         acts = [act for call in calls for act in call]
-        now = datetime.now(UTC)
-        entries = iter(self._database.write(ledger.record, acts, fingerprints=self._fingerprints, now=now))
+        entries = iter(ledger.record(write, acts, fingerprints=self._fingerprints, now=datetime.now(UTC)))
         return [[next(entries) for _ in call] for call in calls]
 
 
@@ -47,5 +51,5 @@ class Reader:
         """One contact's wishes on one channel of one brand. Raises StoreBusy."""
         return self._shared(key)
 
-    def _read(self, keys: Sequence[WishesKey]) -> list[Wishes]:
-        return self._database.read(queries.wishes_of, keys)
+    def _read(self, take: Take[WishesKey]) -> list[Wishes]:
+        return self._database.read(queries.wishes_of, take())

@@ -23,17 +23,26 @@ from preferences.store.tables import ledger_head
 def expect_much(connection: Connection) -> None:
     """Make ready for a transaction that writes very much; it is as durable as any.
 
-    SQLite keeps more pages, and moves them from its log to their places less often. PostgreSQL looks every foreign key
-    up by one plan, and not by a new one for each row; without scans, since it may be made while the tables are small.
+    SQLite keeps more pages, and leaves its log to `move_log`. PostgreSQL plans for keys that are many, and without
+    scans, since a plan may be made while the tables are small.
     """
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA cache_size = -131072")
-        connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 16384")
+        connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
     else:
         connection.exec_driver_sql(
             "SELECT set_config('plan_cache_mode', 'force_generic_plan', true),"
             " set_config('enable_seqscan', 'off', true)"
         )
+
+
+def move_log(connection: Connection) -> None:
+    """After much was written, have SQLite move the pages in its log to their places, while others may write.
+
+    Otherwise the next commit of anybody does it, a click's too, with everybody else waiting for that.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from preferences.domain.errors import StoreBusy
@@ -33,6 +34,12 @@ class _Call(Generic[Ask, Answer]):
         self.turn.acquire()
 
 
+Take = Callable[[], Sequence[Ask]]
+"""Given to the work, which calls it when it can begin, at best with its lock in hand: whoever waits by then is in this
+round, and need not wait for a second lock. Called again, for a second try, it gives the same ones, and those who came
+since."""
+
+
 class Shared(Generic[Ask, Answer]):
     """Answers calls by `work`, which takes many at once and answers each in order.
 
@@ -40,7 +47,7 @@ class Shared(Generic[Ask, Answer]):
     others. There is no thread of its own to start, to stop, or to miss after a fork.
     """
 
-    def __init__(self, work: Callable[[Sequence[Ask]], Sequence[Answer]]) -> None:
+    def __init__(self, work: Callable[[Take[Ask]], Sequence[Answer]]) -> None:
         self._work = work
         self._guard = threading.Lock()
         self._waiting: list[_Call[Ask, Answer]] = []
@@ -61,13 +68,12 @@ class Shared(Generic[Ask, Answer]):
         return call.answer  # type: ignore[return-value]
 
     def _lead(self) -> None:
-        with self._guard:
-            round_, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
+        round_: list[_Call[Ask, Answer]] = []
         try:
             self._answer(round_)
         except BaseException:
             # The process is being stopped under us: whether it was done is unknown, so nobody is told that it was.
-            for call in round_:
+            for call in round_ or self._join(round_):
                 call.error = call.error or StoreBusy("the process is stopping")
             raise
         finally:
@@ -76,6 +82,14 @@ class Shared(Generic[Ask, Answer]):
                 call.done = True
                 call.turn.release()
 
+    def _join(self, round_: list[_Call[Ask, Answer]]) -> list[_Call[Ask, Answer]]:
+        """The round with all who wait now, as far as there is room. The first of them is its leader."""
+        with self._guard:
+            room = MOST_TOGETHER - len(round_)
+            round_ += self._waiting[:room]
+            del self._waiting[:room]
+        return round_
+
     def _hand_over(self) -> None:
         with self._guard:
             if self._waiting:
@@ -83,19 +97,25 @@ class Shared(Generic[Ask, Answer]):
             else:
                 self._led = False
 
-    def _answer(self, calls: Sequence[_Call[Ask, Answer]]) -> None:
+    def _answer(self, round_: list[_Call[Ask, Answer]]) -> None:
         try:
-            answers = self._work([call.ask for call in calls])
+            answers = self._work(lambda: [call.ask for call in self._join(round_)])
         except StoreBusy as busy:
-            for call in calls:
+            for call in round_ or self._join(round_):
                 call.error = StoreBusy(str(busy))
         except Exception as error:  # noqa: BLE001 - handed on to the caller it belongs to
-            if len(calls) == 1:
-                calls[0].error = error
-            else:
-                # Each alone, so that one caller's fault does not take the others' opt-outs with it.
-                for call in calls:
-                    self._answer([call])
+            self._answer_each(round_ or self._join(round_), error)
         else:
-            for call, answer in zip(calls, answers, strict=True):
+            for call, answer in zip(round_ or self._join(round_), answers, strict=True):
                 call.answer = answer
+
+    def _answer_each(self, calls: Sequence[_Call[Ask, Answer]], error: Exception) -> None:
+        """Each alone, so that one caller's fault does not take the others' opt-outs with it."""
+        if len(calls) == 1:
+            calls[0].error = error
+            return
+        for call in calls:
+            try:
+                (call.answer,) = self._work(partial(list, [call.ask]))
+            except Exception as own:  # noqa: BLE001 - handed on to the caller it belongs to
+                call.error = own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,9 +17,10 @@ from sqlalchemy import create_engine, func, select
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.terms import BLANKET, Act, Actor, Address, Channel, Entry, SuppressionReason, Verb
+from preferences.site import Site
 from preferences.store import proof, queries
 from preferences.store.batches import Writer
-from preferences.store.db import Database, engine_options, engine_url
+from preferences.store.db import Database, WriteTransaction, engine_options, engine_url
 from preferences.store.tables import contact
 
 PROCESSES, THREADS, EACH = 8, 5, 50
@@ -146,3 +148,25 @@ def test_eight_processes_lose_nothing_skip_nothing_and_agree(database_url: str, 
         contacts = database.read(lambda connection: connection.execute(select(func.count(contact.c.id))).scalar_one())
     assert proven.problems == []
     assert (proven.entries, contacts) == (written, len(PEOPLE))
+
+
+def test_whoever_waits_for_the_lock_is_recorded_by_the_first_commit_after_it(site: Site) -> None:
+    held, free = threading.Event(), threading.Event()
+
+    def hold(_write: WriteTransaction) -> None:
+        held.set()
+        assert free.wait(PATIENCE)
+
+    with ThreadPoolExecutor(4) as threads:
+        holding = threads.submit(site.database.write, hold)
+        assert held.wait(PATIENCE)
+        told = []
+        for number in range(3):
+            told.append(threads.submit(site.writer.record, [report(f"evt-{number}")]))
+            while len(site.writer._shared._waiting) <= number:
+                time.sleep(0.001)
+        free.set()
+        holding.result(PATIENCE)
+        entries = [one.result(PATIENCE)[0] for one in told]
+    assert sorted(entry.seq for entry in entries) == [1, 2, 3]
+    assert len({entry.recorded_at for entry in entries}) == 1

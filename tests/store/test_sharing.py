@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from preferences.domain.errors import StoreBusy
-from preferences.store.sharing import MOST_TOGETHER, Shared
+from preferences.store.sharing import MOST_TOGETHER, Shared, Take
 
 PATIENCE = 30
 """Seconds after which somebody counts as hanging."""
@@ -29,7 +29,8 @@ class Work:
         self.may_go_on.set()
         self._fault = fault
 
-    def __call__(self, asks: Sequence[int]) -> list[int]:
+    def __call__(self, take: Take[int]) -> list[int]:
+        asks = take()
         self.rounds.append(list(asks))
         self.working.set()
         assert self.may_go_on.wait(PATIENCE)
@@ -58,20 +59,24 @@ def gathered(work: Work, asks: Sequence[int]) -> tuple[Future[int], list[Future[
     first = in_thread(partial(shared, 0))
     assert work.working.wait(PATIENCE)
     others = [in_thread(partial(shared, ask)) for ask in asks]
-    deadline = time.monotonic() + PATIENCE
-    while len(shared._waiting) < len(asks):
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    until_waiting(shared, len(asks))
     work.may_go_on.set()
     return first, others
+
+
+def until_waiting(shared: Shared[int, int], calls: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while len(shared._waiting) < calls:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_a_call_that_comes_alone_is_worked_on_at_once_in_its_own_thread() -> None:
     threads: list[int] = []
 
-    def work(asks: Sequence[int]) -> Sequence[int]:
+    def work(take: Take[int]) -> Sequence[int]:
         threads.append(threading.get_ident())
-        return asks
+        return take()
 
     shared = Shared(work)
     assert [shared(1), shared(2)] == [1, 2]
@@ -83,6 +88,33 @@ def test_calls_that_come_while_others_are_worked_on_share_the_next_round() -> No
     first, others = gathered(work, range(1, 51))
     assert [first.result(PATIENCE), *(other.result(PATIENCE) for other in others)] == [2 * ask for ask in range(51)]
     assert [sorted(round_) for round_ in work.rounds] == [[0], list(range(1, 51))]
+
+
+def test_who_comes_while_the_lock_is_waited_for_is_still_in_the_round() -> None:
+    waits, has_the_lock, rounds = threading.Event(), threading.Event(), list[Sequence[int]]()
+
+    def work(take: Take[int]) -> Sequence[int]:
+        waits.set()
+        assert has_the_lock.wait(PATIENCE)
+        rounds.append(take())
+        return rounds[-1]
+
+    shared = Shared(work)
+    first = in_thread(partial(shared, 1))
+    assert waits.wait(PATIENCE)
+    others = [in_thread(partial(shared, ask)) for ask in (2, 3)]
+    until_waiting(shared, 3)
+    has_the_lock.set()
+    assert [one.result(PATIENCE) for one in (first, *others)] == [1, 2, 3]
+    assert [sorted(asks) for asks in rounds] == [[1, 2, 3]]
+
+
+def test_a_second_try_takes_the_same_calls_again() -> None:
+    def work(take: Take[int]) -> Sequence[int]:
+        assert take() == [1]
+        return take()
+
+    assert Shared(work)(1) == 1
 
 
 def test_nobody_is_answered_before_the_work_is_done() -> None:
@@ -144,9 +176,10 @@ def test_a_busy_store_is_told_to_everyone_and_not_tried_for_each() -> None:
     assert len(work.rounds) == 2
 
 
-def test_work_that_answers_too_few_is_taken_for_no_answer_at_all() -> None:
-    def work(asks: Sequence[int]) -> Sequence[int]:
-        return []
+@pytest.mark.parametrize("takes", [True, False])
+def test_work_that_answers_too_few_is_taken_for_no_answer_at_all(takes: bool) -> None:
+    def work(take: Take[int]) -> Sequence[int]:
+        return list(take())[:0] if takes else []
 
     with pytest.raises(ValueError, match="shorter"):
         Shared(work)(1)
@@ -166,10 +199,10 @@ def test_a_process_that_is_stopped_in_its_work_tells_nobody_that_it_was_done() -
 def test_the_next_call_goes_through_after_a_leader_was_stopped() -> None:
     stops = [SystemExit]
 
-    def work(asks: Sequence[int]) -> Sequence[int]:
+    def work(take: Take[int]) -> Sequence[int]:
         if stops:
             raise stops.pop()
-        return asks
+        return take()
 
     shared = Shared(work)
     with pytest.raises(SystemExit):
@@ -177,7 +210,7 @@ def test_the_next_call_goes_through_after_a_leader_was_stopped() -> None:
     assert in_thread(lambda: shared(2)).result(PATIENCE) == 2
 
 
-def stress(work: Callable[[Sequence[int]], Sequence[int]]) -> dict[int, object]:
+def stress(work: Callable[[Take[int]], Sequence[int]]) -> dict[int, object]:
     """What 300 threads are answered that each ask ten times, by what they asked; faults by their arguments."""
     shared, start, answers = Shared(work), threading.Barrier(300), dict[int, object]()
 
@@ -195,7 +228,8 @@ def stress(work: Callable[[Sequence[int]], Sequence[int]]) -> dict[int, object]:
 
 
 def test_under_stress_each_gets_its_own_answer_or_its_own_fault_and_nobody_hangs() -> None:
-    def work(asks: Sequence[int]) -> list[int]:
+    def work(take: Take[int]) -> list[int]:
+        asks = take()
         time.sleep(random.random() / 1_000)
         for ask in asks:
             if ask % 97 == 0:
@@ -208,7 +242,8 @@ def test_under_stress_each_gets_its_own_answer_or_its_own_fault_and_nobody_hangs
 def test_under_stress_many_calls_share_few_rounds() -> None:
     rounds: list[int] = []
 
-    def work(asks: Sequence[int]) -> Sequence[int]:
+    def work(take: Take[int]) -> Sequence[int]:
+        asks = take()
         rounds.append(len(asks))
         time.sleep(0.001)
         return asks
