@@ -14,7 +14,7 @@ from binascii import a2b_base64
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, repeat
-from operator import itemgetter, rshift
+from operator import and_, itemgetter, rshift
 from typing import Final
 
 from preferences.domain.permission import Decision, Reason
@@ -58,8 +58,8 @@ class Verdicts:
     def _sort(self, by_meaning: Sequence[array[int]]) -> None:
         """Of each key the meaning that counts comes first. Then, past the greatest key, comes one that is not it."""
         both = sorted(key << 8 | place for place, keys in enumerate(by_meaning) for key in keys)
-        self._keys = array("Q", [one >> 8 for one in both])
-        self._places = bytes([one & 0xFF for one in both])
+        self._keys = array("Q", map(rshift, both, repeat(8)))
+        self._places = bytes(map(and_, both, repeat(0xFF)))
         self._starts = array("I", [bisect_left(self._keys, start << BEGINNING) for start in range(1 << 64 - BEGINNING)])
         self._starts.append(len(self._keys))
         self._keys.append(0)
