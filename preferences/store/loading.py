@@ -47,8 +47,12 @@ def move_log(connection: Connection) -> None:
 
 @contextmanager
 def much_read(connection: Connection) -> Iterator[None]:
-    """While whole tables are read against each other, SQLite keeps more of their pages, and lets go of them then."""
+    """While whole tables are read against each other, SQLite keeps more of their pages, and lets go of them then.
+    PostgreSQL, until the transaction ends, reads them from end to end, and not row by row in the order of an index."""
     if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql(
+            "SELECT set_config('enable_mergejoin', 'off', true), set_config('work_mem', '64MB', true)"
+        )
         yield
         return
     before = connection.exec_driver_sql("PRAGMA cache_size").scalar_one()
