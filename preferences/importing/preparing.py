@@ -9,14 +9,11 @@ fewer pages touched than keys from all over.
 
 from __future__ import annotations
 
-import gc
 import marshal
-import multiprocessing
-import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -24,6 +21,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
+from preferences.forking import can_fork, cores, helpers
 from preferences.importing.columns import BadRow, FingerprintOf, Reader, column_names
 from preferences.importing.files import Chunk, Source, read_file, rows_of
 from preferences.importing.formats import FORMATS, BadExport, Kind, kind_of, recognise
@@ -173,9 +171,8 @@ def _parsed(parser: Parser, chunks: Iterator[Chunk], *, several: bool) -> Iterat
     if not several or not can_fork():
         yield from map(parser.parse, chunks)
         return
-    forking = multiprocessing.get_context("fork")
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-    with ProcessPoolExecutor(workers, forking, initializer=_become, initargs=(parser,)) as pool:
+    workers = cores()
+    with helpers(workers, _become, parser) as pool:
         waiting: deque[Future[_Parsed]] = deque()
         for chunk in chunks:
             waiting.append(pool.submit(_parse, chunk))
@@ -185,22 +182,13 @@ def _parsed(parser: Parser, chunks: Iterator[Chunk], *, several: bool) -> Iterat
             yield waiting.popleft().result()
 
 
-def can_fork() -> bool:
-    """Whether the system can start a process with a copy of this one's memory."""
-    return "fork" in multiprocessing.get_all_start_methods()
-
-
 _parser: Parser
 
 
 def _become(parser: Parser) -> None:
-    """In a parsing process: what it parses with. (Its parent's memory is copied, so nothing is sent.)
-
-    It makes millions of tuples and nothing that refers to itself: looking for that took a third of the time.
-    """
+    """In a parsing process: what it parses with."""
     global _parser  # noqa: PLW0603 - a pool's process has no other place to keep it
     _parser = parser
-    gc.disable()
 
 
 def _parse(chunk: Chunk) -> _Parsed:

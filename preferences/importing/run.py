@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import csv
 import gc
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from preferences.domain.addresses import Fingerprints
+from preferences.forking import can_fork, helpers
 from preferences.importing.files import Source
-from preferences.importing.preparing import Prepared, Progress, Reject, can_fork, prepared
+from preferences.importing.preparing import Prepared, Progress, Reject, prepared
 from preferences.store import bulk
 from preferences.store.bulk import Block, Outcome
 from preferences.store.db import Database, WriteTransaction
@@ -98,11 +99,11 @@ def record(laid: Prepared, database: Database, *, fingerprints: Fingerprints, pr
     with _uncollected(), _made_meanwhile(making, laid) as following:
         coming = following(size)
         while True:
-            rows, packed = coming.result()
+            rows, block = coming.result()
             if not rows:
                 return counts
             coming = following(size)
-            outcome, held = _write(database, Block.unpacked(packed))
+            outcome, held = _write(database, block)
             _count(outcome, counts)
             for some in _pieces(outcome.left):
                 time.sleep(PAUSE)
@@ -125,11 +126,8 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
-_Made = tuple[int, bytes]
-"""How many rows a block has, and the block, packed."""
-
-_Follow = Callable[[int], Future[_Made]]
-"""Asks for the next block, of about so many rows."""
+_Follow = Callable[[int], Future[tuple[int, Block]]]
+"""Asks for the next block of about so many rows; its answer says how many they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,34 +138,39 @@ class _Making:
     fingerprints: Fingerprints
     form: Form
 
-    def following(self, wanted: int) -> _Made:
+    def following(self, wanted: int) -> tuple[int, Block]:
         rows = list(islice(self.told, wanted))
-        return len(rows), bulk.prepare(rows, self.fingerprints, self.form, datetime.now(UTC)).packed()
+        return len(rows), bulk.prepare(rows, self.fingerprints, self.form, datetime.now(UTC))
 
 
 @contextmanager
 def _made_meanwhile(making: _Making, laid: Prepared) -> Iterator[_Follow]:
-    """Who makes blocks in the background: of a large file another process, which leaves this one to the database."""
-    if laid.large and can_fork():
-        with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), _become, (making,)) as process:
-            yield lambda wanted: process.submit(_following, wanted)
-    else:
-        with ThreadPoolExecutor(1) as thread:
-            yield lambda wanted: thread.submit(making.following, wanted)
+    """Has blocks made in the background: of a large file by another process, which leaves this one to the database."""
+    with ExitStack() as stack:
+        following = making.following
+        if laid.large and can_fork():
+            following = partial(_received, stack.enter_context(helpers(1, _become, making)))
+        thread = stack.enter_context(ThreadPoolExecutor(1))
+        yield lambda wanted: thread.submit(following, wanted)
 
 
 _making: _Making
 
 
 def _become(making: _Making) -> None:
-    """In the process that makes blocks: out of what. (Its parent's memory is copied, so nothing is sent.)"""
+    """In the process that makes blocks: out of what."""
     global _making  # noqa: PLW0603 - a pool's process has no other place to keep it
     _making = making
-    gc.disable()
 
 
-def _following(wanted: int) -> _Made:
-    return _making.following(wanted)
+def _packed(wanted: int) -> tuple[int, bytes]:
+    rows, block = _making.following(wanted)
+    return rows, block.packed()
+
+
+def _received(process: ProcessPoolExecutor, wanted: int) -> tuple[int, Block]:
+    rows, packed = process.submit(_packed, wanted).result()
+    return rows, Block.unpacked(packed)
 
 
 def _write(database: Database, block: Block) -> tuple[Outcome, float]:
