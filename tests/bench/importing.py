@@ -1,6 +1,7 @@
 """An import of a large file beside a bare COPY of the same file with the same digests, while people click.
 
-The COPY reads the file, makes each row's fingerprint and a SHA-256 of it, and puts columns and digests into one table
+The COPY reads the file, makes the three digests that an entry has of each row (the address's fingerprint, the line's
+SHA-256 that knows it again, and the one that chains it to the row before), and puts columns and digests into one table
 without an index, in one transaction: what any import of this file has to do at least. The import is `flask import` as
 an operator runs it, in a process of its own, and the clicks go to a web process as it runs in production.
 """
@@ -56,7 +57,7 @@ def write_file(path: Path, rows: int) -> None:
 
 def copy_bare(path: Path, url: str, key: str) -> float:
     """Rows a second of the COPY."""
-    columns = ", ".join(f"{name} text" for name in (*HEADER, "fingerprint", "digest"))
+    columns = ", ".join(f"{name} text" for name in (*HEADER, "fingerprint", "digest", "hash"))
     url = url.replace("postgresql+psycopg", "postgresql")
     started = time.perf_counter()
     with psycopg.connect(url) as connection:
@@ -74,13 +75,15 @@ def copy_bare(path: Path, url: str, key: str) -> float:
 
 def _copy_text(path: Path, fingerprints: Fingerprints) -> Iterator[str]:
     lines: list[str] = []
+    chained = ""
     with path.open(newline="") as file:
         reader = csv.reader(file)
         next(reader)
         for row in reader:
             printed = fingerprints.of(Address(Channel.EMAIL, row[0]))
             digest = hashlib.sha256("\x1f".join(row).encode()).hexdigest()
-            lines.append("\t".join([*row, printed, digest]) + "\n")
+            chained = hashlib.sha256("\x1f".join([chained, *row, printed, digest]).encode()).hexdigest()
+            lines.append("\t".join([*row, printed, digest, chained]) + "\n")
             if len(lines) == 5_000:
                 yield "".join(lines)
                 lines = []
