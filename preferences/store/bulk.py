@@ -11,7 +11,7 @@ import hashlib
 import json
 import marshal
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
@@ -165,27 +165,41 @@ def _pass_over(connection: Connection, again: Sequence[Told], block: Block, outc
 def _put(write: WriteTransaction, people: Sequence[PersonRows]) -> int:
     """Write new people, and return how many entries they made."""
     connection, before = write.connection, write.seq
+    form = form_of(connection.dialect.name)
     put_rows(connection, contact, columns=new_people.CONTACT, rows=[one[0] for one in people])
     put_rows(connection, address, columns=new_people.ADDRESS, rows=[one[1] for one in people])
-    _put_acts(write, list(chain.from_iterable(one[2] for one in people)))
+    chained = _chained(form, chain.from_iterable(one[2] for one in people), before, write.hash)
+    for table, columns in _OF_ACTS:
+        if rows := chained.rows[table.name]:
+            put_rows(connection, table, columns=columns, rows=rows)
+    write.seq, write.hash = chained.seq, chained.hash
     set_head(write)
     return write.seq - before
 
 
-def _put_acts(write: WriteTransaction, acts: Sequence[ActRows]) -> None:
-    """Number and chain the acts, and write them."""
-    form = form_of(write.connection.dialect.name)
+_OF_ACTS: Final = (
+    (ledger_entry, new_people.ENTRY),
+    (evidence, new_people.EVIDENCE),
+    (preference, new_people.PREFERENCE),
+    (suppression, new_people.SUPPRESSION),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chained:
+    """The rows of acts by table, and the newest entry's number and hash."""
+
+    rows: Mapping[str, Sequence[Fields]]
+    seq: int
+    hash: str
+
+
+def _chained(form: Form, acts: Iterable[ActRows], seq: int, sealed: str) -> _Chained:
+    """Number the acts and seal each with its hash, after the entry of this number and hash."""
     number_of, text, sha256 = form.number, form.text, hashlib.sha256
-    tables = (
-        (ledger_entry, new_people.ENTRY),
-        (evidence, new_people.EVIDENCE),
-        (preference, new_people.PREFERENCE),
-        (suppression, new_people.SUPPRESSION),
-    )
-    rows: list[list[Fields]] = [[] for _ in tables]
-    entries, proofs, wishes, suppressions = rows
-    of_entry, of_proof, of_wish, of_suppression = (form.start(len(columns)) for _, columns in tables)
-    seq, sealed = write.seq, write.hash
+    rows: dict[str, list[Fields]] = {table.name: [] for table, _ in _OF_ACTS}
+    entries, proofs, wishes, suppressions = rows.values()
+    of_entry, of_proof, of_wish, of_suppression = (form.start(len(columns)) for _, columns in _OF_ACTS)
     for covered, covered_after, entry, details, suppresses, state in acts:
         seq += 1
         sealed = sha256(f"{sealed}{covered}{seq}{covered_after}".encode()).hexdigest()
@@ -197,10 +211,7 @@ def _put_acts(write: WriteTransaction, acts: Sequence[ActRows]) -> None:
             suppressions.append(of_suppression + number + state)
         else:
             wishes.append(of_wish + number + state)
-    write.seq, write.hash = seq, sealed
-    for (table, columns), some in zip(tables, rows, strict=True):
-        if some:
-            put_rows(write.connection, table, columns=columns, rows=some)
+    return _Chained(rows, seq, sealed)
 
 
 def _address(row: Told) -> Address:
