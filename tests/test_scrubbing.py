@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -307,16 +308,29 @@ def test_several_processes_unpack_a_file_each_for_itself(site: Site, tmp_path: P
     assert tuple(map(gzip.decompress, outputs(source))) == expected
 
 
-def test_a_file_that_is_changed_meanwhile_is_refused(site: Site, tmp_path: Path) -> None:
+def add_a_row(source: Path) -> None:
+    with source.open("ab") as file:
+        file.write(b"1,late@example.com,x\n")
+
+
+def take_away(source: Path) -> None:
+    source.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("change", [add_a_row, take_away])
+def test_a_file_that_is_changed_meanwhile_is_refused(
+    site: Site, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
     source = long_list(tmp_path)
-
-    def add_a_row(_octets: int) -> None:
-        with source.open("ab") as file:
-            file.write(b"1,late@example.com,x\n")
-
     files = Files(source=source, kept=tmp_path / "kept", removed=tmp_path / "removed", processes=2)
-    with pytest.raises(BadFile, match="changed while it was read"):
-        scrub(files, asked(site), database=site.database, fingerprints=site.fingerprints, progress=add_a_row)
+    with pytest.raises(BadFile, match=r"changed while it was read|cannot be read"):
+        scrub(
+            files,
+            asked(site),
+            database=site.database,
+            fingerprints=site.fingerprints,
+            progress=lambda _: change(source),
+        )
     assert nothing_is_written(tmp_path)
 
 
@@ -460,7 +474,7 @@ def test_a_file_that_cannot_be_read_leaves_nothing_behind(site: Site, tmp_path: 
 
 
 def nothing_is_written(folder: Path) -> bool:
-    return {one.name for one in folder.iterdir() if ".db" not in one.name} == {"list.csv"}
+    return {one.name for one in folder.iterdir() if ".db" not in one.name} <= {"list.csv"}
 
 
 def test_the_encoding_that_is_named_is_kept_to(site: Site, tmp_path: Path) -> None:

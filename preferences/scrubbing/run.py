@@ -87,18 +87,25 @@ def scrub(
         # The first one entered gets its name last: what will be sent to is there only when all is.
         keep = stack.enter_context(_whole(files.kept))
         remove = stack.enter_context(_whole(files.removed))
-        headers = layout.header.rstrip(b"\r\n") + _end(layout.header), header_with(layout, ADDED)
-        for output, header in zip((keep, remove), headers, strict=True):
-            output.write(_packed(header, compressed))
-            output.flush()
+        begin = (
+            _begun(keep, _packed(layout.header.rstrip(b"\r\n") + _end(layout.header), compressed)),
+            _begun(remove, _packed(header_with(layout, ADDED), compressed)),
+        )
         counts = Counts(as_of=as_of, encodings={Encoding.UTF_8} if layout.header.startswith(BOM) else set())
-        place_of = _places(counts, (keep.tell(), remove.tell()), progress)
+        place_of = _places(counts, begin, progress)
         job = Job(source=files.source, state=state, sorter=sorter, hashed=hashed, outputs=(keep, remove))
         if processes == 1:
             sort_alone(job, raw, text, place_of=place_of)
         else:
             sort_together(job, processes, place_of=place_of)
     return counts
+
+
+def _begun(output: IO[bytes], header: bytes) -> int:
+    """Where the rows begin."""
+    output.write(header)
+    output.flush()
+    return len(header)
 
 
 def _places(counts: Counts, begin: Places, progress: Progress) -> Callable[[Told], Places]:

@@ -60,8 +60,11 @@ class Job:
 
 
 def state_of(source: Path) -> object:
-    """Something that is different when the file is."""
-    state = source.stat()
+    """Something that is different when the file is, or is gone."""
+    try:
+        state = source.stat()
+    except OSError:
+        return None
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
