@@ -21,19 +21,10 @@ from preferences.store.tables import ledger_head
 
 
 def expect_much(connection: Connection) -> None:
-    """Make ready for a transaction that writes very much; it is as durable as any.
-
-    SQLite keeps more pages, and leaves its log to `move_log`. PostgreSQL plans for keys that are many, and without
-    scans, since a plan may be made while the tables are small.
-    """
+    """Make SQLite ready for a transaction that writes very much: more pages are kept, and `move_log` moves the log."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA cache_size = -131072")
         connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
-    else:
-        connection.exec_driver_sql(
-            "SELECT set_config('plan_cache_mode', 'force_generic_plan', true),"
-            " set_config('enable_seqscan', 'off', true)"
-        )
 
 
 def move_log(connection: Connection) -> None:
