@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "sign_up_form": {"domain", "site", "languages", "wording"},
     "letters": {"domain", "store", "links", "site", "languages", "mail", "wording"},
     "minting": {"domain", "store", "links", "site"},
-    "scrubbing": {"domain", "store", "whole_files"},
+    "scrubbing": {"domain", "store", "whole_files", "forking"},
     "exporting": {"domain", "store", "whole_files"},
     "feeding": {"domain", "store", "connectors", "config", "sync"},
     "linting": {"domain"},

@@ -20,6 +20,7 @@ from typing import IO, Any, Final
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.terms import Channel
+from preferences.forking import can_fork, cores
 from preferences.scrubbing.rows import Hashed, Sorted, Sorter, hashed_rows
 from preferences.scrubbing.table import BadFile, Encoding, Layout, Piece, open_table, opened, pieces, rows_of
 
@@ -70,9 +71,7 @@ def state_of(source: Path) -> object:
 
 def processes_for(source: Path) -> int:
     """How many processes are worth their while."""
-    if source.stat().st_size < SMALL or "fork" not in multiprocessing.get_all_start_methods():
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if source.stat().st_size < SMALL or not can_fork() else cores()
 
 
 Work = tuple[Piece, int, Hashed | None]
