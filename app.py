@@ -4,17 +4,23 @@ import gc
 import os
 import sys
 
+from flask import Flask
+
 from preferences import configure_logging, create_app
 from preferences.domain.errors import Misconfigured
 
 configure_logging()
+# Set by the `flask` command. A web server has no use for the commands, nor for what they load.
+is_command = bool(os.environ.get("FLASK_RUN_FROM_CLI"))
 try:
     app = create_app()
 except Misconfigured as problem:
-    sys.exit(str(problem))
+    if not is_command or ("--help" not in sys.argv and len(sys.argv) > 1):
+        sys.exit(str(problem))
+    # Help is for those, too, who have no settings yet.
+    app = Flask("preferences")
 
-# Set by the `flask` command. A web server has no use for the commands, nor for what they load.
-if os.environ.get("FLASK_RUN_FROM_CLI"):
+if is_command:
     from preferences import cli
 
     cli.register(app)

@@ -710,6 +710,16 @@ def test_without_the_database_every_command_is_one_line(postgres: PostgresServer
         close(app)
 
 
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["scrub", "--help"], ["api-key", "create", "--help"]])
+def test_help_needs_no_settings(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", *arguments], cwd=ROOT, env={}, capture_output=True, text=True, check=False
+    )
+    assert "Usage: " in done.stdout + done.stderr  # without arguments, click takes it for an error
+    assert "settings" not in done.stderr
+    assert ("Example:" in done.stdout) == (len(arguments) > 1)
+
+
 def test_without_settings_flask_lists_all_that_is_missing_and_shows_no_traceback() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "flask", "doctor"], cwd=ROOT, env={}, capture_output=True, text=True, check=False
