@@ -7,7 +7,6 @@ blocks whoever waits comes first; a block that was told is durable; run again, i
 from __future__ import annotations
 
 import csv
-import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from preferences.domain.addresses import Fingerprints
-from preferences.forking import can_fork, helpers
+from preferences.forking import can_fork, helpers, nothing_collected
 from preferences.importing.files import Source
 from preferences.importing.preparing import Prepared, Progress, Reject, prepared
 from preferences.store import bulk
@@ -96,7 +95,7 @@ def record(laid: Prepared, database: Database, *, fingerprints: Fingerprints, pr
     """Record what was prepared. While one block is written, the next one is made ready."""
     counts, size = Counts(rejected=laid.rejects), BLOCK
     making = _Making(laid.told(), fingerprints, form_of(database.engine.dialect.name))
-    with _uncollected(), _made_meanwhile(making, laid) as following:
+    with nothing_collected(), _made_meanwhile(making, laid) as following:
         coming = following(size)
         while True:
             rows, block = coming.result()
@@ -113,17 +112,6 @@ def record(laid: Prepared, database: Database, *, fingerprints: Fingerprints, pr
             size = _next_size(rows, held)
             database.read(move_log)
             time.sleep(PAUSE)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the search for what refers to itself: a block is a hundred thousand tuples that do not, and looking
-    through them took longer than reading them."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 _Follow = Callable[[int], Future[tuple[int, Block]]]

@@ -5,7 +5,6 @@ Owns the two files that come of one, and the counts. Invariant: a file that is n
 
 from __future__ import annotations
 
-import gc
 import gzip
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import IO
 from sqlalchemy import Connection
 
 from preferences.domain.addresses import Fingerprints
+from preferences.forking import nothing_collected
 from preferences.scrubbing.rows import ADDED, GZIP_LEVEL, Sorter, header_with
 from preferences.scrubbing.shares import (
     Job,
@@ -65,7 +65,7 @@ def scrub(
 ) -> Counts:
     """Sort the rows of a file into two. Raises BadFile, and then leaves neither."""
     with ExitStack() as stack:
-        stack.enter_context(_nothing_collected())
+        stack.enter_context(nothing_collected())
         raw = stack.enter_context(opened(files.source))
         state = state_of(files.source)
         text, compressed = open_table(raw)
@@ -123,18 +123,6 @@ def _places(counts: Counts, begin: Places, progress: Progress) -> Callable[[Told
         return places
 
     return place_of
-
-
-@contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """Nothing here refers to itself; to look for it takes a tenth of the time, and copies what processes share."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _end(header: bytes) -> bytes:
