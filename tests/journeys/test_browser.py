@@ -211,6 +211,8 @@ def test_going_back_and_reloading_harms_nothing(page: Page, world: World) -> Non
     somebody = world.somebody()
     page.goto(world.link(somebody))
     button(page, STOP_ALL).click()
+    page.get_by_role("heading", name="You are unsubscribed").wait_for()
+    page.wait_for_load_state()
     page.reload()
     assert heading(page) == "You are unsubscribed"
     page.go_back()
