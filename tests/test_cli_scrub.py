@@ -56,6 +56,11 @@ def test_what_is_there_already_is_not_written_over_without_force(sqlite_app: Fla
     assert scrub(sqlite_app, source, *QUESTION, "--force").exit_code == 0
 
 
+def test_a_list_of_which_nobody_said_no_is_told_as_such(sqlite_app: Flask, tmp_path: Path) -> None:
+    result = scrub(sqlite_app, written(tmp_path, b"email\njane@example.com\n"), *QUESTION)
+    assert result.output.endswith("\n0 may not and are in list.removed.csv.\n")
+
+
 def test_a_stricter_class_than_the_caller_says_is_asked_about(sqlite_app: Flask, tmp_path: Path) -> None:
     tell(site_of(sqlite_app), act(email(), Verb.UNSUBSCRIBE, "*"))
     source = written(tmp_path, LIST)

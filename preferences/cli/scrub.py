@@ -83,7 +83,8 @@ def scrub_command(
 
 def _tell(files: Files, counts: Counts) -> None:
     click.echo(f"As of entry {counts.as_of}: {counts.kept:,} rows may be written to and are in {files.kept.name}.")
-    click.echo(f"{counts.removed.total():,} may not and are in {files.removed.name}:")
+    end = ":" if counts.removed else "."
+    click.echo(f"{counts.removed.total():,} may not and are in {files.removed.name}{end}")
     for reason, number in counts.removed.most_common():
         click.echo(f"  {reason}: {number:,}")
     if counts.encodings:
