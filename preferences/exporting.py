@@ -214,6 +214,8 @@ def _restore(write: WriteTransaction, archive: zipfile.ZipFile, manifest: Manife
             for block in _by_block(_rows(part, member)):
                 export.put_back(write, part, block)
                 progress(len(block))
+    if export.lacks_contacts(write.connection):
+        raise BadExport("an address in it has no contact, so nothing was restored")
     export.end_restore(write, manifest.head_seq, manifest.head_hash)
     problems = verify(write.connection, progress).problems
     if problems:

@@ -296,6 +296,12 @@ def swap(name: str, old: bytes, new: bytes) -> Callable[[str, bytes], bytes | No
     return lambda file, content: content.replace(old, new, 1) if file == name else content
 
 
+def other_contact(name: str, content: bytes) -> bytes:
+    """The first contact with another id."""
+    other = b"00000000-0000-7000-8000-000000000000"
+    return re.sub(rb"(?m)^[0-9a-f-]{36}", other, content, count=1) if name == "contacts.csv" else content
+
+
 @pytest.mark.parametrize(
     ("change", "reseal", "words"),
     [
@@ -305,7 +311,8 @@ def swap(name: str, old: bytes, new: bytes) -> Callable[[str, bytes], bytes | No
         (swap("entries.jsonl", b'"seq":2', b'"seq":"x"'), True, "refuses something in it"),
         (swap("entries.jsonl", b'{"', b'["'), True, "entries.jsonl is missing, or holds something"),
         (swap("contacts.csv", b"revoked_at", b"invented_at"), True, "contacts.csv has columns"),
-        (swap("contacts.csv", b"20", b"ab"), True, "contacts.csv is missing, or holds something"),
+        (swap("contacts.csv", b",20", b",ab"), True, "contacts.csv is missing, or holds something"),
+        (other_contact, True, "an address in it has no contact"),
         (lambda name, content: None if name == "paces.csv" else content, False, "paces.csv is missing, or holds"),
         (swap("manifest.json", b'"version": 1', b'"version": 2'), False, "another version"),
         (swap("manifest.json", b"preferences-export", b"something-else"), False, "is not an export of this program"),

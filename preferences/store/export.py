@@ -187,6 +187,12 @@ def put_back(write: WriteTransaction, part: Part, rows: Sequence[Mapping[str, An
     insert_rows(write.connection, part.table, rows)
 
 
+def lacks_contacts(connection: Connection) -> bool:
+    """Whether an address has come back without its contact, which no foreign key would refuse."""
+    orphan = select(address.c.id).where(~select(contact.c.id).where(contact.c.id == address.c.contact_id).exists())
+    return connection.execute(orphan.limit(1)).first() is not None
+
+
 def end_restore(write: WriteTransaction, seq: int, newest: str) -> None:
     """Set the ledger's head: the next act goes on from there."""
     write.seq, write.hash = seq, newest
