@@ -4,12 +4,15 @@ Owns the tokens in every address that we hand out. Invariants: everything a view
 of one purpose is never read as another; a token is one string, so not one of its bits can be changed; the purposes'
 formats only ever grow (tests/test_links.py pins one token of each version).
 
-A token is `base64url(payload) "." base64url(signature)`. The signature is HMAC-SHA-256 cut to 144 bits: 128 are enough
-to be unguessable, and a multiple of 24 leaves no spare bits in the last base64 character for anybody to change.
+A token is `base64url(payload) "." signature`. The signature is HMAC-SHA-256 cut to 144 bits: 128 are enough to be
+unguessable, and a multiple of 24 leaves no spare bits in the last base64 character for anybody to change. What stands
+at the end of a token, and what may be missing or added there, is in docs/decisions/0008-tokens.md.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import hmac
 import os
 import re
@@ -18,10 +21,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
-
-from itsdangerous import BadData, Signer
-from itsdangerous.encoding import base64_decode, base64_encode
-from itsdangerous.signer import SigningAlgorithm
 
 from preferences.domain.errors import BadLink, StaleLink
 from preferences.domain.letters import ADDRESS_LIFE, SIGN_IN_LIFE
@@ -37,8 +36,24 @@ LONGEST_REF: Final = 64
 MESSAGE_REF: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 """What a message reference may be. It travels inside a link, so it must not be an address."""
 
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{24}")
-"""Exactly what we make. The decoder underneath skips what is not base64, so many strings would mean the same token."""
+_NEEDED: Final = 22
+"""Characters of a signature that must be there and right, whatever becomes of its end: 132 bits."""
+
+TOKEN_START: Final = rf"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{{{_NEEDED},24}}"
+"""A pattern for a token without what was put behind it."""
+
+_find_token: Final = re.compile(TOKEN_START).match
+
+_LAST: Final = {"-": "A", "_": "B"}
+"""What stands at the end of a token instead: some mail programs leave these out of a link in plain text."""
+
+_ANYTHING: Final = re.compile(r"[-_]*(?:[^A-Za-z0-9_-].*)?", re.DOTALL)
+"""What may follow a token that can only reduce mail: all that cannot be more of the token."""
+
+_CLOSING: Final = re.compile(r"(?:%[0-9A-Fa-f]{2}|&(?:gt|lt|quot|amp|#[0-9]+);?|[^A-Za-z0-9]){0,8}")
+"""What may follow the other tokens: the marks that end a sentence, a bracket or a quotation."""
+
+_NOTHING: Final = re.compile("")
 
 # Never reorder: the numbers are in people's inboxes.
 _CHANNEL_CODES: Final = {Channel.EMAIL: 1, Channel.SMS: 2, Channel.VOICE: 3, Channel.POST: 4}
@@ -94,43 +109,82 @@ class UndoToken:
     issued_at: datetime
 
 
-class _Sha256Cut(SigningAlgorithm):
-    def get_signature(self, key: bytes, value: bytes) -> bytes:
-        return hmac.digest(key, value, "sha256")[:18]
+class _Purpose:
+    """Signs and reads the tokens of one purpose. `ending` says what may follow a token."""
+
+    def __init__(self, keys: Sequence[bytes], name: str, ending: re.Pattern[str]) -> None:
+        self._newest_first = tuple(_derived(key, name) for key in reversed(keys))
+        self._ending = ending
+
+    def sign(self, payload: bytes) -> str:
+        text = _base64(payload)
+        return f"{text}.{_spellings(_signature(self._newest_first[0], text))[0]}"
+
+    def read(self, token: str) -> bytes:
+        """The payload. Raises BadLink."""
+        text = self.in_full(token).partition(".")[0]
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+    def in_full(self, token: str) -> str:
+        """The token with its whole signature, in one spelling. Raises BadLink."""
+        if len(token) > LONGEST_TOKEN or not _find_token(token):
+            raise BadLink("not a link of ours")
+        text, _, rest = token.partition(".")
+        for key in self._newest_first:
+            signature = _signature(key, text)
+            if hmac.compare_digest(rest[:_NEEDED], signature[:_NEEDED]) and self._ends_well(rest, signature):
+                return f"{text}.{signature}"
+        raise BadLink("not a link of ours")
+
+    def _ends_well(self, rest: str, signature: str) -> bool:
+        if self._ending is _NOTHING:
+            return rest == _spellings(signature)[0]
+        return any(
+            rest.startswith(spelling) and self._ending.fullmatch(rest, len(spelling)) is not None
+            for spelling in _spellings(signature)
+        )
+
+
+def _spellings(signature: str) -> tuple[str, ...]:
+    """How a signature may be written: as now; whole, as it was once; and so, without what a mail program cuts off."""
+    if signature[-1] not in _LAST:
+        return (signature,)
+    cut = signature[:_NEEDED] + signature[_NEEDED:].rstrip("-_")
+    return (signature[:-1] + _LAST[signature[-1]], signature, cut)
 
 
 class Links:
     """Signs with the newest key and reads with any. Keys run from the oldest to the newest (`LINK_KEYS`)."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        self._unsubscribe = _signer(keys, "unsubscribe.1")
-        self._manage = _signer(keys, "manage.1")
-        self._confirm = _signer(keys, "confirm.1")
-        self._address = _signer(keys, "address.1")
-        self._sign_in = _signer(keys, "sign-in.1")
-        self._hand_off = _signer(keys, "hand-off.1")
-        self._undo = _signer(keys, "undo.1")
+        self._unsubscribe = _Purpose(keys, "unsubscribe.1", _ANYTHING)
+        self._manage = _Purpose(keys, "manage.1", _CLOSING)
+        self._confirm = _Purpose(keys, "confirm.1", _CLOSING)
+        self._address = _Purpose(keys, "address.1", _CLOSING)
+        self._sign_in = _Purpose(keys, "sign-in.1", _CLOSING)
+        self._hand_off = _Purpose(keys, "hand-off.1", _NOTHING)
+        self._undo = _Purpose(keys, "undo.1", _CLOSING)
         self._code_key = _derived(keys[-1], "sign-in-code.1")
 
     def sign_unsubscribe(self, link: UnsubscribeLink) -> str:
         """The token of an unsubscribe link."""
         names = _BETWEEN.join((link.brand, link.topic, link.message_ref)).encode()
-        return _sign(self._unsubscribe, _who(link.contact_id, link.channel) + names)
+        return self._unsubscribe.sign(_who(link.contact_id, link.channel) + names)
 
     def read_unsubscribe(self, token: str) -> UnsubscribeLink:
         """Raises BadLink for anything that `sign_unsubscribe` did not make."""
-        contact_id, channel, rest = _read_who(_unsign(self._unsubscribe, token))
+        contact_id, channel, rest = _read_who(self._unsubscribe.read(token))
         brand, topic, message_ref = _names(rest, 3)
         return UnsubscribeLink(contact_id, channel, brand, topic, message_ref)
 
     def sign_manage(self, link: ManageLink) -> str:
         """The token of a manage link."""
         who = _who(link.contact_id, link.channel)
-        return _sign(self._manage, who + _seconds(link.issued_at) + link.brand.encode())
+        return self._manage.sign(who + _seconds(link.issued_at) + link.brand.encode())
 
     def read_manage(self, token: str, now: datetime) -> ManageLink:
         """Raises BadLink for a token that is not ours, StaleLink for one older than 30 days."""
-        contact_id, channel, rest = _read_who(_unsign(self._manage, token))
+        contact_id, channel, rest = _read_who(self._manage.read(token))
         issued_at = _instant(rest[:5])
         _refuse_stale(issued_at, MANAGE_LIFE, now)
         (brand,) = _names(rest[5:], 1)
@@ -138,11 +192,11 @@ class Links:
 
     def sign_undo(self, undo: UndoToken) -> str:
         """The token in the done page's undo form."""
-        return _sign(self._undo, undo.contact_id.bytes + undo.seq.to_bytes(8, "big") + _seconds(undo.issued_at))
+        return self._undo.sign(undo.contact_id.bytes + undo.seq.to_bytes(8, "big") + _seconds(undo.issued_at))
 
     def read_undo(self, token: str, now: datetime) -> UndoToken:
         """Raises BadLink for a token that is not ours, StaleLink for one older than 30 minutes."""
-        payload = _unsign(self._undo, token)
+        payload = self._undo.read(token)
         undo = UndoToken(UUID(bytes=payload[:16]), int.from_bytes(payload[16:24], "big"), _instant(payload[24:]))
         _refuse_stale(undo.issued_at, UNDO_LIFE, now)
         return undo
@@ -150,15 +204,19 @@ class Links:
     def sign_confirm(self, link: ConfirmLink) -> str:
         """The token of a confirm link."""
         names = _BETWEEN.join((link.brand, *link.items)).encode()
-        return _sign(self._confirm, link.contact_id.bytes + _seconds(link.issued_at) + names)
+        return self._confirm.sign(link.contact_id.bytes + _seconds(link.issued_at) + names)
 
     def read_confirm(self, token: str, now: datetime) -> ConfirmLink:
         """Raises BadLink for a token that is not ours, StaleLink for one older than 7 days."""
-        payload = _unsign(self._confirm, token)
+        payload = self._confirm.read(token)
         issued_at = _instant(payload[16:21])
         _refuse_stale(issued_at, CONFIRM_LIFE, now)
         brand, *items = payload[21:].decode().split(_BETWEEN)
         return ConfirmLink(UUID(bytes=payload[:16]), brand, tuple(items), issued_at)
+
+    def confirm_ref(self, token: str) -> str:
+        """What a confirm link is known by, whatever stands at its end. Raises BadLink."""
+        return hashlib.sha256(self._confirm.in_full(token).encode()).hexdigest()
 
     def sign_address(self, ticket: Ticket) -> str:
         """The token that proves a new address. Names a row of `address_request`."""
@@ -189,27 +247,28 @@ class Links:
         return hmac.digest(self._code_key, sign_in_id.bytes + code.encode(), "sha256").hex()
 
 
-def _signer(keys: Sequence[bytes], purpose: str) -> Signer:
-    # What itsdangerous calls the derivation "hmac", done once here and not for each token.
-    return Signer(
-        [_derived(key, purpose) for key in keys],
-        sep=".",
-        key_derivation="none",
-        algorithm=_Sha256Cut(),
-    )
+def trim(token: str) -> str:
+    """The token without what was put behind it, to be shown again. It is as good as before, and no better."""
+    found = _find_token(token)
+    return found[0] if found else token
+
+
+def stem(token: str) -> str:
+    """The part of a token that has one spelling: what limits count by."""
+    return token.partition(".")[0]
 
 
 def _derived(key: bytes, purpose: str) -> bytes:
     return hmac.digest(key, f"preferences.link.{purpose}".encode(), "sha256")
 
 
-def _sign_ticket(signer: Signer, ticket: Ticket) -> str:
+def _sign_ticket(purpose: _Purpose, ticket: Ticket) -> str:
     # The random part makes two tickets of one second differ, so that each can be used once.
-    return _sign(signer, ticket.id.bytes + _seconds(ticket.issued_at) + os.urandom(4))
+    return purpose.sign(ticket.id.bytes + _seconds(ticket.issued_at) + os.urandom(4))
 
 
-def _read_ticket(signer: Signer, token: str, life: timedelta, now: datetime) -> Ticket:
-    payload = _unsign(signer, token)
+def _read_ticket(purpose: _Purpose, token: str, life: timedelta, now: datetime) -> Ticket:
+    payload = purpose.read(token)
     issued_at = _instant(payload[16:21])
     _refuse_stale(issued_at, life, now)
     return Ticket(UUID(bytes=payload[:16]), issued_at)
@@ -219,17 +278,12 @@ def _seconds(at: datetime) -> bytes:
     return int(at.timestamp()).to_bytes(5, "big")
 
 
-def _sign(signer: Signer, payload: bytes) -> str:
-    return signer.sign(base64_encode(payload)).decode("ascii")
+def _base64(octets: bytes) -> str:
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode("ascii")
 
 
-def _unsign(signer: Signer, token: str) -> bytes:
-    if len(token) > LONGEST_TOKEN or not _TOKEN.fullmatch(token):
-        raise BadLink("not a link of ours")
-    try:
-        return base64_decode(signer.unsign(token))
-    except BadData:
-        raise BadLink("not a link of ours") from None
+def _signature(key: bytes, text: str) -> str:
+    return _base64(hmac.digest(key, text.encode("ascii"), "sha256")[:18])
 
 
 def _who(contact_id: UUID, channel: Channel) -> bytes:

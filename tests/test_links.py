@@ -7,6 +7,7 @@ import string
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from uuid import UUID
 
 import pytest
@@ -26,6 +27,8 @@ from preferences.links import (
     Ticket,
     UndoToken,
     UnsubscribeLink,
+    stem,
+    trim,
 )
 
 KEY, NEW_KEY = b"link-key-of-these-tests-01", b"link-key-of-these-tests-02"
@@ -52,6 +55,33 @@ PINNED = {
     "sign-in.1": "AYkKXayWd0u8zrMCCZqAVwBqHXRAAQIDBA.NISj0YKzczWaQSJ_P2qrfw7X",
     "hand-off.1": "AYkKXayWd0u8zrMCCZqAVwBqHXRAAQIDBA.Zxesu37pLGI2S83mubKY_Sxg",
 }
+
+# Tokens of the same versions that end in what some mail programs leave out of a link. No new one does.
+OLD_ENDS = {
+    "AAAAAAAAAAAAAAAAAAAAOwFkZWZhdWx0H3Byb2R1Y3QtbmV3cx8.IgAnSAYN74233GgfYLJhtJv_": 59,
+    "AAAAAAAAAAAAAAAAAAAAbwFkZWZhdWx0H3Byb2R1Y3QtbmV3cx8.x9D6BRoybz6YBlVzpNMb487-": 111,
+    "AAAAAAAAAAAAAAAAAAAD-QFkZWZhdWx0H3Byb2R1Y3QtbmV3cx8.99Y4jIp6Wao7yg8D4IIMyr--": 1017,
+    "AAAAAAAAAAAAAAAAAAAO2AFkZWZhdWx0H3Byb2R1Y3QtbmV3cx8.mMI9cr7Hy_lh0z1uTIWzAq-_": 3800,
+    "AAAAAAAAAAAAAAAAAAAX2AFkZWZhdWx0H3Byb2R1Y3QtbmV3cx8.xuvb5RlLwqhsqjhvj6_c65_-": 6104,
+    "AAAAAAAAAAAAAAAAAAAlwwFkZWZhdWx0H3Byb2R1Y3QtbmV3cx8.yNAA1fKTxAGowP_76i8Tab__": 9667,
+}
+OLD_MANAGE_ENDS = {
+    "AAAAAAAAAAAAAAAAAAAAcQEAah10QGRlZmF1bHQ.yF4gqOo9IrkE4tsWQ7PI8jo-": 113,
+    "AAAAAAAAAAAAAAAAAAAA-gEAah10QGRlZmF1bHQ.ZH9CJb2zfn6ONan-FQbpR2j_": 250,
+}
+
+# What mail programs, people and quoted-printable put behind a link in plain text.
+CLOSINGS = (
+    *(".", ",", ";", ":", "!", ")", "]", "}", ">", "'", '"', "=", "*", "_", "-", "~", "|", "`", " ", "\r\n"),
+    *(").", ">.", '">', "'>)", "...", "%3E", "%3e%2E", "&gt;", "&gt", "&quot;)", "\u201d", "\u00bb.", "\u3002", "**"),
+)
+BEHIND_UNSUBSCRIBE = (
+    *CLOSINGS,
+    "&utm_source=mail&utm_medium=email",
+    "] Unsubscribe here",
+    "\u3053\u3061\u3089",
+    "=\nnext",
+)
 
 Read = Callable[[str], object]
 
@@ -184,11 +214,17 @@ def test_no_single_character_can_be_changed(kind: str) -> None:
 
 
 @EACH_KIND
-def test_no_character_can_be_added(kind: str) -> None:
+def test_no_character_can_be_added_before_the_end(kind: str) -> None:
     token, read = PINNED[kind], READERS[kind]
-    for place in range(len(token) + 1):
+    for place in range(len(token)):
         for more in "A.-_=+/ \n!%é":
             assert is_refused(read, token[:place] + more + token[place:]), (place, more)
+
+
+@EACH_KIND
+def test_no_letter_or_digit_can_be_added_at_the_end(kind: str) -> None:
+    for more in string.ascii_letters + string.digits:
+        assert is_refused(READERS[kind], PINNED[kind] + more)
 
 
 @EACH_KIND
@@ -205,10 +241,8 @@ def test_a_signature_has_one_spelling(link: UnsubscribeLink) -> None:
     token = LINKS.sign_unsubscribe(link)
     payload, _, signature = token.rpartition(".")
     for spelling in (
-        signature.replace("-", "+").replace("_", "/"),
-        signature + "=",
-        signature + "==",
-        *(signature[:-1] + last for last in string.ascii_letters + string.digits + "-_"),
+        signature[:22].replace("-", "+").replace("_", "/") + signature[22:],
+        *(signature[:-1] + last for last in string.ascii_letters + string.digits),
     ):
         assert spelling == signature or is_refused(LINKS.read_unsubscribe, f"{payload}.{spelling}")
 
@@ -269,6 +303,106 @@ def test_a_refusal_does_not_hold_the_token() -> None:
         LINKS.read_unsubscribe(PINNED["manage.1"])
     assert str(refusal.value) == "not a link of ours"
     assert refusal.value.__cause__ is None
+
+
+# The end of a token.
+
+
+@patiently
+@given(unsubscribe_links, manage_links, undos, confirm_links, tickets)
+def test_a_new_token_ends_in_a_letter_or_digit(
+    unsubscribe: UnsubscribeLink, manage: ManageLink, undo: UndoToken, confirm: ConfirmLink, ticket: Ticket
+) -> None:
+    tokens = [LINKS.sign_unsubscribe(unsubscribe), LINKS.sign_manage(manage), LINKS.sign_undo(undo)]
+    tokens += [LINKS.sign_confirm(confirm), *(sign(ticket) for sign in TICKETS.values())]
+    assert all(token.isascii() and token[-1].isalnum() for token in tokens)
+
+
+def test_a_thousand_new_tokens_end_in_a_letter_or_digit() -> None:
+    links = (UnsubscribeLink(UUID(int=number), Channel.EMAIL, "default", BLANKET) for number in range(1_000))
+    assert all(LINKS.sign_unsubscribe(link)[-1].isalnum() for link in links)
+
+
+@pytest.mark.parametrize(("token", "number"), OLD_ENDS.items())
+def test_an_old_token_is_read_with_and_without_what_was_cut_off(token: str, number: int) -> None:
+    link = UnsubscribeLink(UUID(int=number), Channel.EMAIL, "default", "product-news")
+    shortest = token.rstrip("-_")
+    for cut in [token[:place] for place in range(len(shortest), len(token) + 1)]:
+        for behind in ("", *BEHIND_UNSUBSCRIBE):
+            assert LINKS.read_unsubscribe(cut + behind) == link
+    assert is_refused(LINKS.read_unsubscribe, shortest[:-1])
+    assert is_refused(LINKS.read_unsubscribe, shortest + "C")
+
+
+@pytest.mark.parametrize(("token", "number"), OLD_MANAGE_ENDS.items())
+def test_an_old_manage_link_is_read_without_what_was_cut_off(token: str, number: int) -> None:
+    link = ManageLink(UUID(int=number), Channel.EMAIL, "default", NOON)
+    for behind in ("", *CLOSINGS):
+        assert LINKS.read_manage(token + behind, NOON) == LINKS.read_manage(token[:-1] + behind, NOON) == link
+
+
+@pytest.mark.parametrize("behind", BEHIND_UNSUBSCRIBE)
+@pytest.mark.parametrize("links", [LINKS, Links([KEY, NEW_KEY])], ids=["one key", "a rotated key"])
+def test_an_unsubscribe_link_is_read_whatever_is_behind_it(links: Links, behind: str) -> None:
+    assert links.read_unsubscribe(PINNED["unsubscribe.1"] + behind) == UNSUBSCRIBE
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PINNED if kind != "hand-off.1"])
+@pytest.mark.parametrize("closing", CLOSINGS)
+def test_every_link_in_a_mail_is_read_with_a_closing_mark(kind: str, closing: str) -> None:
+    assert READERS[kind](PINNED[kind] + closing) == MEANINGS[kind]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PINNED if kind != "unsubscribe.1"])
+def test_what_grants_more_than_stopping_is_read_with_marks_alone(kind: str) -> None:
+    for behind in ("&utm_source=mail", "] Unsubscribe", "." * 9, ".A"):
+        assert is_refused(READERS[kind], PINNED[kind] + behind)
+
+
+@pytest.mark.parametrize("closing", CLOSINGS)
+def test_a_hand_off_which_works_once_has_one_spelling(closing: str) -> None:
+    assert is_refused(READERS["hand-off.1"], PINNED["hand-off.1"] + closing)
+
+
+def ends_of(token: str) -> st.SearchStrategy[str]:
+    """What may become of the end of a new token: nothing is lost, and anything may be put behind it."""
+    more = re.compile("[-_]*[A-Za-z0-9]").match
+    return st.text(max_size=30).map(lambda text: token + (f".{text}" if more(text) else text))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data(), unsubscribe_links)
+def test_whatever_is_put_behind_it_a_token_means_the_same(data: st.DataObject, link: UnsubscribeLink) -> None:
+    token = LINKS.sign_unsubscribe(link)
+    found = data.draw(ends_of(token))
+    assert LINKS.read_unsubscribe(found) == link
+    assert trim(found).startswith(token)
+    assert LINKS.read_unsubscribe(trim(found)) == link
+    assert stem(found) == stem(token)
+
+
+@pytest.mark.parametrize("token", [*OLD_ENDS, *PINNED.values()])
+def test_a_token_that_is_shown_again_has_lost_what_was_behind_it(token: str) -> None:
+    for behind in ("?a=1", "#", "\\", "/../", ">", "%3E", '"onclick="'):
+        assert trim(token + behind) == token
+        assert trim(token[:-1] + behind) == token[:-1]
+    assert trim("nothing of ours") == "nothing of ours"
+
+
+def test_a_confirm_link_is_known_by_one_reference_however_it_ends() -> None:
+    token = PINNED["confirm.1"]
+    assert {LINKS.confirm_ref(token + closing) for closing in ("", *CLOSINGS)} == {sha256(token.encode()).hexdigest()}
+    with pytest.raises(BadLink):
+        LINKS.confirm_ref(PINNED["manage.1"])
+
+
+def test_guessing_the_last_characters_is_no_use_without_the_others() -> None:
+    for token in [*OLD_ENDS, PINNED["unsubscribe.1"]]:
+        payload, _, signature = token.partition(".")
+        for place in range(22):
+            other = "A" if signature[place] != "A" else "B"
+            assert is_refused(LINKS.read_unsubscribe, f"{payload}.{signature[:place]}{other}{signature[place + 1 :]}")
+            assert is_refused(LINKS.read_unsubscribe, f"{payload}.{signature[:place]}")
 
 
 # Keys.

@@ -23,6 +23,7 @@ from preferences.domain.errors import NotAllowed, StaleLink
 from preferences.domain.letters import LetterKind
 from preferences.domain.terms import Address, Brand, Channel
 from preferences.languages import Spoken
+from preferences.links import stem, trim
 from preferences.site import Site, current_site
 from preferences.store import addresses, letters
 from preferences.store.addresses import Confirmed, can_remove
@@ -111,7 +112,7 @@ def ask_to_confirm(token: str) -> Response:
     wanted = place.site.database.read(addresses.find_request, ticket.id, now)
     if wanted is None:
         return _page(place, "account/address_over.html", status=409, expired=False)
-    action = f"{place.site.root_of(place.brand)}/confirm/address/{token}"
+    action = f"{place.site.root_of(place.brand)}/confirm/address/{trim(token)}"
     return _page(place, "account/address_confirm.html", action=action, address=mask(wanted))
 
 
@@ -121,7 +122,7 @@ def confirm(token: str) -> Response:
     place, now = _place(), datetime.now(UTC)
     try:
         ticket = place.site.links.read_address(token, now)
-        limit.check(token)
+        limit.check(stem(token))
         done = place.site.database.write(_confirm, ticket.id, place=place, now=now, evidence=circumstances(request))
     except StaleLink:
         return _page(place, "account/address_over.html", status=410, expired=True)

@@ -18,7 +18,7 @@ from preferences.domain.addresses import mask
 from preferences.domain.choices import Asker, BadValue
 from preferences.domain.errors import BadLink, StaleLink
 from preferences.domain.terms import Origin
-from preferences.links import ManageLink
+from preferences.links import ManageLink, stem, trim
 from preferences.site import Site, current_site
 from preferences.web import choices, identity
 from preferences.web.choices import Page, Saved
@@ -52,7 +52,7 @@ def save(token: str) -> Response:
     """Save what was moved, or stop everything."""
     site = current_site()
     opened = _open(site, token)
-    limit.check(token)
+    limit.check(stem(token))
     asker = Asker(
         contact_id=opened.link.contact_id,
         brand=opened.page.brand.slug,
@@ -127,7 +127,7 @@ def _page(
         spoken=opened.page.spoken,
         status=400 if problem else 200,
         address=mask(known[0].address) if known else None,
-        action=f"{site.root_of(opened.page.brand)}/p/{opened.token}",
+        action=f"{site.root_of(opened.page.brand)}/p/{trim(opened.token)}",
         mailed_to=mask(saved.mailed_to) if saved and saved.mailed_to else None,
         **context,
     )

@@ -6,7 +6,6 @@ came after it was asked for outweighs it; the words on the page are the words th
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from preferences.domain.choices import OFF, ON, Asker, Aspect, BadValue, Change,
 from preferences.domain.errors import BadLink, StaleLink
 from preferences.domain.references import reference_of
 from preferences.domain.terms import Channel, Entry, Origin
-from preferences.links import ConfirmLink, ManageLink
+from preferences.links import ConfirmLink, ManageLink, stem, trim
 from preferences.site import Site, current_site
 from preferences.store import ledger
 from preferences.web import choices
@@ -73,7 +72,7 @@ def confirm(token: str) -> Response:
     """The button was pressed: record it, unless it was before, or something newer says no."""
     site = current_site()
     opened = _open(site, token)
-    limit.check(token)
+    limit.check(stem(token))
     if opened.earlier:
         return _already(site, opened)
     if not opened.changes:
@@ -108,7 +107,7 @@ def _open(site: Site, token: str) -> _Opened:
     revoked_at = page.standing.revoked_at
     if not page.standing.exists or (revoked_at is not None and link.issued_at <= revoked_at):
         raise StaleLink("nobody is there any more, or they have ended their links")
-    ref = hashlib.sha256(token.encode()).hexdigest()
+    ref = site.links.confirm_ref(token)
     asked = list(_changes(page, link))
     refs = [choices.ref_of(ref, item.partition("=")[0]) for item in link.items]
     earlier = site.database.read(ledger.find_by_refs, Origin.CONFIRMATION, refs)
@@ -181,6 +180,6 @@ def _page(site: Site, opened: _Opened, template: str, *, status: int = 200, **co
         spoken=spoken,
         status=status,
         address=mask(known[0].address) if known else None,
-        action=f"{site.root_of(brand)}/confirm/{opened.token}?lang={spoken.language}",
+        action=f"{site.root_of(brand)}/confirm/{trim(opened.token)}?lang={spoken.language}",
         **context,
     )

@@ -17,6 +17,7 @@ from werkzeug.wrappers import Request
 
 from preferences.domain.errors import StoreBusy
 from preferences.domain.terms import SHORTEST_FOLDER, Brand
+from preferences.links import TOKEN_START
 from preferences.site import Site
 from preferences.web import errors, unsubscribe
 from preferences.web.pages import PAGE_HEADERS
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 PREFIX: Final = "/u/"
-OLD_LINK: Final = re.compile(r"/[a-z0-9][a-z0-9-]+/(u|p|confirm)/[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{24}(/|\Z)")
+OLD_LINK: Final = re.compile(rf"/[a-z0-9][a-z0-9-]+/(u|p|confirm)/{TOKEN_START}")
 """A signed link in a folder that is no brand's any more: the token alone says whose it is."""
 METHODS: Final = frozenset({"GET", "HEAD", "POST"})
 

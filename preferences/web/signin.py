@@ -21,6 +21,7 @@ from preferences.domain.errors import BadLink, NotAllowed, StaleLink
 from preferences.domain.letters import LetterKind
 from preferences.domain.terms import Address, Brand
 from preferences.languages import Spoken, to_translate
+from preferences.links import trim
 from preferences.site import Site, current_site
 from preferences.store import contacts, letters, sign_ins
 from preferences.store.letters import Order
@@ -146,7 +147,7 @@ def _read_id(text: str) -> UUID | None:
 def show_link(token: str) -> Response:
     """One button."""
     current_site().links.read_sign_in(token, datetime.now(UTC))
-    return page("link.html", here=f"/sign-in/link/{token}")
+    return page("link.html", here=f"/sign-in/link/{trim(token)}")
 
 
 @arriving.post("/sign-in/link/<token>", strict_slashes=False)

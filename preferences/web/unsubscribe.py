@@ -35,7 +35,7 @@ from preferences.domain.terms import (
     Topic,
 )
 from preferences.languages import to_translate
-from preferences.links import UNDO_LIFE, UndoToken, UnsubscribeLink
+from preferences.links import UNDO_LIFE, UndoToken, UnsubscribeLink, stem, trim
 from preferences.site import Site, current_site
 from preferences.store import ledger
 from preferences.store.db import WriteTransaction
@@ -259,7 +259,7 @@ def _stop(
     site: Site, request: Request, token: str, opened: _Opened, topic: str, origin: Origin, *, brands: Sequence[str]
 ) -> Entry:
     """Stop the topic of each brand. Returns the first one's entry."""
-    limit.check(token)
+    limit.check(stem(token))
     link = opened.link
     now, evidence = datetime.now(UTC), circumstances(request, link.message_ref)
     entry, *others = site.writer.record(
@@ -346,4 +346,4 @@ def _scope(topic: str, brands: int) -> str:
 
 
 def _action(site: Site, opened: _Opened, token: str) -> str:
-    return f"{site.root_of(opened.brand)}/u/{token}"
+    return f"{site.root_of(opened.brand)}/u/{trim(token)}"

@@ -207,7 +207,7 @@ def test_the_address_box_in_a_folder_stops_that_brand(client: FlaskClient, site:
     assert stopped(site, jane) == {"acme"}
 
 
-@pytest.mark.parametrize("end", ["", "/", "?lang=es", "/?x=1"])
+@pytest.mark.parametrize("end", ["", "/", "?lang=es", "/?x=1", ".", "%3E", ")/"])
 def test_one_click_in_a_folder_is_answered_at_once_whatever_the_address_looks_like(
     sqlite_app: Flask, sqlite_site: Site, end: str
 ) -> None:
@@ -234,6 +234,7 @@ def test_a_link_in_an_old_mail_works_after_its_brand_has_moved(client: FlaskClie
         assert page.status_code == 200
         assert action
         assert "-moved/u/" in action[1]
+        assert at(client, url + ").").status_code == 200
         assert at(client, url, "POST", data=ONE_CLICK).status_code == 200
     assert stopped(site, jane) == {"acme", "both"}
 

@@ -178,6 +178,7 @@ def test_pressed_twice_it_counts_once_and_says_when_it_was_confirmed(app: Flask)
     path = link(site)
     first = client.post(path)
     again = [client.post(path), client.get(path), client.post(f"{path}?lang=en")]
+    again += [client.post(path + closing) for closing in (".", "%3E", ").")]
 
     assert len(entries(site)) == 1
     for page in again:

@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,6 +21,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from werkzeug.test import Client, TestResponse
 
+from preferences.domain.errors import BadLink
 from preferences.domain.references import reference_of
 from preferences.domain.terms import BLANKET, Channel, OneClick, Status
 from preferences.links import ManageLink, UndoToken, UnsubscribeLink
@@ -782,6 +784,59 @@ def test_every_answer_of_a_link_carries_the_promised_headers(sqlite_app: Flask) 
     assert {answer.status_code for answer in answers} == {200, 400, 404, 405, 410, 500, 503}
     for answer in answers:
         assert carries_the_promised_headers(answer), (answer.request.path, answer.status, answer.headers)
+
+
+# Links as they stand in plain text.
+
+
+@pytest.mark.parametrize(
+    "behind", [".", ")", "%3E", "%253E", ",", "%22", "%27", "]", "=", "_", "-", "&gt;", "%E3%80%82"]
+)
+def test_a_link_works_with_what_a_mail_program_puts_behind_it(app: Flask, behind: str) -> None:
+    client, site, contact_id = app.test_client(), site_of(app), add_contact(site_of(app))
+    path = link_for(site, contact_id)
+    page = client.get(path + behind)
+    assert page.status_code == 200
+    assert f'action="{path}"' in page.text
+    assert client.post(path + behind, data=ONE_CLICK, content_type=FORM).status_code == 200
+    assert wishes_of(site, contact_id).choices[BLANKET].status is Status.UNSUBSCRIBED
+
+
+@pytest.mark.parametrize("end", ["-", "_"])
+def test_an_old_link_works_without_the_end_that_was_cut_off(app: Flask, end: str) -> None:
+    client, site, contact_id = app.test_client(), site_of(app), add_contact(site_of(app))
+    path = old_link(site, contact_id, end)
+    assert client.get(path).status_code == 200
+    page = client.get(path.removesuffix(end))
+    assert page.status_code == 200
+    assert client.post(path.removesuffix(end), data=ONE_CLICK, content_type=FORM).status_code == 200
+    assert wishes_of(site, contact_id).choices[BLANKET].status is Status.UNSUBSCRIBED
+
+
+def old_link(site: Site, contact_id: UUID, end: str) -> str:
+    """A link as it was signed before all ended in a letter or digit, with this at its end."""
+    for number in range(10_000):
+        path = f"{link_for(site, contact_id, message_ref=f'm-{number}')[:-1]}{end}"
+        with suppress(BadLink):
+            site.links.read_unsubscribe(path.removeprefix("/u/").removesuffix(end))
+            return path
+    raise AssertionError("no link ends so")
+
+
+def test_a_link_that_is_undone_keeps_working_however_it_ended(app: Flask) -> None:
+    client, site, contact_id = app.test_client(), site_of(app), add_contact(site_of(app))
+    done = press(client, f"{link_for(site, contact_id)}%3Fa=1)", "topic")
+    path, undo = re.search(r'action="([^"]+/undo)"', done.text), undo_in(done)
+    assert path is not None
+    assert client.post(path[1], data={"undo": undo}).status_code == 200
+    assert wishes_of(site, contact_id).choices["product-news"].status is not Status.UNSUBSCRIBED
+
+
+def test_however_a_link_ends_its_posts_are_counted_together(app: Flask) -> None:
+    client, site = app.test_client(), site_of(app)
+    path = link_for(site, add_contact(site))
+    answers = [client.post(path + "." * (number % 50)).status_code for number in range(125)]
+    assert set(answers) == {200, 429}
 
 
 # The front is only faster.
