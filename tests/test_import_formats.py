@@ -557,14 +557,32 @@ GOLDEN = [
                 "ben@example.com",
                 "unsubscribed",
                 "*",
-                at="2024-06-01T10:00:00+00:00",
+                at="2024-06-01T10:00:00.123456+00:00",
                 source="listmonk export",
                 reason="blocklisted",
+            ),
+            row(
+                "cat@example.com",
+                "unsubscribed",
+                "*",
+                at="2024-06-01T10:00:00.500000+00:00",
+                source="listmonk export",
+                reason="blocklisted",
+            ),
+            row(
+                "dan@example.com",
+                "unsubscribed",
+                "*",
+                at="2024-06-01T10:00:00+00:00",
+                source="listmonk export",
+                reason="disabled",
             ),
         ],
         decisions={
             "ann@example.com": ("no_consent", "ok"),
             "ben@example.com": ("unsubscribed_all", "unsubscribed_all"),
+            "cat@example.com": ("unsubscribed_all", "unsubscribed_all"),
+            "dan@example.com": ("unsubscribed_all", "unsubscribed_all"),
         },
     ),
     Golden(
@@ -648,6 +666,84 @@ GOLDEN = [
         },
     ),
     Golden(
+        "mautic-report.csv",
+        arguments=("mautic",),
+        rows=[
+            row(
+                "ann@example.com",
+                "unsubscribed",
+                "*",
+                at="2024-05-03T14:22:00+00:00",
+                source="Mautic export",
+                reason="User unsubscribed.",
+                evidence=proof('channel=<a href="/s/emails/view/12">Email</a>', "reason=DNC Unsubscribed"),
+            ),
+            row(
+                "ben@example.com",
+                "hard_bounce",
+                at="2024-05-03T00:05:00+00:00",
+                source="Mautic export",
+                reason="mailbox unknown",
+                evidence=proof("channel=Email", "reason=DNC Bounced"),
+            ),
+            row("cat@example.com"),
+            row(
+                "+12025550124",
+                "unsubscribed",
+                "*",
+                at="2024-05-03T14:22:00+00:00",
+                source="Mautic export",
+                evidence=proof("channel=Text Message", "reason=DNC Manually Unsubscribed"),
+                channel="sms",
+            ),
+            row("dan@example.com"),
+        ],
+        decisions={
+            "ann@example.com": ("unsubscribed_all", "unsubscribed_all"),
+            "ben@example.com": ("hard_bounce", "hard_bounce"),
+            "dan@example.com": ("no_consent", "ok"),
+        },
+    ),
+    Golden(
+        "mautic-report-de.csv",
+        arguments=("mautic",),
+        rows=[
+            row(
+                "ann@example.com",
+                "unsubscribed",
+                "*",
+                at="2024-05-03T14:22:00+00:00",
+                source="Mautic export",
+                evidence=proof("channel=E-Mail", "reason=DNC abgemeldet"),
+            ),
+            row(
+                "ben@example.com",
+                "hard_bounce",
+                at="2024-05-03T14:22:00+00:00",
+                source="Mautic export",
+                evidence=proof("channel=E-Mail", "reason=DNC Bounced"),
+            ),
+            row(
+                "cat@example.com",
+                "unsubscribed",
+                "*",
+                source="Mautic export",
+                evidence=proof("channel=E-Mail", "reason=DNC manuell abgemeldet"),
+            ),
+        ],
+        decisions={
+            "ann@example.com": ("unsubscribed_all", "unsubscribed_all"),
+            "ben@example.com": ("hard_bounce", "hard_bounce"),
+            "cat@example.com": ("unsubscribed_all", "unsubscribed_all"),
+        },
+    ),
+    Golden(
+        "mautic-profiles.csv",
+        arguments=("mautic",),
+        rows=[row("ann@example.com")],
+        decisions={"ann@example.com": ("no_consent", "ok")},
+    ),
+    Golden(
         "mautic-contacts.csv",
         arguments=("mautic",),
         rows=[
@@ -710,7 +806,8 @@ def test_a_golden_file_gives_exactly_these_rows(golden: Golden) -> None:
     header, lines = lines_of(golden.name)
     tool, options = options_of(golden)
     kind = kind_of(tool, header)
-    assert [one for line in lines for one in kind.rows(line, options)] == golden.rows
+    named = [dict(zip(kind.columns(list(line)), line.values(), strict=True)) for line in lines]
+    assert [one for line in named for one in kind.rows(line, options)] == golden.rows
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=named)
@@ -857,6 +954,72 @@ def test_a_new_word_for_a_topic_is_a_no() -> None:
     kind = kind_of("ses", ["EmailAddress", "UnsubscribeAll", "topicPreferences.Digest"])
     line = {"EmailAddress": "a@example.com", "UnsubscribeAll": "false", "topicPreferences.Digest": "OPTED_OUT"}
     assert [one["status"] for one in kind.rows(line, Options(mapping={"digest": "offers"}))] == ["unsubscribed"]
+
+
+def test_a_channel_that_is_none_of_ours_brings_the_contact_alone() -> None:
+    kind = kind_of("mautic", ["email", "channel", "reason", "date_added"])
+    line = {"email": "a@example.com", "channel": "whatsapp", "reason": "1", "date_added": "2024-05-01 10:00:00"}
+    assert kind.rows(line, Options()) == [row("a@example.com")]
+
+
+@pytest.mark.parametrize("reason", ["1", "DNC désabonné", "İletişim kurma abonelikten ayrıldı", "brand new", "4"])
+def test_a_reason_that_is_new_or_translated_is_a_no(reason: str) -> None:
+    kind = kind_of("mautic", ["email", "channel", "reason", "date_added"])
+    told = kind.rows({"email": "a@example.com", "channel": "email", "reason": reason}, Options())
+    assert [(one["status"], one["topic"]) for one in told] == [("unsubscribed", "*")]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("E-Mail-Adresse", "Adresse e-mail", "Correo electrónico", "Indirizzo email", "メールアドレス"),
+        *("البريد الإلكتروني", "E-POSTA", "  e-mail  "),
+    ],
+)
+def test_the_column_of_addresses_may_be_called_as_in_the_tools_languages(header: str) -> None:
+    names = [header, "OPTIN_TIME", "CONFIRM_TIME", "UNSUB_TIME"]
+    kind = kind_of("mailchimp", names)
+    assert kind.columns(names)[0] == "email address"
+
+
+def test_a_column_with_the_tools_own_name_comes_before_one_that_is_called_alike() -> None:
+    names = ["E-Mail", "Email Address", "OPTIN_TIME", "CONFIRM_TIME", "UNSUB_TIME"]
+    assert kind_of("mailchimp", names).columns(names)[:2] == ["e-mail", "email address"]
+
+
+@pytest.mark.parametrize(
+    ("date", "at"),
+    [("2024-05-01", "2024-05-01T23:59:59.999999+00:00"), ("0000-00-00 00:00:00", None), ("", None)],
+)
+def test_a_no_with_a_date_alone_counts_to_the_end_of_that_day(date: str, at: str | None) -> None:
+    kind = kind_of("mautic", ["email", "channel", "reason", "date_added"])
+    line = {"email": "a@example.com", "channel": "email", "reason": "1", "date_added": date}
+    assert [one.get("occurred_at") for one in kind.rows(line, Options())] == [at]
+
+
+def test_a_yes_with_a_date_alone_counts_from_the_begin_of_that_day() -> None:
+    kind = kind_of("klaviyo", ["Email", "Email Marketing Consent"])
+    line = {
+        "Email": "a@example.com",
+        "Email Marketing Consent": "SUBSCRIBED",
+        "Email Marketing Consent Timestamp": "2024-05-01",
+        "Source": "form",
+    }
+    told = kind.rows(line, Options(topic="offers"))
+    assert [one["occurred_at"] for one in told] == ["2024-05-01T00:00:00+00:00"]
+
+
+def test_a_day_that_may_be_the_month_is_refused_in_an_export() -> None:
+    kind = kind_of("mautic", ["email", "channel", "reason", "date_added"])
+    line = {"email": "a@example.com", "channel": "email", "reason": "1", "date_added": "05/03/2024 10:00"}
+    with pytest.raises(BadExport, match="column date_added: which number is the day"):
+        kind.rows(line, Options())
+
+
+def test_seconds_since_1970_are_read_only_where_the_tool_writes_them() -> None:
+    kind = kind_of("listmonk", ["uuid", "email", "attributes", "status", "updated_at"])
+    with pytest.raises(BadExport, match="not a date that is understood"):
+        kind.rows({"email": "a@example.com", "status": "blocklisted", "updated_at": "1714557600"}, Options())
 
 
 # Whatever a line holds.

@@ -14,12 +14,13 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select
 
-from preferences.domain.acts import unsubscribe
+from preferences.domain.acts import ToldAct, told, unsubscribe
 from preferences.domain.errors import PreferencesError
 from preferences.domain.terms import (
     BLANKET,
     Act,
     Actor,
+    Basis,
     Channel,
     Choice,
     Entry,
@@ -157,17 +158,46 @@ def test_other_channels_have_their_own_addresses(sqlite_site: Site, file_of: Cal
 @pytest.mark.parametrize(
     ("text", "instant"),
     [
-        ("2026-05-31", datetime(2026, 5, 31, tzinfo=UTC)),
+        ("2026-05-31", datetime(2026, 5, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
         ("2026-05-31 14:00", datetime(2026, 5, 31, 14, tzinfo=UTC)),
         ("2026-05-31T14:00:00Z", datetime(2026, 5, 31, 14, tzinfo=UTC)),
         ("2026-05-31T14:00:00+02:00", datetime(2026, 5, 31, 12, tzinfo=UTC)),
+        ("2026-05-31 14:00:00.123456 +0530 IST", datetime(2026, 5, 31, 8, 30, 0, 123_456, tzinfo=UTC)),
+        ("May 31, 2026 2:22 pm", datetime(2026, 5, 31, 14, 22, tzinfo=UTC)),
     ],
 )
-def test_a_date_without_a_zone_is_utc(
+def test_a_date_without_a_zone_is_utc_and_for_a_no_the_end_of_its_day(
     sqlite_site: Site, file_of: Callable[..., Path], text: str, instant: datetime
 ) -> None:
-    run(sqlite_site, file_of("address,status,occurred_at", f"{JANE.value},unsubscribed,{text}"))
+    run(sqlite_site, file_of("address,status,occurred_at", f'{JANE.value},unsubscribed,"{text}"'))
     assert [entry.occurred_at for entry in entries(sqlite_site)] == [instant]
+
+
+def test_a_no_dated_by_its_day_outweighs_a_yes_of_that_day(site: Site, file_of: Callable[..., Path]) -> None:
+    yes = ToldAct(
+        address=JANE,
+        verb=Verb.SUBSCRIBE,
+        origin_ref="1",
+        brand="default",
+        topic="offers",
+        basis=Basis.CONSENT,
+        occurred_at=datetime(2026, 5, 31, 10, tzinfo=UTC),
+    )
+    site.writer.record([told(yes, "shop", trusted=True)])
+    run(site, file_of("address,status,topic,occurred_at", f"{JANE.value},unsubscribed,offers,2026-05-31"))
+    assert choices(site)["offers"].status is Status.UNSUBSCRIBED
+
+
+def test_a_yes_dated_by_its_day_does_not_outweigh_a_no_of_that_day(site: Site, file_of: Callable[..., Path]) -> None:
+    no = f"{JANE.value},unsubscribed,offers,2026-05-31T00:00:01Z,shop"
+    yes = f"{JANE.value},subscribed,offers,2026-05-31,shop"
+    run(site, file_of("address,status,topic,occurred_at,source", no, yes))
+    assert choices(site)["offers"].status is Status.UNSUBSCRIBED
+
+
+def test_a_no_without_any_date_in_mysql_counts_from_the_import(site: Site, file_of: Callable[..., Path]) -> None:
+    run(site, file_of("address,status,occurred_at", f"{JANE.value},unsubscribed,0000-00-00 00:00:00"))
+    assert [entry.occurred_at for entry in entries(site)] == [None]
 
 
 # As files come.
@@ -206,8 +236,13 @@ def test_long_proof_is_cut_and_the_row_is_taken(sqlite_site: Site, file_of: Call
         (HEADER, f"{JANE.value},*,subscribed,2026-05-31,hunter2", "column topic: a subscription needs a topic"),
         (HEADER, f"{JANE.value},offers,subscribed,,hunter2", "column occurred_at: a subscription counts only"),
         (HEADER, f"{JANE.value},offers,subscribed,2026-05-31,", "column source: a subscription counts only"),
-        (HEADER, f"{JANE.value},offers,unsubscribed,hunter2,", "column occurred_at: write it like"),
-        (HEADER, f"{JANE.value},offers,unsubscribed,0001-01-01T00:00:00+14:00,", "column occurred_at: write it like"),
+        (HEADER, f"{JANE.value},offers,unsubscribed,hunter2,", "column occurred_at: not a date that is"),
+        (
+            HEADER,
+            f"{JANE.value},offers,unsubscribed,0001-01-01T00:00:00+14:00,",
+            "column occurred_at: not a date that is",
+        ),
+        (HEADER, f"{JANE.value},offers,unsubscribed,5/3/2026,", "column occurred_at: which number is the day"),
         ("address,status", f"{JANE.value}", "the number of columns differs"),
         ("address,status", f"{JANE.value},unsubscribed,hunter2", "the number of columns differs"),
         ("address,status", f'{JANE.value},"unsubscribed" hunter2', "not a well-formed CSV row"),
@@ -245,8 +280,8 @@ def test_a_column_that_is_there_twice_is_refused(sqlite_site: Site, file_of: Cal
 
 
 def test_columns_may_be_called_as_other_programs_call_them(sqlite_site: Site, file_of: Callable[..., Path]) -> None:
-    run(sqlite_site, file_of(" Email ,STATUS,Date", f"{JANE.value},unsubscribed,2026-05-31"))
-    assert [entry.occurred_at for entry in entries(sqlite_site)] == [datetime(2026, 5, 31, tzinfo=UTC)]
+    run(sqlite_site, file_of(" Email ,STATUS,Date", f"{JANE.value},unsubscribed,2026-05-31T14:00Z"))
+    assert [entry.occurred_at for entry in entries(sqlite_site)] == [datetime(2026, 5, 31, 14, tzinfo=UTC)]
 
 
 def test_an_empty_file_is_refused(sqlite_site: Site, file_of: Callable[..., Path]) -> None:

@@ -22,6 +22,9 @@ class Instant(NamedTuple):
     latest: datetime
 
 
+NO_DATE: Final = "0000-00-00"
+"""What MySQL writes where there is no date."""
+
 MILLISECONDS: Final = 1e11
 """From this number on, a number is milliseconds since 1970 (in seconds it would be the year 5138)."""
 

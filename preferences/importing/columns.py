@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress, PreferencesError
+from preferences.domain.instants import NO_DATE, parse_instant
 from preferences.domain.terms import BLANKET, Address, Basis, Channel, MessageClass, SuppressionReason, Verb
 from preferences.store.new_people import Told
 from preferences.store.queries import Catalog
@@ -94,8 +94,9 @@ class Reader:
         if not words[0]:
             return Told(fingerprint, channel.value, value)
         date = text.get("occurred_at", "")
-        occurred_at = _instant(date) if date else None
+        date = "" if date.startswith(NO_DATE) else date
         verb, brand, topic, reason, basis, proof = self._meaning(bool(date), *words)
+        occurred_at, date = _instant(date, is_yes=verb == Verb.SUBSCRIBE) if date else (None, date)
         ref = _ref(channel.value, value, date, *words[:-1])
         return Told(fingerprint, channel.value, value, verb, brand, topic, reason, basis, occurred_at, ref, proof)
 
@@ -159,14 +160,18 @@ def _check_yes(topic: str, *, dated: bool, source: str) -> None:
         raise _Unfit("source", "a subscription counts only with where it was given")
 
 
-def _instant(text: str) -> str:
-    """The time in UTC, in the one form in which an entry's hash covers it. Without a zone it is UTC."""
+def _instant(text: str, *, is_yes: bool) -> tuple[str, str]:
+    """The time in UTC, in the one form in which an entry's hash covers it; and what of it is part of the row's id.
+
+    Without a zone it is UTC. A date alone is for a yes the begin of that day and for a no the end. (Once it was the
+    begin for both; such a no has another id now, so that the same file corrects it.)
+    """
     try:
-        instant = datetime.fromisoformat(text)
-        instant = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise _Unfit("occurred_at", "write it like 2026-05-31T14:00:00+00:00") from None
-    return instant.isoformat(timespec="microseconds")
+        found = parse_instant(text)
+    except ValueError as error:
+        raise _Unfit("occurred_at", str(error)) from None
+    at = (found.earliest if is_yes else found.latest).isoformat(timespec="microseconds")
+    return at, text if is_yes or found.earliest == found.latest else at
 
 
 def _evidence(proof: Sequence[str]) -> str | None:

@@ -159,7 +159,8 @@ def _columns(header: Sequence[str], source: Source) -> tuple[Sequence[str], Kind
             raise BadRow(1, "", f"the columns are those of an export of {FORMATS[tool].title}; say --from {tool}")
         return column_names(header), None
     try:
-        return header, kind_of(source.tool, header)
+        kind = kind_of(source.tool, header)
+        return kind.columns(header), kind
     except BadExport as error:
         raise BadRow(1, error.column, error.why) from None
 

@@ -42,4 +42,5 @@ FORMAT: Final = make(
             ),
         ),
     ),
+    epoch=True,
 )

@@ -11,20 +11,36 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final
 
 from preferences.domain.errors import PreferencesError
+from preferences.domain.instants import NO_DATE, epoch_instant, parse_instant
 from preferences.domain.terms import BLANKET
 
 LONGEST: Final = 500
 """Characters of evidence that an import keeps."""
 
 _EMPTY: Final = {"", "[]", "null"}
+_MARKUP: Final = re.compile(r"<[^<>]*>")
+_NUMBER: Final = re.compile(r"[0-9]{9,16}(\.[0-9]+)?", re.ASCII).fullmatch
 TRUE: Final = ("true", "yes", "1")
 Fields = Mapping[str, str]
+
+ADDRESS_NAMES: Final = frozenset(
+    (
+        *("email", "e-mail", "mail", "email address", "e-mail address", "emailaddress", "email_address"),
+        *("e-mail-adresse", "emailadresse", "adresse e-mail", "adresse email", "adresse mail", "adresse électronique"),
+        *("courriel", "correo electrónico", "dirección de correo electrónico", "correo", "correu electrònic"),
+        *("endereço de e-mail", "endereço de email", "indirizzo e-mail", "indirizzo email", "posta elettronica"),
+        *("e-mailadres", "e-postadress", "e-postadresse", "e-mailadresse", "e-post", "adres e-mail", "e-posta"),
+        *("sähköposti", "sähköpostiosoite", "e-mailová adresa", "e-mail cím", "adresă de e-mail", "meil", "surel"),
+        *("электронная почта", "электронная пошта", "адрес электронной почты", "електронна поща", "електронна пошта"),
+        *("البريد الإلكتروني", "عنوان البريد الإلكتروني", "پست الکترونیکی", "אימייל", 'דוא"ל', "อีเมล", "địa chỉ email"),
+        *("メール", "メールアドレス", "eメール", "邮件地址", "電子郵件", "电子邮件", "邮箱", "郵件地址", "이메일"),
+    )
+)
+"""What the column of addresses is called, in the languages in which these tools speak, as `folded` gives it."""
 
 
 class BadExport(PreferencesError):
@@ -61,8 +77,8 @@ class Rule:
     """One thing that a line can tell: which column says so with which values, and where its details stand.
 
     Without `column` every line of the file tells it. `holds` and `lacks` are for a column with several words in it.
-    `where` asks for the value of a second column. With `prefix` each column whose name begins so is about one topic,
-    with `others` each column but those; with `names` the column's text is the topic's name there.
+    `where` asks for one of some values of a second column. With `prefix` each column whose name begins so is about one
+    topic, with `others` each column but those; with `names` the column's text is the topic's name there.
     """
 
     status: str
@@ -71,7 +87,7 @@ class Rule:
     but: tuple[str, ...] = ()
     holds: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
-    where: tuple[str, str] = ("", "")
+    where: tuple[str, tuple[str, ...]] = ("", ())
     unless: tuple[str, ...] = ()
     everything: bool = False
     names: str = ""
@@ -83,11 +99,13 @@ class Rule:
     source: tuple[str, ...] = ()
     reason: tuple[str, ...] = ()
     channel: str = "email"
-    address: str = ""
+    address: tuple[str, ...] = ()
 
     def applies(self, fields: Fields) -> bool:
         second, wanted = self.where
-        if any(_value(fields, name) for name in self.unless) or folded(_value(fields, second)) != wanted:
+        if any(_value(fields, name) for name in self.unless):
+            return False
+        if second and folded(_MARKUP.sub("", _value(fields, second))) not in wanted:
             return False
         return not self.column or self.says(folded(_value(fields, self.column)))
 
@@ -103,7 +121,9 @@ class Kind:
     """One kind of file of a tool: the columns that show it, and what its lines tell.
 
     Without `marks` a header never shows it, and it has to be named. `known` lists all the values of a column, so that a
-    new one is refused instead of passed over.
+    new one is refused instead of passed over; `filled` names columns that always hold something. `also` has the names
+    that a column has in other versions and languages of the tool. `epoch`: its times may be seconds since 1970.
+    `nameless`: it has lines about visitors without an address, to whom nobody can write.
     """
 
     name: str
@@ -113,11 +133,25 @@ class Kind:
     known: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     evidence: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
+    also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    epoch: bool = False
+    nameless: bool = False
     title: str = ""
+
+    def columns(self, header: Sequence[str]) -> list[str]:
+        """The header with the names that this kind knows: under which `rows` looks for values."""
+        names = [folded(name) for name in header]
+        for column, others in ((self.address[0], ADDRESS_NAMES), *self.also.items()):
+            known = {folded(name) for name in (self.address if column == self.address[0] else (column,))}
+            place = next((place for place, name in enumerate(names) if name in others), None)
+            if place is not None and not known.intersection(names):
+                names[place] = folded(column)
+        return names
 
     def missing(self, header: Sequence[str]) -> str:
         """The first column that the file should have and has not."""
-        names = {folded(name) for name in header}
+        names = set(self.columns(header))
         absent = [name for name in (*self.marks, *self.needs) if folded(name) not in names]
         if not any(folded(name) in names for name in self.address):
             absent.insert(0, self.address[0])
@@ -132,24 +166,29 @@ class Kind:
         found = [
             row for rule in self.rules if rule.applies(fields) for row in self._told(rule, fields, options, proof=proof)
         ]
-        if not address and not found:
+        if not address and not found and not self.nameless:
             raise BadExport(self.address[0], "is empty")
         if address and not any(row["channel"] == "email" for row in found):
             found.insert(0, {"address": address, "channel": "email"})
         return found
 
     def _check_values(self, fields: Fields) -> None:
+        for column in self.filled:
+            if not _value(fields, column):
+                raise BadExport(column, "is empty")
         for column, values in self.known.items():
             if folded(_value(fields, column)) not in values:
                 raise BadExport(column, f"must be one of {', '.join(value or 'nothing' for value in values)}")
 
     def _told(self, rule: Rule, fields: Fields, options: Options, *, proof: str) -> Iterator[dict[str, str]]:
-        at, source = _instant(fields, rule.at), _first(fields, rule.source)
+        at, source = self._instant(rule, fields), _first(fields, rule.source)
         if rule.status == "subscribed" and not (at and source):
             return
-        columns = (rule.address,) if rule.address else self.address
+        columns = rule.address or self.address
         address = _first(fields, columns)
         if not address:
+            if self.nameless and any(_column_name(name) in fields for name in columns):
+                return
             raise BadExport(columns[0], "is empty")
         for topic in _topics(rule, fields, options):
             row = {
@@ -163,6 +202,18 @@ class Kind:
                 "evidence": proof,
             }
             yield {name: value for name, value in row.items() if value}
+
+    def _instant(self, rule: Rule, fields: Fields) -> str:
+        """The first time that is there, in UTC: of a day without a time its begin for a yes, and its end for a no."""
+        column = next((name for name in rule.at if _value(fields, name)), "")
+        text = _value(fields, column)
+        if not text or text.startswith(NO_DATE):
+            return ""
+        try:
+            found = epoch_instant(text) if self.epoch and _NUMBER(text) else parse_instant(text)
+        except ValueError as error:
+            raise BadExport(column, str(error)) from None
+        return (found.earliest if rule.status == "subscribed" else found.latest).isoformat()
 
     def _proof(self, fields: Fields, options: Options) -> str:
         pairs = [(folded(name).replace(" ", "_"), _value(fields, name)) for name in self.evidence]
@@ -209,9 +260,9 @@ class Format:
         return kind
 
 
-def make(name: str, title: str, kinds: Iterable[Kind]) -> Format:
-    """A format whose kinds know the tool's title."""
-    return Format(name=name, title=title, kinds=tuple(replace(kind, title=title) for kind in kinds))
+def make(name: str, title: str, kinds: Iterable[Kind], *, epoch: bool = False) -> Format:
+    """A format whose kinds know the tool's title, and whether it writes times as numbers."""
+    return Format(name=name, title=title, kinds=tuple(replace(kind, title=title, epoch=epoch) for kind in kinds))
 
 
 def _value(fields: Fields, column: str) -> str:
@@ -286,24 +337,3 @@ def _mapped(name: str, column: str, options: Options) -> str:
     if not topic:
         raise BadExport(column, 'the name has no topic; give it one with --map "NAME=TOPIC", or * for everything')
     return topic
-
-
-def _instant(fields: Fields, columns: tuple[str, ...]) -> str:
-    """The first time that is there, in UTC: ISO 8601 (without a zone it is UTC), RFC 2822 or seconds since 1970."""
-    column = next((name for name in columns if _value(fields, name)), "")
-    if not column:
-        return ""
-    try:
-        return _parsed(_value(fields, column)).astimezone(UTC).isoformat()
-    except (ValueError, TypeError, IndexError, OverflowError, OSError):
-        raise BadExport(column, "not a date that this export writes; write it like 2026-05-31T14:00:00+00:00") from None
-
-
-def _parsed(text: str) -> datetime:
-    if re.fullmatch(r"[0-9]{1,11}(\.[0-9]+)?", text, re.ASCII):
-        return datetime.fromtimestamp(float(text), UTC)
-    if re.match(r"[0-9]{4}-", text, re.ASCII):
-        found = datetime.fromisoformat(re.sub(r"( \+0000)? UTC$", "+00:00", text))
-    else:
-        found = parsedate_to_datetime(text)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -51,7 +51,7 @@ FORMAT: Final = make(
                     everything=True,
                     at=(f"{_SMS} Timestamp",),
                     channel="sms",
-                    address="Phone Number",
+                    address=("Phone Number",),
                 ),
             ),
             evidence=(_CONSENT, "Source", "IP Address"),

@@ -1,14 +1,44 @@
-"""Mautic: its do-not-contact entries, and an export of contacts. Times without a zone are read as UTC."""
+"""Mautic: its do-not-contact entries, from the database or as a report, and an export of contacts.
+
+Times without a zone are read as UTC. A report is in the language of whoever made it: the words below are those of
+Mautic's own translations.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from preferences.importing.formats.base import TRUE, Kind, Rule, make
+from preferences.importing.formats.base import ADDRESS_NAMES, TRUE, Kind, Rule, make
 
 _REASON: Final = "reason"
-_BY_HAND: Final = ("1", "3", "unsubscribed", "manual")
-_BOUNCED: Final = ("2", "bounced")
+_AT: Final = ("date_added",)
+_BOUNCED: Final = (
+    *("2", "bounced", "dnc bounced", "bounced dnc", "dnc bị trả lại", "dnc gebounced", "dnc svetli"),
+    *("dnc visszapattant", "dnc адскочыў", "dnc отбой", "dnc バウンス", "i̇letişim kurma geri dönen"),
+    *("não contatar retornado", "rebote no contactar"),
+)
+_CONTACTABLE: Final = (
+    *(
+        "0",
+        "contactable",
+        "contacteerbaar",
+        "contactável",
+        "contattabile",
+        "có thể liên hệ",
+        "de contactat",
+        "elérhető",
+    ),
+    *("i̇letişim kurulabilir", "kontakt", "kontaktierbar", "puede contactar", "кантактны", "контактный", "連絡可能"),
+)
+_EMAIL: Final = ("channel", (*ADDRESS_NAMES, "електронно писмо"))
+_SMS: Final = (
+    "channel",
+    (
+        *("sms", "text message", "mensagem de texto", "mensaje de texto", "mesaj text", "sms bericht", "sms iletisi"),
+        *("sms poruka", "szöveges üzenet", "textnachricht", "tin nhắn văn bản", "текстовое сообщение"),
+        *("тэкставае паведамленне", "テキストメッセージ", "文本信息"),
+    ),
+)
 
 FORMAT: Final = make(
     "mautic",
@@ -18,39 +48,64 @@ FORMAT: Final = make(
             name="do-not-contact",
             address=("email",),
             marks=("channel", _REASON, "date_added"),
-            known={
-                _REASON: ("1", "2", "3", "unsubscribed", "bounced", "manual"),
-                "channel": ("email", "sms"),
+            filled=("channel", _REASON),
+            nameless=True,
+            also={
+                _REASON: (
+                    *("dnc reason", "dnc grund", "dnc ok", "dnc reden", "dnc причина", "dnc 理由", "lý do dnc"),
+                    *("i̇letişim kurma nedeni", "motiv dnc", "motivo não contatar", "raison de dnc"),
+                    *("razón no contactar", "прычына dnc"),
+                ),
+                "channel": (
+                    *("dnc channel", "canal de dnc", "canal dnc", "canal no contactar", "canal não contatar"),
+                    *("dnc csatorna", "dnc kanaal", "dnc kanal", "dnc канал", "dnc チャネル", "kênh dnc"),
+                    *("i̇letişim kurma kanalı", "канал dnc"),
+                ),
+                "date_added": (
+                    *("dnc date", "data dnc", "data não contatar", "date de dnc", "dnc datum", "dnc dátum"),
+                    *(
+                        "dnc дата",
+                        "dnc 日付",
+                        "fecha no contactar",
+                        "i̇letişim kurmayacak tarih",
+                        "ngày dnc",
+                        "дата dnc",
+                    ),
+                ),
+                "comments": (
+                    *("dnc comment", "comentario no contactar", "comentariu dnc", "comentário não contatar"),
+                    *("commentaire sur dnc", "dnc kommentar", "dnc megjegyzés", "dnc-comment", "dncコメント"),
+                ),
+                "mobile": (
+                    *("cellulare", "celular", "cep telefonu", "komórka", "kännykkä", "mobiel", "mobiil", "mobil"),
+                    *("mobilni telefon", "mobilnr.", "mobiltelefon", "mòbil", "móvil", "ponsel", "tel. kom."),
+                    *("telemóvel", "điện thoại di động", "мабільны", "мобилен телефон", "мобильный телефон"),
+                    *("мобільний телефон", "נייד", "شماره همراه", "มือถือ", "手机", "手機", "携帯電話"),
+                ),
             },
             rules=(
+                # A reason that is new here, or in another language, is no reason to go on sending.
                 Rule(
                     status="unsubscribed",
                     column=_REASON,
-                    values=_BY_HAND,
-                    where=("channel", "email"),
+                    but=(*_BOUNCED, *_CONTACTABLE),
+                    where=_EMAIL,
                     everything=True,
-                    at=("date_added",),
+                    at=_AT,
                     reason=("comments",),
                 ),
                 Rule(
                     status="unsubscribed",
                     column=_REASON,
-                    values=_BY_HAND,
-                    where=("channel", "sms"),
+                    but=(*_BOUNCED, *_CONTACTABLE),
+                    where=_SMS,
                     everything=True,
-                    at=("date_added",),
+                    at=_AT,
                     reason=("comments",),
                     channel="sms",
-                    address="mobile",
+                    address=("mobile", "phone"),
                 ),
-                Rule(
-                    status="hard_bounce",
-                    column=_REASON,
-                    values=_BOUNCED,
-                    where=("channel", "email"),
-                    at=("date_added",),
-                    reason=("comments",),
-                ),
+                Rule(status="hard_bounce", column=_REASON, values=_BOUNCED, where=_EMAIL, at=_AT, reason=("comments",)),
             ),
             evidence=("channel", _REASON),
         ),
@@ -61,5 +116,7 @@ FORMAT: Final = make(
             known={"doNotContact": ("", "0", "false", "no", *TRUE)},
             rules=(Rule(status="unsubscribed", column="doNotContact", values=TRUE, everything=True),),
         ),
+        # The export of its contacts' page: fields by their aliases, and nothing about what somebody wants.
+        Kind(name="profiles", address=("email",), marks=("firstname", "lastname", "points"), nameless=True),
     ),
 )

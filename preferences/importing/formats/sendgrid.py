@@ -58,4 +58,5 @@ FORMAT: Final = make(
         ),
         Kind(name="contacts", address=_ADDRESS, marks=("contact_id", "created_at", "updated_at")),
     ),
+    epoch=True,
 )
