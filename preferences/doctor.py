@@ -13,7 +13,6 @@ from typing import Final
 from preferences.connectors import make_connector
 from preferences.connectors.base import Connector
 from preferences.domain.errors import PreferencesError, StoreBusy
-from preferences.domain.terms import MessageClass
 from preferences.site import Site
 from preferences.store import cursors, letters, queries
 from preferences.store.migrations import pending
@@ -140,14 +139,18 @@ def _brands(catalog: queries.Catalog) -> Iterator[Finding]:
         if missing:
             text = f"brand {brand.slug} has no {' and no '.join(missing)}; set it with `flask brand set`"
             yield Finding("BRAND-WHO", "warning", text)
-    if not any(topic.message_class is MessageClass.MARKETING for topic in catalog.topics.values()):
+    if not _sends_marketing(catalog):
         yield Finding("TOPIC-ANY", "warning", "there is no marketing topic yet; `flask topic add` makes one")
+
+
+def _sends_marketing(catalog: queries.Catalog) -> bool:
+    return any(catalog.topics_of(brand, marketing=True) for brand in catalog.brands)
 
 
 def _mail(site: Site, catalog: queries.Catalog) -> Iterator[Finding]:
     waiting = site.database.read(letters.count_waiting, datetime.now(UTC) - LONGEST_FOR_A_LETTER)
     if not site.settings.smtp_url:
-        marketing = any(topic.message_class is MessageClass.MARKETING for topic in catalog.topics.values())
+        marketing = _sends_marketing(catalog)
         text = "SMTP_URL is not set: nobody can sign up, sign in or get a lost link, since no letter is sent"
         yield Finding("MAIL-OUT", "wrong" if marketing or waiting else "warning", text)
     if waiting:
@@ -159,13 +162,16 @@ def _mail(site: Site, catalog: queries.Catalog) -> Iterator[Finding]:
 
 def _mappings(site: Site, catalog: queries.Catalog) -> Iterator[Finding]:
     for name, settings in site.connectors.items():
-        for topic in catalog.topics.values():
-            if topic.message_class is MessageClass.MARKETING and topic.slug not in settings.topics:
+        for topic in (topic for brand in catalog.brands for topic in catalog.topics_of(brand, marketing=True)):
+            if topic.slug not in settings.topics:
                 text = f"{name} has no list for topic {topic.slug}: opting out of it alone is not told there"
                 yield Finding("CONN-MAP", "warning", text)
         for slug in settings.topics:
             if slug != "*" and slug not in catalog.topics:
                 yield Finding("CONN-MAP", "wrong", f"{name} maps {slug}, which is not a topic")
+            elif slug != "*" and catalog.topics[slug].retired_at is not None:
+                text = f"{name} maps {slug}, which is retired: take it out once nothing is sent to that list there"
+                yield Finding("CONN-MAP", "warning", text)
 
 
 def _cursors(site: Site) -> Iterator[Finding]:

@@ -176,7 +176,9 @@ def _is_offered(site: Site, brand: Brand, change: Change) -> bool:
     if slug in set(Purpose):
         return True
     topic = site.catalog.get(slug).topics.get(slug)
-    return topic is not None and topic.brand == brand.slug and change.control.channel in topic.channels
+    if topic is None or topic.retired_at is not None:
+        return False
+    return topic.brand == brand.slug and change.control.channel in topic.channels
 
 
 def _sign_up(site: Site, brand: Brand, letter: Letter) -> Context | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from preferences.domain.choices import ON, Change, Control
+from preferences.domain.choices import ON, Change, Control, is_public
 from preferences.domain.terms import Brand, Channel, Topic
 from preferences.languages import Spoken
 from preferences.site import Site
@@ -29,8 +29,9 @@ class Offer:
 
 
 def offers_of(site: Site, brand: Brand, spoken: Spoken) -> list[Offer]:
-    """What the brand offers by e-mail. Raises StoreBusy."""
-    topics = site.catalog.get().marketing_topics(brand.slug, Channel.EMAIL)
+    """What the brand offers to anybody by e-mail. Raises StoreBusy."""
+    live = site.catalog.get().topics_of(brand.slug, marketing=True)
+    topics = [topic for topic in live if Channel.EMAIL in topic.channels and is_public(topic)]
     return [Offer(topic, notice_for(site, brand, yes_to(topic), spoken).text) for topic in topics]
 
 

@@ -325,9 +325,10 @@ def test_a_database_in_use_comes_along_to_0002_and_its_ledger_still_verifies(emp
     report = database.snapshot(proof.verify, lambda _entries: None)
     assert report.problems == []
     assert (report.entries, report.preferences, report.paces) == (3, 3, 0)
-    brand = database.read(queries.catalog).brands["default"]
-    assert (brand.host, brand.path, brand.colour, brand.language) == ("", "", "", "en")
-    assert database.read(queries.standing_of, UUID(int=1)).revoked_at is None
+    places = text("SELECT host, path, colour, language FROM brand")
+    assert database.read(lambda connection: connection.execute(places).one()) == ("", "", "", "en")
+    revoked = text("SELECT revoked_at FROM contact")
+    assert database.read(lambda connection: connection.execute(revoked).scalars().all()) == [None] * 3
     assert len(database.read(guards)) == (3 if database.is_sqlite else 2)
 
 

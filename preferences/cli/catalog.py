@@ -210,9 +210,50 @@ def topic_translate(slug: str, language: str, **options: str | None) -> None:
     click.echo(f"Topic {slug} is called “{text.name}” in {language}.")
 
 
+@topic_group.command("retire")
+@click.argument("slug", callback=slug_of)
+def topic_retire(slug: str) -> None:
+    """Send nothing more about the topic SLUG, and offer it no more. `flask topic restore` brings it back.
+
+    Links in old mails keep working, and what people chose about it is kept. Decisions refuse its marketing.
+
+    \b
+    Example:
+      flask topic retire product-news
+    """
+    from preferences.store.catalog import retire_topic
+
+    site = current_site()
+    with plain_errors():
+        changed = site.database.save(retire_topic, slug, datetime.now(UTC))
+    click.echo(f"Retired topic {slug}." if changed else f"Topic {slug} is retired already.")
+    for name in [name for name, settings in site.connectors.items() if slug in settings.topics]:
+        click.echo(
+            f"Warning: connector {name} still maps {slug}. Opt-outs of it are told there until you take it out of "
+            f"{site.settings.config_file}; stop mailings to that list there.",
+            err=True,
+        )
+
+
+@topic_group.command("restore")
+@click.argument("slug", callback=slug_of)
+def topic_restore(slug: str) -> None:
+    """Bring the retired topic SLUG back. What people chose about it holds as before, opt-outs from meanwhile too.
+
+    \b
+    Example:
+      flask topic restore product-news
+    """
+    from preferences.store.catalog import restore_topic
+
+    with plain_errors():
+        changed = current_site().database.save(restore_topic, slug)
+    click.echo(f"Restored topic {slug}." if changed else f"Topic {slug} is not retired.")
+
+
 @topic_group.command("list")
 def topic_list() -> None:
-    """Show every topic, and the languages that it has no words in.
+    """Show every topic, whether it is retired, and the languages that it has no words in.
 
     \b
     Example:
@@ -223,14 +264,14 @@ def topic_list() -> None:
     with plain_errors():
         catalog = current_site().database.read(queries.catalog)
     rows = [_topic_row(one) for one in catalog.topics.values()]
-    _show(("SLUG", "BRAND", "NAME", "CLASS", "BASIS", "CHANNELS", "NO WORDS IN"), rows)
+    _show(("SLUG", "BRAND", "NAME", "CLASS", "BASIS", "CHANNELS", "STATE", "NO WORDS IN"), rows)
 
 
 def _topic_row(topic: Topic) -> tuple[str, ...]:
     written: Mapping[str, Any] = dict(topic.texts)
     missing = [language for language in LANGUAGES[1:] if language not in written]
-    channels = ", ".join(topic.channels)
-    return topic.slug, topic.brand, topic.name, topic.message_class, topic.basis, channels, ", ".join(missing)
+    known = (topic.slug, topic.brand, topic.name, topic.message_class, topic.basis, ", ".join(topic.channels))
+    return (*known, "retired" if topic.retired_at else "offered", ", ".join(missing))
 
 
 def _show(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

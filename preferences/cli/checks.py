@@ -180,10 +180,9 @@ def _canary(site: Site) -> Canary:
     from preferences.store import contacts
     from preferences.store.facts import facts_for
 
-    topics = site.catalog.get().topics.values()
-    topic = next(
-        (one for one in topics if one.message_class is MessageClass.MARKETING and Channel.EMAIL in one.channels), None
-    )
+    catalog = site.catalog.get()
+    topics = (topic for brand in catalog.brands for topic in catalog.topics_of(brand, marketing=True))
+    topic = next((topic for topic in topics if Channel.EMAIL in topic.channels), None)
     if topic is None:
         fail("there is no marketing topic by e-mail to leave; `flask topic add` makes one")
     address = read_address(Channel.EMAIL, f"canary+{secrets.token_hex(8)}@preferences-selftest.invalid")

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from preferences.domain.consent import answer_to_new, effective
 from preferences.domain.errors import PreferencesError
-from preferences.domain.permission import purpose_topic
+from preferences.domain.permission import needs_yes, purpose_topic
 from preferences.domain.terms import (
     BLANKET,
     Act,
@@ -24,7 +24,9 @@ from preferences.domain.terms import (
     Basis,
     Channel,
     Choice,
+    Default,
     Edit,
+    MessageClass,
     Origin,
     Pace,
     Purpose,
@@ -111,6 +113,18 @@ def read_item(item: str) -> Change:
     return Change(Control(Channel(channel), topic, Aspect(aspect)), value)
 
 
+def default_of(topic: Topic) -> Default:
+    """What holds for the topic while a contact has said nothing about it. Nothing that rests on consent is on."""
+    if topic.message_class is not MessageClass.MARKETING:
+        return Default.REQUIRED
+    return Default.OFF if needs_yes(topic) else Default.ON
+
+
+def is_public(topic: Topic) -> bool:
+    """Whether the topic is offered to anybody, on pages that do not know who asks."""
+    return topic.retired_at is None and not topic.hidden and not topic.visible_to
+
+
 def controls_of(topics: Iterable[Topic]) -> Iterator[Control]:
     """Every control of a brand's page: three for each topic and channel, one for each purpose."""
     for topic in topics:
@@ -143,7 +157,7 @@ def _status_value(control: Control, topic: Topic, own: Choice | None, blanket: C
         return answers.get(own.status, UNANSWERED) if own else UNANSWERED
     choice = effective(own, blanket)
     if choice is None or choice.status is Status.NEVER_ASKED:
-        return OFF if topic.basis is Basis.CONSENT else ON
+        return OFF if needs_yes(topic) else ON
     return ON if choice.status is Status.SUBSCRIBED else OFF
 
 

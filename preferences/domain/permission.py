@@ -39,6 +39,7 @@ class Reason(StrEnum):
     REPLACED = "replaced"
     UNSUBSCRIBED_ALL = "unsubscribed_all"
     UNSUBSCRIBED = "unsubscribed"
+    RETIRED = "retired"
     NO_CONSENT = "no_consent"
     PAUSED = "paused"
     OVER_CAP = "over_cap"
@@ -74,6 +75,7 @@ TABLE: Final[dict[Reason, dict[MessageClass, Answer]]] = {
     Reason.REPLACED: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
     Reason.UNSUBSCRIBED_ALL: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
     Reason.UNSUBSCRIBED: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
+    Reason.RETIRED: {MARKETING: NO, TRANSACTIONAL: DEGRADED, NOTICE: DEGRADED},
     Reason.NO_CONSENT: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
     Reason.PAUSED: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
     Reason.OVER_CAP: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
@@ -155,13 +157,20 @@ def facts_of(
     reasons: dict[Reason, int | None] = {Reason(reason): seq for reason, seq in suppressions.items()}
     if choice is not None and choice.status is Status.UNSUBSCRIBED:
         reasons[Reason.UNSUBSCRIBED_ALL if blanket else Reason.UNSUBSCRIBED] = choice.seq
-    elif topic and topic.basis is Basis.CONSENT and not _said_yes(choice):
+    elif topic and needs_yes(topic) and not _said_yes(choice):
         reasons[Reason.NO_CONSENT] = None
+    if topic and topic.retired_at is not None:
+        reasons[Reason.RETIRED] = None
     for pace in paces:
         if pace.until is not None and pace.until > now:
             reasons[Reason.PAUSED] = pace.seq
     caps = {pace.per_week: pace for pace in paces if pace.per_week is not None}
     return Facts(reasons=reasons, contact_id=contact_id, cap=caps[min(caps)] if caps else None)
+
+
+def needs_yes(topic: Topic) -> bool:
+    """Whether the topic is sent to those alone who said yes to it."""
+    return topic.opt_in or topic.basis is Basis.CONSENT
 
 
 def _said_yes(choice: Choice | None) -> bool:

@@ -53,6 +53,16 @@ class Basis(StrEnum):
     LEGAL_OBLIGATION = "legal_obligation"
 
 
+class Default(StrEnum):
+    """What holds for a topic while a contact has said nothing about it."""
+
+    ON = "on"
+    OFF = "off"
+    """Sent to those who asked for it alone."""
+    REQUIRED = "required"
+    """Always sent, so the page offers no switch for it. Never of marketing."""
+
+
 class Status(StrEnum):
     """What a contact wishes about one topic."""
 
@@ -194,11 +204,18 @@ class TopicText:
     name: str
     description: str
     frequency: str
+    section: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """One thing that people can choose."""
+    """One thing that people can choose.
+
+    Nothing is sent about a retired one; its links, its name and what people chose about it stay. A hidden one is
+    offered on no public page, and one with `visible_to` only to contacts with that flag; neither bears on a decision.
+    `opt_in` says that only those who asked for it get it, whatever the basis. `position` orders topics, and topics of
+    one `section` stand under it as their heading.
+    """
 
     slug: str
     brand: str
@@ -210,10 +227,16 @@ class Topic:
     channels: tuple[Channel, ...]
     added_at: datetime | None = None
     texts: tuple[tuple[str, TopicText], ...] = ()
+    retired_at: datetime | None = None
+    hidden: bool = False
+    visible_to: str = ""
+    opt_in: bool = False
+    section: str = ""
+    position: int = 0
 
     def text(self, language: str) -> TopicText:
         """Its words in this language, or in the one they were first written in."""
-        first = TopicText(name=self.name, description=self.description, frequency=self.frequency)
+        first = TopicText(name=self.name, description=self.description, frequency=self.frequency, section=self.section)
         return dict(self.texts).get(language, first)
 
     def language(self, language: str) -> str:

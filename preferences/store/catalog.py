@@ -53,11 +53,50 @@ def change_brand(connection: Connection, slug: str, given: Mapping[str, Any], no
 
 def add_topic(connection: Connection, new: Topic, now: datetime) -> None:
     """Add a topic. Raises NotAllowed when its slug is taken or its brand is unknown."""
-    if connection.execute(select(topic.c.slug).where(topic.c.slug == new.slug)).first() is not None:
-        raise NotAllowed(f"there is a topic {new.slug} already")
+    known = queries.catalog(connection).topics
+    if new.slug in known:
+        retired = f", retired; `flask topic restore {new.slug}` brings it back" if known[new.slug].retired_at else ""
+        raise NotAllowed(f"there is a topic {new.slug} already{retired}")
     if connection.execute(select(brand.c.slug).where(brand.c.slug == new.brand)).first() is None:
         raise NotAllowed(f"there is no brand {new.brand}; add it with `flask brand set {new.brand} --name …`")
-    connection.execute(topic.insert().values(**_topic_row(new), created_at=now))
+    row = _topic_row(replace(new, position=last_position(known)))
+    connection.execute(topic.insert().values(**row, created_at=now))
+
+
+def retire_topic(connection: Connection, slug: str, now: datetime) -> bool:
+    """Let nothing more be sent about a topic. Returns whether something changed; what people chose about it stays.
+
+    Raises NotAllowed for a topic that there is not.
+    """
+    return _set_retired(connection, slug, now)
+
+
+def restore_topic(connection: Connection, slug: str) -> bool:
+    """Bring a retired topic back: whatever people chose about it holds again. Returns whether something changed.
+
+    Raises NotAllowed for a topic that there is not.
+    """
+    return _set_retired(connection, slug, None)
+
+
+def _set_retired(connection: Connection, slug: str, at: datetime | None) -> bool:
+    known = _get_topic(connection, slug)
+    if (known.retired_at is None) is (at is None):
+        return False
+    connection.execute(update(topic).where(topic.c.slug == slug).values(retired_at=at))
+    return True
+
+
+def _get_topic(connection: Connection, slug: str) -> Topic:
+    known = queries.catalog(connection).topics.get(slug)
+    if known is None:
+        raise NotAllowed(f"there is no topic {slug}; `flask topic list` shows those there are")
+    return known
+
+
+def last_position(known: Mapping[str, Topic]) -> int:
+    """Where a new topic stands: behind the others, since of two at one position the one added later comes last."""
+    return max((topic.position for topic in known.values()), default=0)
 
 
 def save_topics(connection: Connection, wanted: Sequence[Topic], now: datetime) -> Catalog:
@@ -101,6 +140,12 @@ def _topic_row(new: Topic) -> dict[str, Any]:
         "message_class": new.message_class.value,
         "basis": new.basis.value,
         "channels": [channel.value for channel in new.channels],
+        "retired_at": new.retired_at,
+        "hidden": new.hidden,
+        "visible_to": new.visible_to,
+        "opt_in": new.opt_in,
+        "section": new.section,
+        "position": new.position,
     }
 
 
@@ -116,7 +161,9 @@ def save_topic_text(connection: Connection, slug: str, language: str, *, given: 
     first = known.text(LANGUAGES[0])
     empty = TopicText(name="", description="", frequency="")
     text = replace(first if language == LANGUAGES[0] else dict(known.texts).get(language, empty), **given)
-    missing = [f"--{name}" for name, value in asdict(first).items() if value and not getattr(text, name)]
+    # A heading is read in English until one of its topics says it in this language.
+    needed = {name: value for name, value in asdict(first).items() if name != "section"}
+    missing = [f"--{name}" for name, value in needed.items() if value and not getattr(text, name)]
     if missing:
         raise NotAllowed(f"the words of {slug} in {language} would not be whole: give {' and '.join(missing)} too")
     if language == LANGUAGES[0]:

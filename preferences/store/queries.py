@@ -60,30 +60,25 @@ class Catalog:
         """The brand that was there first: whose pages stand at `PUBLIC_URL` itself."""
         return next(iter(self.brands.values()))
 
-    def topics_of(self, brand_slug: str, *, marketing: bool) -> list[Topic]:
-        """The brand's topics, in the order they were added: those one can choose, or those that are always sent."""
+    def topics_of(self, brand_slug: str, *, marketing: bool, retired: bool = False) -> list[Topic]:
+        """The brand's topics in their order: those one can choose, or those that are always sent; with the retired ones
+        if they are asked for."""
         return [
-            one
-            for one in self.topics.values()
-            if one.brand == brand_slug and (one.message_class is MessageClass.MARKETING) is marketing
-        ]
-
-    def marketing_topics(self, brand_slug: str, channel: Channel) -> list[Topic]:
-        """The topics that a recipient can stop, in the order they were added."""
-        return [
-            one
-            for one in self.topics.values()
-            if one.brand == brand_slug and one.message_class is MessageClass.MARKETING and channel in one.channels
+            topic
+            for topic in self.topics.values()
+            if topic.brand == brand_slug
+            and (topic.message_class is MessageClass.MARKETING) is marketing
+            and (retired or topic.retired_at is None)
         ]
 
 
 def catalog(connection: Connection) -> Catalog:
     """All brands and topics."""
     brands = connection.execute(select(brand).order_by(brand.c.created_at, brand.c.slug))
-    topics = connection.execute(select(topic).order_by(topic.c.created_at, topic.c.slug)).all()
+    topics = connection.execute(select(topic).order_by(topic.c.position, topic.c.created_at, topic.c.slug)).all()
     texts: dict[str, list[tuple[str, TopicText]]] = {}
     for row in connection.execute(select(topic_text).order_by(topic_text.c.topic, topic_text.c.language)):
-        words = TopicText(name=row.name, description=row.description, frequency=row.frequency)
+        words = TopicText(name=row.name, description=row.description, frequency=row.frequency, section=row.section)
         texts.setdefault(row.topic, []).append((row.language, words))
     return Catalog(
         brands={row.slug: _brand(row) for row in brands},
@@ -117,6 +112,12 @@ def _topic(row: Row[Any], texts: Sequence[tuple[str, TopicText]]) -> Topic:
         channels=tuple(Channel(one) for one in row.channels),
         added_at=row.created_at,
         texts=tuple(texts),
+        retired_at=row.retired_at,
+        hidden=row.hidden,
+        visible_to=row.visible_to,
+        opt_in=row.opt_in,
+        section=row.section,
+        position=row.position,
     )
 
 

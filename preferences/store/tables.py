@@ -102,6 +102,12 @@ topic: Final = Table(
     _not_null("basis", String(24)),
     _not_null("channels", JSON),
     _not_null("created_at", UtcDateTime),
+    Column("retired_at", UtcDateTime),
+    _not_null("hidden", Boolean(create_constraint=False), server_default=text("false")),
+    _not_null("visible_to", SLUG, server_default=text("''")),
+    _not_null("opt_in", Boolean(create_constraint=False), server_default=text("false")),
+    _not_null("section", Text, server_default=text("''")),
+    _not_null("position", Integer, server_default=text("0")),
 )
 
 topic_text: Final = Table(
@@ -112,6 +118,7 @@ topic_text: Final = Table(
     _not_null("name", Text),
     _not_null("description", Text),
     _not_null("frequency", Text),
+    _not_null("section", Text, server_default=text("''")),
 )
 
 # `revoked_at`: every manage link and session from before it is void.

@@ -57,14 +57,11 @@ class Page:
 
     brand: Brand
     topics: Sequence[Topic]
+    channels: Sequence[Channel]
+    """Those on which the brand sends marketing, and those of retired topics, which may come back."""
     standing: Standing
     settings: Mapping[str, Setting]
     spoken: Spoken
-
-    @property
-    def channels(self) -> list[Channel]:
-        """The channels on which the brand sends marketing."""
-        return channels_of(self.topics)
 
     def tag(self, control: Control) -> str:
         """What names the entry that a control's value comes from: nothing sequential, since it stands in the page."""
@@ -98,12 +95,14 @@ class Saved:
 def read_page(site: Site, contact_id: UUID, brand: Brand, spoken: Spoken) -> Page:
     """The page as it stands. Raises StoreBusy."""
     standing = site.database.read(queries.standing_of, contact_id)
-    topics = site.catalog.get().topics_of(brand.slug, marketing=True)
+    catalog = site.catalog.get()
+    topics = catalog.topics_of(brand.slug, marketing=True)
     now = datetime.now(UTC)
     settings = settings_of(brand.slug, topics, standing.choices, standing.paces, now)
     return Page(
         brand=brand,
         topics=topics,
+        channels=channels_of(catalog.topics_of(brand.slug, marketing=True, retired=True)),
         standing=standing,
         settings={one.control.name: one for one in settings},
         spoken=spoken,
@@ -216,7 +215,7 @@ def stop_all(site: Site, page: Page, asker: Asker, *, everywhere: bool = False) 
                 evidence=asker.evidence,
             )
             for slug in brands
-            for channel in channels_of(catalog.topics_of(slug, marketing=True)) or [Channel.EMAIL]
+            for channel in channels_of(catalog.topics_of(slug, marketing=True, retired=True)) or [Channel.EMAIL]
         ]
     )
     metrics.RECORDED.labels(asker.origin).inc(len(entries))

@@ -47,6 +47,8 @@ DESIGN = {
     Reason.UNSUBSCRIBED: (NO, YES, YES),
     Reason.UNSUBSCRIBED_ALL: (NO, YES, YES),
     Reason.NO_CONSENT: (NO, YES, YES),
+    # Nothing is sent about it any more; a receipt that still names it goes out.
+    Reason.RETIRED: (NO, DEGRADED, DEGRADED),
     Reason.CHILD: (NO, NO, YES),
     Reason.ERASED: (NO, YES, YES),
     Reason.UNKNOWN_TOPIC: (NO, DEGRADED, DEGRADED),

@@ -105,7 +105,8 @@ def _about(site: Site, asked: SuppressionsQuery) -> Topic:
         raise BadFields([{"field": "brand", "detail": "there is no such brand; `flask brand set` makes one"}])
     if asked.topic is None:
         return _anything(asked.brand or catalog.first_brand.slug, asked.channel)
-    return replace(_topic(asked, catalog), basis=Basis.LEGITIMATE_INTEREST)
+    topic = _topic(asked, catalog)
+    return replace(topic, basis=Basis.LEGITIMATE_INTEREST, opt_in=False, retired_at=None)
 
 
 def _topic(asked: SuppressionsQuery, catalog: Catalog) -> Topic:

@@ -19,7 +19,7 @@ from werkzeug.wrappers import Response
 from preferences.domain.terms import LANGUAGES, Basis, Channel, MessageClass, Scope, Topic
 from preferences.site import current_site
 from preferences.store import queries
-from preferences.store.catalog import save_topics
+from preferences.store.catalog import last_position, save_topics
 from preferences.store.queries import Catalog
 from preferences.web.api.bodies import MOST_FIELDS, BadFields, Slug, Strict, read_body
 from preferences.web.api.operations import blueprint, operation
@@ -57,6 +57,8 @@ class TopicOf(Strict):
     """The lawful ground. With `consent`, only those who said yes get it."""
     channels: Annotated[list[Channel], Field(min_length=1)] | None = None
     """How it is sent: by e-mail if left out. They never change."""
+    retired: bool | None = None
+    """Whether nothing is sent about it any more. What people chose is kept, and holds again once it is back."""
 
 
 class TopicsRequest(Strict):
@@ -76,6 +78,8 @@ class KnownTopic(Strict):
     message_class: Annotated[MessageClass, Field(alias="class")]
     basis: Basis
     channels: list[Channel]
+    retired: bool
+    """Whether nothing is sent about it any more."""
     languages: list[str]
     """Those that it has words in."""
 
@@ -110,10 +114,10 @@ def put_topics() -> Response:
 
 def _save(connection: Connection, asked: TopicsRequest, now: datetime) -> Catalog:
     catalog = queries.catalog(connection)
-    return save_topics(connection, [_topic(one, catalog) for one in asked.topics], now)
+    return save_topics(connection, [_topic(one, catalog, now) for one in asked.topics], now)
 
 
-def _topic(one: TopicOf, catalog: Catalog) -> Topic:
+def _topic(one: TopicOf, catalog: Catalog, now: datetime) -> Topic:
     old = catalog.topics.get(one.slug)
     channels = tuple(dict.fromkeys(one.channels or (Channel.EMAIL,)))
     return Topic(
@@ -125,7 +129,20 @@ def _topic(one: TopicOf, catalog: Catalog) -> Topic:
         message_class=one.message_class,
         basis=one.basis,
         channels=old.channels if old and (one.channels is None or set(channels) == set(old.channels)) else channels,
+        retired_at=_retired_at(one, old, now),
+        hidden=old.hidden if old else False,
+        visible_to=old.visible_to if old else "",
+        opt_in=old.opt_in if old else False,
+        section=old.section if old else "",
+        position=old.position if old else last_position(catalog.topics),
     )
+
+
+def _retired_at(one: TopicOf, old: Topic | None, now: datetime) -> datetime | None:
+    since = old.retired_at if old else None
+    if one.retired is None:
+        return since
+    return (since or now) if one.retired else None
 
 
 def _problems(asked: TopicsRequest, catalog: Catalog) -> Iterator[dict[str, str]]:
@@ -137,7 +154,7 @@ def _problems(asked: TopicsRequest, catalog: Catalog) -> Iterator[dict[str, str]
         if one.brand is not None and one.brand not in catalog.brands:
             yield {"field": f"topics[{index}].brand", "detail": "there is no such brand; `flask brand set` makes one"}
         elif one.slug in catalog.topics:
-            yield from _changes(index, _topic(one, catalog), catalog.topics[one.slug])
+            yield from _changes(index, _topic(one, catalog, datetime.now(UTC)), catalog.topics[one.slug])
 
 
 def _changes(index: int, new: Topic, old: Topic) -> Iterator[dict[str, str]]:
@@ -170,5 +187,6 @@ def _known(one: Topic) -> dict[str, Any]:
         "class": one.message_class,
         "basis": one.basis,
         "channels": list(one.channels),
+        "retired": one.retired_at is not None,
         "languages": [LANGUAGES[0], *(language for language, _ in one.texts)],
     }
