@@ -60,6 +60,12 @@ class Catalog:
         """The brand that was there first: whose pages stand at `PUBLIC_URL` itself."""
         return next(iter(self.brands.values()))
 
+    @property
+    def marketing_channels(self) -> set[Channel]:
+        """The channels by which marketing reaches people: those of any topic, of any brand."""
+        marketing = (topic for topic in self.topics.values() if topic.message_class is MessageClass.MARKETING)
+        return {channel for topic in marketing for channel in topic.channels}
+
     def topics_of(self, brand_slug: str, *, marketing: bool, retired: bool = False) -> list[Topic]:
         """The brand's topics in their order: those one can choose, or those that are always sent; with the retired ones
         if they are asked for."""

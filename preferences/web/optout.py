@@ -1,33 +1,45 @@
 """The address box: stop all marketing by typing an address, without a link.
 
 Owns `/optout`. Invariants: it takes effect at once, and what is shown is the same for an address that we know and one
-that we do not; it stops the brand whose place it is, and the others only when asked.
+that we do not; it stops the brand whose place it is, and the others only when asked; what is typed is an address of a
+channel that some topic uses, and only such channels are stopped.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Final
 
 from flask import Blueprint, request
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
 from wtforms import StringField
-from wtforms.validators import DataRequired, Length
+from wtforms.validators import Length
 
 from preferences.domain import acts
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress
-from preferences.domain.terms import BLANKET, Channel, Origin
+from preferences.domain.terms import BLANKET, Address, Channel, Origin
 from preferences.languages import to_translate
 from preferences.site import Site, current_site
 from preferences.web import metrics
 from preferences.web.limits import ADDRESS_BOX, limiter, network
-from preferences.web.pages import render
+from preferences.web.pages import PHONE_CHANNELS, render
 from preferences.web.visits import brand_here, spoken_in
 
 blueprint = Blueprint("optout", __name__)
 
-HOW_TO_WRITE = to_translate("Enter an e-mail address, like name@example.com")
+HOW_TO_WRITE = to_translate("Enter an email address, like name@example.com")
+HOW_TO_WRITE_EITHER = to_translate(
+    "Enter an email address, like name@example.com, or a phone number with its country code, like +1 202 555 0123"
+)
+HOW_TO_WRITE_POSTAL = to_translate("Enter the postal address")
+
+ADDRESS, POSTAL = "address", "postal"
+"""The two boxes, by the name of their field. The second is there where some topic comes by post."""
+
+PHONE: Final = "phone"
+"""What a page calls text messages and calls together."""
 
 
 class AddressForm(FlaskForm):  # type: ignore[misc]
@@ -36,7 +48,8 @@ class AddressForm(FlaskForm):  # type: ignore[misc]
     class Meta:
         csrf = False
 
-    address = StringField(validators=[DataRequired(HOW_TO_WRITE), Length(max=320, message=HOW_TO_WRITE)])
+    address = StringField(validators=[Length(max=320)])
+    postal = StringField(validators=[Length(max=1_000)])
 
 
 @blueprint.get("/")
@@ -59,28 +72,27 @@ def stop() -> Response:
     """Stop all marketing to the address, known or not."""
     site = current_site()
     form = AddressForm(request.form)  # and never files or JSON, which Flask-WTF would read as well
-    typed = form.address.data or ""
-    if not form.validate():
-        return _box(site, value=typed, error=HOW_TO_WRITE)
-    try:
-        address = read_address(Channel.EMAIL, typed)
-    except BadAddress:
-        return _box(site, value=typed, error=HOW_TO_WRITE)
+    field = POSTAL if POSTAL in request.form else ADDRESS
+    typed = form[field].data or ""
+    addresses = _addresses(site, field, typed) if form.validate() else []
+    if not addresses:
+        return _box(site, field=field, value=typed, error=_how_to_write(site, field))
     brand = brand_here(site, request)
-    brands = list(site.catalog.get().brands)
+    brands = site.catalog.get().brands
     everywhere = request.form.get("everywhere") == "1"
     now, evidence = datetime.now(UTC), {"network": network()}
     entries = site.writer.record(
         [
             acts.unsubscribe(
                 address,
-                Channel.EMAIL,
+                address.channel,
                 brand=slug,
                 topic=BLANKET,
                 origin=Origin.ADDRESS_BOX,
                 now=now,
                 evidence=evidence,
             )
+            for address in addresses
             for slug in (brands if everywhere else [brand.slug])
         ]
     )
@@ -91,12 +103,37 @@ def stop() -> Response:
         brand=brand,
         spoken=spoken_in(request, brand),
         everywhere=everywhere,
-        many_brands=len(brands) > 1,
-        address=address.value,
+        brand_names=[one.name for one in brands.values()],
+        address=addresses[0].value,
+        channel=PHONE if len(addresses) > 1 else addresses[0].channel,
     )
 
 
-def _box(site: Site, value: str = "", error: str | None = None) -> Response:
+def _addresses(site: Site, field: str, typed: str) -> list[Address]:
+    """What was typed, on each channel that it is an address of; none where it is no address.
+
+    A telephone number takes text messages as well as calls, and stops both where topics use both.
+    """
+    used = site.catalog.get().marketing_channels
+    if field == POSTAL:
+        channels = used & {Channel.POST}
+    elif "@" in typed or not used & PHONE_CHANNELS:
+        channels = {Channel.EMAIL}
+    else:
+        channels = used & PHONE_CHANNELS
+    try:
+        return [read_address(channel, typed) for channel in sorted(channels)]
+    except BadAddress:
+        return []
+
+
+def _how_to_write(site: Site, field: str) -> str:
+    if field == POSTAL:
+        return HOW_TO_WRITE_POSTAL
+    return HOW_TO_WRITE_EITHER if site.catalog.get().marketing_channels & PHONE_CHANNELS else HOW_TO_WRITE
+
+
+def _box(site: Site, *, field: str = ADDRESS, value: str = "", error: str | None = None) -> Response:
     brand = brand_here(site, request)
     return render(
         site,
@@ -104,7 +141,9 @@ def _box(site: Site, value: str = "", error: str | None = None) -> Response:
         brand=brand,
         spoken=spoken_in(request, brand),
         status=400 if error else 200,
+        field=field,
         value=value,
         error=error,
         action=f"{site.root_of(brand)}/optout",
+        letters=Channel.POST in site.catalog.get().marketing_channels,
     )

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import escape
 from werkzeug.wrappers import Response
 
-from preferences.domain.terms import Brand, OneClick
+from preferences.domain.terms import Brand, Channel, OneClick
 from preferences.languages import NAMES, Spoken, day, moment, translations_of
 from preferences.site import Site, current_site
 
@@ -39,6 +39,8 @@ PAGE_HEADERS: Final = (
     # Browsers ignore it on plain http, so a trial on this machine is not locked into https.
     ("Strict-Transport-Security", "max-age=31536000"),
 )
+
+PHONE_CHANNELS: Final = frozenset({Channel.SMS, Channel.VOICE})
 
 HTML: Final = "text/html; charset=utf-8"
 MOST_SKELETONS: Final = 1_000
@@ -95,10 +97,18 @@ def render(
             query=spoken.query,
             here=here,
             languages=NAMES,
+            numbers=_takes_numbers(site),
             **context,
         )
     )
     return _response(html, status, HTML)
+
+
+def _takes_numbers(site: Site) -> bool:
+    """Whether the address box takes telephone numbers: not while no topic needs one. Also on a page that says that the
+    database is away, so it asks for nothing that is not at hand."""
+    catalog = site.catalog.last()
+    return catalog is not None and bool(catalog.marketing_channels & PHONE_CHANNELS)
 
 
 class Skeleton:

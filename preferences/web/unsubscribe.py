@@ -26,6 +26,7 @@ from preferences.domain.terms import (
     BLANKET,
     Basis,
     Brand,
+    Channel,
     Choice,
     Entry,
     MessageClass,
@@ -62,6 +63,14 @@ REASONS: Final = (
     ("other_address", to_translate("I get them at another address")),
     ("other", to_translate("Another reason")),
 )
+
+CHANNEL_NAMES: Final = {
+    Channel.EMAIL: "email",
+    Channel.SMS: "text message",
+    Channel.VOICE: "phone",
+    Channel.POST: "post",
+}
+"""What a channel is called in an answer to a program, which is in English."""
 
 EVERYWHERE: Final = "all-brands"
 """The intent of stopping all marketing of every brand. Only the page has it, never one click."""
@@ -113,7 +122,7 @@ def page(site: Site, request: Request, token: str) -> Response:
         topic=opened.topic,
         all_stopped=all_stopped,
         topic_stopped=topic_stopped,
-        many_brands=_has_many_brands(site),
+        brand_names=_brand_names(site),
     )
 
 
@@ -123,7 +132,9 @@ def one_click(site: Site, request: Request, token: str) -> Response:
     setting = opened.brand.one_click if opened.brand else OneClick.EVERYTHING
     topic = acts.one_click_topic(setting, opened.link.topic)
     entry = _stop(site, request, token, opened, topic, Origin.ONE_CLICK, brands=[opened.link.brand])
-    return plain(f"You are unsubscribed. Reference {reference_of(entry.hash)}.\n")
+    what = opened.topic.name if topic != BLANKET and opened.topic else "all marketing"
+    by = CHANNEL_NAMES[opened.link.channel]
+    return plain(f"You are unsubscribed from {what} by {by}. Reference {reference_of(entry.hash)}.\n")
 
 
 def page_form(site: Site, request: Request, token: str, intent: str | None) -> Response:
@@ -152,7 +163,8 @@ def page_form(site: Site, request: Request, token: str, intent: str | None) -> R
         undo=undo,
         undo_until=entry.recorded_at + UNDO_LIFE if undo else None,
         reasons=REASONS,
-        many_brands=_has_many_brands(site),
+        channel=opened.link.channel,
+        brand_names=_brand_names(site),
         action=_action(site, opened, token),
     )
 
@@ -193,6 +205,8 @@ def undo(token: str) -> Response:
         address=_masked(_wishes_after(site, opened, opened.link.brand)),
         reference=reference_of(entry.hash),
         at=entry.recorded_at,
+        channel=opened.link.channel,
+        brand_names=_brand_names(site),
         action=_action(site, opened, token),
     )
 
@@ -279,8 +293,8 @@ def _all_brands(site: Site, opened: _Opened) -> list[str]:
     return list(dict.fromkeys((opened.link.brand, *site.catalog.get().brands)))
 
 
-def _has_many_brands(site: Site) -> bool:
-    return len(site.catalog.get().brands) > 1
+def _brand_names(site: Site) -> tuple[str, ...]:
+    return tuple(brand.name for brand in site.catalog.get().brands.values())
 
 
 def _intent(request: Request) -> str | None:

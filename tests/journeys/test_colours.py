@@ -121,12 +121,12 @@ def test_pages_in_a_brands_colour_pass_axe(
             shown = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--brand').trim()")
             assert shown == COLOURS[slug]
             assert violations(page) == []
-        page.get_by_role("button", name="Stop all marketing e-mail").click()
+        page.get_by_role("button", name="Unsubscribe from everything").click()
         page.get_by_role("heading", name="There is a problem").wait_for()
         assert violations(page) == []
-        page.get_by_label("Your e-mail address").fill("jane.doe@example.com")
-        page.get_by_role("button", name="Stop all marketing e-mail").click()
-        page.get_by_role("heading", name="Stop our other brands too").wait_for()
+        page.get_by_label("Email address").fill("jane.doe@example.com")
+        page.get_by_role("button", name="Unsubscribe from everything").click()
+        page.get_by_role("heading", name="Unsubscribe from more").wait_for()
         assert violations(page) == []
 
 
@@ -139,12 +139,12 @@ def test_the_other_brands_are_stopped_and_brought_back_by_keyboard_and_without_s
     context = browser.new_context(java_script_enabled=False, viewport={"width": 320, "height": 640})
     page = context.new_page()
     page.goto(site.unsubscribe_url(link))
-    for name in ("Stop all marketing e-mail", "Stop marketing from all our brands", "Undo this"):
+    for name in ("Unsubscribe from everything", "Unsubscribe from all our brands", "Undo"):
         page.get_by_role("button", name=name).focus()
         with page.expect_navigation():
             page.keyboard.press("Enter")
         assert page.evaluate("document.documentElement.scrollWidth") <= 320
-    page.get_by_role("heading", name="Your choice is undone").wait_for()
+    page.get_by_role("heading", name="Undone").wait_for()
     context.close()
     standing = site.database.read(queries.standing_of, jane)
     assert {choice.status for choice in standing.choices.values()} == {"never_asked"}

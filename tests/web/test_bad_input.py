@@ -557,7 +557,7 @@ def test_what_is_not_there_says_so_to_programs_in_their_language(app: Flask) -> 
 def test_what_is_not_an_address_is_asked_for_again(app: Flask, before: dict[str, list[str]], typed: str) -> None:
     page = app.test_client().post("/optout", data={"address": typed})
     assert page.status_code == 400
-    assert "Enter an e-mail address, like name@example.com" in page.text
+    assert "Enter an email address, like name@example.com" in page.text
     assert "mailto:" in page.text
     assert rows(app) == before
 

@@ -177,7 +177,7 @@ def test_one_click_is_in_force_at_once(app: Flask) -> None:
     answer = app.test_client().post(path, data={"List-Unsubscribe": "One-Click"})
 
     assert answer.status_code == 200
-    assert answer.text.startswith("You are unsubscribed. Reference ")
+    assert answer.text.startswith("You are unsubscribed from all marketing by email. Reference ")
     for topic in ("product-news", "offers"):
         assert decision(app, topic)["reason"] == "unsubscribed_all"
     assert decision(app, "receipts", "transactional")["allowed"]
@@ -281,7 +281,7 @@ def test_a_client_that_sends_far_too_much_still_reads_its_answer(real: tuple[Ins
     installation, app = real
     status, got, body = call(installation, link_of(app), {"Content-Type": FORM}, b"x" * 10_000_000)
     assert is_acknowledged(status, got)
-    assert body.startswith("You are unsubscribed.")
+    assert body.startswith("You are unsubscribed from all marketing by email.")
 
 
 def test_a_connection_can_be_used_for_many_posts(real: tuple[Installation, Flask]) -> None:
@@ -378,7 +378,7 @@ def test_the_page_offers_all_and_the_topic_and_asks_nothing_else(sqlite_app: Fla
     page = sqlite_app.test_client().get(link_of(sqlite_app))
 
     assert page.status_code == 200
-    assert re.findall(r'name="intent" value="(\w+)"', page.text) == ["all", "topic"]
+    assert re.findall(r'name="intent" value="(\w+)"', page.text) == ["topic", "all"]
     assert page.text.count("<form") == page.text.count("<button") == 2
     assert "Maple &amp; Finch" in page.text
     assert STILL_ARRIVES in page.text
@@ -404,7 +404,7 @@ def test_the_button_for_the_topic_stops_only_the_topic(app: Flask) -> None:
     page = press(app.test_client(), link_of(app), "topic")
 
     assert is_acknowledged(page.status_code, page.headers)
-    assert "You will not get Product news any more" in page.text
+    assert "You are unsubscribed from Product news" in page.text
     assert re.findall(r'name="intent" value="(\w+)"', page.text) == ["all"], "the rest can be stopped from here"
     assert decision(app, "product-news")["reason"] == "unsubscribed"
     assert decision(app, "offers")["reason"] == "no_consent", "not touched: nobody ever said yes to it"
@@ -447,7 +447,7 @@ def test_the_page_shows_what_has_been_stopped_with_its_reference_and_time(app: F
 
     page = client.get(path)
 
-    assert "<h1>You are unsubscribed</h1>" in page.text
+    assert "<h1>You are unsubscribed from all marketing email</h1>" in page.text
     assert reference_of(entry.hash) in done.text
     assert reference_of(entry.hash) in page.text
     assert f'datetime="{entry.recorded_at:%Y-%m-%dT%H:%M:%SZ}"' in page.text
@@ -461,8 +461,8 @@ def test_the_done_page_says_what_stopped_and_what_still_arrives(app: Flask) -> N
     page = press(app.test_client(), link_of(app))
     (entry,) = site_of(app).database.read(queries.entries_after, 0, 10)
 
-    assert "All marketing e-mail" in page.text
-    assert "It takes effect now. E-mail already on its way may still reach you." in page.text
+    assert "All marketing email" in page.text
+    assert "It takes effect now. Email already on its way may still reach you." in page.text
     assert reference_of(entry.hash) in page.text
     assert f'datetime="{entry.recorded_at:%Y-%m-%dT%H:%M:%SZ}"' in page.text
     assert STILL_ARRIVES in page.text
@@ -477,7 +477,7 @@ def test_an_undo_puts_back_what_was(app: Flask) -> None:
     page = client.post(f"{path}/undo", data={"undo": undo_in(done)})
 
     assert is_acknowledged(page.status_code, page.headers)
-    assert "Your choice is undone" in page.text
+    assert "Undone" in page.text
     assert decision(app)["allowed"]
     assert decision(app, "offers")["reason"] == "no_consent", "nobody is subscribed by an undo"
 
