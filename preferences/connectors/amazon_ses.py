@@ -9,7 +9,6 @@ wish never reaches the account's suppression list, which stops transactional mai
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +31,7 @@ from preferences.connectors.base import (
     require_lists,
 )
 from preferences.connectors.calls import Pace, raise_for
+from preferences.connectors.parsing import ODD, each_row, objects, part, read_json
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.terms import BLANKET, Address, Channel, SuppressionReason
@@ -50,6 +50,9 @@ CONSEQUENCES: Final = frozenset({"Suppressed", "OnAccountSuppressionList"})
 """Sub-types of bounces and complaints that say: not sent, since the address is suppressed there."""
 
 NO_COMPLAINT: Final = "not-spam"
+GREETING: Final = "Successfully validated SNS topic"
+"""What SES publishes, and not as JSON, when it is set to publish events to a topic (AWS re:Post and the SDKs' issues,
+2026-11-30)."""
 RECIPIENTS: Final = {
     "Bounce": ("bounce", "bouncedRecipients"),
     "Complaint": ("complaint", "complainedRecipients"),
@@ -166,51 +169,64 @@ class AmazonSes(Connector):
             return False
         url = message.get("SubscribeURL")
         if not isinstance(url, str) or not SUBSCRIBE_URL.fullmatch(url):
-            raise BadPayload("to be confirmed elsewhere")
+            raise BadSignature("to be confirmed elsewhere")
         _fetch(self._reachable(url))
         return True
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
         try:
-            envelope = json.loads(body)
+            envelope = read_json(body)
             if envelope["Type"] != "Notification":
                 return Parsed([], 1)
-            message = json.loads(envelope["Message"])
-            events = list(self._events(message))
-            message_id = envelope["MessageId"]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            message_id, text = envelope["MessageId"], envelope["Message"]
+            if text.startswith(GREETING):
+                return Parsed([], 1)
+            parsed = self._read(read_json(text.encode("utf-8", "surrogatepass")))
+        except ODD:
             raise BadPayload("not an SES event in an SNS message") from None
-        numbered = [_with_id(event, f"{message_id}/{number}") for number, event in enumerate(events)]
-        return Parsed(numbered, 0 if numbered else 1)
+        numbered = [_with_id(event, f"{message_id}/{number}") for number, event in enumerate(parsed.events)]
+        return Parsed(numbered, parsed.ignored)
 
-    def _events(self, message: Mapping[str, Any]) -> Iterator[ProviderEvent]:
+    def _read(self, message: Mapping[str, Any]) -> Parsed:
         kind = message.get("eventType") or message.get("notificationType")
         if kind == "Subscription":
-            yield from self._choices(message)
-        elif kind in RECIPIENTS:
-            name, recipients = RECIPIENTS[kind]
-            details = message[name]
-            meaning = _meaning(kind, details)
-            for recipient in details[recipients]:
-                address = find_address(Channel.EMAIL, recipient["emailAddress"])
-                if meaning is not None and address is not None:
-                    yield self._event(meaning, address, details.get("timestamp") or message["mail"].get("timestamp"))
+            return self._choices(message)
+        if kind not in RECIPIENTS:
+            return Parsed([], 1)
+        name, recipients = RECIPIENTS[kind]
+        details = message[name]
+        meaning = _meaning(kind, details)
+        at = details.get("timestamp") or part(message, "mail").get("timestamp")
 
-    def _choices(self, message: Mapping[str, Any]) -> Iterator[ProviderEvent]:
+        def read(recipient: Mapping[str, Any]) -> Iterator[ProviderEvent]:
+            address = find_address(Channel.EMAIL, recipient["emailAddress"])
+            if meaning is not None and address is not None:
+                yield self._event(meaning, address, at)
+
+        return each_row(details[recipients], read)
+
+    def _choices(self, message: Mapping[str, Any]) -> Parsed:
         details = message["subscription"]
-        name, now, before = details["contactList"], details["newTopicPreferences"], details.get("oldTopicPreferences")
+        name, now, before = (
+            details["contactList"],
+            part(details, "newTopicPreferences"),
+            dict(_statuses(part(details, "oldTopicPreferences"))),
+        )
         said = dict(_statuses(now))
-        refs = {f"list:{name}/{topic}": out for topic, out in said.items() if out or out != _was(before, topic)}
+        refs = {f"list:{name}/{topic}": out for topic, out in said.items() if out or out != before.get(topic)}
         if now.get("unsubscribeAll"):
             # The topics that stand beside it are unchanged, and a yes among them is none now.
             refs = {**{ref: out for ref, out in refs.items() if out}, f"list:{name}": True}
-        for text in message["mail"]["destination"]:
+
+        def read(text: str) -> Iterator[ProviderEvent]:
             address = find_address(Channel.EMAIL, text)
             for ref, out in refs.items():
                 topic = self.topic_of(ref) or (BLANKET if ref == f"list:{name}" else None)
                 if address is not None and topic is not None:
                     kind = EventKind.UNSUBSCRIBE if out else EventKind.RESUBSCRIBE
                     yield self._event(kind, address, details.get("timestamp"), topic=topic)
+
+        return each_row(message["mail"]["destination"], read)
 
     def _event(self, kind: EventKind, address: Address, at: Any, *, topic: str = BLANKET) -> ProviderEvent:
         brand = self.settings.brand
@@ -362,8 +378,8 @@ class AmazonSes(Connector):
 
 def _envelope(body: bytes) -> dict[str, Any]:
     try:
-        message = json.loads(body)
-    except (ValueError, RecursionError):
+        message = read_json(body)
+    except BadPayload:
         raise BadSignature("not an SNS message") from None
     if not isinstance(message, dict):
         raise BadSignature("not an SNS message")
@@ -446,15 +462,12 @@ def _meaning(kind: str, details: Mapping[str, Any]) -> EventKind | None:
     return None if details.get("complaintFeedbackType") == NO_COMPLAINT else EventKind.COMPLAINT
 
 
-def _statuses(preferences: Mapping[str, Any] | None) -> Iterator[tuple[str, bool]]:
-    """Each topic, and whether it is opted out."""
-    for one in (preferences or {}).get("topicSubscriptionStatus") or []:
-        if one["subscriptionStatus"] in {"OptIn", "OptOut"}:
-            yield one["topicName"], one["subscriptionStatus"] == "OptOut"
-
-
-def _was(before: Mapping[str, Any] | None, topic: str) -> bool | None:
-    return dict(_statuses(before)).get(topic)
+def _statuses(preferences: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Each topic that can be read, and whether it is opted out."""
+    for row in objects(preferences.get("topicSubscriptionStatus")):
+        name, status = row.get("topicName"), row.get("subscriptionStatus")
+        if isinstance(name, str) and status in ("OptIn", "OptOut"):
+            yield name, status == "OptOut"
 
 
 def _with_id(event: ProviderEvent, text: str) -> ProviderEvent:

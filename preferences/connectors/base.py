@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from preferences.config import ConnectorSettings
 from preferences.connectors.calls import Session
 from preferences.domain.acts import EventKind, ProviderEvent
-from preferences.domain.addresses import read_address
+from preferences.domain.addresses import read_address, read_mailbox
 from preferences.domain.errors import BadAddress, BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.terms import BLANKET, Address, Channel, Status, SuppressionReason
 
@@ -168,7 +168,7 @@ class Connector(ABC):
     def is_handshake(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Whether this verified request is the provider's greeting, which is then done with.
 
-        Where greeting back takes a call, it is made here. Raises TryLater, Rejected, Misconfigured or BadPayload.
+        Where greeting back takes a call, it is made here. Raises TryLater, Rejected, Misconfigured or BadSignature.
         """
         return False
 
@@ -188,7 +188,8 @@ class Connector(ABC):
 
     @abstractmethod
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
-        """The events in a verified request. Raises BadPayload, and nothing else, when it is not as documented.
+        """The events in a verified request. Raises BadPayload, and nothing else, when nothing in it can be read; and
+        TryLater where the provider has to be asked first and does not answer.
 
         One event in a batch that cannot be read is counted as ignored, and does not take the others with it.
         """
@@ -250,9 +251,11 @@ def one_by_one(pushes: Iterable[Push], tell: Callable[[Push], None]) -> list[Ref
 
 
 def find_address(channel: Channel, text: object) -> Address | None:
-    """The address in a provider's words, or None where it is none."""
+    """The address in a provider's words, with or without a name beside it, or None where it is none."""
+    if not isinstance(text, str):
+        return None
     try:
-        return read_address(channel, text) if isinstance(text, str) else None
+        return read_mailbox(text) if channel is Channel.EMAIL else read_address(channel, text)
     except BadAddress:
         return None
 

@@ -8,7 +8,6 @@ answered 429.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -28,6 +27,7 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import json_body, with_version
+from preferences.connectors.parsing import each_row, read_json
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.addresses import read_address
@@ -72,15 +72,11 @@ class Brevo(UnsignedConnector):
     # In.
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
-        try:
-            document = json.loads(body)
-        except (ValueError, RecursionError):
-            raise BadPayload("not JSON") from None
+        document = read_json(body)
         rows = document if isinstance(document, list) else [document]
-        if not rows or not all(isinstance(row, dict) for row in rows):
+        if not any(isinstance(row, dict) for row in rows):
             raise BadPayload("neither an event nor a list of them")
-        events = [list(self._events(row)) for row in rows]
-        return Parsed([event for some in events for event in some], sum(not some for some in events))
+        return each_row(rows, self._events)
 
     def _events(self, row: Mapping[str, Any]) -> Iterator[ProviderEvent]:
         kind = EVENTS.get(re.sub(r"[^a-z]", "", str(row.get("event", "")).lower()))

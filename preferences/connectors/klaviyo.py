@@ -34,7 +34,8 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import in_parts, json_body
-from preferences.domain.acts import EventKind, ProviderEvent
+from preferences.connectors.parsing import each_row, objects, part, read_json
+from preferences.domain.acts import RECORDED, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.terms import BLANKET, Address, Channel
 
@@ -54,6 +55,19 @@ EVENTS: Final = {
 }
 """Behind `event:klaviyo.`. A bounce is hard where its properties say so."""
 
+NOT_THE_PERSON: Final = frozenset(
+    {
+        *("api", "bulk_remove", "carrier_deactivation", "data_warehouse_import", "integration", "manual_add"),
+        *("manual_import", "manual_remove", "message_blocked", "profile_modification", "profile_page", "sftp"),
+    }
+)
+"""Methods of an unsubscribe that are somebody else's, `api` often our own push coming back: the method filters of
+Klaviyo's API description (revision 2026-04-15), and `profile_page` from a recorded call (klaviyo-php-sdk, 2026-11-30).
+"""
+
+TO_LOOK_UP: Final = RECORDED - {EventKind.RESUBSCRIBE}
+"""Kinds for which somebody is looked up. Nobody comes back to everything by a report, so not for that."""
+
 PREFIX: Final = "event:klaviyo."
 REASONS: Final = {
     "HARD_BOUNCE": EventKind.HARD_BOUNCE,
@@ -65,6 +79,8 @@ REASONS: Final = {
 GLOBAL: Final = "global"
 LIST: Final = re.compile(r"global|list:[A-Za-z0-9]{1,40}")
 NAMES: Final = {Channel.EMAIL: "email", Channel.SMS: "phone_number"}
+PROPERTIES: Final = {Channel.EMAIL: "email_address", Channel.SMS: "phone_number"}
+"""Where the properties of an event say whom it is about."""
 PAGE: Final = 100
 AT_A_TIME: Final = 50
 """Addresses in one filter: more would make an address line longer than servers take."""
@@ -76,8 +92,9 @@ EVER: Final = "greater-than(subscriptions.email.marketing.suppression.timestamp,
 class Klaviyo(Connector):
     """`global` is all marketing on a channel; `list:ID` one list."""
 
-    # Whether each attempt is signed afresh is not published, and neither is for how long there are any.
-    freshness = timedelta(hours=24)
+    # It tries again with up to an hour between, and disables a webhook after 48 hours of failures; whether each try is
+    # signed afresh is not published.
+    freshness = timedelta(hours=48, minutes=5)
     batch_size = 100
     calls_per_second = 10.0
     channels = frozenset({Channel.EMAIL, Channel.SMS})
@@ -90,7 +107,6 @@ class Klaviyo(Connector):
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
         stamp = headers.get("klaviyo-timestamp", "")
-        self.require_fresh(_signed_at(stamp))
         given = headers.get("klaviyo-signature", "").encode("utf-8", "replace")
         text = body + stamp.encode("utf-8", "replace")
         fits = [
@@ -98,31 +114,30 @@ class Klaviyo(Connector):
             for secret in self.settings.webhook_secrets
             if secret
         ]
-        if not any(fits) or not _names_its_webhook(body, headers.get("klaviyo-webhook-id", "")):
+        if not any(fits):
             raise BadSignature("no secret fits")
+        meta = _meta(body)
+        if not meta.get("klaviyo_webhook_id") or meta["klaviyo_webhook_id"] != headers.get("klaviyo-webhook-id"):
+            raise BadSignature("of another webhook")
+        self.require_fresh(instant(meta.get("timestamp")) or _signed_at(stamp))
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
-        try:
-            rows = json.loads(body)["data"]
-            known = [(row, *_meaning(row), _profile(row)) for row in rows if _meaning(row)]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise BadPayload("not events as Klaviyo describes them") from None
-        unnamed = {found["id"] for _, _, channel, found in known if not found.get(NAMES[channel]) and found.get("id")}
-        looked_up = self._look_up(sorted(unnamed))
-        events = [
-            event
-            for row, kind, channel, found in known
-            if (event := self._event(row, kind, channel=channel, profile=found | looked_up.get(found.get("id"), {})))
-        ]
-        return Parsed(events, len(rows) - len(events))
+        """As the base says; and TryLater while somebody whom an event names by id alone cannot be looked up."""
+        rows = part(read_json(body)).get("data")
+        if not isinstance(rows, list):
+            raise BadPayload("not events as Klaviyo describes them")
+        looked_up = self._look_up(sorted({profile_id for row in objects(rows) for profile_id in _unnamed(row)}))
+        return each_row(rows, lambda row: self._events(row, looked_up))
 
-    def _event(
-        self, row: Mapping[str, Any], kind: EventKind, *, channel: Channel, profile: Mapping[str, Any]
-    ) -> ProviderEvent | None:
-        address = find_address(channel, profile.get(NAMES[channel]))
-        if address is None:
-            return None
-        attributes = _part(row, "payload", "data", "attributes")
+    def _events(self, row: Mapping[str, Any], looked_up: Mapping[str, Mapping[str, Any]]) -> Iterator[ProviderEvent]:
+        for kind, channel in _meanings(row):
+            found = looked_up.get(_profile_id(row), {}).get(NAMES[channel])
+            address = _named(row, channel) or find_address(channel, found)
+            if address is not None:
+                yield self._event(row, kind, address)
+
+    def _event(self, row: Mapping[str, Any], kind: EventKind, address: Address) -> ProviderEvent:
+        attributes = part(row, "payload", "data", "attributes")
         return ProviderEvent(
             kind=kind,
             address=address,
@@ -133,16 +148,16 @@ class Klaviyo(Connector):
             topic=BLANKET,
         )
 
-    def _look_up(self, ids: Sequence[str]) -> dict[Any, dict[str, Any]]:
-        """The profiles of events that name nobody. Raises BadPayload while they cannot be had: Klaviyo keeps them."""
-        found: dict[Any, dict[str, Any]] = {}
+    def _look_up(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """The profiles of events that name nobody. Raises TryLater while they cannot be had: Klaviyo keeps them."""
+        found: dict[str, Mapping[str, Any]] = {}
         try:
-            for part in in_parts(ids, AT_A_TIME):
-                params = {"filter": _any("id", part), "fields[profile]": "email,phone_number"}
+            for some in in_parts(ids, AT_A_TIME):
+                params = {"filter": _any("id", some), "fields[profile]": "email,phone_number"}
                 for row in self._profiles("/api/profiles", params):
-                    found[row.get("id")] = _part(row, "attributes")
+                    found[str(row.get("id"))] = part(row, "attributes")
         except (TryLater, Rejected, Misconfigured):
-            raise BadPayload("profiles that cannot be looked up now") from None
+            raise TryLater("profiles that cannot be looked up now") from None
         return found
 
     # Out.
@@ -218,8 +233,8 @@ class Klaviyo(Connector):
                     yield from self._listed(row, "list_suppressions", list_id)
 
     def _listed(self, row: Mapping[str, Any], name: str, list_id: str) -> Iterator[Listed]:
-        address = find_address(Channel.EMAIL, _part(row, "attributes").get("email"))
-        marketing = _part(row, "attributes", "subscriptions", "email", "marketing")
+        address = find_address(Channel.EMAIL, part(row, "attributes").get("email"))
+        marketing = part(row, "attributes", "subscriptions", "email", "marketing")
         suppressions = marketing.get(name)
         for one in suppressions if isinstance(suppressions, list) else ():
             kind = REASONS.get(str(one.get("reason"))) if isinstance(one, dict) else None
@@ -245,8 +260,23 @@ class Klaviyo(Connector):
             cursor = _following(page)
 
 
+def _meta(body: bytes) -> dict[str, Any]:
+    """What a body that is signed says of itself: `klaviyo_webhook_id`, and when it was sent."""
+    try:
+        return part(read_json(body), "meta")
+    except BadPayload:
+        raise BadSignature("no JSON") from None
+
+
 def _signed_at(stamp: str) -> datetime:
-    """The time of a request, written as in HTTP: `Thu, 04 Jan 2024 18:05:25 GMT`."""
+    """The time in the header, for want of `meta.timestamp`: as in HTTP, or in ISO 8601.
+
+    The latter is what counts. The header is signed as well, but calls were recorded in which it holds local time and
+    says GMT: 03:50:12 for a call of 22:50:12 UTC (klaviyo-php-sdk, tests, 2026-11-30).
+    """
+    at = instant(stamp)
+    if at is not None:
+        return at
     try:
         at = parsedate_to_datetime(stamp)
     except (ValueError, TypeError, IndexError, OverflowError):
@@ -254,41 +284,45 @@ def _signed_at(stamp: str) -> datetime:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def _names_its_webhook(body: bytes, webhook_id: str) -> bool:
-    """Whether the body is of the webhook that the header names."""
-    try:
-        meta = _part(json.loads(body), "meta")
-    except (ValueError, RecursionError):
-        return False
-    named = meta.get("klaviyo_webhook_id")
-    return isinstance(named, str) and bool(webhook_id) and named == webhook_id
+def _meanings(row: Mapping[str, Any]) -> Iterator[tuple[EventKind, Channel]]:
+    """What an event says, and of which channel; nothing for one that is not ours to know."""
+    kind, channel = EVENTS.get(str(row.get("topic")).removeprefix(PREFIX), (None, Channel.EMAIL))
+    properties = _properties(row)
+    if kind is EventKind.SOFT_BOUNCE and str(properties.get("Bounce Type", "")).lower() == "hard":
+        kind = EventKind.HARD_BOUNCE
+    if kind is EventKind.UNSUBSCRIBE and _word(properties.get("method")) in NOT_THE_PERSON:
+        kind = EventKind.SUPPRESSION_ADDED
+    if kind is not None:
+        yield kind, channel
 
 
-def _part(document: Any, *path: str) -> dict[str, Any]:
-    """The object at the end of a path; an empty one where there is none."""
-    for name in path:
-        document = document.get(name) if isinstance(document, dict) else None
-    return document if isinstance(document, dict) else {}
+def _word(text: object) -> str:
+    """A method as the description spells it: events have it in capitals, or with spaces."""
+    return re.sub(r"[^a-z]+", "_", str(text).lower())
 
 
-def _meaning(row: Mapping[str, Any]) -> tuple[EventKind, Channel] | tuple[()]:
-    found = EVENTS.get(str(row.get("topic")).removeprefix(PREFIX))
-    if found is None:
-        return ()
-    properties = _part(row, "payload", "data", "attributes", "event_properties")
-    if found[0] is EventKind.SOFT_BOUNCE and str(properties.get("Bounce Type", "")).lower() == "hard":
-        return EventKind.HARD_BOUNCE, found[1]
-    return found
+def _properties(row: Mapping[str, Any]) -> dict[str, Any]:
+    return part(row, "payload", "data", "attributes", "event_properties")
 
 
-def _profile(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Whom an event is about: the profile's id, and what stands beside it of address and number."""
-    included = _part(row, "payload").get("included")
-    profiles = [one for one in included if _part(one).get("type") == "profile"] if isinstance(included, list) else []
-    attributes = _part(profiles[0], "attributes") if profiles else {}
-    profile_id = _part(row, "payload", "data", "relationships", "profile", "data").get("id")
-    named = {name: attributes[name] for name in NAMES.values() if attributes.get(name)}
-    return {"id": profile_id, **named} if isinstance(profile_id, str) else named
+def _named(row: Mapping[str, Any], channel: Channel) -> Address | None:
+    """The address that stands in an event itself: among its properties, or in the profile beside it."""
+    profiles = [one for one in objects(part(row, "payload").get("included")) if one.get("type") == "profile"]
+    texts = [_properties(row).get(PROPERTIES[channel])]
+    texts += [part(one, "attributes").get(NAMES[channel]) for one in profiles[:1]]
+    return next((address for text in texts if (address := find_address(channel, text))), None)
+
+
+def _profile_id(row: Mapping[str, Any]) -> str:
+    found = part(row, "payload", "data", "relationships", "profile", "data").get("id")
+    return found if isinstance(found, str) else ""
+
+
+def _unnamed(row: Mapping[str, Any]) -> Iterator[str]:
+    """The id of the profile to look up, where an event names nobody else and is one to be recorded."""
+    for kind, channel in _meanings(row):
+        if kind in TO_LOOK_UP and _profile_id(row) and _named(row, channel) is None:
+            yield _profile_id(row)
 
 
 def _any(name: str, values: Sequence[str]) -> str:
@@ -303,7 +337,7 @@ def _stop(address: Address) -> dict[str, Any]:
 
 def _following(page: Mapping[str, Any]) -> str | None:
     """The cursor in the link to the next page; the link itself is not followed, since it may lead elsewhere."""
-    link = _part(page, "links").get("next")
+    link = part(page, "links").get("next")
     if not link:
         return None
     try:

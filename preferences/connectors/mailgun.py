@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -35,6 +34,7 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import basic_auth, json_body
+from preferences.connectors.parsing import ODD, read_json
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, TryLater
 from preferences.domain.terms import BLANKET, Channel, SuppressionReason
@@ -89,10 +89,10 @@ class Mailgun(Connector):
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
         try:
-            message = json.loads(body)
+            message = read_json(body)
             data, token = message["event-data"], event_id(message["signature"]["token"])
             events = self._events(data, token) if isinstance(data.get("event"), str) else []
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except ODD:
             raise BadPayload("not an event of Mailgun's") from None
         # The token, since the signature covers no more: with another body it would prove nothing.
         return Parsed(events, 0 if events else 1, token)
@@ -179,9 +179,9 @@ class Mailgun(Connector):
 def _signature(body: bytes) -> tuple[str, str, bytes]:
     """Time, token and signature as they stand in the body. Raises BadSignature."""
     try:
-        signature = json.loads(body)["signature"]
+        signature = read_json(body)["signature"]
         stamp, token, given = (signature[name] for name in ("timestamp", "token", "signature"))
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (BadPayload, *ODD):
         raise BadSignature("no signature") from None
     if not (isinstance(token, str) and token and isinstance(given, str) and isinstance(stamp, (str, int))):
         raise BadSignature("no signature")

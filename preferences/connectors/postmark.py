@@ -7,7 +7,6 @@ for a yes, since each address in it has a result of its own.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -26,6 +25,7 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import json_body
+from preferences.connectors.parsing import ODD, read_json
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, Misconfigured, Rejected, TryLater
@@ -66,10 +66,10 @@ class Postmark(UnsignedConnector):
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
         try:
-            record = json.loads(body)
+            record = read_json(body)
             name = record["RecordType"]
             event = self._event(record, name, headers.get(TRACE)) if name in TIMES else None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except ODD:
             raise BadPayload("not a record of Postmark's") from None
         return Parsed([event], 0) if event else Parsed([], 1)
 

@@ -7,7 +7,6 @@ keeps everything else.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -30,10 +29,11 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import json_body
+from preferences.connectors.parsing import ODD, objects, part, read_json
 from preferences.connectors.webhook import verify_standard
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, TryLater
-from preferences.domain.terms import BLANKET, Channel, SuppressionReason
+from preferences.domain.terms import BLANKET, Address, Channel, SuppressionReason
 
 EVENTS: Final = {
     "email.complained": EventKind.COMPLAINT,
@@ -43,6 +43,10 @@ EVENTS: Final = {
 }
 BOUNCES: Final = {"Permanent": EventKind.HARD_BOUNCE}
 """By `data.bounce.type`; every other is soft."""
+
+PASSING: Final = ("might be able to", "general bounce", "inbox was full")
+"""What the message of a bounce says where it passes, in the reports that have no type (resend.com/docs/webhooks/emails
+and /docs/dashboard/emails/email-bounces; django-anymail's webhook; 2026-11-30)."""
 
 ORIGINS: Final = {"bounce": EventKind.HARD_BOUNCE, "complaint": EventKind.COMPLAINT}
 """Where a suppression comes from. One that was made by hand, or by us, stands for no more than it is."""
@@ -80,9 +84,9 @@ class Resend(Connector):
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
         try:
-            message = json.loads(body)
+            message = read_json(body)
             found = list(self._events(message["type"], message["data"], at=message.get("created_at")))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except ODD:
             raise BadPayload("not an event as Resend describes it") from None
         message_id = headers.get("svix-id") or self.digest(message)
         names = [f"{message_id}/{number}" if number else message_id for number in range(len(found))]
@@ -90,9 +94,7 @@ class Resend(Connector):
         return Parsed(events, 0 if events else 1)
 
     def _events(self, name: str, data: Mapping[str, Any], *, at: object) -> Iterator[ProviderEvent]:
-        is_contact = name.startswith("contact.")
-        people = [data.get("email")] if is_contact else data["to"]
-        address = find_address(Channel.EMAIL, people[0]) if len(people) == 1 else None
+        address = find_address(Channel.EMAIL, data.get("email")) if name.startswith("contact.") else _recipient(data)
         for kind, list_ref in _meanings(name, data):
             topic = self.topic_of(list_ref) if list_ref not in {"", GLOBAL} else BLANKET
             if address is not None and topic is not None:
@@ -187,10 +189,31 @@ def _meanings(name: str, data: Mapping[str, Any]) -> Iterator[tuple[EventKind, s
         yield EventKind.UNSUBSCRIBE, GLOBAL
     elif name == "contact.topics.updated":
         # Who chose is not said, so a yes is none; a no counts whoever said it.
-        for one in data["topics"]:
-            if one["subscription"] == "opt_out":
-                yield EventKind.UNSUBSCRIBE, f"topic:{one['id']}"
+        for topic in objects(data.get("topics")):
+            if topic.get("subscription") == "opt_out":
+                yield EventKind.UNSUBSCRIBE, f"topic:{topic.get('id')}"
     elif name == "email.bounced":
-        yield BOUNCES.get(data["bounce"]["type"], EventKind.SOFT_BOUNCE), ""
+        yield _bounce(part(data, "bounce")), ""
     elif name in EVENTS:
         yield EVENTS[name], ""
+
+
+def _bounce(details: Mapping[str, Any]) -> EventKind:
+    """Hard or soft. Without a type it is hard, as Resend reports only what was rejected for good, unless it says so."""
+    if details.get("type") is not None:
+        return BOUNCES.get(str(details["type"]), EventKind.SOFT_BOUNCE)
+    message = str(details.get("message", "")).lower()
+    return EventKind.SOFT_BOUNCE if any(words in message for words in PASSING) else EventKind.HARD_BOUNCE
+
+
+def _recipient(data: Mapping[str, Any]) -> Address | None:
+    """Whom an event about a message is about, or None where the message went to several: it does not say to which.
+
+    Copies count, since there are events for them too and they look the same (django-anymail's webhook, 2026-11-30).
+    """
+    texts: list[Any] = []
+    for field in ("to", "cc", "bcc"):
+        found = data.get(field) or []
+        texts += found if isinstance(found, list) else [found]
+    addresses = {find_address(Channel.EMAIL, text) for text in texts if text is not None}
+    return addresses.pop() if len(addresses) == 1 else None

@@ -8,7 +8,6 @@ been read just before, since SendGrid puts whoever is added to a group that is g
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -32,6 +31,7 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import json_body
+from preferences.connectors.parsing import each_row, read_json
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured
 from preferences.domain.terms import BLANKET, Channel
@@ -97,17 +97,12 @@ class SendGrid(Connector):
         raise BadSignature("no key fits")
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
-        try:
-            rows = json.loads(body)
-        except (ValueError, RecursionError):
-            raise BadPayload("not JSON") from None
+        rows = read_json(body)
         if not isinstance(rows, list):
             raise BadPayload("not a list of events")
-        found = [self._event(row) if isinstance(row, dict) else None for row in rows]
-        events = [event for event in found if event is not None]
-        return Parsed(events, len(found) - len(events))
+        return each_row(rows, self._events)
 
-    def _event(self, row: Mapping[str, Any]) -> ProviderEvent | None:
+    def _events(self, row: Mapping[str, Any]) -> Iterator[ProviderEvent]:
         # The sender's own arguments stand beside SendGrid's: only what is known is looked at.
         word, group = row.get("event"), row.get("asm_group_id")
         kind = EVENTS.get(word) if isinstance(word, str) else None
@@ -118,9 +113,9 @@ class SendGrid(Connector):
         if kind in WISHES and word != "unsubscribe":
             topic = self.topic_of(f"asm:{group}") or ""
         if kind is None or address is None or not topic:
-            return None
+            return
         own_id = event_id(row.get("sg_event_id"))
-        return ProviderEvent(
+        yield ProviderEvent(
             kind=kind,
             address=address,
             event_id=own_id or self.digest(word, address.value, row.get("timestamp"), group),

@@ -7,7 +7,6 @@ function that deletes cannot be called without.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -27,6 +26,7 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import in_parts, json_body
+from preferences.connectors.parsing import each_row, read_json
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, Rejected, TryLater
@@ -78,14 +78,17 @@ class SparkPost(UnsignedConnector):
     # In.
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
-        try:
-            rows = [row["msys"] for row in json.loads(body)]
-            # One class of events a row; an empty row is SparkPost's own ping.
-            found = [self._event(next(iter(row.values()), {})) for row in rows]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise BadPayload("not a batch of events") from None
-        events = [event for event in found if event is not None]
-        return Parsed(events, len(found) - len(events))
+        rows = read_json(body)
+        if not isinstance(rows, list):
+            raise BadPayload("not a batch of events")
+        return each_row(rows, self._events)
+
+    def _events(self, element: Mapping[str, Any]) -> Iterator[ProviderEvent]:
+        # One class of events in each element; one without any is SparkPost's own ping.
+        for row in element["msys"].values():
+            event = self._event(row)
+            if event is not None:
+                yield event
 
     def _event(self, row: Mapping[str, Any]) -> ProviderEvent | None:
         kind = _kind(row)

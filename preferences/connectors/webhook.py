@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
-from preferences.connectors.base import Connector, Listed, Parsed, Push, Refusal, event_id
+from preferences.connectors.base import Connector, Listed, Parsed, Push, Refusal, event_id, find_address
+from preferences.connectors.parsing import ODD, read_json
 from preferences.domain.acts import EventKind, ProviderEvent
-from preferences.domain.addresses import read_address
-from preferences.domain.errors import BadAddress, BadPayload, BadSignature, Misconfigured, TryLater
+from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
 from preferences.domain.terms import Channel, Status
 
 PAGE: Final = 1_000
@@ -39,21 +39,24 @@ class WebhookConnector(Connector):
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
         try:
-            message = json.loads(body)
+            message = read_json(body)
             kind = KINDS.get(message["type"])
             event = None if kind is None else self._event(kind, message, headers["webhook-id"])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, BadAddress):
+        except ODD:
             raise BadPayload("not as docs/connectors.md describes it") from None
         return Parsed([event], 0) if event else Parsed([], 1)
 
     def _event(self, kind: EventKind, message: dict[str, Any], message_id: str) -> ProviderEvent | None:
         data = message["data"]
         topic = self.topic_of(data.get("list", "")) if kind is EventKind.UNSUBSCRIBE else ""
+        address = find_address(Channel(data.get("channel", "email")), data["address"])
+        if address is None:
+            raise ValueError("no address")
         if topic is None:
             return None
         return ProviderEvent(
             kind=kind,
-            address=read_address(Channel(data.get("channel", "email")), data["address"]),
+            address=address,
             event_id=event_id(message_id),
             occurred_at=_instant(message.get("timestamp")),
             brand=self.settings.brand,
@@ -154,9 +157,8 @@ def _listed(row: Mapping[str, Any]) -> Listed | None:
     kind = KINDS.get(row.get("kind", ""))
     if kind is None:
         return None
-    try:
-        address = read_address(Channel(row.get("channel", "email")), row["address"])
-    except BadAddress:
+    address = find_address(Channel(row.get("channel", "email")), row["address"])
+    if address is None:
         return None
     return Listed(address=address, list_ref=str(row["list"]), kind=kind, occurred_at=_instant(row.get("occurred_at")))
 

@@ -31,6 +31,14 @@ to the library. (`++` never tries a shorter match again: no text takes longer th
 
 _is_plain: Final = re.compile(PLAIN_EMAIL).fullmatch
 
+LONGEST_MAILBOX: Final = 10 * LONGEST
+"""Characters in an address with a name and comments around it."""
+
+_IS_MORE: Final = re.compile(r"[<(\s]")
+"""What only a mailbox has that is more than an address."""
+_PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|\[[^\[\]\\]*+\]|\\.|.', re.DOTALL)
+_IN_COMMENT: Final = re.compile(r"[^()\\]++|\\.|.", re.DOTALL)
+
 
 def read_address(channel: Channel, text: str) -> Address:
     """The address in normal form: without surrounding space, lower case, an international domain as A-labels.
@@ -45,6 +53,56 @@ def read_address(channel: Channel, text: str) -> Address:
     if channel is Channel.POST:
         return Address(channel, _post(text))
     return Address(channel, _phone(text))
+
+
+def read_mailbox(text: str) -> Address:
+    """The e-mail address of a mailbox, as reports quote it from a message: `Jane Doe <jane@example.com>`, or alone.
+
+    RFC 5322 §3.4: the display name, quoted or not, is left out, and so are comments and the white space around the
+    parts. A comma that should have been quoted (`Doe, Jane <jane@example.com>`) is part of the name. A group, several
+    mailboxes and a route are refused, since they name nobody in particular. Raises BadAddress, whose message never
+    holds the text.
+    """
+    if not _IS_MORE.search(text.strip()):
+        return read_address(Channel.EMAIL, text)
+    if len(text) > LONGEST_MAILBOX:
+        raise BadAddress("not a mailbox")
+    pieces = _angle(list(_without_comments(text)))
+    if "@" not in pieces:
+        raise BadAddress("not a mailbox")
+    at = len(pieces) - 1 - pieces[::-1].index("@")
+    local, domain = "".join(pieces[:at]).strip(), "".join(pieces[at + 1 :]).strip()
+    return read_address(Channel.EMAIL, f"{local}@{domain}")
+
+
+def _angle(pieces: list[str]) -> list[str]:
+    """The pieces between the angle brackets, or all where there are none. Raises BadAddress."""
+    if "<" not in pieces:
+        return pieces
+    opened = pieces.index("<")
+    name, rest = pieces[:opened], pieces[opened + 1 :]
+    if ":" in name or {",", "@"} <= set(name):
+        raise BadAddress("a group, or several mailboxes")
+    if ">" not in rest or "".join(rest[rest.index(">") + 1 :]).strip():
+        raise BadAddress("not a mailbox")
+    return rest[: rest.index(">")]
+
+
+def _without_comments(text: str) -> Iterator[str]:
+    """The characters outside comments; a quoted string, an escaped character and a domain literal are one piece each.
+    Raises BadAddress for a quote or a comment that does not end."""
+    at, depth = 0, 0
+    while found := (_IN_COMMENT if depth else _PIECE).match(text, at):
+        piece, at, was = found.group(), found.end(), depth
+        depth += (piece == "(") - (piece == ")" and depth > 0)
+        if piece == '"' and not was:
+            raise BadAddress("a quote that does not end")
+        if not was and not depth:
+            yield piece
+        elif not depth:
+            yield " "  # comments count as white space (§3.2.2)
+    if depth:
+        raise BadAddress("a comment that does not end")
 
 
 def _email(text: str) -> str:

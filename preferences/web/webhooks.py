@@ -47,10 +47,14 @@ def report(name: str) -> Response:
     try:
         return _take(connector)
     except BadSignature:
-        return _refuse(connector, "refused", "webhook refused", "not authentic\n")
+        metrics.EVENTS.labels(name, "refused").inc()
+        log.warning("webhook refused", connector=name)
+        return plain("not authentic\n", connector.refused_code)
     except BadPayload:
-        # Refused and not swallowed: most providers keep it and try again while somebody looks.
-        return _refuse(connector, "unreadable", "webhook not understood", "not understood\n")
+        # Never the provider's last word: it keeps the report and tries again while somebody looks.
+        metrics.EVENTS.labels(name, "unreadable").inc()
+        log.warning("webhook not understood", connector=name)
+        return plain("not understood\n", connector.busy_code)
     except (StoreBusy, TryLater, Rejected, Misconfigured):
         metrics.EVENTS.labels(name, "busy").inc()
         return plain("try again\n", connector.busy_code)
@@ -103,12 +107,6 @@ def _bind(name: str, token: str, body: bytes) -> None:
     digest = hashlib.sha256(body).hexdigest()
     if not current_site().database.save(webhook_tokens.bind, name, token, digest=digest, now=datetime.now(UTC)):
         raise BadSignature("the token came with another body before")
-
-
-def _refuse(connector: Connector, outcome: str, event: str, text: str) -> Response:
-    metrics.EVENTS.labels(connector.name, outcome).inc()
-    log.warning(event, connector=connector.name)
-    return plain(text, connector.refused_code)
 
 
 def _connector(name: str) -> Connector:

@@ -6,7 +6,7 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -125,6 +125,7 @@ class TestTheContract(ConnectorContract):
     own_settings: ClassVar[Mapping[str, Any]] = {"api_key": "secret"}
     topics: ClassVar[Mapping[str, str]] = TOPICS
     signs_body = False  # what is signed are the fields, however the JSON around them is written
+    proof_stands_apart = False
 
     def settings(self, **changes: Any) -> Any:
         options = {
@@ -143,6 +144,20 @@ class TestTheContract(ConnectorContract):
 
     def sign(self, body: bytes) -> dict[str, str]:
         return {"x-amz-sns-message-type": "Notification"}
+
+    def with_junk(self, document: Any, junk: Sequence[Any]) -> Any:
+        message = json.loads(document["Message"])
+        for holder, rows in (
+            ("bounce", "bouncedRecipients"),
+            ("complaint", "complainedRecipients"),
+            ("mail", "destination"),
+        ):
+            if isinstance(message.get(holder, {}).get(rows), list):
+                message[holder][rows] = [*junk, *message[holder][rows]]
+        preferences = message.get("subscription", {}).get("newTopicPreferences", {})
+        if "topicSubscriptionStatus" in preferences:
+            preferences["topicSubscriptionStatus"] = [*junk, *preferences["topicSubscriptionStatus"]]
+        return document | {"Message": json.dumps(message)}
 
 
 def make(**changes: Any) -> AmazonSes:

@@ -6,8 +6,8 @@ import hashlib
 import hmac
 import inspect
 import json
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any, ClassVar, Final
 
@@ -16,7 +16,7 @@ import pytest
 from preferences.connectors import klaviyo
 from preferences.connectors.base import Connector
 from preferences.domain.acts import EventKind
-from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
+from preferences.domain.errors import BadSignature, Misconfigured, TryLater
 from preferences.domain.terms import Address, Channel, SuppressionReason
 from tests.connectors.contract import JANE, Answer, ConnectorContract, Provider, push_of
 from tests.connectors.fake_klaviyo import Fake
@@ -36,15 +36,29 @@ def signed(body: bytes, *, secret: str = SECRET, age: float = 0, webhook: str = 
     return {"klaviyo-signature": digest.hexdigest(), "klaviyo-timestamp": stamp, "klaviyo-webhook-id": webhook}
 
 
+def sent(body: bytes, *, age: float = 0) -> bytes:
+    """The body with the time at which it is sent."""
+    document = json.loads(body)
+    at = datetime.now(UTC) - timedelta(seconds=age)
+    return json.dumps(document | {"meta": document["meta"] | {"timestamp": at.isoformat()}}).encode()
+
+
 class TestTheContract(ConnectorContract):
     kind = "klaviyo"
+    proof_stands_apart = False
     busy_code = 503
     refused_code = 401
     own_settings: ClassVar[Mapping[str, Any]] = {"api_key": "pk_1", "webhook_secrets": ("older" * 4, SECRET)}
     topics: ClassVar[Mapping[str, str]] = {"product-news": "list:Y6nRLr", "offers": "list:Xy12Za", "*": "global"}
 
+    def travelling(self, body: bytes) -> bytes:
+        return sent(body)
+
     def sign(self, body: bytes) -> dict[str, str]:
         return signed(body)
+
+    def with_junk(self, document: Any, junk: Sequence[Any]) -> Any:
+        return document | {"data": [*junk, *document["data"]]}
 
 
 @pytest.fixture
@@ -59,7 +73,7 @@ def make(**changes: Any) -> Connector:
 
 class TestProving:
     def test_either_secret_fits_and_a_stranger_s_does_not(self) -> None:
-        body = TestTheContract().payloads["a-batch.json"]
+        body = sent(TestTheContract().payloads["a-batch.json"])
         for secret in ("older" * 4, SECRET):
             make().verify(signed(body, secret=secret), body)
         with pytest.raises(BadSignature):
@@ -75,7 +89,9 @@ class TestProving:
 
     @pytest.mark.parametrize("tail", [b"", b"\r\n", b"\n  "])
     def test_the_bytes_are_verified_as_they_came(self, tail: bytes) -> None:
-        body = TestTheContract().payloads["a-batch.json"].replace(b"klaviyo_account_id", "kläviyo".encode()) + tail
+        body = (
+            sent(TestTheContract().payloads["a-batch.json"]).replace(b"klaviyo_account_id", "kläviyo".encode()) + tail
+        )
         headers = signed(body)
         make().verify(headers, body)
         for at in range(0, len(body), 17):
@@ -83,24 +99,36 @@ class TestProving:
                 make().verify(headers, body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
 
     def test_the_header_names_the_webhook_that_the_body_is_of(self) -> None:
-        body = TestTheContract().payloads["a-batch.json"]
+        body = sent(TestTheContract().payloads["a-batch.json"])
         for other in ("", "another", WEBHOOK.lower()):
             with pytest.raises(BadSignature):
                 make().verify(signed(body, webhook=other), body)
 
     @pytest.mark.parametrize(
-        ("age", "fine"), [(0, True), (23 * 3600, True), (25 * 3600, False), (-240, True), (-400, False)]
+        ("age", "fine"), [(0, True), (47 * 3600, True), (49 * 3600, False), (-240, True), (-400, False)]
     )
-    def test_a_day_is_fresh_and_the_future_is_not(self, age: float, *, fine: bool) -> None:
-        body = TestTheContract().payloads["a-batch.json"]
+    def test_two_days_are_fresh_and_the_future_is_not(self, age: float, *, fine: bool) -> None:
+        body = sent(TestTheContract().payloads["a-batch.json"], age=age)
         if fine:
-            make().verify(signed(body, age=age), body)
+            make().verify(signed(body), body)
         else:
             with pytest.raises(BadSignature):
-                make().verify(signed(body, age=age), body)
+                make().verify(signed(body), body)
+
+    @pytest.mark.parametrize("hours", [-14, -5, 5, 12])
+    def test_a_header_with_local_time_that_says_gmt_refuses_nothing(self, hours: float) -> None:
+        body = sent(TestTheContract().payloads["a-batch.json"])
+        make().verify(signed(body, age=hours * 3600), body)
+
+    def test_without_a_time_in_the_body_the_header_s_counts(self) -> None:
+        document = json.loads(TestTheContract().payloads["a-batch.json"])
+        body = json.dumps(document | {"meta": {"klaviyo_webhook_id": WEBHOOK}}).encode()
+        make().verify(signed(body), body)
+        with pytest.raises(BadSignature):
+            make().verify(signed(body, age=49 * 3600), body)
 
     def test_the_name_that_some_have_for_its_header_is_wrong(self) -> None:
-        body = TestTheContract().payloads["a-batch.json"]
+        body = sent(TestTheContract().payloads["a-batch.json"])
         headers = signed(body)
         headers["webhook-signature"] = headers.pop("klaviyo-signature")
         with pytest.raises(BadSignature):
@@ -139,13 +167,41 @@ class TestParsing:
         fake, connector = world
         body = self.nameless(fake, JANE)
         fake.faults = [Fault.DOWN]
-        with pytest.raises(BadPayload):
+        with pytest.raises(TryLater):
             connector.parse({}, body)
 
-    def test_nobody_is_looked_up_for_what_is_not_recorded(self, world: tuple[Fake, Connector]) -> None:
+    @pytest.mark.parametrize(
+        "kind", ["opened_email", "bounced_email", "dropped_email", "subscribed_to_email_marketing"]
+    )
+    def test_nobody_is_looked_up_for_what_is_not_recorded(self, world: tuple[Fake, Connector], kind: str) -> None:
         fake, connector = world
-        assert connector.parse({}, self.nameless(fake, JANE, kind="opened_email")).ignored == 1
+        assert connector.parse({}, self.nameless(fake, JANE, kind=kind)).ignored == 1
         assert fake.asked == []
+
+    def test_nobody_is_looked_up_who_is_named_in_the_event_itself(self, world: tuple[Fake, Connector]) -> None:
+        fake, connector = world
+        document = json.loads(self.nameless(fake, JANE))
+        document["data"][0]["payload"]["data"]["attributes"] = {"event_properties": {"email_address": JANE}}
+        (event,) = connector.parse({}, json.dumps(document).encode()).events
+        assert (event.address.value, fake.asked) == (JANE, [])
+
+    @pytest.mark.parametrize(
+        ("method", "kind"),
+        [
+            ("PREFERENCE_PAGE", EventKind.UNSUBSCRIBE),
+            ("one_click_unsubscribe", EventKind.UNSUBSCRIBE),
+            ("mailbox provider", EventKind.UNSUBSCRIBE),
+            (None, EventKind.UNSUBSCRIBE),
+            ("API", EventKind.SUPPRESSION_ADDED),
+            ("PROFILE_PAGE", EventKind.SUPPRESSION_ADDED),
+            ("manual import", EventKind.SUPPRESSION_ADDED),
+        ],
+    )
+    def test_only_what_the_person_did_is_theirs(self, method: str | None, kind: EventKind) -> None:
+        document = json.loads(TestTheContract().payloads["unsubscribed-from-email.json"])
+        document["data"][0]["payload"]["data"]["attributes"]["event_properties"] = {"method": method}
+        (event,) = make().parse({}, json.dumps(document).encode()).events
+        assert event.kind is kind
 
     def test_a_no_to_everything_is_one_also_where_everything_maps_to_nothing(self) -> None:
         body = TestTheContract().payloads["unsubscribed-from-email.json"]

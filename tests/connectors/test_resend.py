@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -45,6 +46,10 @@ class TestTheContract(ConnectorContract):
             return signed(body)
         except UnicodeError:  # no text, which the library does not sign
             return signed(b"x")
+
+    def with_junk(self, document: Any, junk: Sequence[Any]) -> Any:
+        topics = document["data"].get("topics")
+        return None if topics is None else document | {"data": document["data"] | {"topics": [*junk, *topics]}}
 
 
 @pytest.fixture
@@ -103,6 +108,33 @@ class TestParsing:
     def test_an_event_counts_from_when_it_happened(self) -> None:
         (event,) = make().parse({"svix-id": "m"}, TestTheContract().payloads["complained.json"]).events
         assert event.occurred_at == datetime(2026, 5, 31, 14, 0, 7, 126_000, tzinfo=UTC)
+
+    @pytest.mark.parametrize(
+        ("bounce", "kind"),
+        [
+            ({"message": "The recipient's email provider sent a hard bounce message"}, EventKind.HARD_BOUNCE),
+            ({"message": "Resend has suppressed sending to this address"}, EventKind.HARD_BOUNCE),
+            ({"message": "sent a bounce message because the recipient's inbox was full."}, EventKind.SOFT_BOUNCE),
+            ({"message": "sent a general bounce message."}, EventKind.SOFT_BOUNCE),
+            ({}, EventKind.HARD_BOUNCE),
+            (None, EventKind.HARD_BOUNCE),
+            ({"type": "Undetermined"}, EventKind.SOFT_BOUNCE),
+        ],
+    )
+    def test_a_bounce_without_a_type_is_one_for_good_unless_it_says_otherwise(
+        self, bounce: Any, kind: EventKind
+    ) -> None:
+        data = {"to": [f"Jane Doe <{JANE}>"], "from": "Shop <news@example.org>"} | (
+            {} if bounce is None else {"bounce": bounce}
+        )
+        (event,) = make().parse({"svix-id": "m"}, json.dumps({"type": "email.bounced", "data": data}).encode()).events
+        assert (event.kind, event.address.value) == (kind, JANE)
+
+    @pytest.mark.parametrize("field", ["to", "cc", "bcc"])
+    def test_a_message_with_a_copy_says_nothing_of_any(self, field: str) -> None:
+        data = {"to": [JANE], "bounce": {"type": "Permanent"}} | {field: [f"Jane <{JANE}>", "rosa@example.com"]}
+        parsed = make().parse({"svix-id": "m"}, json.dumps({"type": "email.bounced", "data": data}).encode())
+        assert (list(parsed.events), parsed.ignored) == ([], 1)
 
     @pytest.mark.parametrize(
         "body", [b"[]", b"{}", b'{"type":5,"data":{}}', b'{"type":"email.bounced","data":{"to":[]}}']

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from preferences.domain.addresses import LONGEST, Fingerprints, mask, read_address
+from preferences.domain.addresses import LONGEST, LONGEST_MAILBOX, Fingerprints, mask, read_address, read_mailbox
 from preferences.domain.errors import BadAddress
 from preferences.domain.terms import Address, Channel
 
@@ -321,3 +321,72 @@ def test_a_fingerprint_is_43_characters_that_tell_nothing(value: str) -> None:
 )
 def test_a_mask_shows_enough_for_the_owner_alone(channel: Channel, value: str, shown: str) -> None:
     assert mask(Address(channel, value)) == shown
+
+
+# Mailboxes: an address with a name, as reports quote it.
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "jane@example.com",
+        "<jane@example.com>",
+        "Jane Doe <jane@example.com>",
+        "  Jane\r\n <jane@example.com>\t",
+        '"Doe, Jane" <jane@example.com>',
+        '"Doe (work) <other@example.org>" <jane@example.com>',
+        '"Jane \\"J\\" Doe" <jane@example.com>',
+        "Doe, Jane <jane@example.com>",
+        "'jane@example.com' <jane@example.com>",
+        "=?utf-8?q?J=C3=A4ne?= <jane@example.com>",
+        "Jäne Doe <JANE@Example.com>",
+        'Jane (at home (in the 5" box)) <jane@example.com> (she)',
+        "Jane (<other@example.org>) <jane@example.com>",
+        "jane@example.com (Jane Doe)",
+        "(Jane) jane (x) @ (y) example.com",
+    ],
+)
+def test_a_mailbox_is_its_address(text: str) -> None:
+    assert read_mailbox(text) == read_address(Channel.EMAIL, "jane@example.com")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Jane",
+        "Jane <>",
+        "<jane>",
+        "Jane <jane@example.com",
+        "Jane jane@example.com>",
+        "<<jane@example.com>>",
+        "<jane@example.com> <joe@example.com>",
+        "jane@example.com, joe@example.com",
+        "joe@example.com, Jane <jane@example.com>",
+        "Jane <jane@example.com>, Joe <joe@example.com>",
+        "Friends: Jane <jane@example.com>;",
+        "Friends: jane@example.com;",
+        "undisclosed-recipients:;",
+        "<@relay.example.org:jane@example.com>",
+        'Jane "J <jane@example.com>',
+        "Jane (at home <jane@example.com>",
+        "Jane Doe jane@example.com",
+        "jane doe@example.com",
+        "(" * 900,
+        "Jane " * LONGEST_MAILBOX + "<jane@example.com>",
+    ],
+)
+def test_a_group_several_mailboxes_and_what_is_none_are_refused(text: str) -> None:
+    with pytest.raises(BadAddress) as refusal:
+        read_mailbox(text)
+    assert "jane" not in str(refusal.value)
+
+
+@given(st.text(st.sampled_from('aJ@.<>()[]",:;\\ \r\n\x00é\ud800')))
+@example('"' + "\\" * 40)
+def test_any_text_is_a_mailbox_or_none(text: str) -> None:
+    try:
+        found = read_mailbox(text)
+    except BadAddress:
+        return
+    assert found == read_address(Channel.EMAIL, found.value)
