@@ -1,14 +1,12 @@
 """Amazon SES: reports through SNS, and the account's suppression list and contact lists through boto3.
 
-Owns the proof that Amazon sent a message about a topic of ours, what SES events mean, and the calls. Facts: Amazon's
-developer guides of SNS and SES and the sesv2 service model, read 2026-11-23. Invariants: nothing is fetched but from an
-SNS host of Amazon's, and only for a topic that is allowed; an update of a contact carries every topic that it had; a
-wish never reaches the account's suppression list, which stops transactional mail too, unless that list is mapped.
+Owns what SES events mean, and the calls; the proof is in `sns`. Facts: Amazon's developer guide of SES and the sesv2
+service model, read 2026-11-23. Invariants: an update of a contact carries every topic that it had; a wish never reaches
+the account's suppression list, which stops transactional mail too, unless that list is mapped.
 """
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +30,7 @@ from preferences.connectors.base import (
 )
 from preferences.connectors.calls import Pace, raise_for
 from preferences.connectors.parsing import ODD, each_row, objects, part, read_json
+from preferences.connectors.sns import Certificates, read_envelope, signed_at
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.terms import BLANKET, Address, Channel, SuppressionReason
@@ -72,22 +71,6 @@ PASSING: Final = frozenset(
 )
 """Error codes that pass, whatever their HTTP status; the last two when somebody else wrote at the same moment."""
 
-HOST: Final = r"https://sns\.[a-z]{2,3}(?:-[a-z]+)+-[0-9]{1,2}\.amazonaws\.com(?:\.cn)?"
-CERTIFICATE_URL: Final = re.compile(HOST + r"/[A-Za-z0-9_.-]{1,200}\.pem")
-SUBSCRIBE_URL: Final = re.compile(HOST + r"/\?Action=ConfirmSubscription&[!-~]{1,4000}")
-_HOST: Final = re.compile(HOST)
-
-_CONFIRMATION: Final = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
-SIGNED: Final = {
-    "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
-    "SubscriptionConfirmation": _CONFIRMATION,
-    "UnsubscribeConfirmation": _CONFIRMATION,
-}
-"""The fields that are signed, in byte order; Subject only where there is one."""
-
-MOST_FETCHED: Final = 64 * 1024
-MOST_CERTIFICATES: Final = 16
-
 
 class SesOptions(Options):
     """`region` as in the name of the endpoint. `topic_arns`: the SNS topics that may report to us. `access_key_id`
@@ -124,8 +107,8 @@ class AmazonSes(Connector):
         return bool(self.options.topic_arns)
 
     @cached_property
-    def _certificates(self) -> dict[str, Any]:
-        return {}
+    def _certificates(self) -> Certificates:
+        return Certificates(self.options.sns_url)
 
     @cached_property
     def _pace(self) -> Pace:
@@ -136,42 +119,18 @@ class AmazonSes(Connector):
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
         """As the base says; and TryLater while the certificate cannot be fetched, since SNS would take a refusal for a
         delivery."""
-        message = _envelope(body)
+        message = read_envelope(body)
         if message.get("TopicArn") not in self.options.topic_arns:
             raise BadSignature("not a topic of ours")
-        signed_at = instant(message.get("Timestamp"))
-        if signed_at is None:
-            raise BadSignature("without a time")
-        self.require_fresh(signed_at)
-        certificate_url = message.get("SigningCertURL")
-        if not isinstance(certificate_url, str) or not CERTIFICATE_URL.fullmatch(certificate_url):
-            raise BadSignature("a certificate from elsewhere")
-        text, signature = _canonical(message), _signature(message)
-        _verify(self._public_key(certificate_url), signature, text, version=message.get("SignatureVersion"))
-
-    def _public_key(self, url: str) -> Any:
-        if url not in self._certificates:
-            try:
-                pem = _fetch(self._reachable(url))
-            except (Rejected, Misconfigured):
-                raise BadSignature("no such certificate") from None
-            if len(self._certificates) >= MOST_CERTIFICATES:
-                self._certificates.clear()
-            self._certificates[url] = _read_certificate(pem)
-        return self._certificates[url]
-
-    def _reachable(self, url: str) -> str:
-        return _HOST.sub(self.options.sns_url, url, count=1) if self.options.sns_url else url
+        self.require_fresh(signed_at(message))
+        self._certificates.verify(message)
 
     def is_handshake(self, headers: Mapping[str, str], body: bytes) -> bool:
-        message = _envelope(body)
-        if message.get("Type") != "SubscriptionConfirmation":
-            return False
-        url = message.get("SubscribeURL")
-        if not isinstance(url, str) or not SUBSCRIBE_URL.fullmatch(url):
-            raise BadSignature("to be confirmed elsewhere")
-        _fetch(self._reachable(url))
-        return True
+        message = read_envelope(body)
+        is_confirmation = message.get("Type") == "SubscriptionConfirmation"
+        if is_confirmation:
+            self._certificates.confirm(message)
+        return is_confirmation
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
         try:
@@ -371,82 +330,6 @@ class AmazonSes(Connector):
             if not following or following == token:
                 return
             token = following
-
-
-# The proof.
-
-
-def _envelope(body: bytes) -> dict[str, Any]:
-    try:
-        message = read_json(body)
-    except BadPayload:
-        raise BadSignature("not an SNS message") from None
-    if not isinstance(message, dict):
-        raise BadSignature("not an SNS message")
-    return message
-
-
-def _canonical(message: Mapping[str, Any]) -> bytes:
-    """What is signed: each field's name and value, on a line of its own. Raises BadSignature."""
-    kind = message.get("Type")
-    names = SIGNED.get(kind) if isinstance(kind, str) else None
-    if names is None:
-        raise BadSignature("not a type of SNS")
-    there = [name for name in names if name != "Subject" or message.get("Subject") is not None]
-    values = [message.get(name) for name in there]
-    if not all(isinstance(value, str) for value in values):
-        raise BadSignature("a signed field is missing")
-    try:
-        return "".join(f"{name}\n{value}\n" for name, value in zip(there, values, strict=True)).encode()
-    except UnicodeEncodeError:
-        raise BadSignature("half a character") from None
-
-
-def _signature(message: Mapping[str, Any]) -> bytes:
-    try:
-        return base64.b64decode(message["Signature"], validate=True)
-    except (KeyError, ValueError, TypeError):
-        raise BadSignature("no signature") from None
-
-
-def _read_certificate(pem: bytes) -> Any:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-    from cryptography.x509 import load_pem_x509_certificate
-
-    try:
-        key = load_pem_x509_certificate(pem).public_key()
-    except Exception:  # noqa: BLE001 - the library names no set of errors for a certificate that is none
-        raise BadSignature("not a certificate") from None
-    if not isinstance(key, RSAPublicKey):
-        raise BadSignature("not an RSA key")
-    return key
-
-
-def _verify(key: Any, signature: bytes, text: bytes, *, version: object) -> None:
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-    from cryptography.hazmat.primitives.hashes import SHA1, SHA256
-
-    # Version 1 is what a topic has unless it was changed; that SHA-1 is old is for its owner to mend.
-    algorithm = {"1": SHA1, "2": SHA256}.get(version if isinstance(version, str) else "")
-    if algorithm is None:
-        raise BadSignature("a version of signatures that we do not know")
-    try:
-        key.verify(signature, text, PKCS1v15(), algorithm())
-    except (InvalidSignature, UnsupportedAlgorithm):
-        raise BadSignature("the signature does not fit") from None
-
-
-def _fetch(url: str) -> bytes:
-    """What stands at an address. Raises TryLater, Rejected or Misconfigured."""
-    import requests
-
-    try:
-        with requests.get(url, timeout=calls.TIMEOUT, allow_redirects=False, stream=True) as answer:
-            raise_for(answer.status_code, {name.lower(): value for name, value in answer.headers.items()})
-            return bytes(next(answer.iter_content(MOST_FETCHED), b""))
-    except requests.RequestException as error:
-        raise TryLater(type(error).__name__) from None
 
 
 # What events and refs mean.

@@ -281,6 +281,43 @@ class TestProving:
             connector.verify({}, seal(message()))
         assert len(AMAZON.asked) == before + 1
 
+    @pytest.mark.parametrize("path", ["/none.pem", "/junk.pem"])
+    def test_a_certificate_that_was_not_there_is_not_asked_for_again_at_once(self, path: str) -> None:
+        connector, before = make(), len(AMAZON.asked)
+        for _ in range(5):
+            with pytest.raises(BadSignature):
+                connector.verify({}, seal(message(), SigningCertURL=HOST + path))
+        assert len(AMAZON.asked) == before + 1
+        connector.verify({}, seal(message()))
+
+    def test_a_stranger_makes_us_fetch_a_few_certificates_a_minute_and_the_known_ones_serve_on(self) -> None:
+        connector = make()
+        connector.verify({}, seal(message()))
+        before = len(AMAZON.asked)
+        for number in range(100):
+            with pytest.raises((BadSignature, TryLater)):
+                connector.verify({}, seal(message(), SigningCertURL=f"{HOST}/{number}.pem"))
+        assert len(AMAZON.asked) <= before + 20
+        connector.verify({}, seal(message()))
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"SignatureVersion": "3"},
+            {"Signature": "AAAA"},
+            {"Signature": "no base64"},
+            {"Type": "Something"},
+            {"MessageId": 7},
+        ],
+    )
+    def test_nothing_is_fetched_for_what_can_be_seen_to_be_wrong(self, changes: Mapping[str, Any]) -> None:
+        whole, before = json.loads(seal(message())), len(AMAZON.asked)
+        with pytest.raises(BadSignature):
+            make().verify({}, json.dumps(whole | changes).encode())
+        with pytest.raises(BadSignature):
+            make().verify({}, seal(message(), age=9 * 3600))
+        assert len(AMAZON.asked) == before
+
     def test_a_certificate_that_cannot_be_fetched_means_later_since_a_refusal_would_be_a_delivery(self) -> None:
         away = make(options={"sns_url": f"http://127.0.0.1:{free_port()}"})
         with pytest.raises(TryLater):
@@ -295,6 +332,14 @@ class TestProving:
         else:
             with pytest.raises(BadSignature):
                 make().verify({}, seal(message(), age=age))
+
+    def test_that_a_topic_works_is_no_event_and_no_failure(self, tmp_path: Path) -> None:
+        text = "Successfully validated SNS topic for Amazon SES event publishing."
+        body = seal(message(), Message=text)
+        with TestTheContract().door(tmp_path, new_sqlite(tmp_path)) as client:
+            assert TestTheContract().post(client, body, {}) == 200
+        parsed = make().parse({}, body)
+        assert (list(parsed.events), parsed.ignored) == ([], 1)
 
     def test_raw_delivery_without_an_envelope_is_refused(self) -> None:
         with pytest.raises(BadSignature):

@@ -1,0 +1,195 @@
+"""Amazon SNS: the proof that Amazon sent a message about a topic that is allowed.
+
+Owns the fields that are signed, the certificates and every fetch. Facts: Amazon's developer guide of SNS, "Verifying
+the signatures of Amazon SNS messages", read 2026-11-23. Invariant: nothing is fetched before every check that costs
+nothing has passed, nor from anywhere but an SNS host of Amazon's, nor more often than a few times a minute.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from threading import Lock
+from typing import Any, Final
+
+from preferences.connectors import calls
+from preferences.connectors.base import instant
+from preferences.connectors.parsing import read_json
+from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
+
+HOST: Final = r"https://sns\.[a-z]{2,3}(?:-[a-z]+)+-[0-9]{1,2}\.amazonaws\.com(?:\.cn)?"
+CERTIFICATE_URL: Final = re.compile(HOST + r"/[A-Za-z0-9_.-]{1,200}\.pem")
+SUBSCRIBE_URL: Final = re.compile(HOST + r"/\?Action=ConfirmSubscription&[!-~]{1,4000}")
+_HOST: Final = re.compile(HOST)
+
+_CONFIRMATION: Final = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
+SIGNED: Final = {
+    "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
+    "SubscriptionConfirmation": _CONFIRMATION,
+    "UnsubscribeConfirmation": _CONFIRMATION,
+}
+"""The fields that are signed, in byte order; Subject only where there is one."""
+
+VERSIONS: Final = frozenset({"1", "2"})
+"""SHA-1, which a topic has unless it was changed (that it is old is for its owner to change), and SHA-256."""
+KEY_SIZES: Final = frozenset({128, 256, 384, 512})
+"""Bytes in an RSA signature: any other length is none, and no certificate is fetched for it."""
+
+LONGEST: Final = 256 * 1024
+"""Bytes in a message: what SNS takes at most, all together (Amazon SNS quotas, 2026-11-30)."""
+MOST_FETCHED: Final = 64 * 1024
+MOST_CERTIFICATES: Final = 16
+MOST_FETCHES: Final = 20
+"""Certificates fetched a minute. Amazon changes its own once in some months."""
+MINUTE: Final = 60.0
+
+
+def read_envelope(body: bytes) -> dict[str, Any]:
+    """The fields of a message. Raises BadSignature."""
+    try:
+        message = read_json(body)
+    except BadPayload:
+        raise BadSignature("not an SNS message") from None
+    if not isinstance(message, dict):
+        raise BadSignature("not an SNS message")
+    return message
+
+
+def signed_at(message: Mapping[str, Any]) -> datetime:
+    """When a message was published. Raises BadSignature."""
+    at = instant(message.get("Timestamp"))
+    if at is None:
+        raise BadSignature("without a time")
+    return at
+
+
+class Certificates:
+    """The public keys behind the certificates of SNS, each fetched once, from `sns_url` where that is set."""
+
+    def __init__(self, sns_url: str = "") -> None:
+        self._sns_url = sns_url
+        self._keys: dict[str, Any] = {}
+        self._failures: dict[str, tuple[float, type[BadSignature | TryLater]]] = {}
+        self._fetches: list[float] = []
+        self._lock = Lock()
+
+    def verify(self, message: Mapping[str, Any]) -> None:
+        """Raises BadSignature unless Amazon signed the message; TryLater while its certificate cannot be had, since SNS
+        would take a refusal for a delivery."""
+        version, url = message.get("SignatureVersion"), message.get("SigningCertURL")
+        if not isinstance(version, str) or version not in VERSIONS:
+            raise BadSignature("a version of signatures that we do not know")
+        if not isinstance(url, str) or not CERTIFICATE_URL.fullmatch(url):
+            raise BadSignature("a certificate from elsewhere")
+        text, signature = _canonical(message), _signature(message)
+        _verify(self._key(url), signature, text, version=version)
+
+    def confirm(self, message: Mapping[str, Any]) -> None:
+        """Confirm a subscription. Raises BadSignature, TryLater, Rejected or Misconfigured."""
+        url = message.get("SubscribeURL")
+        if not isinstance(url, str) or not SUBSCRIBE_URL.fullmatch(url):
+            raise BadSignature("to be confirmed elsewhere")
+        _fetch(self._reachable(url))
+
+    def _key(self, url: str) -> Any:
+        key = self._keys.get(url)
+        return self._fetch_key(url) if key is None else key
+
+    def _fetch_key(self, url: str) -> Any:
+        """The key, fetched now unless that failed less than a minute ago. Raises BadSignature or TryLater."""
+        self._begin(url, time.monotonic())
+        try:
+            key = _read_certificate(_fetch(self._reachable(url)))
+        except (Rejected, Misconfigured):
+            raise self._failed(url, BadSignature) from None
+        except (BadSignature, TryLater) as failure:
+            raise self._failed(url, type(failure)) from None
+        with self._lock:
+            if len(self._keys) >= MOST_CERTIFICATES:
+                self._keys.clear()
+            self._keys[url] = key
+        return key
+
+    def _begin(self, url: str, now: float) -> None:
+        with self._lock:
+            self._failures = {other: found for other, found in self._failures.items() if now - found[0] < MINUTE}
+            self._fetches = [at for at in self._fetches if now - at < MINUTE]
+            if url in self._failures:
+                raise self._failures[url][1]("no certificate there a moment ago")
+            if len(self._fetches) >= MOST_FETCHES:
+                raise TryLater("too many certificates for one minute")
+            self._fetches.append(now)
+
+    def _failed(self, url: str, kind: type[BadSignature | TryLater]) -> BadSignature | TryLater:
+        with self._lock:
+            self._failures[url] = time.monotonic(), kind
+        return kind("no certificate there")
+
+    def _reachable(self, url: str) -> str:
+        return _HOST.sub(self._sns_url, url, count=1) if self._sns_url else url
+
+
+def _canonical(message: Mapping[str, Any]) -> bytes:
+    """What is signed: each field's name and value, on a line of its own. Raises BadSignature."""
+    kind = message.get("Type")
+    names = SIGNED.get(kind) if isinstance(kind, str) else None
+    if names is None:
+        raise BadSignature("not a type of SNS")
+    there = [name for name in names if name != "Subject" or message.get("Subject") is not None]
+    values = [message.get(name) for name in there]
+    if not all(isinstance(value, str) for value in values):
+        raise BadSignature("a signed field is missing")
+    try:
+        return "".join(f"{name}\n{value}\n" for name, value in zip(there, values, strict=True)).encode()
+    except UnicodeEncodeError:
+        raise BadSignature("half a character") from None
+
+
+def _signature(message: Mapping[str, Any]) -> bytes:
+    try:
+        signature = base64.b64decode(message["Signature"], validate=True)
+    except (KeyError, ValueError, TypeError):
+        raise BadSignature("no signature") from None
+    if len(signature) not in KEY_SIZES:
+        raise BadSignature("no signature")
+    return signature
+
+
+def _read_certificate(pem: bytes) -> Any:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.x509 import load_pem_x509_certificate
+
+    try:
+        key = load_pem_x509_certificate(pem).public_key()
+    except Exception:  # noqa: BLE001 - the library names no set of errors for a certificate that is none
+        raise BadSignature("not a certificate") from None
+    if not isinstance(key, RSAPublicKey):
+        raise BadSignature("not an RSA key")
+    return key
+
+
+def _verify(key: Any, signature: bytes, text: bytes, *, version: str) -> None:
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+
+    algorithm = {"1": SHA1, "2": SHA256}[version]
+    try:
+        key.verify(signature, text, PKCS1v15(), algorithm())
+    except (InvalidSignature, UnsupportedAlgorithm):
+        raise BadSignature("the signature does not fit") from None
+
+
+def _fetch(url: str) -> bytes:
+    """What stands at an address. Raises TryLater, Rejected or Misconfigured."""
+    import requests
+
+    try:
+        with requests.get(url, timeout=calls.TIMEOUT, allow_redirects=False, stream=True) as answer:
+            calls.raise_for(answer.status_code, {name.lower(): value for name, value in answer.headers.items()})
+            return bytes(next(answer.iter_content(MOST_FETCHED), b""))
+    except requests.RequestException as error:
+        raise TryLater(type(error).__name__) from None
