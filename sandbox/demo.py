@@ -38,6 +38,9 @@ api_key = {{ env = "SANDBOX_API_KEY" }}
 signing_secrets = [{{ env = "SANDBOX_SIGNING_SECRET" }}]
 webhook_secrets = [{{ env = "SANDBOX_WEBHOOK_SECRET" }}]
 
+[connectors.sandbox.options]
+search = true
+
 [connectors.sandbox.topics]
 "product-news" = "product-news"
 "offers" = "offers"

@@ -141,7 +141,7 @@ class Platform:
         )
 
     def _remove(self, change: Change) -> None:
-        """A return ends an older unsubscribe: no bounce, no complaint, and no unsubscribe that came later."""
+        """A return ends an unsubscribe that is no newer than it, and neither a bounce nor a complaint."""
         self._store.write(
             "DELETE FROM suppression WHERE channel = ? AND address = ? AND list = ?"
             " AND kind = 'unsubscribe' AND occurred_at <= ?",
@@ -156,6 +156,11 @@ class Platform:
         )
         page = [{name: row[name] for name in row.keys() if name != "seq"} for row in rows[:limit]]  # noqa: SIM118 - a Row is no dict
         return page, rows[limit - 1]["seq"] if len(rows) > limit else None
+
+    def search(self, wanted: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        """The rows of these, each a channel and an address."""
+        query = "SELECT channel, address, list, kind, occurred_at FROM suppression WHERE channel = ? AND address = ?"
+        return [dict(row) for one in dict.fromkeys(wanted) for row in self._store.rows(query, *one)]
 
     def suppressions(self) -> list[dict[str, Any]]:
         """The whole list with the platform's own notes, the newest first."""

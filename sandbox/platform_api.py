@@ -1,10 +1,11 @@
-"""What the platform offers to the preference center: take a push, list the suppressions.
+"""What the platform offers to the preference center: take a push, list the suppressions, look for single addresses.
 
-Owns the HTTP of both, and how the faults show there. The rest of the sandbox is in `pages`.
+Owns the HTTP of these, and how the faults show there. The rest of the sandbox is in `pages`.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
@@ -47,14 +48,31 @@ def _answer_push() -> tuple[Response, str, list[Change]]:
 def list_suppressions() -> Response:
     """One page of the suppression list, for a reconcile."""
     platform = current_sandbox().platform
-    if fault := _fault():
-        return fault
-    if request.headers.get("Authorization") != f"Bearer {current_sandbox().config.api_key}":
-        return _problem(401, "the API key is not known")
+    if refused := _fault() or _unknown():
+        return refused
     after = request.args.get("after", 0, type=int)
     limit = max(1, min(request.args.get("limit", LARGEST_PAGE, type=int), LARGEST_PAGE))
     page, following = platform.list_suppressed(after, limit)
     return jsonify(suppressions=page, next=None if following is None else str(following))
+
+
+@blueprint.post("/suppressions/search")
+def search_suppressions() -> Response:
+    """What is held against single addresses, which the preference center reads before it tells of a return."""
+    if refused := _fault() or _unknown():
+        return refused
+    try:
+        wanted = [(str(one["channel"]), str(one["address"])) for one in json.loads(request.get_data())["addresses"]]
+    except (KeyError, TypeError, ValueError):
+        return _problem(400, "not as agreed")
+    return jsonify(suppressions=current_sandbox().platform.search(wanted))
+
+
+def _unknown() -> Response | None:
+    """The answer to a key that is not the agreed one."""
+    if request.headers.get("Authorization") != f"Bearer {current_sandbox().config.api_key}":
+        return _problem(401, "the API key is not known")
+    return None
 
 
 def _fault() -> Response | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -18,7 +19,15 @@ from sqlalchemy import update
 
 from preferences.connectors.base import Listed
 from preferences.domain import acts
-from preferences.domain.acts import EventKind, ImportedRow, ProviderEvent, provider_event, put_away, taken_back
+from preferences.domain.acts import (
+    EventKind,
+    ImportedRow,
+    ProviderEvent,
+    ToldAct,
+    provider_event,
+    put_away,
+    taken_back,
+)
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import TryLater
 from preferences.domain.terms import (
@@ -53,8 +62,8 @@ from preferences.sync import (
     repair,
     run_once,
     wait_after,
-    wanted,
 )
+from preferences.sync.pushes import wanted
 from preferences.worker import Worker
 from tests.connectors.fake import BUSY_SECONDS, FakeConnector, FakeProvider, Fault, Killed
 from tests.processes import contents
@@ -412,12 +421,12 @@ class TestPass:
         assert new.provider.returns == []
 
 
-def stop_of(address: Address) -> Act:
+def stop_of(address: Address, topic: str = BLANKET) -> Act:
     return acts.unsubscribe(
         address,
         address.channel,
         brand="default",
-        topic=BLANKET,
+        topic=topic,
         origin=Origin.PAGE,
         now=datetime.now(UTC),
         evidence={},
@@ -570,6 +579,120 @@ class TestReturn:
         assert len(desk.provider.told) == told
         assert desk.provider.holds == {("jane@example.com", EVERYTHING)}
         assert desk.status(JANE) is not Status.UNSUBSCRIBED
+
+
+JANUARY, OCTOBER = datetime(2026, 1, 15, 9, tzinfo=UTC), datetime(2026, 10, 3, 9, tzinfo=UTC)
+
+
+class TestNewerThere:
+    """A provider may hold an opt-out newer than the opt-in, whose report was lost, and lift whatever we say."""
+
+    @pytest.fixture(autouse=True)
+    def later(self) -> Iterator[time_machine.Traveller]:
+        with time_machine.travel(datetime(2026, 11, 20, 9, tzinfo=UTC), tick=True) as traveller:
+            yield traveller
+
+    @pytest.fixture
+    def desk(self, desk: Desk, later: time_machine.Traveller) -> Desk:
+        desk.provider.compares = False
+        return desk
+
+    def told_yes(self, desk: Desk, at: datetime, topic: str = "offers") -> Entry:
+        """An opt-in of another day, told by a system whose key has `returns`."""
+        told = ToldAct(
+            address=JANE,
+            verb=Verb.SUBSCRIBE,
+            origin_ref=f"yes-{at}",
+            brand="default",
+            topic=topic,
+            basis=Basis.CONSENT,
+            occurred_at=at,
+        )
+        return desk.record(acts.told(told, "shop", trusted=True))[0]
+
+    def test_a_first_yes_of_january_leaves_an_opt_out_of_october_and_the_comparison_brings_it_here(
+        self, desk: Desk
+    ) -> None:
+        desk.provider.add(a_row(JANE, OFFERS, at=OCTOBER))
+        self.told_yes(desk, JANUARY)
+        desk.passes()
+        assert desk.provider.told == []
+        desk.reconcile()
+        assert desk.provider.holds == {("jane@example.com", OFFERS)}
+        assert desk.status(JANE, "offers") is Status.UNSUBSCRIBED
+
+    @pytest.mark.parametrize("topics", [MAPPED, WITHOUT_BLANKET])
+    def test_a_return_of_january_leaves_an_opt_out_of_october_and_it_counts_here_as_well(
+        self, desk: Desk, later: time_machine.Traveller, topics: dict[str, str]
+    ) -> None:
+        crm = desk.connect(FakeProvider(), topics, name="crm")
+        crm.provider.compares = False
+        stop = stop_of(JANE, "offers")
+        desk.record(replace(stop, occurred_at=JANUARY - timedelta(days=9)))
+        desk.passes(crm)
+        crm.provider.add(a_row(JANE, OFFERS, at=OCTOBER))
+        desk.database.save(cursors.reconcile_at, "crm", datetime.now(UTC) + timedelta(days=1))
+        assert self.told_yes(desk, JANUARY).changed
+        desk.passes(crm)
+        assert crm.provider.returns == []
+        assert crm.provider.holds == {("jane@example.com", OFFERS)}
+
+        later.shift(timedelta(minutes=2))
+        worker = Worker(desk.database, [crm], desk.site.fingerprints)
+        worker.pass_over_all()
+        assert crm.provider.holds == {("jane@example.com", OFFERS)}
+        assert desk.status(JANE, "offers") is Status.UNSUBSCRIBED
+
+    def test_a_newer_return_is_told_with_the_time_when_it_was_said(self, desk: Desk) -> None:
+        desk.record(replace(stop_of(JANE, "offers"), occurred_at=JANUARY))
+        desk.passes()
+        self.told_yes(desk, OCTOBER)
+        desk.passes()
+        assert [push.since for push in desk.provider.returns] == [OCTOBER]
+        assert desk.provider.holds == set()
+
+    @pytest.mark.parametrize("kind", [EventKind.HARD_BOUNCE, EventKind.COMPLAINT])
+    def test_a_bounce_or_complaint_there_is_no_wish_to_lift(self, desk: Desk, kind: EventKind) -> None:
+        desk.record(replace(stop_of(JANE, "offers"), occurred_at=JANUARY))
+        desk.passes()
+        desk.provider.add(a_row(JANE, OFFERS, kind, at=JANUARY))
+        self.told_yes(desk, OCTOBER)
+        desk.passes()
+        assert desk.provider.returns == []
+
+    def test_what_does_not_say_when_is_never_lifted(self, desk: Desk) -> None:
+        desk.record(replace(stop_of(JANE, "offers"), occurred_at=JANUARY))
+        desk.passes()
+        desk.provider.add(a_row(JANE, OFFERS, at=None))
+        self.told_yes(desk, OCTOBER)
+        desk.passes()
+        assert desk.provider.returns == []
+
+    def test_whoever_leaves_again_while_others_are_told_is_not_let_back(self, desk: Desk) -> None:
+        entry = desk.stop(JANE, "offers")
+        desk.passes()
+        desk.undo(entry)
+        desk.stop(ROSA)
+
+        def leaves_again() -> None:
+            desk.provider.on_push = lambda: None
+            desk.stop(JANE, "offers")
+
+        desk.provider.on_push = leaves_again
+        desk.passes()
+        assert desk.provider.returns == []
+        assert ("jane@example.com", OFFERS) in desk.provider.holds
+
+    def test_a_return_that_fails_keeps_no_opt_out_back(self, desk: Desk) -> None:
+        both = desk.connect(FakeProvider(), name="both")
+        both.dates_change_together = True
+        desk.record(replace(stop_of(JANE, "offers"), occurred_at=JANUARY))
+        desk.passes(both)
+        self.told_yes(desk, OCTOBER)
+        desk.stop(JANE, "product-news")
+        both.provider.list_faults.append(Fault.DOWN)
+        assert desk.pass_(both) is Outcome.POSTPONED
+        assert ("jane@example.com", NEWS) in both.provider.holds
 
 
 class TestOwnBusiness:

@@ -95,6 +95,7 @@ class AmazonSes(Connector):
     batch_size = 5
     calls_per_second = 1.0
     can_lift = True
+    dates_change_together = True
     options_type = SesOptions
     options: SesOptions
 
@@ -214,12 +215,13 @@ class AmazonSes(Connector):
         session = boto3.session.Session(region_name=self.options.region, **keys)
         return session.client("sesv2", endpoint_url=self.settings.base_url, config=config)
 
-    def _call(self, operation: str, *, may_miss: bool = False, **arguments: Any) -> Any:
+    def _call(self, operation: str, *, may_miss: bool = False, has_waited: bool = False, **arguments: Any) -> Any:
         """The answer, or None for what is not there where that may be. Raises TryLater, Rejected or Misconfigured."""
         client = self._client
         from botocore import exceptions
 
-        self._pace.wait()
+        if not has_waited:
+            self._pace.wait()
         try:
             return getattr(client, operation)(**arguments)
         except exceptions.ClientError as error:
@@ -261,11 +263,9 @@ class AmazonSes(Connector):
     def _tell_contact(self, name: str, address: Address, choices: Mapping[str, bool]) -> None:
         """Write choices (topic, or "" for all of the list: whether opted out), and everything that was there before."""
         contact = {"ContactListName": name, "EmailAddress": address.value}
-        held = self._call("get_contact", may_miss=True, **contact)
-        if held is not None and str(held.get("EmailAddress", "")).lower() != address.value:
-            # A page for people, or half an answer: boto3 takes either for a contact that has chosen nothing, and what
-            # is written next would take every no of theirs away.
-            raise TryLater("SES did not answer about this contact")
+        # The wait for the write stands before the read: whatever somebody chooses at SES in between is overwritten.
+        self._pace.wait()
+        held = self._contact(name, address)
         preferences = {one["TopicName"]: one["SubscriptionStatus"] for one in (held or {}).get("TopicPreferences", [])}
         wanted = preferences | {topic: "OPT_OUT" if out else "OPT_IN" for topic, out in choices.items() if topic}
         was_all = bool((held or {}).get("UnsubscribeAll"))
@@ -278,7 +278,29 @@ class AmazonSes(Connector):
         }
         if held is not None and held.get("AttributesData"):
             arguments["AttributesData"] = held["AttributesData"]
-        self._call("create_contact" if held is None else "update_contact", **arguments)
+        self._call("create_contact" if held is None else "update_contact", has_waited=True, **arguments)
+
+    def _contact(self, name: str, address: Address) -> Mapping[str, Any] | None:
+        held: Mapping[str, Any] | None = self._call(
+            "get_contact", may_miss=True, ContactListName=name, EmailAddress=address.value
+        )
+        if held is not None and str(held.get("EmailAddress", "")).lower() != address.value:
+            # A page for people, or half an answer: boto3 takes either for a contact that has chosen nothing, and what
+            # is written next would take every no of theirs away.
+            raise TryLater("SES did not answer about this contact")
+        return held
+
+    def lifts_from(self, list_ref: str) -> bool:
+        """What stands on the account's suppression list is taken off by hand."""
+        return list_ref != ACCOUNT
+
+    def held(self, lifts: Sequence[Push]) -> Iterator[Listed]:
+        """SES keeps the time of the contact's last change of any kind, so an opt-out is no newer than that."""
+        for address, name in {(lift.address, _list_and_topic(lift.list_ref)[0]) for lift in lifts}:
+            contact = self._contact(name, address)
+            for ref in _refused_refs(name, contact or {}):
+                at = (contact or {}).get("LastUpdatedTimestamp")
+                yield _listed(address, ref, EventKind.UNSUBSCRIBE, at)
 
     # List.
 
@@ -311,12 +333,8 @@ class AmazonSes(Connector):
             address = find_address(Channel.EMAIL, row.get("EmailAddress"))
             if address is None:
                 continue
-            at = row.get("LastUpdatedTimestamp")
-            if row.get("UnsubscribeAll"):
-                yield _listed(address, f"list:{name}", EventKind.UNSUBSCRIBE, at)
-            for topic in row.get("TopicPreferences", []):
-                if topic.get("SubscriptionStatus") == "OPT_OUT":
-                    yield _listed(address, f"list:{name}/{topic.get('TopicName')}", EventKind.UNSUBSCRIBE, at)
+            for ref in _refused_refs(name, row):
+                yield _listed(address, ref, EventKind.UNSUBSCRIBE, row.get("LastUpdatedTimestamp"))
 
     def _rows(self, operation: str, key: str, **arguments: Any) -> Iterator[Mapping[str, Any]]:
         token: str | None = None
@@ -370,6 +388,15 @@ def _list_and_topic(list_ref: str) -> tuple[str, str]:
     """The names in `list:NAME` and `list:NAME/TOPIC`."""
     name, _, topic = list_ref.removeprefix("list:").partition("/")
     return name, topic
+
+
+def _refused_refs(name: str, contact: Mapping[str, Any]) -> Iterator[str]:
+    """The list and the topics in it that a contact is opted out of."""
+    if contact.get("UnsubscribeAll"):
+        yield f"list:{name}"
+    for topic in contact.get("TopicPreferences", []):
+        if topic.get("SubscriptionStatus") == "OPT_OUT":
+            yield f"list:{name}/{topic.get('TopicName')}"
 
 
 def _listed(address: Address, list_ref: str, kind: EventKind, at: datetime | None) -> Listed:

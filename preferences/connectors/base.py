@@ -39,8 +39,8 @@ class Push:
     """What a provider shall hold about one address on one of its lists.
 
     `list_ref` is the provider's own name of the list (the right side of the topic mapping). `status` UNSUBSCRIBED
-    means: do not send; SUBSCRIBED: lift that. `reason` says that it is a suppression and not a wish. `entry` is the
-    ledger entry behind it.
+    means: do not send; SUBSCRIBED: lift that. `reason` says that it is a suppression and not a wish. `since` is when it
+    was said, never when we learned of it. `entry` is the ledger entry behind it.
     """
 
     contact_id: UUID
@@ -67,12 +67,39 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """One row of a provider's suppression list."""
+    """One row of a provider's suppression list.
+
+    `occurred_at` is the time that the provider gives: that of the opt-out, or, where it keeps none, that of the last
+    change of the record, which is never earlier. None where it gives no time.
+    """
 
     address: Address
     list_ref: str
     kind: EventKind
     occurred_at: datetime | None
+
+
+def may_lift(lift: Push, held: Sequence[Listed]) -> bool:
+    """Whether an opt-in may take away what the provider holds against its address on its list at this moment.
+
+    Only if every row there is older than the opt-in: an equally old one stays, and so do one without a time, a bounce
+    and a complaint. Where nothing is held there is nothing to take away, and nothing is written.
+    """
+    rows = [row for row in held if (row.address, row.list_ref) == (lift.address, lift.list_ref)]
+    return bool(rows) and all(_is_older(row, lift.since) for row in rows)
+
+
+def _is_older(row: Listed, opted_in_at: datetime) -> bool:
+    if row.kind is not EventKind.UNSUBSCRIBE or row.occurred_at is None:
+        return False
+    return _last_moment(row.occurred_at) < opted_in_at
+
+
+def _last_moment(at: datetime) -> datetime:
+    """The end of the second, or of the millisecond, where a provider writes no more than that."""
+    if at.microsecond == 0:
+        return at + timedelta(microseconds=999_999)
+    return at + timedelta(microseconds=999) if at.microsecond % 1_000 == 0 else at
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +132,14 @@ class Connector(ABC):
     """How old a signed time may be: five minutes where each attempt is signed afresh, else the retry horizon."""
     batch_size: int = 500
     """The most pushes at a time. What they take at this pace must stay well below a lease (30 s)."""
-    lift_size: int = 20
-    """The most returns at a time: with most providers each takes a call of its own."""
+    lift_size: int = 1
+    """The most addresses whose opt-outs are lifted at a time: `held` is read once for them, directly before."""
+    dates_change_together: bool = False
+    """Whether `held` gives one time for the whole record of an address, which each of our own pushes moves."""
     calls_per_second: float = 0.0
     """The provider's limit; 0 where it has none that we could meet."""
     can_lift: bool = False
-    """Whether a person's own return may be told to this provider."""
+    """Whether an opt-out may be taken away here: only where `held` can say since when it stands."""
     can_list: bool = True
     """Whether its suppressions can be read; without that there is nothing to compare."""
     channels: frozenset[Channel] = frozenset({Channel.EMAIL})
@@ -155,6 +184,19 @@ class Connector(ABC):
         canonical = json.dumps(parts, sort_keys=True, default=str)
         return hmac.new(key.encode("utf-8", "replace"), canonical.encode(), hashlib.sha256).hexdigest()
 
+    def lifts_from(self, list_ref: str) -> bool:
+        """Whether an opt-out may be taken off this list, where lists of one provider differ."""
+        return self.can_lift
+
+    def held(self, lifts: Sequence[Push]) -> Iterable[Listed]:
+        """What the provider holds at this moment against the addresses of these pushes, on their lists. Raises as
+        `push` does.
+
+        This one looks through the whole list: override it where the provider can be asked about one address.
+        """
+        addresses = {lift.address for lift in lifts}
+        return [row for row in self.list_suppressed() if row.address in addresses]
+
     def can_compare(self, push: Push) -> bool:
         """Whether `list_suppressed` would show what this push told. Where not, a comparison leaves it out."""
         return self.can_list
@@ -198,6 +240,7 @@ class Connector(ABC):
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
         """Tell the provider, at most `batch_size` at a time. Raises TryLater, Rejected or Misconfigured.
 
+        Opt-outs that it is to lift have been read with `held` directly before, and are older than the opt-in.
         Rejected is about a batch as a whole, which is then halved; what is known to be about one contact is a Refusal.
         """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -31,7 +32,7 @@ from preferences.connectors.parsing import each_row, read_json
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.addresses import read_address
-from preferences.domain.errors import BadAddress, BadPayload
+from preferences.domain.errors import BadAddress, BadPayload, TryLater
 from preferences.domain.terms import BLANKET, Address, Channel
 
 EVENTS: Final = {
@@ -63,6 +64,7 @@ class Brevo(UnsignedConnector):
     batch_size = 50
     calls_per_second = 8.0
     can_lift = True
+    dates_change_together = True
     channels = frozenset({Channel.EMAIL, Channel.SMS})
 
     def __init__(self, settings: ConnectorSettings) -> None:
@@ -118,6 +120,24 @@ class Brevo(UnsignedConnector):
         change = {"listIds" if push.is_lift else "unlinkListIds": [number]}
         # Who is no contact there is on none of its lists.
         self._write("PUT", f"/{quote(push.address.value, safe='')}", change, by=push.address.channel)
+
+    def held(self, lifts: Sequence[Push]) -> Iterator[Listed]:
+        """Brevo keeps the time of the contact's last change, whatever it was, so an opt-out is no newer than that."""
+        for address in {lift.address for lift in lifts}:
+            params = {"identifierType": "phone_id"} if address.channel is Channel.SMS else None
+            url = f"{self._root}/contacts/{quote(address.value, safe='')}"
+            answer = self.session.ask("GET", url, headers=self._headers, params=params, accept={404})
+            if answer.status == 404:
+                continue
+            row = answer.document
+            if not isinstance(row, dict) or address not in {_mail(row), _number(row)}:
+                raise TryLater("a contact that is not as described")
+            at = _last_change(row)
+            on = {f"list:{number}" for number in row.get("listIds") or []}
+            off = {lift.list_ref for lift in lifts if lift.address == address} - on - {GLOBAL}
+            refs = {ref for one, ref in _nos(row) if one == address and ref == GLOBAL} | off
+            for ref in sorted(refs):
+                yield Listed(address=address, list_ref=ref, kind=EventKind.UNSUBSCRIBE, occurred_at=at)
 
     def _write(self, method: str, path: str, document: Any, *, by: Channel = Channel.EMAIL) -> None:
         params = {"identifierType": "phone_id"} if by is Channel.SMS else None
@@ -176,16 +196,35 @@ def _blocked(push: Push) -> dict[str, Any]:
 
 def _nos(row: Mapping[str, Any]) -> Iterator[tuple[Address, str]]:
     """Each no that a contact's record shows: an address, and the list it is about."""
-    mail = find_address(Channel.EMAIL, row.get("email"))
+    mail, phone = _mail(row), _number(row)
     if mail is not None and row.get("emailBlacklisted") is True:
         yield mail, GLOBAL
     lists = row.get("listUnsubscribed")
     if mail is not None and isinstance(lists, list):
         yield from ((mail, f"list:{number}") for number in lists)
-    attributes = row.get("attributes")
-    phone = _phone(attributes.get("SMS")) if isinstance(attributes, dict) else None
     if phone is not None and row.get("smsBlacklisted") is True:
         yield phone, GLOBAL
+
+
+def _mail(row: Mapping[str, Any]) -> Address | None:
+    return find_address(Channel.EMAIL, row.get("email"))
+
+
+def _number(row: Mapping[str, Any]) -> Address | None:
+    attributes = row.get("attributes")
+    return _phone(attributes.get("SMS")) if isinstance(attributes, dict) else None
+
+
+def _last_change(row: Mapping[str, Any]) -> datetime | None:
+    """The newest time in a contact's record: of its last change, or of an unsubscribe in its statistics."""
+    changed = instant(row.get("modifiedAt"))
+    if changed is None:
+        return None
+    statistics = row.get("statistics")
+    stops = statistics.get("unsubscriptions") if isinstance(statistics, dict) else None
+    kinds = stops.values() if isinstance(stops, dict) else ()
+    events = [event for kind in kinds if isinstance(kind, list) for event in kind if isinstance(event, dict)]
+    return max([changed, *(at for event in events if (at := instant(event.get("eventTime"))) is not None)])
 
 
 def _phone(text: object) -> Address | None:

@@ -33,7 +33,7 @@ from preferences.connectors.forms import read_form
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, TryLater
-from preferences.domain.terms import Channel, SuppressionReason
+from preferences.domain.terms import Address, Channel, SuppressionReason
 
 KINDS: Final = {
     ("subscribe", ""): EventKind.RESUBSCRIBE,
@@ -65,6 +65,7 @@ class Mailchimp(UnsignedConnector):
     refused_code = 403
     calls_per_second = 5.0
     can_lift = True
+    dates_change_together = True
 
     def __init__(self, settings: ConnectorSettings) -> None:
         super().__init__(settings)
@@ -154,6 +155,33 @@ class Mailchimp(UnsignedConnector):
     @property
     def _headers(self) -> dict[str, str]:
         return basic_auth("any", self.settings.api_key) | {"Content-Type": "application/json"}
+
+    def held(self, lifts: Sequence[Push]) -> Iterator[Listed]:
+        """`last_changed` is the time of the member's last change of any kind, so an opt-out is no newer than that."""
+        members = {(lift.address, lift.list_ref.partition(":")[2].partition("/")[0]) for lift in lifts}
+        for address, audience in members:
+            member = self._member(audience, address)
+            at = instant(member.get("last_changed"))
+            kind = LISTED.get(str(member.get("status")))
+            if kind is not None:
+                yield Listed(address=address, list_ref=f"list:{audience}", kind=kind, occurred_at=at)
+            interests = member.get("interests")
+            for name, is_chosen in interests.items() if isinstance(interests, dict) else ():
+                if is_chosen is not True:
+                    ref = f"interest:{audience}/{name}"
+                    yield Listed(address=address, list_ref=ref, kind=EventKind.UNSUBSCRIBE, occurred_at=at)
+
+    def _member(self, audience: str, address: Address) -> Mapping[str, Any]:
+        """What an audience knows of a member; nothing where there is no such member."""
+        url = self._url("lists", audience, "members", member_id(address.value))
+        params = {"fields": "email_address,status,last_changed,interests"}
+        answer = self.session.ask("GET", url, headers=self._headers, params=params, accept={404})
+        if answer.status == 404:
+            return {}
+        member = answer.document if isinstance(answer.document, dict) else {}
+        if find_address(Channel.EMAIL, member.get("email_address")) != address:
+            raise TryLater("a member that is not as described")
+        return member
 
     # List.
 

@@ -140,9 +140,25 @@ class Mailgun(Connector):
             self.session.call("POST", self._place(table), headers=self._headers, body=body)
         return one_by_one((push for push in pushes if push.is_lift), self._lift)
 
+    def held(self, lifts: Sequence[Push]) -> Iterator[Listed]:
+        for address in {lift.address for lift in lifts}:
+            answer = self.session.ask("GET", self._row_of(address.value), headers=self._headers, accept={404})
+            if answer.status == 404:
+                continue
+            row = answer.document if isinstance(answer.document, dict) else {}
+            tags = row.get("tags") or [EVERYTHING]
+            if find_address(Channel.EMAIL, row.get("address")) != address or not isinstance(tags, list):
+                raise TryLater("a row that is not as documented")
+            # One time for all tags of an address; nothing says that it moves with each, so it is that of a single one.
+            dated = row if len(tags) == 1 else {"address": row["address"]}
+            yield from _listed(dated, [str(tag) for tag in tags], EventKind.UNSUBSCRIBE)
+
     def _lift(self, push: Push) -> None:
-        place = f"{self._place('unsubscribes')}/{quote(push.address.value, safe='')}"
+        place = self._row_of(push.address.value)
         self.session.ask("DELETE", place, headers=self._headers, params={"tag": push.list_ref}, accept={404})
+
+    def _row_of(self, address: str) -> str:
+        return f"{self._place('unsubscribes')}/{quote(address, safe='')}"
 
     def list_suppressed(self) -> Iterator[Listed]:
         for row in self._rows("unsubscribes"):
@@ -220,11 +236,11 @@ def _failure(severity: object, reason: object) -> EventKind:
 
 
 def _row(push: Push, table: str) -> dict[str, Any]:
-    more: dict[str, dict[str, Any]] = {
-        "unsubscribes": {"tags": []},
-        "bounces": {"code": "550", "error": str(push.reason)},
-    }
-    return {"address": push.address.value, "created_at": format_datetime(push.since), **more.get(table, {})}
+    if table == "unsubscribes":
+        # Without our time: it would stand for a newer opt-out of Mailgun's own as well, which could then be lifted.
+        return {"address": push.address.value, "tags": []}
+    more = {"code": "550", "error": str(push.reason)} if table == "bounces" else {}
+    return {"address": push.address.value, "created_at": format_datetime(push.since), **more}
 
 
 def _listed(row: Mapping[str, Any], refs: Sequence[str], kind: EventKind) -> Iterator[Listed]:

@@ -100,6 +100,14 @@ class Postmark(UnsignedConnector):
                 refusals += [Refusal(push.contact_id, "Postmark does not take this address") for push in failed]
         return refusals
 
+    def held(self, lifts: Sequence[Push]) -> Iterator[Listed]:
+        for lift in lifts:
+            rows = self._dump(lift.list_ref, {"EmailAddress": lift.address.value})
+            for row in rows:
+                kind = REASONS.get(str(row.get("SuppressionReason")), EventKind.SUPPRESSION_ADDED)
+                at = instant(row.get("CreatedAt"))
+                yield Listed(address=lift.address, list_ref=lift.list_ref, kind=kind, occurred_at=at)
+
     def _lift(self, push: Push) -> None:
         """Takes a wish off, and nothing else: a bounce or a complaint that stands there is not the person's to lift."""
         address = push.address.value

@@ -2,7 +2,7 @@
 
 Facts: Resend's pages on webhooks, contacts, topics and suppressions, and resend/resend-openapi, read 2026-11-23.
 Invariants: a message to several people says nothing about any one of them; a contact that is opted out of one topic
-keeps everything else.
+keeps everything else; no opt-out is taken away, since Resend does not say since when one stands.
 """
 
 from __future__ import annotations
@@ -68,7 +68,6 @@ class Resend(Connector):
 
     batch_size = 10
     calls_per_second = 2.0
-    can_lift = True
     options_type = ResendOptions
     options: ResendOptions
 
@@ -114,24 +113,24 @@ class Resend(Connector):
         return push.list_ref == GLOBAL
 
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
+        lifts = [push for push in pushes if push.is_lift]
+        refusals = [Refusal(push.contact_id, "Resend does not say since when an opt-out stands") for push in lifts]
+        pushes = [push for push in pushes if not push.is_lift]
         dead = [push for push in pushes if self.options.suppressions and push.reason in UNDELIVERABLE]
         if dead:
             emails = sorted({push.address.value for push in dead})
             self._write("POST", "/suppressions/batch/add", {"emails": emails})
-        return one_by_one([push for push in pushes if push not in dead], self._tell)
+        return refusals + one_by_one([push for push in pushes if push not in dead], self._tell)
 
     def _tell(self, push: Push) -> None:
         contact = f"/contacts/{quote(push.address.value, safe='')}"
         if push.list_ref == GLOBAL:
-            change = {"unsubscribed": not push.is_lift}
-            if self._write("PATCH", contact, change, accept=(404,)) == 404 and not push.is_lift:
+            change = {"unsubscribed": True}
+            if self._write("PATCH", contact, change, accept=(404,)) == 404:
                 self._write("POST", "/contacts", {"email": push.address.value, **change})
             return
-        choice = {
-            "id": push.list_ref.removeprefix("topic:"),
-            "subscription": "opt_in" if push.is_lift else "opt_out",
-        }
-        if self._choose(contact, choice) == 404 and not push.is_lift:
+        choice = {"id": push.list_ref.removeprefix("topic:"), "subscription": "opt_out"}
+        if self._choose(contact, choice) == 404:
             # A contact in no segment gets nothing, and its no holds when somebody puts it into one.
             self._write("POST", "/contacts", {"email": push.address.value})
             self._choose(contact, choice)

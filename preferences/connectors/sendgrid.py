@@ -33,7 +33,7 @@ from preferences.connectors.base import (
 from preferences.connectors.calls import json_body
 from preferences.connectors.parsing import each_row, read_json
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
-from preferences.domain.errors import BadPayload, BadSignature, Misconfigured
+from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected
 from preferences.domain.terms import BLANKET, Channel
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class SendGrid(Connector):
             if list_ref in missing:
                 continue
             if is_lift:
-                refusals += one_by_one(batch, self._lift)
+                refusals += one_by_one(batch, self._lift_global)
             else:
                 emails = sorted({push.address.value for push in batch})
                 self._call("POST", _place(list_ref), {"recipient_emails": emails})
@@ -142,8 +142,20 @@ class SendGrid(Connector):
             raise Misconfigured(f"there is no unsubscribe group {', '.join(sorted(missing))}")
         return refusals
 
-    def _lift(self, push: Push) -> None:
-        path = f"{self.settings.base_url}{_place(push.list_ref)}/{quote(push.address.value, safe='')}"
+    def lifts_from(self, list_ref: str) -> bool:
+        """SendGrid says since when an address is on the global list, and not since when it is in a group."""
+        return list_ref == GLOBAL
+
+    def held(self, lifts: Sequence[Push]) -> Iterator[Listed]:
+        for address in {lift.address for lift in lifts}:
+            # Finds what begins with this address as well.
+            for row in pages(lambda offset, value=address.value: self._page("unsubscribes", offset, value)):  # type: ignore[misc]
+                yield from self._rows(row, [GLOBAL], EventKind.UNSUBSCRIBE, row.get("created"))
+
+    def _lift_global(self, push: Push) -> None:
+        if push.list_ref != GLOBAL:
+            raise Rejected("SendGrid does not say since when an address is in a group")
+        path = f"{self.settings.base_url}{_place(GLOBAL)}/{quote(push.address.value, safe='')}"
         self.session.ask("DELETE", path, headers=self._headers, accept={404})
 
     def list_suppressed(self) -> Iterator[Listed]:
@@ -154,8 +166,8 @@ class SendGrid(Connector):
             for row in pages(lambda offset, name=name: self._page(name, offset)):  # type: ignore[misc]
                 yield from self._rows(row, refs, kind, row.get("created"))
 
-    def _page(self, name: str, offset: int) -> list[Mapping[str, Any]]:
-        params = {"limit": str(PAGE), "offset": str(offset)}
+    def _page(self, name: str, offset: int, email: str = "") -> list[Mapping[str, Any]]:
+        params = {"limit": str(PAGE), "offset": str(offset)} | ({"email": email} if email else {})
         return rows_of(self._call("GET", f"/v3/suppression/{name}", params=params))
 
     def _rows(self, row: Mapping[str, Any], refs: Sequence[str], kind: EventKind, at: object) -> Iterator[Listed]:

@@ -116,11 +116,19 @@ class SparkPost(UnsignedConnector):
             self.session.call("PUT", self._url(), headers=self._headers, body=body)
         return one_by_one([push for push in pushes if push.is_lift], self._lift)
 
+    def held(self, lifts: Sequence[Push]) -> Iterator[Listed]:
+        for address in {lift.address for lift in lifts}:
+            for row in self._rows_of(address.value):
+                yield from self._listed(row)
+
+    def _rows_of(self, recipient: str) -> list[Mapping[str, Any]]:
+        answer = self.session.ask("GET", self._url(recipient), headers=self._headers, accept={404})
+        return [] if answer.status == 404 else _results(answer.document)
+
     def _lift(self, push: Push) -> None:
-        """Take away our own entry at this level, and nobody else's."""
+        """Take away the entry of a wish at this level, and nothing else."""
         list_id = "" if push.list_ref == GLOBAL else push.list_ref.removeprefix("list:")
-        answer = self.session.ask("GET", self._url(push.address.value), headers=self._headers, accept={404})
-        rows = [] if answer.status == 404 else _results(answer.document)
+        rows = self._rows_of(push.address.value)
         here = [row for row in rows if row.get("type") == MARKETING and (row.get("list_id") or "") == list_id]
         if any(row.get("source") in SOURCES for row in here):
             raise Rejected("what a bounce or a complaint has put there is taken off by hand")

@@ -93,7 +93,6 @@ class Twilio(Connector):
     refused_code = 403
     batch_size = 25
     calls_per_second = 100 / 60
-    can_lift = True
     can_list = False
     channels = frozenset({Channel.SMS})
     # An empty answer in Twilio's own language: words in plain text would be sent to the person.
@@ -153,6 +152,12 @@ class Twilio(Connector):
     # Out.
 
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
+        refusals = [Refusal(push.contact_id, "Twilio shows no consents") for push in pushes if push.is_lift]
+        return refusals + self._opt_out([push for push in pushes if not push.is_lift])
+
+    def _opt_out(self, pushes: Sequence[Push]) -> list[Refusal]:
+        if not pushes:
+            return []
         items = {_correlation_id(push): push for push in pushes}
         form = [("Items", json_body(_consent(push, correlation)).decode()) for correlation, push in items.items()]
         headers = self._headers | {"Content-Type": "application/x-www-form-urlencoded"}
@@ -250,7 +255,7 @@ def _consent(push: Push, correlation_id: str) -> dict[str, str]:
         "contact_id": push.address.value,
         "correlation_id": correlation_id,
         "sender_id": push.list_ref,
-        "status": "opt-in" if push.is_lift else "opt-out",
+        "status": "opt-out",
         "source": "others",
         "date_of_consent": push.since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

@@ -1,38 +1,52 @@
 """Any system that speaks Standard Webhooks, both ways: https://github.com/standard-webhooks/standard-webhooks.
 
 Out: `POST {base_url}/preferences`, signed with every secret in `signing_secrets`, so the receiver can change its own
-while both are valid. In: signed with any secret in `webhook_secrets`. List: `GET {base_url}/suppressions`. The bodies
-are described in docs/connectors.md.
+while both are valid. In: signed with any secret in `webhook_secrets`. List: `GET {base_url}/suppressions`; of single
+addresses: `POST {base_url}/suppressions/search`. The bodies are described in docs/connectors.md.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
-from preferences.connectors.base import Connector, Listed, Parsed, Push, Refusal, event_id, find_address
+from preferences.connectors.base import Connector, Listed, Options, Parsed, Push, Refusal, event_id, find_address
+from preferences.connectors.calls import json_body
 from preferences.connectors.parsing import ODD, read_json
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
-from preferences.domain.terms import Channel, Status
+from preferences.domain.terms import Address, Channel, Status
 
 PAGE: Final = 1_000
+MOST_PAGES: Final = 10
+"""How many pages of a list are read to find single addresses, which is done for each block of opt-ins."""
+
 KINDS: Final = {
     kind.value: kind for kind in (EventKind.UNSUBSCRIBE, EventKind.HARD_BOUNCE, EventKind.COMPLAINT, EventKind.INVALID)
 }
 """What our own protocol has words for (docs/connectors.md)."""
 
 
+class WebhookOptions(Options):
+    """`search`: whether the receiver answers `POST /suppressions/search`. Without it, its list is looked through."""
+
+    search: bool = False
+
+
 class WebhookConnector(Connector):
     """Our own protocol, for systems that no other connector is written for."""
 
     can_lift = True
+    lift_size = 20
     channels = frozenset(Channel)
+    options_type = WebhookOptions
+    options: WebhookOptions
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
         verify_standard(self.settings.webhook_secrets, headers, body)
@@ -77,21 +91,49 @@ class WebhookConnector(Connector):
         )
         return _refusals(answer, pushes)
 
+    def held(self, lifts: Sequence[Push]) -> list[Listed]:
+        """Nothing, so that nothing is lifted, where the receiver shows no list, or one too long to look through.
+
+        The receiver compares `since` once more with what it holds (docs/connectors.md).
+        """
+        addresses = {lift.address for lift in lifts}
+        try:
+            rows = self._search(addresses) if self.options.search else self._short_list()
+        except Misconfigured:
+            # Whoever shows no list can still be told: a return is no reason to pause.
+            return []
+        return [row for row in rows if row.address in addresses]
+
+    def _short_list(self) -> list[Listed]:
+        pages = list(islice(self._pages(), MOST_PAGES + 1))
+        return [] if len(pages) > MOST_PAGES else [row for page in pages for row in page]
+
+    def _search(self, addresses: Collection[Address]) -> list[Listed]:
+        wanted = [{"channel": address.channel.value, "address": address.value} for address in addresses]
+        headers = self._authorization | {"Content-Type": "application/json"}
+        url = f"{self.settings.base_url}/suppressions/search"
+        answer = self.session.call("POST", url, headers=headers, body=json_body({"addresses": wanted}))
+        return _rows(answer)
+
     def list_suppressed(self) -> Iterator[Listed]:
+        for page in self._pages():
+            yield from page
+
+    def _pages(self) -> Iterator[list[Listed]]:
         after = ""
-        headers = {"Authorization": f"Bearer {self.settings.api_key}"}
         while True:
             params = {"limit": str(PAGE)} | ({"after": after} if after else {})
-            page = self.session.call("GET", f"{self.settings.base_url}/suppressions", headers=headers, params=params)
-            try:
-                rows = [_listed(row) for row in page["suppressions"]]
-                following = page.get("next")
-            except (KeyError, TypeError, ValueError, AttributeError):
-                raise TryLater("a list that is not as described") from None
-            yield from (row for row in rows if row is not None)
+            url = f"{self.settings.base_url}/suppressions"
+            page = self.session.call("GET", url, headers=self._authorization, params=params)
+            yield _rows(page)
+            following = page.get("next")
             if not following or str(following) == after:
                 return
             after = str(following)
+
+    @property
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.settings.api_key}"}
 
     def _signed(self, body: bytes, now: datetime) -> dict[str, str]:
         # The id is that of the content, so that every try of the same message bears the same one.
@@ -151,6 +193,16 @@ def _refusals(answer: Any, pushes: Sequence[Push]) -> list[Refusal]:
         raise TryLater("an answer that is not as described") from None
     ids = {push.contact_id for push in pushes}
     return [Refusal(one, reasons[str(one)]) for one in sorted(ids) if str(one) in reasons]
+
+
+def _rows(page: Any) -> list[Listed]:
+    """The rows of a page that we have words for. Raises TryLater where it is not as described."""
+    try:
+        rows = [_listed(row) for row in page["suppressions"]]
+        page.get("next")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise TryLater("a list that is not as described") from None
+    return [row for row in rows if row is not None]
 
 
 def _listed(row: Mapping[str, Any]) -> Listed | None:

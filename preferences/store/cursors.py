@@ -162,6 +162,14 @@ def reconcile_at(connection: Connection, connector: str, at: datetime) -> None:
     )
 
 
+def reconcile_by(connection: Connection, connector: str, at: datetime) -> None:
+    """Compare at this time at the latest."""
+    later = or_(connector_cursor.c.reconcile_due_at.is_(None), connector_cursor.c.reconcile_due_at > at)
+    connection.execute(
+        update(connector_cursor).where(connector_cursor.c.connector == connector, later).values(reconcile_due_at=at)
+    )
+
+
 def count_pushed(connection: Connection, connector: str, pushed: int) -> None:
     """Note pushes that moved no position."""
     connection.execute(

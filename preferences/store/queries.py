@@ -321,6 +321,28 @@ def states_of(connection: Connection, contact_ids: Sequence[UUID]) -> list[Addre
     ]
 
 
+StopKey = tuple[UUID | None, Channel, str, str]
+"""Whose opt-out, on which channel, of which brand and topic."""
+
+_FIRST_STOPS: Final = (
+    select(
+        ledger_entry.c.contact_id,
+        ledger_entry.c.channel,
+        ledger_entry.c.brand,
+        ledger_entry.c.topic,
+        func.min(ledger_entry.c.seq).label("seq"),
+    )
+    .where(any_of(ledger_entry.c.contact_id, "contact_ids"), ledger_entry.c.status == "unsubscribed")
+    .group_by(ledger_entry.c.contact_id, ledger_entry.c.channel, ledger_entry.c.brand, ledger_entry.c.topic)
+)
+
+
+def first_stops(connection: Connection, contact_ids: Sequence[UUID]) -> dict[StopKey, int]:
+    """The number of the first opt-out of each preference of these contacts."""
+    rows = connection.execute(_FIRST_STOPS, {"contact_ids": list(contact_ids)})
+    return {(row.contact_id, Channel(row.channel), row.brand, row.topic): row.seq for row in rows}
+
+
 def active_suppressions(
     connection: Connection, fingerprints: Sequence[str]
 ) -> dict[tuple[str, str], list[Suppression]]:

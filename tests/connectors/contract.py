@@ -33,7 +33,7 @@ from sqlalchemy import select
 
 from preferences.config import ConnectorSettings
 from preferences.connectors import make_connector
-from preferences.connectors.base import Connector, Parsed, Push
+from preferences.connectors.base import Connector, Parsed, Push, may_lift
 from preferences.domain.acts import RECORDED, WISHES, ProviderEvent, bears_on_permission
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, PreferencesError, Rejected, TryLater
@@ -502,6 +502,24 @@ class ConnectorContract:
                     return
                 assert 200 <= answer.status < 300
                 assert rows == []
+
+            holds()
+
+    def test_any_answer_about_one_address_is_what_stands_there_or_a_failure_of_a_known_class(self) -> None:
+        if not self.connector().can_lift:
+            pytest.skip("nothing is lifted at this provider")
+        with provider_of(self) as (provider, connector):
+            lift = self.push_of(status=Status.SUBSCRIBED)
+
+            @given(answer=ANSWERS)
+            @examples
+            def holds(answer: Answer) -> None:
+                provider.otherwise = answer
+                try:
+                    held = list(connector.held([lift]))
+                except (TryLater, Rejected, Misconfigured):
+                    return
+                assert not may_lift(lift, held)
 
             holds()
 

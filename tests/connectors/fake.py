@@ -53,6 +53,9 @@ class FakeProvider:
         self.list_faults: deque[Fault] = deque()
         self.refused: set[Address] = set()
         self.refuses_whole = False
+        self.compares = True
+        """Whether it looks at `since` before it lifts. Most vendors' calls say no time, and lift whatever stands."""
+        self.lifted: list[tuple[Listed, Push]] = []
         self.on_push: Callable[[], None] = lambda: None
 
     @property
@@ -112,8 +115,8 @@ class FakeProvider:
         is_newer = held is None or held.occurred_at is None or held.occurred_at < push.since
         if push.status is Status.UNSUBSCRIBED and is_newer:
             self.rows[key] = Listed(address=push.address, list_ref=push.list_ref, kind=kind, occurred_at=push.since)
-        elif is_newer:
-            self.rows.pop(key, None)
+        elif push.is_lift and held is not None and (is_newer or not self.compares):
+            self.lifted.append((self.rows.pop(key), push))
 
 
 def _fail_before(fault: Fault | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -52,9 +53,10 @@ class Fake(FakeVendor):
                     return [], Answer(404, b'{"message":"gone"}', GONE)
                 if method != "GET":
                     return self._update(address, document)
-                # Without its time, which nobody reads here: the service sends a number, its description wants text.
-                row = {name: value for name, value in self._row(address).items() if name != "LastUpdatedTimestamp"}
-                return [], json_answer(row)
+                row = self._row(address)
+                # The service sends a number, its description wants text, and the library reads both.
+                at = datetime.fromtimestamp(row["LastUpdatedTimestamp"], UTC).isoformat()
+                return [], json_answer(row | {"LastUpdatedTimestamp": at})
         return [], Answer(404, b'{"message":"no such list"}', GONE)
 
     def _update(self, address: str, document: dict[str, Any]) -> tuple[Sequence[Change], Answer]:

@@ -41,6 +41,8 @@ class Fake(FakeVendor):
         match asked.method, asked.path.strip("/").split("/")[1:]:
             case "GET", []:
                 return [], self._page(int(asked.query["offset"]))
+            case "GET", [name] if unquote(name) in self.contacts:
+                return [], json_answer(self._row(unquote(name)) | {"listIds": self._lists(unquote(name))})
             case "POST", []:
                 return self._block(document)
             case "PUT", [name]:
@@ -72,13 +74,18 @@ class Fake(FakeVendor):
         names = sorted(self.contacts)[offset : offset + PAGE]
         return json_answer({"contacts": [self._row(name) for name in names], "count": len(self.contacts)})
 
+    def _lists(self, name: str) -> list[int]:
+        """The lists that a contact is on, of two."""
+        return [number for number in (17, 18) if not self.holds(name, f"list:{number}")]
+
     def _row(self, name: str) -> dict[str, Any]:
         mine = {key: since for key, since in self.rows.items() if key[0] == name and key[2] == "unsubscribe"}
+        changes = [since for key, since in self.rows.items() if key[0] == name]
         return {
             "email": name,
             "emailBlacklisted": (name, "global", "unsubscribe") in mine,
             "smsBlacklisted": False,
-            "modifiedAt": datetime.fromtimestamp(max(mine.values(), default=0), UTC).isoformat(),
+            "modifiedAt": datetime.fromtimestamp(max(changes, default=0), UTC).isoformat(),
             "listUnsubscribed": [int(ref.removeprefix("list:")) for _, ref, _ in mine if ref != "global"],
             "attributes": {},
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -40,9 +41,18 @@ class Fake(FakeVendor):
                 return [], json_answer({"id": audience})
             case "GET", ["lists", audience, "members"]:
                 return [], self._page(f"list:{audience}", asked)
+            case "GET", ["lists", audience, "members", name]:
+                return [], self._member(f"list:{audience}", name)
             case "POST", ["lists", audience]:
                 return self._batch(f"list:{audience}", json.loads(asked.body))
         return [], json_answer({"title": "Resource Not Found"}, 404)
+
+    def _member(self, list_ref: str, name: str) -> Answer:
+        for address, word, since in self.standing(list_ref):
+            if hashlib.md5(address.encode(), usedforsecurity=False).hexdigest() == name:
+                at = datetime.fromtimestamp(since, UTC).isoformat()
+                return json_answer({"email_address": address, "status": WORDS[word], "last_changed": at})
+        return json_answer({"type": "about:blank", "title": "Resource Not Found", "status": 404}, 404)
 
     def _page(self, list_ref: str, asked: Asked) -> Answer:
         rows = [

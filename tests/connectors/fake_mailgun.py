@@ -37,10 +37,19 @@ class Fake(FakeVendor):
                     for tag in row.get("tags", ["*"])
                 ]
                 return changes, json_answer({"message": f"{len(rows)} addresses have been added"})
+            case "GET", ["unsubscribes", address]:
+                return [], self._row(unquote(address))
             case "DELETE", ["unsubscribes", address]:
                 removed = {"message": "Unsubscribe event has been removed", "address": unquote(address)}
                 return [Change(unquote(address), asked.query["tag"], stands=False)], json_answer(removed)
         return [], json_answer({"message": "Not Found"}, 404)
+
+    def _row(self, address: str) -> Answer:
+        held = {tag: since for (who, tag, word), since in self.rows.items() if (who, word) == (address, "unsubscribe")}
+        if not held:
+            return json_answer({"message": "Address not found in unsubscribes table"}, 404)
+        at = datetime.fromtimestamp(min(held.values()), UTC).strftime("%a, %d %b %Y %H:%M:%S UTC")
+        return json_answer({"address": address, "tags": list(held), "created_at": at})
 
     def _page(self, table: str, asked: Asked) -> Answer:
         tags: dict[str, list[str]] = {}

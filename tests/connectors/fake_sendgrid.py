@@ -46,7 +46,12 @@ class Fake(FakeVendor):
                     ]
                 )
             case "GET", ["suppression", name]:
-                rows = self.standing(GLOBAL, OWN_LISTS.get(name, "unsubscribe"))
+                begins = asked.query.get("email", "")
+                rows = [
+                    row
+                    for row in self.standing(GLOBAL, OWN_LISTS.get(name, "unsubscribe"))
+                    if row[0].startswith(begins)
+                ]
                 start, most = int(asked.query["offset"]), min(int(asked.query["limit"]), 500)
                 page = [{"email": address, "created": int(since)} for address, _, since in rows]
                 return [], json_answer(page[start : start + most])

@@ -1,5 +1,7 @@
 """Whatever a vendor does to our calls: after quiet and one comparison it holds what we hold, and was never told more.
 
+It may hold more than we do only where somebody came back and it holds something newer, or does not say since when.
+
 Each run is a walk of its own: people stop and come back, files say yes, things happen at the vendor, and calls go wrong
 in every way of `Fault`. It runs for each `fake_<kind>.py` beside this.
 """
@@ -27,7 +29,8 @@ from preferences.domain.terms import BLANKET, Act, Address, Basis, Channel, Entr
 from preferences.site import site_of
 from preferences.store import cursors, ledger, queries
 from preferences.store.proof import verify
-from preferences.sync import Outcome, backfill, reconcile, run_once, wanted
+from preferences.sync import Outcome, backfill, reconcile, run_once
+from preferences.sync.pushes import wanted
 from tests.connectors.fakes import Change, FakeVendor, Fault
 from tests.support import add_contact, close, email, new_app, new_sqlite
 
@@ -48,6 +51,7 @@ class Run:
         self.fake.at = lambda: datetime.now(UTC).timestamp()
         self.contract: Any = importlib.import_module(f"tests.connectors.test_{kind}").TestTheContract()
         self.stops: list[Entry] = []
+        self.ever: set[tuple[str, str]] = set()
 
     def connect(self, *, can_lift: bool) -> Connector:
         settings = self.contract.settings(base_url=self.fake.url, name=self.contract.kind)
@@ -119,7 +123,9 @@ class Run:
 
     def it_happens_there(self) -> None:
         lists = list(self.connector.settings.topics.values())
-        self.fake.happens(Change(self.dice.choice(self.people).value, self.dice.choice(lists)))
+        change = Change(self.dice.choice(self.people).value, self.dice.choice(lists))
+        self.fake.happens(change)
+        self.ever.add((change.address, change.list_ref))
 
     def the_vendor_breaks(self) -> None:
         self.fake.breaks()
@@ -154,12 +160,13 @@ class Run:
     def check_changes(self) -> None:
         """A no that was asked for is one that holds here, on that very list; a return is nobody's no any more."""
         here = self.held_here()
+        self.ever |= here
         for change in self.fake.changes:
             key = (change.address, change.list_ref)
             if change.stands:
                 assert key in here, f"{change} stops more than anybody asked for"
             else:
-                assert self.connector.can_lift, f"{change} is a yes that travelled by itself"
+                assert self.connector.lifts_from(change.list_ref), f"{change} is a yes that travelled by itself"
                 assert key not in here, f"{change} lifts a no that holds"
         self.fake.changes.clear()
 
@@ -185,8 +192,11 @@ class Run:
         here = self.held_here()
         for who in self.people:
             for list_ref in self.connector.settings.topics.values():
-                holds = self.fake.holds(who.value, list_ref)
-                assert holds == ((who.value, list_ref) in here), f"{who.value[:7]} on {list_ref}: there {holds}"
+                key, holds = (who.value, list_ref), self.fake.holds(who.value, list_ref)
+                assert holds or key not in here, f"{who.value[:7]} on {list_ref}: not there"
+                # A return takes away only what is known to be older.
+                stays = self.connector.can_lift and key in self.ever
+                assert not holds or key in here or stays, f"{who.value[:7]} on {list_ref}: there alone"
         assert self.database.snapshot(verify, lambda _rows: None).problems == []
 
     def reconcile(self) -> None:

@@ -16,13 +16,15 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sendgrid.helpers.eventwebhook import EventWebhook
 
-from preferences.connectors.base import Connector
+from preferences.connectors.base import Connector, may_lift
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.terms import Status, SuppressionReason
 from preferences.site import site_of
 from preferences.store import queries
 from tests.connectors.contract import JANE, Answer, Asked, ConnectorContract, Provider, provider_of
+from tests.connectors.fake_sendgrid import Fake
+from tests.connectors.fakes import Change
 from tests.support import new_sqlite
 
 SIGNATURE: Final = "x-twilio-email-event-webhook-signature"
@@ -248,15 +250,24 @@ class TestGroups:
         connector.push([push("global", reason=SuppressionReason.COMPLAINT)])
         assert asked(provider) == [("POST", "/v3/asm/suppressions/global", {"recipient_emails": [JANE]})]
 
-    def test_a_return_lifts_one_address_and_one_list(self, world: tuple[Provider, Connector]) -> None:
+    def test_a_return_lifts_one_address_from_the_global_list_alone(self, world: tuple[Provider, Connector]) -> None:
         provider, connector = world
-        provider.answers = [answer(GROUPS), Answer(204), Answer(404)]
+        provider.answers = [answer(GROUPS), Answer(404)]
         back = [push(one, "a/b+c@example.org", status=Status.SUBSCRIBED) for one in ("asm:17", "global")]
-        assert connector.push(back) == []
+        (refusal,) = connector.push(back)
+        assert refusal.contact_id == back[0].contact_id
         assert [(one.method, one.path) for one in provider.asked[1:]] == [
-            ("DELETE", "/v3/asm/groups/17/suppressions/a%2Fb%2Bc%40example.org"),
             ("DELETE", "/v3/asm/suppressions/global/a%2Fb%2Bc%40example.org"),
         ]
+
+    def test_whoever_only_begins_with_the_address_is_somebody_else(self) -> None:
+        with Fake() as fake:
+            fake.happens(Change("jane.doe@example.com.au", "global"))
+            connector = make(base_url=fake.url)
+            lift = push("global", status=Status.SUBSCRIBED)
+            assert not may_lift(lift, list(connector.held([lift])))
+            fake.happens(Change(JANE, "global"))
+            assert may_lift(lift, list(connector.held([lift])))
 
     def test_an_address_that_is_refused_is_the_whole_batch_s_fault_until_it_is_found(
         self, world: tuple[Provider, Connector]

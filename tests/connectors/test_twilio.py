@@ -269,10 +269,11 @@ class TestPushing:
         assert (refusal.contact_id, refusal.why) == (pushes[1].contact_id, "error 30646: INVALID_CONTACT_ID")
         assert fake.consents == {(PHONE.value, SERVICE): "opt-out"}
 
-    def test_who_comes_back_is_told_as_well(self, world: tuple[Fake, Connector]) -> None:
+    def test_no_opt_in_is_told_since_what_twilio_holds_cannot_be_read(self, world: tuple[Fake, Connector]) -> None:
         fake, connector = world
-        connector.push([push_of(PHONE, list_ref=SERVICE, status=Status.SUBSCRIBED)])
-        assert fake.consents == {(PHONE.value, SERVICE): "opt-in"}
+        connector.push([push_of(PHONE, list_ref=SERVICE)])
+        assert len(connector.push([push_of(PHONE, list_ref=SERVICE, status=Status.SUBSCRIBED)])) == 1
+        assert fake.consents == {(PHONE.value, SERVICE): "opt-out"}
 
     def test_it_takes_twenty_five_at_a_time_a_hundred_times_a_minute(self) -> None:
         assert make().batch_size == 25

@@ -17,7 +17,7 @@ import time_machine
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from preferences.connectors import calls
-from preferences.connectors.base import Connector, Listed
+from preferences.connectors.base import Connector, Listed, may_lift
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.terms import Channel, Status, SuppressionReason
@@ -456,6 +456,45 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
 
 def page(*rows: dict[str, Any], following: object = None) -> Answer:
     return Answer(200, json.dumps({"suppressions": rows, "next": following}).encode())
+
+
+class TestHeld:
+    """What a receiver holds against one address, before it is told that its owner came back."""
+
+    BACK: Final = push_of("person1@example.com", list_ref="list-17", status=Status.SUBSCRIBED)
+
+    def test_is_looked_for_in_its_list_and_the_rows_of_others_are_left_out(
+        self, provider: Provider, connector: Connector
+    ) -> None:
+        provider.answers = [page(row(1), row(2), following="b"), page(row(1, list="global", kind="complaint"))]
+        held = connector.held([self.BACK])
+        assert [(one.address.value, one.list_ref, one.kind.value) for one in held] == [
+            ("person1@example.com", "list-17", "unsubscribe"),
+            ("person1@example.com", "global", "complaint"),
+        ]
+
+    def test_nothing_is_lifted_where_its_list_is_too_long_to_look_through(
+        self, provider: Provider, connector: Connector
+    ) -> None:
+        provider.answers = [page(row(1), following=str(number)) for number in range(20)]
+        assert not may_lift(self.BACK, list(connector.held([self.BACK])))
+        assert len(provider.asked) == 11
+
+    @pytest.mark.parametrize("status", [401, 404, 405])
+    def test_nothing_is_lifted_and_nothing_paused_where_it_has_no_list(
+        self, provider: Provider, connector: Connector, status: int
+    ) -> None:
+        provider.otherwise = Answer(status)
+        assert list(connector.held([self.BACK])) == []
+
+    def test_is_asked_about_in_a_body_where_the_receiver_can_search(self, provider: Provider) -> None:
+        provider.otherwise = page(row(1), row(7))
+        held = make(base_url=provider.url, options={"search": True}).held([self.BACK])
+        assert [one.address.value for one in held] == ["person1@example.com"]
+        (asked,) = provider.asked
+        assert (asked.method, asked.path, asked.query) == ("POST", "/suppressions/search", {})
+        assert json.loads(asked.body) == {"addresses": [{"channel": "email", "address": "person1@example.com"}]}
+        assert asked.headers["authorization"] == f"Bearer {API_KEY}"
 
 
 class TestListing:

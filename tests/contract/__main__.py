@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -188,9 +189,12 @@ def check_calls(connector: Connector, fake: FakeVendor, *, lists: bool) -> Itera
     if connector.can_list and lists:
         yield from _check_list(connector, noes)
     if connector.can_lift:
-        back = [push_of(people[0], list_ref=ref, status=Status.SUBSCRIBED) for ref in refs]
+        liftable = [ref for ref in refs if connector.lifts_from(ref)]
+        since = datetime.now(UTC) + timedelta(days=1)
+        back = [push_of(people[0], list_ref=ref, status=Status.SUBSCRIBED, since=since) for ref in liftable]
+        yield from _check_held(connector, back)
         yield from _attempt("lift", connector, back)
-        if any(fake.holds(people[0].value, ref) for ref in refs):
+        if any(fake.holds(people[0].value, ref) for ref in liftable):
             yield "somebody who came back has not"
 
 
@@ -198,6 +202,16 @@ def _person(connector: Connector, number: int) -> Address:
     if Channel.EMAIL in connector.channels:
         return email(f"person{number}@example.com")
     return Address(Channel.SMS, f"+1202555010{number}")
+
+
+def _check_held(connector: Connector, back: Sequence[Push]) -> Iterator[str]:
+    try:
+        held = list(connector.held(back))
+    except PreferencesError as error:
+        yield f"held: {error}"
+        return
+    if not {(push.address, push.list_ref) for push in back} <= {(row.address, row.list_ref) for row in held}:
+        yield "what stands against a single address is not read"
 
 
 def _check_list(connector: Connector, noes: Sequence[Push]) -> Iterator[str]:

@@ -86,8 +86,8 @@ class SyncMachine(RuleBasedStateMachine):
     last said yes, by address and topic. From them follows who must not be written to, without any rule of ours.
     """
 
-    @initialize(mapping=st.sampled_from(MAPPINGS), can_lift=st.booleans())
-    def begin(self, mapping: dict[str, str], can_lift: bool) -> None:
+    @initialize(mapping=st.sampled_from(MAPPINGS), can_lift=st.booleans(), compares=st.booleans())
+    def begin(self, mapping: dict[str, str], can_lift: bool, compares: bool) -> None:
         self.clock = time_machine.travel(datetime.now(UTC), tick=True)
         self.time = self.clock.start()
         self.folder = Path(tempfile.mkdtemp(prefix="sync-machine-"))
@@ -104,6 +104,7 @@ class SyncMachine(RuleBasedStateMachine):
         self.mapping = mapping
         self.provider = FakeProvider()
         self.provider.on_push = self.check_batch
+        self.provider.compares = compares
         self.connector = FakeConnector(self.provider, mapping, name=NAME, can_lift=can_lift, batch_size=2)
         self.database.save(cursors.start, NAME)
         self.workers = 1
@@ -151,6 +152,14 @@ class SyncMachine(RuleBasedStateMachine):
         """On a page that is trusted for it."""
         entry = self.record(self.yes(self.ids[who], topic, origin=Origin.PAGE, trusted=True))
         self.yeses[who.value, topic] = entry.recorded_at
+
+    @rule(who=people, topic=marketing, ago=ages)
+    def yes_of_another_day_is_told(self, who: Address, topic: str, ago: timedelta) -> None:
+        """By the company's system, with a key that is trusted for it, long after it was said."""
+        act = replace(self.yes(self.ids[who], topic, origin=Origin.PAGE, trusted=True), origin="api.shop")
+        at = self.now() - ago
+        self.record(replace(act, occurred_at=at, origin_ref=f"yes-{self.head}"))
+        self.yeses[who.value, topic] = max(at, self.yeses.get((who.value, topic), at))
 
     @rule(who=people, topic=marketing, slows=st.sampled_from([{"until": 3}, {"until": None}, {"per_week": 1}, {}]))
     def slows_down(self, who: Address, topic: str, slows: dict[str, int | None]) -> None:
@@ -272,6 +281,15 @@ class SyncMachine(RuleBasedStateMachine):
             else [self.mapping.get(entry.topic)]
         )
         assert push.list_ref in lists
+        assert push.since == (entry.occurred_at or entry.recorded_at), "since is when it was said"
+
+    @invariant()
+    def no_provider_drops_an_opt_out_that_is_newer_than_the_opt_in(self) -> None:
+        """Whether or not its report was lost, and whether or not the provider itself compares the two."""
+        for row, push in self.provider.lifted if hasattr(self, "provider") else ():
+            assert row.occurred_at is not None
+            assert row.kind is EventKind.UNSUBSCRIBE
+            assert row.occurred_at < push.since
 
     @invariant()
     def who_said_no_is_not_written_to(self) -> None:

@@ -109,6 +109,22 @@ class TestPush:
         assert shown["changes"][0]["address"] == ADA
 
 
+class TestReturn:
+    def test_an_unsubscribe_that_came_later_stays(self, sandbox: Client) -> None:
+        sandbox.post("/api/events", kind="unsubscribe", address=ADA, list="offers", occurred_at="2026-10-03T09:00:00Z")
+        push(sandbox.url, change(ADA, list="offers", status="subscribed", since="2026-01-15T09:00:00+00:00"))
+        assert sandbox.listed() == {(ADA, "offers", "unsubscribe")}
+
+    def test_what_is_held_against_one_address_can_be_asked_for(self, sandbox: Client) -> None:
+        push(sandbox.url, change(ADA), change(ADA, list="offers"), change("ben@example.org"))
+        body = {"addresses": [{"channel": "email", "address": ADA}]}
+        url, key = f"{sandbox.url}/platform-api/suppressions/search", {"Authorization": f"Bearer {API_KEY}"}
+        rows = requests.post(url, json=body, headers=key, timeout=10).json()["suppressions"]
+        assert {(row["address"], row["list"]) for row in rows} == {(ADA, "product-news"), (ADA, "offers")}
+        assert requests.post(url, json=body, timeout=10).status_code == 401
+        assert requests.post(url, data="[]", headers=key, timeout=10).status_code == 400
+
+
 class TestList:
     def page(self, sandbox: Client, **query: str) -> requests.Response:
         return requests.get(

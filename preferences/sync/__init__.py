@@ -1,8 +1,8 @@
 """One pass of one connector, and the comparison that repairs what passes missed.
 
-Owns the way from ledger entries to pushes. Invariants: what is pushed is the current state and never a step, so a
-repeated pass changes nothing; a position moves only after the push; an opt-out of one topic is never pushed to another
-list; a return is pushed only when the person's own newer act is in the ledger.
+Owns the order of calls and the position. Invariants: what is pushed is the current state and never a step, so a
+repeated pass changes nothing; a position moves only after the push; an opt-out is taken away at a provider only when
+the person's own opt-in is newer than what the provider holds at that moment.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -20,27 +20,21 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from preferences.connectors.base import Connector, Listed, Push, Refusal
+from preferences.connectors.base import Connector, Listed, Push, Refusal, may_lift
 from preferences.connectors.calls import in_parts
 from preferences.domain.acts import SUPPRESSING, ProviderEvent, provider_event
 from preferences.domain.addresses import Fingerprints
-from preferences.domain.consent import effective
 from preferences.domain.errors import Misconfigured, Rejected, TryLater
 from preferences.domain.terms import (
     BLANKET,
-    PACE_VERBS,
     Address,
-    Channel,
-    Choice,
     Entry,
-    Purpose,
-    Status,
     SuppressionReason,
-    connector_origin,
 )
 from preferences.store import cursors, ledger, queries
 from preferences.store.db import Database
 from preferences.store.queries import AddressState
+from preferences.sync.pushes import changes, reached, still_returned, wanted
 
 BLOCK: Final = 500
 RECONCILE_EVERY: Final = timedelta(days=1)
@@ -49,11 +43,6 @@ PATIENCE: Final = 8
 """How often in a row a backfill waits for a provider before it gives up."""
 FIRST_WAIT: Final = 1.0
 LONGEST_WAIT: Final = 300.0
-
-_PURPOSES: Final = frozenset(Purpose)
-
-LiftKey = tuple[UUID | None, Channel, str, str | None]
-"""Whose return, on which channel, to which topic; and to which address, by its fingerprint, if to that one alone."""
 
 
 class Outcome(StrEnum):
@@ -75,8 +64,8 @@ def run_once(database: Database, connector: Connector, *, owner: str, now: datet
     entries = database.read(queries.entries_after, cursor.position, BLOCK)
     if not entries:
         return Outcome.IDLE
-    pushes, lifts = database.read(_changes, connector, entries)
-    tell = partial(push_all, database, connector, owner, pushes + lifts)
+    pushes, lifts = database.read(changes, connector, entries)
+    tell = partial(_tell, database, connector, owner, pushes=pushes, lifts=lifts)
     outcome = guarded(database, connector.name, owner, now=now, work=tell)
     if outcome is Outcome.DONE:
         last, told = entries[-1].seq, len(pushes) + len(lifts)
@@ -118,121 +107,71 @@ def wait_after(failures: int, asked_for: float | None) -> float:
     return max(spread, asked_for or 0.0)
 
 
-def _changes(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> tuple[list[Push], list[Push]]:
-    """What to tell of these entries: every no that holds now, and the returns that were the person's own act."""
-    own = connector_origin(connector.name)
-    news = [entry for entry in entries if entry.changed and entry.origin != own and _is_told(entry)]
-    ids = list(dict.fromkeys(entry.contact_id for entry in news if entry.contact_id))
-    states = _reached(connector, queries.states_of(connection, ids))
-    pushes = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
-    if not connector.can_lift:
-        return pushes, []
-    brands = {connector.settings.brand, ""}
-    returns = {
-        (entry.contact_id, entry.channel, entry.topic or BLANKET, entry.fingerprint if entry.reason else None): entry
-        for entry in news
-        if _is_return(entry) and entry.brand in brands
-    }
-    held = {(push.address, push.list_ref) for push in pushes}
-    lifts = [
-        push
-        for state in states
-        for push in _lifts(state, connector.settings.topics, returns)
-        if (push.address, push.list_ref) not in held
-    ]
-    return pushes, lifts
+def _tell(
+    database: Database, connector: Connector, owner: str, *, pushes: Sequence[Push], lifts: Sequence[Push]
+) -> None:
+    """Every no before any return, so that one that fails keeps no no back.
 
-
-def _is_told(entry: Entry) -> bool:
-    """Whether it is any provider's business. A pause, a cap and a purpose are not: the decision heeds them."""
-    return entry.contact_id is not None and entry.verb not in PACE_VERBS and entry.topic not in _PURPOSES
-
-
-def _reached(connector: Connector, states: Iterable[AddressState]) -> list[AddressState]:
-    """Those whose address is of a channel that the provider sends by."""
-    return [state for state in states if state.address.channel in connector.channels]
-
-
-def _is_return(entry: Entry) -> bool:
-    """The person's own act, from a door trusted for it, that ends a no."""
-    return entry.trusted and entry.status is not Status.UNSUBSCRIBED
-
-
-def wanted(state: AddressState, topics: Mapping[str, str], brand: str) -> list[Push]:
-    """Every no that the provider must hold about this address, by the explicit mapping of topics to its lists.
-
-    A topic without a mapping appears nowhere: it never falls through to another list. A provider without a list for
-    everything is told of a blanket no on each list that it has.
+    Where one time stands for all that a provider knows of an address, our own no would make its record look newer than
+    the return of the same moment: there these few returns go first, and their noes follow whatever becomes of them.
     """
-    pushes: dict[str, Push] = {}
-    blanket = _no(state.choices.get((brand, BLANKET)))
-    for topic, list_ref in topics.items():
-        choice = blanket
-        if topic != BLANKET:
-            own = state.choices.get((brand, topic))
-            choice = _no(own if BLANKET in topics else effective(own, blanket))
-        if choice is not None:
-            pushes[list_ref] = _push(state, list_ref, choice.since, choice.seq)
-    for suppression in state.suppressions:
-        for list_ref in [topics[BLANKET]] if BLANKET in topics else topics.values():
-            pushes[list_ref] = _push(state, list_ref, suppression.since, suppression.seq, suppression.reason)
-    return list(pushes.values())
+    returning = {lift.address for lift in lifts} if connector.dates_change_together else set()
+    push_all(database, connector, owner, [push for push in pushes if push.address not in returning])
+    left = [push for push in pushes if push.address in returning]
+    try:
+        _lift_all(database, connector, owner, lifts)
+    except (TryLater, Rejected, Misconfigured):
+        push_all(database, connector, owner, left)
+        raise
+    push_all(database, connector, owner, left)
 
 
-def _no(choice: Choice | None) -> Choice | None:
-    return choice if choice is not None and choice.status is Status.UNSUBSCRIBED else None
+def push_all(database: Database, connector: Connector, owner: str, pushes: Sequence[Push]) -> int:
+    """Push in the provider's batches, with the lease renewed before each. Returns how many contacts were refused."""
+    refused = 0
+    for batch in in_parts(pushes, connector.batch_size):
+        _renew(database, connector, owner)
+        refused += _push_and_note(database, connector, batch)
+    return refused
 
 
-def _push(
-    state: AddressState,
-    list_ref: str,
-    since: datetime,
-    seq: int,
-    reason: SuppressionReason | None = None,
-    status: Status = Status.UNSUBSCRIBED,
-) -> Push:
-    return Push(
-        contact_id=state.contact_id,
-        address=state.address,
-        list_ref=list_ref,
-        status=status,
-        reason=reason,
-        since=since,
-        entry=seq,
-    )
+def _renew(database: Database, connector: Connector, owner: str) -> None:
+    if database.save(cursors.claim, connector.name, owner, datetime.now(UTC)) is None:
+        raise TryLater("another worker has taken over")
 
 
-def _lifts(state: AddressState, topics: Mapping[str, str], returns: Mapping[LiftKey, Entry]) -> Iterator[Push]:
-    for topic, list_ref in topics.items():
-        about = [topic] if BLANKET in topics else [topic, BLANKET]
-        keys = [
-            (state.contact_id, state.address.channel, one, print_)
-            for one in about
-            for print_ in (None, state.fingerprint)
-        ]
-        entry = next((returns[key] for key in keys if key in returns), None)
-        if entry is not None:
-            yield _push(state, list_ref, entry.recorded_at, entry.seq, status=Status.SUBSCRIBED)
+def _push_and_note(database: Database, connector: Connector, batch: Sequence[Push]) -> int:
+    refusals = _push_or_park(connector, batch)
+    if refusals:
+        entries = {push.contact_id: push.entry for push in batch}
+        rows = [(refusal.contact_id, entries[refusal.contact_id], refusal.why) for refusal in refusals]
+        database.save(cursors.park, connector.name, rows, datetime.now(UTC))
+    return len({refusal.contact_id for refusal in refusals})
 
 
-def push_all(database: Database, connector: Connector, owner: str, pushes: Sequence[Push]) -> None:
-    """Push in the provider's batches, with the lease renewed before each."""
-    for batch in _batches(connector, pushes):
-        claimed = database.save(cursors.claim, connector.name, owner, datetime.now(UTC))
-        if claimed is None:
-            raise TryLater("another worker has taken over")
-        refusals = _push_or_park(connector, batch)
-        if refusals:
-            entries = {push.contact_id: push.entry for push in batch}
-            rows = [(refusal.contact_id, entries[refusal.contact_id], refusal.why) for refusal in refusals]
-            database.save(cursors.park, connector.name, rows, datetime.now(UTC))
+def _lift_all(database: Database, connector: Connector, owner: str, lifts: Sequence[Push]) -> None:
+    """Take opt-outs away, each only if it is older than the return: what the provider holds is read directly before.
+
+    What is newer there is a no that we have not heard of, so that the next comparison is brought forward.
+    """
+    by_address: dict[Address, list[Push]] = {}
+    for lift in lifts:
+        by_address.setdefault(lift.address, []).append(lift)
+    for group in in_parts(list(by_address.values()), connector.lift_size):
+        _renew(database, connector, owner)
+        still = database.read(still_returned, connector, [lift for of_address in group for lift in of_address])
+        held = list(connector.held(still)) if still else []
+        older = [lift for lift in still if may_lift(lift, held)]
+        for batch in in_parts(older, connector.batch_size):
+            _push_and_note(database, connector, batch)
+        if _has_news(still, older, held):
+            soon = datetime.now(UTC) + RECONCILE_AGAIN
+            database.save(cursors.reconcile_by, connector.name, soon)
 
 
-def _batches(connector: Connector, pushes: Sequence[Push]) -> list[Sequence[Push]]:
-    """Every no before any return, so that one that fails keeps no no back."""
-    noes = [push for push in pushes if not push.is_lift]
-    lifts = [push for push in pushes if push.is_lift]
-    return [*in_parts(noes, connector.batch_size), *in_parts(lifts, min(connector.lift_size, connector.batch_size))]
+def _has_news(lifts: Sequence[Push], lifted: Sequence[Push], held: Sequence[Listed]) -> bool:
+    left = {(lift.address, lift.list_ref) for lift in lifts} - {(lift.address, lift.list_ref) for lift in lifted}
+    return any((row.address, row.list_ref) in left for row in held)
 
 
 def _push_or_park(connector: Connector, batch: Sequence[Push]) -> Sequence[Refusal]:
@@ -265,7 +204,7 @@ def compare(database: Database, connector: Connector, progress: Callable[[int], 
     ours: dict[tuple[Address, str], Push] = {}
     suppressed: set[tuple[Address, SuppressionReason]] = set()
     _require_list(connector)
-    for state in _reached(connector, _opted_out(database)):
+    for state in reached(connector, _opted_out(database)):
         suppressed |= {(state.address, one.reason) for one in state.suppressions}
         for push in wanted(state, connector.settings.topics, connector.settings.brand):
             ours[push.address, push.list_ref] = push
@@ -333,7 +272,7 @@ def repair(
 def _implied(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> list[Push]:
     """What a bounce or complaint that stood on one of the provider's lists means for its others."""
     ids = list({entry.contact_id for entry in entries if entry.contact_id and entry.reason and entry.changed})
-    states = _reached(connector, queries.states_of(connection, ids))
+    states = reached(connector, queries.states_of(connection, ids))
     return [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
 
 
@@ -403,9 +342,9 @@ def backfill(
     told, started = 0, datetime.now(UTC)
     try:
         for states in _blocks_of_opted_out(database):
-            reached = _reached(connector, states)
+            there = reached(connector, states)
             topics, brand = connector.settings.topics, connector.settings.brand
-            pushes = [push for state in reached for push in wanted(state, topics, brand)]
+            pushes = [push for state in there for push in wanted(state, topics, brand)]
             _patiently(lambda pushes=pushes: push_all(database, connector, owner, pushes), sleep)  # type: ignore[misc]
             told += len(pushes)
             progress(len(states))
@@ -416,7 +355,7 @@ def backfill(
     return told
 
 
-def _patiently(work: Callable[[], None], sleep: Callable[[float], None]) -> None:
+def _patiently(work: Callable[[], int], sleep: Callable[[float], None]) -> int:
     for failures in range(PATIENCE):
         try:
             return work()

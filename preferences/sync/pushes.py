@@ -1,0 +1,171 @@
+"""Which pushes follow from the ledger: what a provider must hold, and which opt-outs it may be asked to let go.
+
+Owns the way from entries and current states to pushes; makes no call and moves no position. Invariants: an
+opt-out of one topic is never meant for another list; a return is the person's own act, after an opt-out that was on
+record, and nothing of ours stands against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from preferences.connectors.base import Connector, Push
+from preferences.domain.consent import effective
+from preferences.domain.terms import (
+    BLANKET,
+    PACE_VERBS,
+    Actor,
+    Channel,
+    Choice,
+    Entry,
+    Purpose,
+    Status,
+    SuppressionReason,
+    Verb,
+    connector_origin,
+)
+from preferences.store import queries
+from preferences.store.queries import AddressState
+
+_PURPOSES: Final = frozenset(Purpose)
+
+LiftKey = tuple[UUID | None, Channel, str, str | None]
+"""Whose return, on which channel, to which topic; and to which address, by its fingerprint, if to that one alone."""
+
+RETURNS: Final = frozenset({Verb.SUBSCRIBE, Verb.UNDO, Verb.LIFT})
+
+
+def changes(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> tuple[list[Push], list[Push]]:
+    """What to tell of these entries: every no that holds now, and the returns that were the person's own act."""
+    own = connector_origin(connector.name)
+    news = [entry for entry in entries if entry.changed and entry.origin != own and _is_told(entry)]
+    ids = list(dict.fromkeys(entry.contact_id for entry in news if entry.contact_id))
+    states = reached(connector, queries.states_of(connection, ids))
+    pushes = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
+    returns = _returns(connection, connector, news) if connector.can_lift else {}
+    lifts = [push for state in states for push in _lifts(connector, state, returns)]
+    return pushes, lifts
+
+
+def _is_told(entry: Entry) -> bool:
+    """Whether it is any provider's business. A pause, a cap and a purpose are not: the decision heeds them."""
+    return entry.contact_id is not None and entry.verb not in PACE_VERBS and entry.topic not in _PURPOSES
+
+
+def reached(connector: Connector, states: Iterable[AddressState]) -> list[AddressState]:
+    """Those whose address is of a channel that the provider sends by."""
+    return [state for state in states if state.address.channel in connector.channels]
+
+
+def _returns(connection: Connection, connector: Connector, news: Sequence[Entry]) -> dict[LiftKey, Entry]:
+    """The entries with which somebody came back, of each the one that was said last.
+
+    A first yes of somebody who never said no is no return: there is nothing of ours to take away.
+    """
+    brands = {connector.settings.brand, ""}
+    found = [entry for entry in news if _is_return(entry) and entry.brand in brands]
+    ids = list({entry.contact_id for entry in found if entry.contact_id})
+    stops = queries.first_stops(connection, ids) if ids else {}
+    returns: dict[LiftKey, Entry] = {}
+    for entry in sorted(found, key=_said_at):
+        print_ = entry.fingerprint if entry.reason else None
+        if entry.reason or _had_stopped(entry, stops):
+            returns[entry.contact_id, entry.channel, entry.topic or BLANKET, print_] = entry
+    return returns
+
+
+def _is_return(entry: Entry) -> bool:
+    """The person's own act, from a door trusted for it, that ends a no."""
+    return entry.trusted and entry.actor is Actor.RECIPIENT and entry.verb in RETURNS
+
+
+def _had_stopped(entry: Entry, stops: Mapping[queries.StopKey, int]) -> bool:
+    key = (entry.contact_id, entry.channel, entry.brand)
+    return any(stops.get((*key, topic), entry.seq) < entry.seq for topic in (entry.topic, BLANKET))
+
+
+def _said_at(entry: Entry) -> datetime:
+    """When it was said. An undo and a lift are said at the moment when they are recorded."""
+    return entry.occurred_at or entry.recorded_at
+
+
+def wanted(state: AddressState, topics: Mapping[str, str], brand: str) -> list[Push]:
+    """Every no that the provider must hold about this address, by the explicit mapping of topics to its lists.
+
+    A topic without a mapping appears nowhere: it never falls through to another list. A provider without a list for
+    everything is told of a blanket no on each list that it has.
+    """
+    pushes: dict[str, Push] = {}
+    blanket = _no(state.choices.get((brand, BLANKET)))
+    for topic, list_ref in topics.items():
+        choice = blanket
+        if topic != BLANKET:
+            own = state.choices.get((brand, topic))
+            choice = _no(own if BLANKET in topics else effective(own, blanket))
+        if choice is not None:
+            pushes[list_ref] = _push(state, list_ref, choice.since, choice.seq)
+    for suppression in state.suppressions:
+        for list_ref in [topics[BLANKET]] if BLANKET in topics else topics.values():
+            pushes[list_ref] = _push(state, list_ref, suppression.since, suppression.seq, suppression.reason)
+    return list(pushes.values())
+
+
+def _no(choice: Choice | None) -> Choice | None:
+    return choice if choice is not None and choice.status is Status.UNSUBSCRIBED else None
+
+
+def _push(
+    state: AddressState,
+    list_ref: str,
+    since: datetime,
+    seq: int,
+    reason: SuppressionReason | None = None,
+    status: Status = Status.UNSUBSCRIBED,
+) -> Push:
+    return Push(
+        contact_id=state.contact_id,
+        address=state.address,
+        list_ref=list_ref,
+        status=status,
+        reason=reason,
+        since=since,
+        entry=seq,
+    )
+
+
+def _lifts(connector: Connector, state: AddressState, returns: Mapping[LiftKey, Entry]) -> Iterator[Push]:
+    topics = connector.settings.topics
+    for topic, list_ref in topics.items():
+        about = [topic] if BLANKET in topics else [topic, BLANKET]
+        keys = [
+            (state.contact_id, state.address.channel, name, print_)
+            for name in about
+            for print_ in (None, state.fingerprint)
+        ]
+        entries = [returns[key] for key in keys if key in returns]
+        if entries and connector.lifts_from(list_ref) and _may_be_sent(connector, state, list_ref):
+            entry = max(entries, key=_said_at)
+            yield _push(state, list_ref, _said_at(entry), entry.seq, status=Status.SUBSCRIBED)
+
+
+def _may_be_sent(connector: Connector, state: AddressState, list_ref: str) -> bool:
+    """Whether nothing of ours stands against this address and this list now."""
+    topics, brand = connector.settings.topics, connector.settings.brand
+    if state.suppressions or list_ref in {push.list_ref for push in wanted(state, topics, brand)}:
+        return False
+    own = state.choices.get((brand, connector.topic_of(list_ref) or BLANKET))
+    counts = effective(own, state.choices.get((brand, BLANKET)))
+    return counts is None or counts.status is not Status.UNSUBSCRIBED
+
+
+def still_returned(connection: Connection, connector: Connector, lifts: Sequence[Push]) -> list[Push]:
+    """Those that nothing newer of ours stands against, read once more directly before they are told."""
+    ids = list({lift.contact_id for lift in lifts})
+    states = {state.address: state for state in queries.states_of(connection, ids)}
+    known = [(lift, states.get(lift.address)) for lift in lifts]
+    return [lift for lift, state in known if state is not None and _may_be_sent(connector, state, lift.list_ref)]
