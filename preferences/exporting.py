@@ -28,7 +28,7 @@ from preferences.domain.errors import PreferencesError
 from preferences.domain.terms import Address, Channel
 from preferences.store import export, standing
 from preferences.store.db import Database, StoreFault, WriteTransaction
-from preferences.store.export import ENTRIES, PARTS, Part
+from preferences.store.export import ADDED_LATER, ENTRIES, PARTS, Part
 from preferences.store.proof import verify
 from preferences.whole_files import PRIVATE, whole_file
 
@@ -186,7 +186,7 @@ def check(path: Path, fingerprints: Fingerprints, *, progress: Progress) -> Mani
         known = set(fingerprints.candidates(_CHECK))
         if not set(manifest.key_checks) <= known:
             raise BadExport(f"{path.name} was made with other FINGERPRINT_KEYS: give this install all of them")
-        for part in PARTS:
+        for part in _parts_in(manifest):
             with _readable(part.file), archive.open(part.file) as member:
                 if _digest(member) != manifest.digests[part.file]:
                     raise BadExport(f"{part.file} is not as it was written")
@@ -209,7 +209,7 @@ def restore(path: Path, database: Database, *, progress: Progress) -> Manifest:
 
 def _restore(write: WriteTransaction, archive: zipfile.ZipFile, manifest: Manifest, progress: Progress) -> None:
     export.begin_restore(write)
-    for part in PARTS:
+    for part in _parts_in(manifest):
         with _readable(part.file), archive.open(part.file) as member:
             for block in _by_block(_rows(part, member)):
                 export.put_back(write, part, block)
@@ -253,15 +253,20 @@ def _read_manifest(archive: zipfile.ZipFile, name: str) -> Manifest:
         if document["version"] != VERSION:
             raise BadExport(f"{name} was written by another version of this program")
         files, head = document["files"], document["head"]
+        names = [part.file for part in PARTS if part.file in files or part.file not in ADDED_LATER]
         return Manifest(
-            rows={part.file: int(files[part.file]["rows"]) for part in PARTS},
-            digests={part.file: str(files[part.file]["sha256"]) for part in PARTS},
+            rows={name: int(files[name]["rows"]) for name in names},
+            digests={name: str(files[name]["sha256"]) for name in names},
             head_seq=int(head["seq"]),
             head_hash=str(head["hash"]),
             key_checks=tuple(map(str, document["key_checks"])),
         )
     except (KeyError, ValueError, TypeError):
         raise BadExport(f"{name} is not an export of this program: `flask export` writes one") from None
+
+
+def _parts_in(manifest: Manifest) -> list[Part]:
+    return [part for part in PARTS if part.file in manifest.rows]
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from preferences.domain.choices import ON, Change, Control, is_public
+from preferences.domain.choices import ON, Change, Control
 from preferences.domain.terms import Brand, Channel, Topic
+from preferences.domain.topics import Section, is_public, sections_of
 from preferences.languages import Spoken
 from preferences.site import Site
 from preferences.wording import notice_for
@@ -22,17 +23,26 @@ TRAP: Final = "homepage"
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A topic that one can sign up for, and what saying yes to it means, in words."""
+    """A topic that one can sign up for, what saying yes to it means, in words, and the section that begins with it."""
 
     topic: Topic
     wording: str
+    begins: Section | None
 
 
 def offers_of(site: Site, brand: Brand, spoken: Spoken) -> list[Offer]:
     """What the brand offers to anybody by e-mail. Raises StoreBusy."""
     live = site.catalog.get().topics_of(brand.slug, marketing=True)
-    topics = [topic for topic in live if Channel.EMAIL in topic.channels and is_public(topic)]
-    return [Offer(topic, notice_for(site, brand, yes_to(topic), spoken).text) for topic in topics]
+    sections = sections_of(topic for topic in live if Channel.EMAIL in topic.channels and is_public(topic))
+    return [
+        Offer(
+            topic,
+            notice_for(site, brand, yes_to(topic), spoken).text,
+            section if section.has_heading and topic is section.topics[0] else None,
+        )
+        for section in sections
+        for topic in section.topics
+    ]
 
 
 def yes_to(topic: Topic) -> Change:

@@ -34,6 +34,7 @@ TOPICS: Final[dict[str, Topic]] = {
         "name": "Product news",
         "description": "What left the workshop, and what is on the bench.",
         "frequency": "About once a month",
+        "section": "News and offers",
     },
     "offers": {
         "class": "marketing",
@@ -41,6 +42,7 @@ TOPICS: Final[dict[str, Topic]] = {
         "name": "Offers",
         "description": "Things we made too many of, for less.",
         "frequency": "At most twice a month",
+        "section": "News and offers",
     },
     "workshop-evenings": {
         "class": "marketing",
@@ -49,6 +51,7 @@ TOPICS: Final[dict[str, Topic]] = {
         "name": "Evenings at the workshop",
         "description": "Open evenings and courses, with the date and a place kept for you.",
         "frequency": "Before each one, about six a year",
+        "section": "From the workshop",
     },
     "catalogue": {
         "class": "marketing",
@@ -57,6 +60,7 @@ TOPICS: Final[dict[str, Topic]] = {
         "name": "The printed catalogue",
         "description": "Forty pages on paper, with the wood samples.",
         "frequency": "In spring and in autumn",
+        "section": "From the workshop",
     },
     "receipts": {
         "class": "transactional",
@@ -98,6 +102,12 @@ TOPICS: Final[dict[str, Topic]] = {
         "description": "What you bought from the outlet.",
         "frequency": "With each order",
     },
+}
+
+# What each section is called: one topic of it says it for all.
+SECTIONS: Final = {
+    "es": {"product-news": "Novedades y ofertas", "workshop-evenings": "Desde el taller"},
+    "ar": {"product-news": "الأخبار والعروض", "workshop-evenings": "من الورشة"},
 }
 
 # Name, description, frequency.
@@ -162,6 +172,8 @@ def commands() -> list[list[str]]:
 
 def _translation(slug: str, language: str, name: str, description: str, frequency: str) -> list[str]:
     words = {"name": name, "description": description, "frequency": frequency}
+    if section := SECTIONS[language].get(slug):
+        words["section"] = section
     return ["topic", "translate", slug, "--language", language, *_options(words)]
 
 

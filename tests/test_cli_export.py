@@ -65,7 +65,10 @@ def test_everything_goes_out_and_comes_back(lived: Flask, empty: Flask, tmp_path
 def test_what_holds_now_is_a_csv_that_an_import_reads(lived: Flask, empty: Flask, tmp_path: Path) -> None:
     path = tmp_path / "contacts.csv"
     assert run(lived, "export", path).stdout == f"{path}: 2 rows.\n"
-    assert path.read_text().splitlines()[0] == "address,channel,topic,status,occurred_at,source,reason,evidence,brand"
+    assert (
+        path.read_text().splitlines()[0]
+        == "address,channel,topic,status,occurred_at,source,reason,evidence,brand,flags"
+    )
     assert "2 rows: 2 new contacts, 1 changes" in run(empty, "import", path).stdout
     assert "unsubscribed" in run(empty, "explain", "jane.doe@example.com").stdout
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,7 +11,17 @@ import click
 from flask import current_app
 
 from preferences.cli.common import SLUG, Group, choice, fail, plain_errors, slug_of
-from preferences.domain.terms import LANGUAGES, SHORTEST_FOLDER, Basis, Brand, Channel, MessageClass, OneClick, Topic
+from preferences.domain.terms import (
+    LANGUAGES,
+    SHORTEST_FOLDER,
+    Basis,
+    Brand,
+    Channel,
+    Default,
+    MessageClass,
+    OneClick,
+    Topic,
+)
 from preferences.site import current_site, own_folders
 
 DEFAULT_BRAND: Final = "default"
@@ -123,6 +133,30 @@ def _brand_row(url: str, brand: Brand, topics: Iterable[Topic]) -> tuple[str, ..
     )
 
 
+def _flag(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value and not SLUG.fullmatch(value):
+        raise click.BadParameter("use small letters, digits and hyphens, such as wholesale", param=parameter)
+    return value
+
+
+def _arrangement(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say where a topic is offered, and how."""
+    for option in (
+        click.option("--visible-to", callback=_flag, metavar="FLAG", help="Show it only to contacts with this flag."),
+        click.option("--hidden/--offered", default=None, help="Offer it on no public page; links and decisions stay."),
+        click.option("--default", type=choice(Default), help="What holds until a person says something about it."),
+        click.option("--section", help="The heading that it stands under, with others of the same section."),
+    ):
+        command = option(command)
+    return command
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given of a topic's arrangement."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return given | ({"default": Default(given["default"])} if "default" in given else {})
+
+
 topic_group = Group("topic", help="What people can choose.")
 
 
@@ -143,6 +177,7 @@ topic_group = Group("topic", help="What people can choose.")
     show_default=True,
     help="How it travels; give it again for each further channel.",
 )
+@_arrangement
 @click.option("--if-missing", is_flag=True, help="Do nothing, and succeed, when the topic is there already.")
 def topic_add(
     slug: str,
@@ -154,13 +189,18 @@ def topic_add(
     brand: str,
     channels: Sequence[str],
     if_missing: bool,
+    **options: Any,
 ) -> None:
     """Add a topic under its SLUG, which never changes afterwards.
 
+    Its --default is on or off for marketing (off where the basis is consent, else on), and required for everything
+    else: a topic that is always sent, for which the page offers no switch. `flask topic set` changes the last four.
+
     \b
     Example:
-      flask topic add product-news --class marketing --basis consent --name "Product news"
+      flask topic add product-news --class marketing --basis consent --name "Product news" --section "From the shop"
     """
+    from preferences.domain.topics import arranged, checked
     from preferences.store import queries
     from preferences.store.catalog import add_topic
 
@@ -179,8 +219,49 @@ def topic_add(
         if if_missing and slug in database.read(queries.catalog).topics:
             click.echo(f"Topic {slug} is there already.")
             return
-        database.save(add_topic, new, datetime.now(UTC))
+        given = _given(options)
+        database.save(add_topic, checked(arranged(new, given), given.get("default")), datetime.now(UTC))
     click.echo(f"Added topic {slug}.")
+
+
+@topic_group.command("set")
+@click.argument("slug", callback=slug_of)
+@_arrangement
+def topic_set(slug: str, **options: Any) -> None:
+    """Change how the topic SLUG is offered: only what is given. "" takes a section or a flag away.
+
+    None of it lets more through: a topic that was off by default can only be asked for.
+
+    \b
+    Example:
+      flask topic set trade-prices --section "For shops" --default off --visible-to wholesale
+      flask topic set workshop-news --hidden
+    """
+    from preferences.domain.topics import default_of
+    from preferences.store.catalog import change_topic
+
+    given = _given(options)
+    if not given:
+        fail(f"nothing to set of {slug}: give --section, --default, --visible-to, --hidden or --offered")
+    with plain_errors():
+        topic = current_site().database.save(change_topic, slug, given)
+    click.echo(f"Changed topic {slug}: {_state(topic)}, {default_of(topic)} by default.")
+
+
+@topic_group.command("order")
+@click.argument("slugs", nargs=-1, required=True)
+def topic_order(slugs: tuple[str, ...]) -> None:
+    """Put the topics SLUGS first on every page, in this order. The others stay behind them as they are.
+
+    \b
+    Example:
+      flask topic order product-news offers
+    """
+    from preferences.store.catalog import order_topics
+
+    with plain_errors():
+        ordered = current_site().database.save(order_topics, slugs)
+    click.echo(f"The order is: {', '.join(ordered)}.")
 
 
 @topic_group.command("translate")
@@ -191,6 +272,7 @@ def topic_add(
 @click.option("--name", help="What recipients read.")
 @click.option("--description", help="One plain line: what is in it.")
 @click.option("--frequency", help="How often.")
+@click.option("--section", help="The heading that it stands under.")
 def topic_translate(slug: str, language: str, **options: str | None) -> None:
     """Write the words of the topic SLUG in a language, or change what is given of them.
 
@@ -204,7 +286,7 @@ def topic_translate(slug: str, language: str, **options: str | None) -> None:
 
     given = {name: value for name, value in options.items() if value is not None}
     if not given:
-        fail(f"nothing to write about {slug}: give --name, --description or --frequency")
+        fail(f"nothing to write about {slug}: give --name, --description, --frequency or --section")
     with plain_errors():
         text = current_site().database.save(save_topic_text, slug, language, given=given)
     click.echo(f"Topic {slug} is called “{text.name}” in {language}.")
@@ -253,7 +335,7 @@ def topic_restore(slug: str) -> None:
 
 @topic_group.command("list")
 def topic_list() -> None:
-    """Show every topic, whether it is retired, and the languages that it has no words in.
+    """Show every topic in its order: how it is offered, and the languages that it has no words in.
 
     \b
     Example:
@@ -264,14 +346,24 @@ def topic_list() -> None:
     with plain_errors():
         catalog = current_site().database.read(queries.catalog)
     rows = [_topic_row(one) for one in catalog.topics.values()]
-    _show(("SLUG", "BRAND", "NAME", "CLASS", "BASIS", "CHANNELS", "STATE", "NO WORDS IN"), rows)
+    names = ("SLUG", "BRAND", "NAME", "CLASS", "BASIS", "CHANNELS", "DEFAULT", "STATE", "SECTION", "NO WORDS IN")
+    _show(names, rows)
 
 
 def _topic_row(topic: Topic) -> tuple[str, ...]:
+    from preferences.domain.topics import default_of
+
     written: Mapping[str, Any] = dict(topic.texts)
     missing = [language for language in LANGUAGES[1:] if language not in written]
     known = (topic.slug, topic.brand, topic.name, topic.message_class, topic.basis, ", ".join(topic.channels))
-    return (*known, "retired" if topic.retired_at else "offered", ", ".join(missing))
+    return (*known, default_of(topic), _state(topic), topic.section, ", ".join(missing))
+
+
+def _state(topic: Topic) -> str:
+    if topic.retired_at is not None:
+        return "retired"
+    seen = f"shown to {topic.visible_to}" if topic.visible_to else "offered"
+    return "hidden" if topic.hidden else seen
 
 
 def _show(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -24,9 +24,7 @@ from preferences.domain.terms import (
     Basis,
     Channel,
     Choice,
-    Default,
     Edit,
-    MessageClass,
     Origin,
     Pace,
     Purpose,
@@ -113,18 +111,6 @@ def read_item(item: str) -> Change:
     return Change(Control(Channel(channel), topic, Aspect(aspect)), value)
 
 
-def default_of(topic: Topic) -> Default:
-    """What holds for the topic while a contact has said nothing about it. Nothing that rests on consent is on."""
-    if topic.message_class is not MessageClass.MARKETING:
-        return Default.REQUIRED
-    return Default.OFF if needs_yes(topic) else Default.ON
-
-
-def is_public(topic: Topic) -> bool:
-    """Whether the topic is offered to anybody, on pages that do not know who asks."""
-    return topic.retired_at is None and not topic.hidden and not topic.visible_to
-
-
 def controls_of(topics: Iterable[Topic]) -> Iterator[Control]:
     """Every control of a brand's page: three for each topic and channel, one for each purpose."""
     for topic in topics:
@@ -138,6 +124,17 @@ def settings_of(brand: str, topics: Iterable[Topic], choices: Choices, paces: Pa
     known = {topic.slug: topic for topic in topics}
     known |= {purpose.value: purpose_topic(purpose, brand) for purpose in Purpose}
     return [_setting(control, brand, known[control.topic], choices, paces, now) for control in controls_of(topics)]
+
+
+def slugs_had(settings: Iterable[Setting], brand: str, choices: Choices) -> set[str]:
+    """The topics that may be sent to the contact on some channel, and those that they have chosen about."""
+    sent = {one.control.topic for one in settings if one.control.aspect is Aspect.STATUS and one.value == ON}
+    chosen = {
+        topic
+        for (_, whose, topic), choice in choices.items()
+        if whose == brand and choice.status is not Status.NEVER_ASKED
+    }
+    return sent | chosen
 
 
 def _setting(control: Control, brand: str, topic: Topic, choices: Choices, paces: Paces, now: datetime) -> Setting:

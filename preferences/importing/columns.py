@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
@@ -19,9 +20,22 @@ from preferences.domain.terms import BLANKET, Address, Basis, Channel, MessageCl
 from preferences.store.new_people import Told
 from preferences.store.queries import Catalog
 
-COLUMNS: Final = ("address", "channel", "topic", "status", "occurred_at", "source", "reason", "evidence", "brand")
+COLUMNS: Final = (
+    "address",
+    "channel",
+    "topic",
+    "status",
+    "occurred_at",
+    "source",
+    "reason",
+    "evidence",
+    "brand",
+    "flags",
+)
 ALIASES: Final = {"email": "address", "phone": "address", "date": "occurred_at"}
 """What other programs call the same columns."""
+
+_FLAG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 LONGEST_PROOF: Final = 500
 """Characters of each column of evidence that are kept."""
@@ -91,14 +105,17 @@ class Reader:
         address = read_address(channel, text["address"])
         fingerprint, value = self._fingerprint_of(address), address.value
         words = [text.get(name, "") for name in _WORDS]
+        flags = _flags(text.get("flags", ""))
         if not words[0]:
-            return Told(fingerprint, channel.value, value)
+            return Told(fingerprint, channel.value, value, flags=flags)
         date = text.get("occurred_at", "")
         date = "" if date.startswith(NO_DATE) else date
         verb, brand, topic, reason, basis, proof = self._meaning(bool(date), *words)
         occurred_at, date = _instant(date, is_yes=verb == Verb.SUBSCRIBE) if date else (None, date)
         ref = _ref(channel.value, value, date, *words[:-1])
-        return Told(fingerprint, channel.value, value, verb, brand, topic, reason, basis, occurred_at, ref, proof)
+        return Told(
+            fingerprint, channel.value, value, verb, brand, topic, reason, basis, occurred_at, ref, proof, flags
+        )
 
     def _meaning_of(self, dated: bool, status: str, topic: str, brand: str, *proof: str) -> _Meaning:
         status = status.lower()
@@ -172,6 +189,14 @@ def _instant(text: str, *, is_yes: bool) -> tuple[str, str]:
         raise _Unfit("occurred_at", str(error)) from None
     at = (found.earliest if is_yes else found.latest).isoformat(timespec="microseconds")
     return at, text if is_yes or found.earliest == found.latest else at
+
+
+def _flags(text: str) -> str | None:
+    """What the contact is marked with besides: words with spaces or commas between them."""
+    flags = sorted({*text.replace(",", " ").split()})
+    if not all(_FLAG.fullmatch(flag) for flag in flags):
+        raise _Unfit("flags", "use small letters, digits and hyphens, with spaces between several: wholesale press")
+    return " ".join(flags) or None
 
 
 def _evidence(proof: Sequence[str]) -> str | None:

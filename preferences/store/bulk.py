@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import Connection, select
 
@@ -23,7 +24,8 @@ from preferences.domain.acts import ImportedRow, imported
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.terms import Act, Address, Basis, Channel, Origin, SuppressionReason, Verb
 from preferences.store import ledger, new_people
-from preferences.store.contacts import find_or_create
+from preferences.store.contact_flags import add_flags
+from preferences.store.contacts import Found, find_or_create
 from preferences.store.db import WriteTransaction, any_of
 from preferences.store.loading import Fields, Form, form_of, put_rows, set_head
 from preferences.store.new_people import ActRows, PersonRows, Rendering, Told, stored_ref
@@ -85,6 +87,8 @@ def prepare(rows: Iterable[Told], fingerprints: Fingerprints, form: Form, now: d
 def _is_plain(told: Sequence[Told]) -> bool:
     """Whether each row of a new address is about something else, so that the first word on each is the only one."""
     acts = [row for row in told if row.verb is not None]
+    if any(row.flags for row in told):
+        return False
     if any(row.verb == Verb.SUBSCRIBE and row.occurred_at is None for row in acts):
         return False
     return len(acts) < 2 or len({(row.brand, row.topic, row.reason) for row in acts}) == len(acts)
@@ -114,8 +118,19 @@ def record_plainly(write: WriteTransaction, rows: Sequence[Told], fingerprints: 
     found = find_or_create(write, [_address(row) for row in rows], fingerprints, now)
     acts = [act_of(row) for row in rows if row.verb is not None]
     entries = ledger.record(write, acts, fingerprints=fingerprints, now=now)
+    _add_flags(write, rows, found)
     changed = len({entry.seq for entry in entries if entry.changed and entry.recorded_at == now})
     return Outcome(sum(one.created for one in found.values()), changed, len(entries) - changed)
+
+
+def _add_flags(write: WriteTransaction, rows: Sequence[Told], found: Mapping[Address, Found]) -> None:
+    flags: dict[UUID, set[str]] = {}
+    for row in rows:
+        contact_id = found[_address(row)].contact_id
+        if row.flags and contact_id is not None:
+            flags.setdefault(contact_id, set()).update(row.flags.split())
+    if flags:
+        add_flags(write.connection, flags)
 
 
 def record_new(write: WriteTransaction, block: Block) -> Outcome:
@@ -156,7 +171,9 @@ def _pass_over(connection: Connection, again: Sequence[Told], block: Block, outc
     refs = [[stored_ref(one, row.ref) for one in prints[row.fingerprint]] if row.ref else [] for row in again]
     told = set(connection.execute(_BY_REF, {"refs": list(chain.from_iterable(refs))}).scalars())
     for row, candidates in zip(again, refs, strict=True):
-        if not told.isdisjoint(candidates):
+        if row.flags:
+            outcome.left.append(row)
+        elif not told.isdisjoint(candidates):
             outcome.unchanged += 1
         elif candidates:
             outcome.left.append(row)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select, update
 
 from preferences.domain.errors import NotAllowed
 from preferences.domain.terms import LANGUAGES, Brand, OneClick, Topic, TopicText
+from preferences.domain.topics import arranged, checked
 from preferences.store import queries
 from preferences.store.db import insert_rows
 from preferences.store.queries import Catalog
@@ -61,6 +62,33 @@ def add_topic(connection: Connection, new: Topic, now: datetime) -> None:
         raise NotAllowed(f"there is no brand {new.brand}; add it with `flask brand set {new.brand} --name …`")
     row = _topic_row(replace(new, position=last_position(known)))
     connection.execute(topic.insert().values(**row, created_at=now))
+
+
+def change_topic(connection: Connection, slug: str, given: Mapping[str, Any]) -> Topic:
+    """Set what is given of a topic (see `topics.arranged`) and keep the rest. Returns it as it is now.
+
+    Raises NotAllowed for a topic that there is not, and for what cannot be.
+    """
+    changed = checked(arranged(_get_topic(connection, slug), given), given.get("default"))
+    connection.execute(update(topic).where(topic.c.slug == slug).values(**_topic_row(changed)))
+    return changed
+
+
+def order_topics(connection: Connection, slugs: Sequence[str]) -> list[str]:
+    """Put these topics first, in this order, and the others behind them as they are. Returns all slugs in their order.
+
+    Raises NotAllowed for a topic that there is not, or that is named twice.
+    """
+    known = list(queries.catalog(connection).topics)
+    for slug in slugs:
+        if slug not in known:
+            raise NotAllowed(f"there is no topic {slug}; `flask topic list` shows those there are")
+        if slugs.count(slug) > 1:
+            raise NotAllowed(f"{slug} is named twice")
+    ordered = [*slugs, *(slug for slug in known if slug not in slugs)]
+    for position, slug in enumerate(ordered, start=1):
+        connection.execute(update(topic).where(topic.c.slug == slug).values(position=position))
+    return ordered
 
 
 def retire_topic(connection: Connection, slug: str, now: datetime) -> bool:

@@ -25,6 +25,7 @@ from preferences.store.tables import (
     brand,
     connector_cursor,
     contact,
+    contact_flag,
     evidence,
     ledger_entry,
     ledger_head,
@@ -63,6 +64,7 @@ PARTS: Final = (
     _part("topic_texts.csv", topic_text),
     _part("notices.csv", notice),
     _part("contacts.csv", contact),
+    _part("contact_flags.csv", contact_flag),
     _part("addresses.csv", address),
     _part(ENTRIES, ledger_entry),
     _part("evidence.csv", evidence),
@@ -74,6 +76,9 @@ PARTS: Final = (
     _part("positions.csv", connector_cursor, "connector", "position", failures=0),
 )
 """In the order in which a restore needs them."""
+
+ADDED_LATER: Final = frozenset({"contact_flags.csv"})
+"""Files that an archive of an older version does not have."""
 
 LEFT_OUT: Final = {
     "ledger_head": "the newest of the entries, and in the manifest",

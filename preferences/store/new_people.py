@@ -30,7 +30,8 @@ SUPPRESSION: Final = ("seq", "at", "since", "fingerprint", "channel", "reason", 
 class Told(NamedTuple):
     """What one row of a file tells, as text, so that it travels between processes. Without a verb: an address alone.
 
-    `occurred_at` is UTC with six decimals, as an entry's hash covers it. `ref` is the same for the same line.
+    `occurred_at` is UTC with six decimals, as an entry's hash covers it. `ref` is the same for the same line. `flags`
+    has spaces between.
     """
 
     fingerprint: str
@@ -44,6 +45,7 @@ class Told(NamedTuple):
     occurred_at: str | None = None
     ref: str | None = None
     evidence: str | None = None
+    flags: str | None = None
 
 
 ActRows = tuple[str, str, Fields, Fields | None, bool, Fields]

@@ -37,6 +37,7 @@ from preferences.store.tables import (
     address,
     brand,
     contact,
+    contact_flag,
     evidence,
     ledger_entry,
     ledger_head,
@@ -226,6 +227,8 @@ class Standing:
     exists: bool
     created_at: datetime | None
     revoked_at: datetime | None
+    flags: frozenset[str]
+    """What the company has marked the contact with: see `Topic.visible_to`."""
     addresses: Sequence[KnownAddress]
     choices: Mapping[tuple[Channel, str, str], Choice]
     paces: Mapping[tuple[Channel, str, str, Verb], Pace]
@@ -244,10 +247,18 @@ _HASHES_OF: Final = select(ledger_entry.c.seq, ledger_entry.c.hash).where(
 )
 
 
+_ABOUT: Final = (
+    select(contact.c.created_at, contact.c.revoked_at, contact_flag.c.flag)
+    .outerjoin(contact_flag, contact_flag.c.contact_id == contact.c.id)
+    .where(contact.c.id == bindparam("contact_id"))
+)
+"""The contact, once for each of its flags, or once without."""
+
+
 def standing_of(connection: Connection, contact_id: UUID) -> Standing:
     """Everything that the contact has chosen, and where we may reach them."""
-    about = select(contact.c.created_at, contact.c.revoked_at).where(contact.c.id == contact_id)
-    row = connection.execute(about).one_or_none()
+    about = connection.execute(_ABOUT, {"contact_id": contact_id}).all()
+    row = about[0] if about else None
     choices = connection.execute(select(preference).where(preference.c.contact_id == contact_id))
     paces = connection.execute(select(pace).where(pace.c.contact_id == contact_id))
     hashes = connection.execute(_HASHES_OF, {"contact_id": contact_id})
@@ -256,6 +267,7 @@ def standing_of(connection: Connection, contact_id: UUID) -> Standing:
         exists=row is not None,
         created_at=row.created_at if row else None,
         revoked_at=row.revoked_at if row else None,
+        flags=frozenset(one.flag for one in about if one.flag is not None),
         addresses=addresses_of(connection, contact_id),
         choices={(Channel(one.channel), one.brand, one.topic): choice_of(one) for one in choices},
         paces={(Channel(one.channel), one.brand, one.topic, Verb(one.verb)): pace_of(one) for one in paces},

@@ -14,7 +14,17 @@ from sqlalchemy import Connection, Row, and_, exists, func, or_, select
 
 from preferences.domain.terms import BLANKET, MessageClass, Status, SuppressionReason
 from preferences.store.db import stream
-from preferences.store.tables import address, brand, evidence, ledger_entry, pace, preference, suppression, topic
+from preferences.store.tables import (
+    address,
+    brand,
+    contact_flag,
+    evidence,
+    ledger_entry,
+    pace,
+    preference,
+    suppression,
+    topic,
+)
 
 _AS_THEY_ARE: Final = {
     SuppressionReason.HARD_BOUNCE: "hard_bounce",
@@ -39,6 +49,7 @@ class Standing:
     reason: str = ""
     evidence: str = ""
     brand: str = ""
+    flags: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,13 @@ _ITS_CHOICES: Final = and_(preference.c.contact_id == address.c.contact_id, pref
 _ITS_SUPPRESSIONS: Final = and_(
     suppression.c.fingerprint == address.c.fingerprint, suppression.c.channel == address.c.channel, suppression.c.active
 )
+_FLAGS: Final = (
+    select(func.aggregate_strings(contact_flag.c.flag, " "))
+    .where(contact_flag.c.contact_id == address.c.contact_id)
+    .correlate(address)
+    .scalar_subquery()
+    .label("flags")
+)
 _WHERE_FROM: Final = (ledger_entry.c.origin, evidence.c.details)
 
 
@@ -75,7 +93,7 @@ def read_standings(connection: Connection) -> Iterator[Standing]:
     for row in stream(connection, _suppressions()):
         yield from _suppressed(row, brands)
     for row in stream(connection, _silent()):
-        yield Standing(address=row.value, channel=row.channel)
+        yield Standing(address=row.value, channel=row.channel, flags=_flags(row))
 
 
 def count_standings(connection: Connection) -> int:
@@ -118,13 +136,18 @@ def _row(row: Row[Any], *, status: str, topic_: str = "") -> dict[str, str]:
         "occurred_at": row.at.isoformat(),
         "source": row.origin or "ledger",
         "evidence": row.details or "",
+        "flags": _flags(row),
     }
+
+
+def _flags(row: Row[Any]) -> str:
+    return " ".join(sorted((row.flags or "").split()))
 
 
 def _choices() -> Any:
     columns = (address.c.value, address.c.channel, preference.c.brand, preference.c.topic, preference.c.status)
     return (
-        select(*columns, preference.c.at, *_WHERE_FROM)
+        select(*columns, preference.c.at, _FLAGS, *_WHERE_FROM)
         .select_from(address)
         .join(preference, _ITS_CHOICES)
         .outerjoin(ledger_entry, ledger_entry.c.seq == preference.c.seq)
@@ -135,7 +158,7 @@ def _choices() -> Any:
 
 def _suppressions() -> Any:
     return (
-        select(address.c.value, address.c.channel, suppression.c.reason, suppression.c.at, *_WHERE_FROM)
+        select(address.c.value, address.c.channel, suppression.c.reason, suppression.c.at, _FLAGS, *_WHERE_FROM)
         .select_from(address)
         .join(suppression, _ITS_SUPPRESSIONS)
         .outerjoin(ledger_entry, ledger_entry.c.seq == suppression.c.seq)
@@ -145,4 +168,4 @@ def _suppressions() -> Any:
 
 def _silent() -> Any:
     said = exists().where(_ITS_CHOICES, _TOLD)
-    return select(address.c.value, address.c.channel).where(~said, ~exists().where(_ITS_SUPPRESSIONS))
+    return select(address.c.value, address.c.channel, _FLAGS).where(~said, ~exists().where(_ITS_SUPPRESSIONS))

@@ -130,6 +130,14 @@ contact: Final = Table(
     Column("revoked_at", UtcDateTime),
 )
 
+# What the company marks contacts with, such as `wholesale`: which topics they are shown, and nothing else.
+contact_flag: Final = Table(
+    "contact_flag",
+    metadata,
+    _key("contact_id", Uuid, ForeignKey("contact.id", ondelete="CASCADE")),
+    _key("flag", SLUG),
+)
+
 # Written with its contact, in one transaction and by one module: a foreign key would only cost a look-up for each row.
 # A trigger, which costs nothing until then, has an address go with its contact.
 address: Final = Table(

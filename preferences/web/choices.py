@@ -33,11 +33,13 @@ from preferences.domain.choices import (
     edit_for,
     lets_more_through,
     settings_of,
+    slugs_had,
 )
 from preferences.domain.letters import LetterKind
 from preferences.domain.notices import Notice
 from preferences.domain.references import reference_of
 from preferences.domain.terms import BLANKET, Address, Brand, Channel, Edit, Entry, Purpose, Topic
+from preferences.domain.topics import Section, is_shown, sections_of
 from preferences.languages import Spoken
 from preferences.site import Site
 from preferences.store import ledger, notices, queries
@@ -53,7 +55,8 @@ SET, WAS, SEEN = "set.", "was.", "seen."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A contact's choices about one brand, as they stand. `settings` by the name of their control."""
+    """A contact's choices about one brand, as they stand. `settings` by the name of their control: of every topic that
+    is sent, whether or not it is among those shown."""
 
     brand: Brand
     topics: Sequence[Topic]
@@ -62,6 +65,11 @@ class Page:
     standing: Standing
     settings: Mapping[str, Setting]
     spoken: Spoken
+
+    @property
+    def sections(self) -> list[Section]:
+        """The topics shown, by section."""
+        return sections_of(self.topics)
 
     def tag(self, control: Control) -> str:
         """What names the entry that a control's value comes from: nothing sequential, since it stands in the page."""
@@ -99,9 +107,10 @@ def read_page(site: Site, contact_id: UUID, brand: Brand, spoken: Spoken) -> Pag
     topics = catalog.topics_of(brand.slug, marketing=True)
     now = datetime.now(UTC)
     settings = settings_of(brand.slug, topics, standing.choices, standing.paces, now)
+    having = slugs_had(settings, brand.slug, standing.choices)
     return Page(
         brand=brand,
-        topics=topics,
+        topics=[one for one in topics if is_shown(one, flags=standing.flags, has_it=one.slug in having)],
         channels=channels_of(catalog.topics_of(brand.slug, marketing=True, retired=True)),
         standing=standing,
         settings={one.control.name: one for one in settings},

@@ -6,21 +6,25 @@ that was erased, or is a child's, is never stored again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Final
 from uuid import UUID
 
 from flask import jsonify
-from pydantic import Field
+from pydantic import Field, StringConstraints
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
+from preferences.domain.addresses import Fingerprints
 from preferences.domain.terms import BLANKET, MOST_ADDRESSES, Address, Channel, Scope, Status, SuppressionReason, Verb
 from preferences.links import UnsubscribeLink
 from preferences.site import Site, current_site
 from preferences.store import contacts, queries
+from preferences.store.contact_flags import set_flags
 from preferences.store.contacts import Outcome, Upserted
+from preferences.store.db import WriteTransaction
 from preferences.store.queries import Standing
 from preferences.web.api.bodies import (
     MOST_FIELDS,
@@ -40,6 +44,9 @@ MOST_OF_ONE: Final = 20
 """Addresses of one contact."""
 
 
+Flag = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
 class AddressOf(Strict):
     """One address of a contact."""
 
@@ -52,6 +59,9 @@ class ContactOf(Strict):
     """A contact, by all of their addresses."""
 
     addresses: Annotated[list[AddressOf], Field(min_length=1, max_length=MOST_OF_ONE)]
+    flags: Annotated[list[Flag], Field(max_length=MOST_OF_ONE)] | None = None
+    """What you mark the contact with, such as `wholesale`: topics can be shown to those with a flag alone. These take
+    the place of the flags from before; left out, those stay."""
 
 
 class ContactsRequest(Strict):
@@ -118,6 +128,8 @@ class ContactAnswer(Strict):
     id: UUID
     created_at: datetime
     addresses: list[KnownAddressOf]
+    flags: list[str]
+    """What it is marked with: which topics it is shown."""
     choices: list[ChoiceOf]
     paces: list[PaceOf]
 
@@ -137,12 +149,13 @@ def put_contacts() -> Response:
     Refused, each by itself, are contacts whose addresses belong to different contacts here, and addresses that are
     never stored again.
     """
-    site = current_site()
-    wanted = _all_readable(read_body(ContactsRequest))
+    site, asked = current_site(), read_body(ContactsRequest)
+    wanted = _all_readable(asked)
+    flags = [one.flags for one in asked.contacts]
     done: list[Upserted] = []
     for start in range(0, len(wanted), BLOCK):
-        block, now = wanted[start : start + BLOCK], datetime.now(UTC)
-        done += site.database.write(contacts.upsert, block, site.fingerprints, now)
+        place, now = slice(start, start + BLOCK), datetime.now(UTC)
+        done += site.database.write(_upsert, wanted[place], flags[place], site.fingerprints, now=now)
     by_email = site.database.read(
         contacts.reached_by, Channel.EMAIL, [one.contact_id for one in done if one.contact_id]
     )
@@ -158,6 +171,25 @@ def put_contacts() -> Response:
             for one in done
         ]
     )
+
+
+def _upsert(
+    write: WriteTransaction,
+    wanted: Sequence[Sequence[Address]],
+    flags: Sequence[Sequence[str] | None],
+    fingerprints: Fingerprints,
+    *,
+    now: datetime,
+) -> list[Upserted]:
+    done = contacts.upsert(write, wanted, fingerprints, now)
+    marked = {
+        one.contact_id: given for one, given in zip(done, flags, strict=True) if one.contact_id and given is not None
+    }
+    changed = set_flags(write.connection, marked) if marked else set()
+    return [
+        replace(one, outcome=Outcome.UPDATED) if one.outcome is Outcome.UNCHANGED and one.contact_id in changed else one
+        for one in done
+    ]
 
 
 def _all_readable(asked: ContactsRequest) -> list[list[Address]]:
@@ -205,6 +237,7 @@ def _contact(site: Site, contact_id: UUID | None) -> Response:
     return jsonify(
         id=standing.contact_id,
         created_at=standing.created_at.isoformat(),
+        flags=sorted(standing.flags),
         addresses=[
             {
                 "channel": one.address.channel,

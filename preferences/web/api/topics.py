@@ -16,13 +16,16 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response
 
-from preferences.domain.terms import LANGUAGES, Basis, Channel, MessageClass, Scope, Topic
+from preferences.domain.terms import LANGUAGES, Basis, Channel, Default, MessageClass, Scope, Topic
+from preferences.domain.topics import arranged, default_of, faults_of
 from preferences.site import current_site
 from preferences.store import queries
 from preferences.store.catalog import last_position, save_topics
 from preferences.store.queries import Catalog
 from preferences.web.api.bodies import MOST_FIELDS, BadFields, Slug, Strict, read_body
 from preferences.web.api.operations import blueprint, operation
+
+_ARRANGEMENT: Final = ("hidden", "visible_to", "section", "position", "default")
 
 MOST_TOPICS: Final = 1_000
 
@@ -42,7 +45,7 @@ Line = Annotated[str, StringConstraints(max_length=500, strip_whitespace=True), 
 
 
 class TopicOf(Strict):
-    """A topic, and its words in English: those left out stay as they are."""
+    """A topic, its words in English, and how it is offered: what is left out stays as it is."""
 
     slug: TopicSlug
     """Links in old mails name it, so it never changes."""
@@ -57,6 +60,17 @@ class TopicOf(Strict):
     """The lawful ground. With `consent`, only those who said yes get it."""
     channels: Annotated[list[Channel], Field(min_length=1)] | None = None
     """How it is sent: by e-mail if left out. They never change."""
+    section: Line | None = None
+    """The heading that it stands under on a page, with the others of the same section; empty for none."""
+    default: Default | None = None
+    """What holds until a person says something about it: `on` or `off` for marketing, `required` for what is always
+    sent. Only `off` with the basis `consent`; what was off never becomes on."""
+    hidden: bool | None = None
+    """Whether no public page offers it. It can be sent, left, and found by those who have it."""
+    visible_to: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")] | None = None
+    """The flag of contacts (`PUT /contacts`) who are shown it; empty for everybody. It bears on no decision."""
+    position: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Topics stand in the order of these numbers, and those with the same as they were added."""
     retired: bool | None = None
     """Whether nothing is sent about it any more. What people chose is kept, and holds again once it is back."""
 
@@ -78,6 +92,11 @@ class KnownTopic(Strict):
     message_class: Annotated[MessageClass, Field(alias="class")]
     basis: Basis
     channels: list[Channel]
+    section: str
+    default: Default
+    hidden: bool
+    visible_to: str
+    position: int
     retired: bool
     """Whether nothing is sent about it any more."""
     languages: list[str]
@@ -85,7 +104,7 @@ class KnownTopic(Strict):
 
 
 class TopicsAnswer(Strict):
-    """Every topic, in the order in which they were added."""
+    """Every topic, in the order in which pages show them."""
 
     topics: list[KnownTopic]
 
@@ -100,7 +119,7 @@ def get_topics() -> Response:
 @blueprint.put("/topics")
 @operation(scope=Scope.TOPICS, body=TopicsRequest, answer=TopicsAnswer, statuses=(409,))
 def put_topics() -> Response:
-    """Add topics, and change the English words of those that are there. Others stay as they are.
+    """Add topics; change the English words of those that are there, and how they are offered. Others stay as they are.
 
     A topic's brand, class, basis and channels never change: people agreed to what they were. Make a new topic instead.
     409 says that somebody else added one of them just now: look, and try again.
@@ -120,7 +139,7 @@ def _save(connection: Connection, asked: TopicsRequest, now: datetime) -> Catalo
 def _topic(one: TopicOf, catalog: Catalog, now: datetime) -> Topic:
     old = catalog.topics.get(one.slug)
     channels = tuple(dict.fromkeys(one.channels or (Channel.EMAIL,)))
-    return Topic(
+    topic = Topic(
         slug=one.slug,
         brand=one.brand or (old.brand if old else catalog.first_brand.slug),
         name=one.name,
@@ -129,13 +148,16 @@ def _topic(one: TopicOf, catalog: Catalog, now: datetime) -> Topic:
         message_class=one.message_class,
         basis=one.basis,
         channels=old.channels if old and (one.channels is None or set(channels) == set(old.channels)) else channels,
+        added_at=old.added_at if old else None,
+        texts=old.texts if old else (),
         retired_at=_retired_at(one, old, now),
+        position=old.position if old else last_position(catalog.topics),
         hidden=old.hidden if old else False,
         visible_to=old.visible_to if old else "",
-        opt_in=old.opt_in if old else False,
         section=old.section if old else "",
-        position=old.position if old else last_position(catalog.topics),
+        opt_in=old.opt_in if old else False,
     )
+    return arranged(topic, {name: getattr(one, name) for name in _ARRANGEMENT})
 
 
 def _retired_at(one: TopicOf, old: Topic | None, now: datetime) -> datetime | None:
@@ -153,8 +175,12 @@ def _problems(asked: TopicsRequest, catalog: Catalog) -> Iterator[dict[str, str]
         seen.add(one.slug)
         if one.brand is not None and one.brand not in catalog.brands:
             yield {"field": f"topics[{index}].brand", "detail": "there is no such brand; `flask brand set` makes one"}
-        elif one.slug in catalog.topics:
-            yield from _changes(index, _topic(one, catalog, datetime.now(UTC)), catalog.topics[one.slug])
+        else:
+            new = _topic(one, catalog, datetime.now(UTC))
+            faults = faults_of(new, one.default)
+            yield from ({"field": f"topics[{index}].{field}", "detail": why} for field, why in faults)
+            if one.slug in catalog.topics:
+                yield from _changes(index, new, catalog.topics[one.slug])
 
 
 def _changes(index: int, new: Topic, old: Topic) -> Iterator[dict[str, str]]:
@@ -187,6 +213,11 @@ def _known(one: Topic) -> dict[str, Any]:
         "class": one.message_class,
         "basis": one.basis,
         "channels": list(one.channels),
+        "section": one.section,
+        "default": default_of(one),
+        "hidden": one.hidden,
+        "visible_to": one.visible_to,
+        "position": one.position,
         "retired": one.retired_at is not None,
         "languages": [LANGUAGES[0], *(language for language, _ in one.texts)],
     }

@@ -1,0 +1,51 @@
+"""Flags of contacts: what a company marks them with, such as `wholesale`.
+
+Owns the rows `contact_flag`. Invariant: a flag decides which topics a contact is shown, and nothing about what may be
+sent to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, bindparam, select
+
+from preferences.store.db import any_of, insert_rows
+from preferences.store.tables import contact_flag
+
+_OF: Final = select(contact_flag).where(any_of(contact_flag.c.contact_id, "contact_ids"))
+_DELETE: Final = contact_flag.delete().where(
+    contact_flag.c.contact_id == bindparam("whose"), contact_flag.c.flag == bindparam("which")
+)
+
+
+def find_flags(connection: Connection, contact_ids: Collection[UUID]) -> dict[UUID, set[str]]:
+    """The flags of these contacts, of those who have any."""
+    found: dict[UUID, set[str]] = {}
+    for row in connection.execute(_OF, {"contact_ids": list(contact_ids)}):
+        found.setdefault(row.contact_id, set()).add(row.flag)
+    return found
+
+
+def set_flags(connection: Connection, wanted: Mapping[UUID, Collection[str]]) -> set[UUID]:
+    """Give each contact these flags and no others. Returns those for whom something changed."""
+    held = find_flags(connection, wanted)
+    gone = [
+        (contact_id, flag) for contact_id, flags in wanted.items() for flag in held.get(contact_id, set()) - set(flags)
+    ]
+    if gone:
+        connection.execute(_DELETE, [{"whose": contact_id, "which": flag} for contact_id, flag in gone])
+    return add_flags(connection, wanted) | {contact_id for contact_id, _ in gone}
+
+
+def add_flags(connection: Connection, wanted: Mapping[UUID, Collection[str]]) -> set[UUID]:
+    """Give each contact these flags besides those it has. Returns those for whom something changed."""
+    held = find_flags(connection, wanted)
+    fresh = [
+        (contact_id, flag) for contact_id, flags in wanted.items() for flag in set(flags) - held.get(contact_id, set())
+    ]
+    rows = [{"contact_id": contact_id, "flag": flag} for contact_id, flag in fresh]
+    insert_rows(connection, contact_flag, rows, on_conflict="ignore")
+    return {contact_id for contact_id, _ in fresh}
