@@ -83,7 +83,7 @@ def compose(writing: Writing, *, sender: Mailbox, recipient: str, host: str, now
     """The letter as a message. Transactional: it carries no list headers."""
     message = EmailMessage(policy=POLICY)
     message["From"] = sender
-    message["To"] = _mailbox(recipient)
+    message["To"] = _Recipient(recipient)
     message["Subject"] = " ".join(writing.subject.split())
     message["Date"] = format_datetime(now)
     message["Message-ID"] = make_msgid(domain=host)
@@ -96,10 +96,19 @@ def compose(writing: Writing, *, sender: Mailbox, recipient: str, host: str, now
     return message
 
 
-def _mailbox(address: str) -> Mailbox:
-    """The address as it stands: never read as a header, in which a comma would begin another one."""
-    username, _, domain = address.rpartition("@")
-    return Mailbox(username=username, domain=domain)
+class _Recipient(Mailbox):
+    """An address as it stands: never read as a header, in which a comma would begin another one. In quotes where RFC
+    5321 §4.1.2 wants them, which Python leaves out for dots in a row, at the beginning or at the end."""
+
+    def __init__(self, address: str) -> None:
+        self._as_it_stands = address
+        local, _, domain = address.rpartition("@")
+        super().__init__(username=local, domain=domain)
+
+    @property
+    def addr_spec(self) -> str:
+        quoted = self.username.startswith('"') or all(self.username.split("."))
+        return self._as_it_stands if quoted else f'"{self.username}"@{self.domain}'
 
 
 class MailServer:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -19,15 +20,15 @@ from preferences.domain.terms import Address, Channel
 LONGEST: Final = 254
 """Octets in an address: RFC 5321 §4.5.3.1.3 leaves 254 for it inside the path's angle brackets."""
 
-_WORD: Final = "[a-z0-9!#$%&'*+/=?^_`{|}~-]++"
+_LOCAL: Final = "[a-z0-9!#$%&'*+/=?^_`{|}~.-]++"
 _LABEL: Final = "[a-z0-9]++(?:-[a-z0-9]++)*+"
 
 SHORT: Final = 64
 """Octets in an address that is too short for any limit on its parts."""
 
-PLAIN_EMAIL: Final = rf"{_WORD}(?:\.{_WORD})*+@(?:{_LABEL}\.)++(?![0-9]){_LABEL}"
-"""A pattern for the addresses that nearly everybody has, in normal form. What does not match, or is not `SHORT`, goes
-to the library. (`++` never tries a shorter match again: no text takes longer than its length.)"""
+PLAIN_EMAIL: Final = rf"{_LOCAL}@(?:{_LABEL}\.)++(?![0-9]){_LABEL}"
+"""A pattern for the addresses that nearly everybody has, in normal form. What does not match, or is not `SHORT`, is
+looked at more closely. (`++` never tries a shorter match again: no text takes longer than its length.)"""
 
 _is_plain: Final = re.compile(PLAIN_EMAIL).fullmatch
 
@@ -40,11 +41,33 @@ _PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|\[[^\[\]\\]*+\]|\\.|.', re.DOTAL
 _IN_COMMENT: Final = re.compile(r"[^()\\]++|\\.|.", re.DOTALL)
 
 
+_WHITE_SPACE: Final = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+_AROUND: Final = (
+    _WHITE_SPACE + "\xad\u061c\u180e\ufeff" + "".join(map(chr, [*range(0x200B, 0x2010), *range(0x202A, 0x2070)]))
+)
+"""What is cut off at both ends: white space, and the marks without a width that come along when text is copied."""
+
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"@(.*)', re.DOTALL)
+_UNQUOTED: Final = re.compile("[a-z0-9!#$%&'*+/=?^_`{|}~.\u0080-\U0010ffff-]++")
+_IN_QUOTES: Final = re.compile("[\x20-\x7e\u0080-\U0010ffff]++")
+
+_UNSEEN: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]|i\u0307"
+)
+"""Characters that nobody sees (those of Default_Ignorable_Code_Point that have another category than Cf, and the blank
+Braille pattern), and what a Turkish capital I becomes in small letters."""
+
+_WHOLE_LETTERS: Final = frozenset("\u0e33\u0eb3\u0edc\u0edd")
+"""Letters of Thai and Lao that Unicode calls compatible with two others, and that everybody writes so."""
+
+
 def read_address(channel: Channel, text: str) -> Address:
     """The address in normal form: without surrounding space, lower case, an international domain as A-labels.
 
-    Dots and plus signs stay: they belong to the mailbox's owner. Raises BadAddress, whose message never holds the
-    text.
+    Dots and plus signs stay: they belong to the mailbox's owner. What is one address, what are two and what is refused:
+    docs/decisions/0024-spellings.md. Raises BadAddress, whose message never holds the text.
     """
     if "\x00" in text or len(text) > 4 * LONGEST:
         raise BadAddress("not an address")
@@ -106,25 +129,76 @@ def _without_comments(text: str) -> Iterator[str]:
 
 
 def _email(text: str) -> str:
-    plain = text.strip().lower() if text.isascii() else ""
+    plain = text.strip(_AROUND).lower()
     if len(plain) <= SHORT and _is_plain(plain):
         return plain
+    quoted = _QUOTED.fullmatch(plain)
+    if quoted:
+        local, domain = re.sub(r"\\(.)", r"\1", quoted[1], flags=re.DOTALL), quoted[2]
+    else:
+        local, _, domain = plain.partition("@")
+    value = f"{_local_part(local, is_quoted=quoted is not None)}@{_domain(domain)}"
+    if len(value.encode()) > LONGEST:
+        raise BadAddress("not an e-mail address")
+    return value
+
+
+def _local_part(text: str, *, is_quoted: bool) -> str:
+    """Raises BadAddress. In quotes only where RFC 5321 §4.1.2 has no other way to write it: dots may stand anywhere."""
+    local = unicodedata.normalize("NFC", text).lower()
+    if not local.isascii() and not _is_seen_as_written(local):
+        raise BadAddress("not an e-mail address")
+    if _UNQUOTED.fullmatch(local):
+        return local
+    if not is_quoted or not _IN_QUOTES.fullmatch(local):
+        raise BadAddress("not an e-mail address")
+    return '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
+
+
+def _is_seen_as_written(text: str) -> bool:
+    """Whether no other text looks the same: full-width letters, ligatures and the like are other spellings of plain
+    ones (RFC 8264 §9.17), and what has no width cannot be seen."""
+    if _UNSEEN.search(text) or unicodedata.category(text[0])[0] == "M":
+        return False
+    beyond = {one for one in text if not one.isascii()}
+    return all(
+        unicodedata.category(one)[0] in "LMNPS" and (unicodedata.normalize("NFKC", one) == one or one in _WHOLE_LETTERS)
+        for one in beyond
+    )
+
+
+def _domain(text: str) -> str:
+    """As A-labels. A dot at the very end is the root (RFC 1034 §3.1) or the end of a sentence. Raises BadAddress."""
     from email_validator import EmailNotValidError, validate_email
 
+    domain = text[:-1] if text.endswith((".", "。", "．", "｡")) else text
     try:
         parts = validate_email(
-            text.strip().lower(), check_deliverability=False, test_environment=True, globally_deliverable=False
+            f"x@{domain}", check_deliverability=False, test_environment=True, globally_deliverable=False
         )
     except EmailNotValidError:
         raise BadAddress("not an e-mail address") from None
-    return f"{parts.local_part.lower()}@{(parts.ascii_domain or parts.domain).lower()}"
+    return (parts.ascii_domain or parts.domain).lower()
+
+
+_ABROAD: Final = re.compile(r"[(\s]*\+?\s*(?:00|００|٠٠|۰۰)")
+"""`00` in place of `+`, as ITU-T E.164 recommends for calls abroad."""
+_NO_DIGITS: Final = re.compile(r"^tel:|[\s;,]*(?:ext(?:ensio)?n?\.?|x)[\s=:]*[0-9]{1,8}$", re.IGNORECASE)
+"""Words that may stand with a number: what it is, and an extension, which is no address of its own."""
+_OTHER_LETTER: Final = re.compile(r"[^\W\d_A-Z]")
 
 
 def _phone(text: str) -> str:
     import phonenumbers
 
+    told = text.strip(_AROUND)
+    if begins_abroad := _ABROAD.match(told):
+        told = f"+{told[begins_abroad.end() :]}"
+    if _OTHER_LETTER.search(_NO_DIGITS.sub("", told)):
+        # The library takes letters for the digits on their keys: `+1 202 555 0123 (home)` would be another number.
+        raise BadAddress("not a telephone number with its country code, such as +1 202 555 0123")
     try:
-        number = phonenumbers.parse(text, None)
+        number = phonenumbers.parse(told, None)
     except phonenumbers.NumberParseException:
         raise BadAddress("not a telephone number with its country code, such as +1 202 555 0123") from None
     if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
@@ -133,7 +207,7 @@ def _phone(text: str) -> str:
 
 
 def _post(text: str) -> str:
-    folded = " ".join(text.casefold().split())
+    folded = " ".join(unicodedata.normalize("NFC", text).casefold().split())
     if not folded:
         raise BadAddress("an empty postal address")
     if re.search("[\ud800-\udfff]", folded):
@@ -159,16 +233,39 @@ class Fingerprints:
 
     def candidates(self, address: Address) -> tuple[str, ...]:
         """Every fingerprint that may stand in the database for this address, the newest first."""
-        return tuple(keyed.fingerprint(address) for keyed in self._newest_first)
+        forms = [address] if address.channel is not Channel.POST else [address, *_earlier_forms(address)]
+        return tuple(keyed.fingerprint(form) for keyed in self._newest_first for form in forms)
 
     def digests(self, channel: Channel, values: Sequence[bytes]) -> Iterator[bytes]:
-        """For each key, the newest first: the 32 octets behind the fingerprint of each of the addresses, joined."""
+        """For each key, the newest first: the 32 bytes behind the fingerprint of each of the addresses, joined; and so
+        again for earlier normal forms, where there are any."""
+        forms = [values]
+        if channel is Channel.POST:
+            earlier = [_earlier_post(value.decode()).encode() for value in values]
+            forms += [earlier] if earlier != values else []
         for keyed in self._newest_first:
-            yield keyed.digests(channel, values)
+            for form in forms:
+                yield keyed.digests(channel, form)
 
     def by_print(self, addresses: Iterable[Address]) -> dict[str, Address]:
         """The addresses by every fingerprint that may stand in the database for them."""
-        return {keyed.fingerprint(one): one for one in addresses for keyed in self._newest_first}
+        known = list(addresses)
+        found = {keyed.fingerprint(address): address for address in known for keyed in self._newest_first}
+        post = [address for address in known if address.channel is Channel.POST]
+        earlier = [(form, address) for address in post for form in _earlier_forms(address)]
+        return found | {keyed.fingerprint(form): address for form, address in earlier for keyed in self._newest_first}
+
+
+def _earlier_forms(address: Address) -> Iterator[Address]:
+    """The normal form that some spellings of a postal address once had, if it is another."""
+    earlier = "" if address.value.isascii() else _earlier_post(address.value)
+    if earlier not in {"", address.value}:
+        yield Address(Channel.POST, earlier)
+
+
+def _earlier_post(value: str) -> str:
+    """What became of letters and accents that were written apart (NFD), before both spellings were one."""
+    return " ".join(unicodedata.normalize("NFD", value).casefold().split())
 
 
 _BLOCK: Final = 64
@@ -211,5 +308,6 @@ def mask(address: Address) -> str:
     """Enough of an address for its owner to know it, too little for anybody else: `j•••@example.com`."""
     if address.channel is Channel.EMAIL:
         local, _, domain = address.value.rpartition("@")
+        local = local.removeprefix('"')
         return f"{local[0] if len(local) > 2 else ''}•••@{domain}"
     return f"•••{address.value[-2:]}"

@@ -71,8 +71,9 @@ def prepare(rows: Iterable[Told], fingerprints: Fingerprints, form: Form, now: d
         people.setdefault(row.fingerprint, []).append(row)
     prints = {one: one for one in people}
     first = next(iter(people.values()), None)
-    if first and len(fingerprints.candidates(_address(first[0]))) > 1:
-        for one, told in people.items():
+    has_old_keys = first is not None and len(fingerprints.candidates(_address(first[0]))) > 1
+    for one, told in people.items():
+        if has_old_keys or told[0].channel == Channel.POST:
             prints |= dict.fromkeys(fingerprints.candidates(_address(told[0])), one)
     rendering, ids = Rendering(form, now), iter(_new_ids(2 * len(people), now))
     return Block(
