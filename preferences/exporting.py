@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
@@ -26,17 +25,20 @@ from sqlalchemy import Connection
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import PreferencesError
 from preferences.domain.terms import Address, Channel
+from preferences.files.archives import lines, member, opened_archive, start
+from preferences.files.atomic import atomic_write
+from preferences.files.spreadsheets import harmless_cell
 from preferences.store import export, standing
 from preferences.store.db import Database, StoreFault, WriteTransaction
 from preferences.store.export import ADDED_LATER, ENTRIES, PARTS, Part
 from preferences.store.proof import verify
-from preferences.whole_files import PRIVATE, whole_file
 
 FORMAT: Final = "preferences-export"
 VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 BLOCK: Final = 1_000
 LONGEST_CELL: Final = 16 * 1024 * 1024
+LONGEST_MANIFEST: Final = 1 << 20
 
 CSV_COLUMNS: Final = tuple(one.name for one in fields(standing.Standing))
 """Of the CSV that an import reads."""
@@ -66,15 +68,17 @@ class Manifest:
 # Out.
 
 
-def write_archive(connection: Connection, path: Path, fingerprints: Fingerprints, *, progress: Progress) -> Manifest:
-    """Write everything to a zip file. Run it inside `Database.snapshot`. Raises BadExport."""
+def write_archive(
+    connection: Connection, path: Path, fingerprints: Fingerprints, *, progress: Progress, replace: bool = False
+) -> Manifest:
+    """Write everything to a zip file. Run it inside `Database.snapshot`. Raises CannotWrite."""
     rows: dict[str, int] = {}
     digests: dict[str, str] = {}
     now = datetime.now(UTC)
-    with new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with atomic_write(path, replace=replace) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
         for part in PARTS:
-            with archive.open(_member(part.file, now), "w", force_zip64=True) as member:
-                rows[part.file], digests[part.file] = _pour(_blocks_of(connection, part), member, progress)
+            with archive.open(_member(part.file, now), "w", force_zip64=True) as file:
+                rows[part.file], digests[part.file] = _pour(_blocks_of(connection, part), file, progress)
         seq, newest = export.head(connection)
         manifest = Manifest(rows, digests, seq, newest, fingerprints.candidates(_CHECK))
         archive.writestr(_member(MANIFEST, now), _manifest_text(manifest, now))
@@ -86,32 +90,26 @@ def count_rows(connection: Connection) -> int:
     return sum(export.count(connection, part) for part in PARTS)
 
 
-def write_csv(connection: Connection, path: Path, *, progress: Progress) -> int:
-    """Write what holds now in the columns of an import. Run it inside `Database.snapshot`. Raises BadExport."""
-    with new_file(path) as file:
+def write_csv(
+    connection: Connection, path: Path, *, progress: Progress, replace: bool = False, for_spreadsheets: bool = False
+) -> int:
+    """Write what holds now in the columns of an import. Run it inside `Database.snapshot`. Raises CannotWrite."""
+    with atomic_write(path, replace=replace) as file:
         file.write(_csv([CSV_COLUMNS]))
-        rows = (astuple(one) for one in standing.read_standings(connection))
+        rows: Iterator[tuple[str, ...]] = (astuple(row) for row in standing.read_standings(connection))
+        if for_spreadsheets:
+            rows = (tuple(map(harmless_cell, row)) for row in rows)
         blocks = ((_csv(block), len(block)) for block in _by_block(rows))
         return _pour(blocks, file, progress)[0]
 
 
-def write_ledger(connection: Connection, path: Path, *, progress: Progress) -> int:
+def write_ledger(connection: Connection, path: Path, *, progress: Progress, replace: bool = False) -> int:
     """Write every entry as a line of JSON, packed if the name ends in .gz. Run it inside `Database.snapshot`."""
-    with new_file(path) as file:
+    with atomic_write(path, replace=replace) as file:
         if path.suffix != ".gz":
             return _pour(_lines(connection), file, progress)[0]
         with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
             return _pour(_lines(connection), packed, progress)[0]
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that only its owner may read, and that takes its name when it is whole. Raises BadExport."""
-    try:
-        with whole_file(path, PRIVATE) as file:
-            yield file
-    except OSError as error:
-        raise BadExport(f"{path.name} cannot be written: {error.strerror or 'unknown'}") from None
 
 
 def _member(name: str, now: datetime) -> zipfile.ZipInfo:
@@ -176,8 +174,9 @@ def _manifest_text(manifest: Manifest, now: datetime) -> str:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether it is a zip file, and so cannot be a CSV."""
-    return zipfile.is_zipfile(path)
+    """Whether it begins as a zip file does, and so cannot be a CSV."""
+    with path.open("rb") as file:
+        return file.read(4) in {b"PK\x03\x04", b"PK\x05\x06"}
 
 
 def check(path: Path, fingerprints: Fingerprints, *, progress: Progress) -> Manifest:
@@ -187,8 +186,8 @@ def check(path: Path, fingerprints: Fingerprints, *, progress: Progress) -> Mani
         if not set(manifest.key_checks) <= known:
             raise BadExport(f"{path.name} was made with other FINGERPRINT_KEYS: give this install all of them")
         for part in _parts_in(manifest):
-            with _readable(part.file), archive.open(part.file) as member:
-                if _digest(member) != manifest.digests[part.file]:
+            with _readable(part.file), member(archive, part.file) as file:
+                if _digest(file) != manifest.digests[part.file]:
                     raise BadExport(f"{part.file} is not as it was written")
             progress(manifest.rows[part.file])
     return manifest
@@ -210,8 +209,8 @@ def restore(path: Path, database: Database, *, progress: Progress) -> Manifest:
 def _restore(write: WriteTransaction, archive: zipfile.ZipFile, manifest: Manifest, progress: Progress) -> None:
     export.begin_restore(write)
     for part in _parts_in(manifest):
-        with _readable(part.file), archive.open(part.file) as member:
-            for block in _by_block(_rows(part, member)):
+        with _readable(part.file), member(archive, part.file) as file:
+            for block in _by_block(_rows(part, file)):
                 export.put_back(write, part, block)
                 progress(len(block))
     if export.lacks_contacts(write.connection):
@@ -222,32 +221,46 @@ def _restore(write: WriteTransaction, archive: zipfile.ZipFile, manifest: Manife
         raise BadExport(f"its ledger does not verify, so nothing was restored: {problems[0]}")
 
 
-def _rows(part: Part, member: IO[bytes]) -> Iterator[dict[str, Any]]:
+def _rows(part: Part, file: IO[bytes]) -> Iterator[dict[str, Any]]:
     if part.file == ENTRIES:
-        yield from map(export.row_of_line, member)
+        yield from map(export.row_of_line, lines(file, part.file))
         return
     # The reader's own limit, for the whole process, is an eighth of a megabyte.
     csv.field_size_limit(LONGEST_CELL)
-    reader = csv.reader(io.TextIOWrapper(member, "utf-8", newline=""), strict=True)
-    names = next(reader)
+    rows = _csv_rows(file, part.file)
+    names = next(rows)
     if not set(names) <= set(part.columns):
         raise BadExport(f"{part.file} has columns that this version does not know: it was written by a newer one")
-    for cells in reader:
+    for cells in rows:
         yield export.row_of_cells(part, names, cells)
+
+
+def _csv_rows(file: IO[bytes], name: str) -> Iterator[list[str]]:
+    """Rows of which none is longer than a line may be, however many lines it has."""
+    length = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal length
+        for line in lines(file, name):
+            length += len(line)
+            if length > LONGEST_CELL:
+                raise BadExport(f"{name} has a row that is longer than any of ours")
+            yield line.decode()
+
+    for cells in csv.reader(texts(), strict=True):
+        length = 0
+        yield cells
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Manifest]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive, _read_manifest(archive, path.name)
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError):
-        raise BadExport(f"{path.name} cannot be read: it is cut off or damaged") from None
+    with opened_archive(path) as archive:
+        yield archive, _read_manifest(archive, path.name)
 
 
 def _read_manifest(archive: zipfile.ZipFile, name: str) -> Manifest:
     try:
-        document = json.loads(archive.read(MANIFEST))
+        document = json.loads(start(archive, MANIFEST, LONGEST_MANIFEST))
         if document["format"] != FORMAT:
             raise KeyError
         if document["version"] != VERSION:
@@ -261,8 +274,17 @@ def _read_manifest(archive: zipfile.ZipFile, name: str) -> Manifest:
             head_hash=str(head["hash"]),
             key_checks=tuple(map(str, document["key_checks"])),
         )
-    except (KeyError, ValueError, TypeError):
-        raise BadExport(f"{name} is not an export of this program: `flask export` writes one") from None
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError):
+        raise BadExport(_not_ours(archive, name)) from None
+
+
+def _not_ours(archive: zipfile.ZipFile, name: str) -> str:
+    if "xl/workbook.xml" in archive.namelist():
+        return f"{name} is a spreadsheet: save it as CSV (UTF-8), and import that"
+    return (
+        f"{name} is not an export of this program: `flask export` writes one. If it is another tool's, unpack it, and"
+        " import the files in it one by one with --from"
+    )
 
 
 def _parts_in(manifest: Manifest) -> list[Part]:
@@ -274,12 +296,12 @@ def _readable(file: str) -> Iterator[None]:
     """What is wrong in a file is told without quoting it."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, csv.Error, StopIteration, RuntimeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, csv.Error, StopIteration, RecursionError):
         raise BadExport(f"{file} is missing, or holds something that cannot be read") from None
 
 
-def _digest(member: IO[bytes]) -> str:
+def _digest(file: IO[bytes]) -> str:
     digest = hashlib.sha256()
-    while block := member.read(1 << 20):
+    while block := file.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()

@@ -21,6 +21,7 @@ from typing import BinaryIO, Final, TextIO, cast
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress, PreferencesError
 from preferences.domain.terms import BLANKET, Address, Channel, MessageClass, Topic
+from preferences.files.spreadsheets import harmless_cell
 from preferences.links import ManageLink, UnsubscribeLink
 from preferences.site import Site
 from preferences.store import contacts
@@ -71,6 +72,7 @@ class Minting:
     channel: Channel
     brand: str | None = None
     column: str = "address"
+    for_spreadsheets: bool = False
 
 
 def count_rows(site: Site, path: Path, asked: Minting) -> int:
@@ -91,8 +93,13 @@ def mint(site: Site, path: Path, asked: Minting, *, out: TextIO, progress: Calla
         rows = _rows(reader, asked)
         while block := list(islice(rows, BLOCK)):
             found = contacts_of(site, [address for _, address in block])
-            writer.writerows(row | _links(site, found[address], asked, brand, now) for row, address in block)
+            minted = (row | _links(site, found[address], asked, brand, now) for row, address in block)
+            writer.writerows(map(_harmless, minted) if asked.for_spreadsheets else minted)
             progress(len(block))
+
+
+def _harmless(row: dict[str, str]) -> dict[str, str]:
+    return {name: harmless_cell(value) for name, value in row.items()}
 
 
 def _links(site: Site, found: Found, asked: Minting, brand: str, now: datetime) -> dict[str, str]:

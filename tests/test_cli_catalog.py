@@ -114,6 +114,53 @@ def test_a_brand_that_cannot_be_is_refused_in_one_line(sqlite_app: Flask, option
     assert rows(sqlite_app) == before
 
 
+CONTROLS = ["Acme\r\nBcc: eve@evil.example", "Acme\nb", "Ac\x00me", "Acme\x85", "Acme\u2028x", "\u202eemcA"]
+
+
+@pytest.mark.parametrize("value", CONTROLS)
+@pytest.mark.parametrize("option", ["--name", "--postal-address", "--contact-email"])
+def test_nothing_of_a_brand_can_begin_another_line_or_turn_it_round(app: Flask, option: str, value: str) -> None:
+    before = catalog(app).brands
+    result = run(app, "brand", "set", "default", option, value)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert option in result.stderr
+    assert catalog(app).brands == before
+
+
+@pytest.mark.parametrize("value", CONTROLS)
+@pytest.mark.parametrize("option", ["--name", "--description", "--frequency"])
+def test_nothing_of_a_topic_can_begin_another_line(sqlite_app: Flask, option: str, value: str) -> None:
+    new = ["topic", "add", "tea", "--class", "marketing", "--basis", "consent", option, value]
+    assert run(sqlite_app, *new).exit_code == 1
+    assert run(sqlite_app, "topic", "translate", "offers", "--language", "de", option, value).exit_code == 1
+    assert "tea" not in catalog(sqlite_app).topics
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("help@acme.example?bcc=eve@evil.example", "help@acme.example&cc=x", "a?subject=b@acme.example"),
+        *("<b>help@acme.example</b>", "Help <help@acme.example>", "help@acme.example,eve@evil.example"),
+        *("help%0aBcc:x@acme.example", '"a b"@acme.example', "acme.example", "help@acme.example#x"),
+    ],
+)
+def test_a_contact_address_is_an_address_and_nothing_more(sqlite_app: Flask, value: str) -> None:
+    result = run(sqlite_app, "brand", "set", "default", "--contact-email", value)
+    assert is_refused(result, "--contact-email", "an e-mail address alone")
+    assert "evil" not in result.stderr
+
+
+@pytest.mark.parametrize("value", ["help@acme.example", "Hilfe+web@acme.example", "help@bücher.example", ""])
+def test_a_contact_address_stays_as_it_was_written(sqlite_app: Flask, value: str) -> None:
+    assert run(sqlite_app, "brand", "set", "default", "--contact-email", value).exit_code == 0
+    assert catalog(sqlite_app).brands["default"].contact_email == value
+
+
+def test_names_may_be_in_any_script(sqlite_app: Flask) -> None:
+    for name in ("متجر‌ها", "Ξενία", "👩‍🌾 Hof", "株式会社"):
+        assert run(sqlite_app, "brand", "set", "default", "--name", name).exit_code == 0
+
+
 def test_no_page_of_the_site_can_become_a_brands_folder(sqlite_app: Flask) -> None:
     """The list comes from the routes: every door there is, and the files beside them."""
     first = {rule.rule.split("/")[1] for rule in sqlite_app.url_map.iter_rules()} - {""}

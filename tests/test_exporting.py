@@ -43,6 +43,8 @@ from preferences.domain.terms import (
     Verb,
 )
 from preferences.exporting import BadExport, check, restore, write_archive, write_csv, write_ledger
+from preferences.files.archives import BadArchive
+from preferences.files.atomic import CannotWrite
 from preferences.importing import COLUMNS, import_file
 from preferences.site import Site, site_of
 from preferences.store import export, ledger, notices, queries
@@ -199,7 +201,7 @@ def decisions(site: Site) -> list[Any]:
 
 def exported(site: Site, folder: Path) -> Path:
     path = folder / "everything.zip"
-    site.database.snapshot(write_archive, path, site.fingerprints, progress=silent)
+    site.database.snapshot(write_archive, path, site.fingerprints, progress=silent, replace=True)
     return path
 
 
@@ -337,7 +339,7 @@ def test_an_export_that_was_cut_off_is_refused(make: Make, tmp_path: Path) -> No
     for length in (0, 10, path.stat().st_size // 2, path.stat().st_size - 5):
         cut = tmp_path / "cut.zip"
         cut.write_bytes(path.read_bytes()[:length])
-        with pytest.raises(BadExport):
+        with pytest.raises(BadArchive):
             check(cut, here.fingerprints, progress=silent)
 
 
@@ -377,7 +379,7 @@ def test_a_file_stands_under_its_name_only_when_it_is_whole(site: Site, tmp_path
 
 
 def test_a_place_that_cannot_be_written_is_named(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(BadExport, match="cannot be written"):
+    with pytest.raises(CannotWrite, match="cannot be written"):
         site.database.snapshot(write_csv, tmp_path / "nowhere" / "x.csv", progress=silent)
 
 

@@ -70,7 +70,7 @@ def test_a_wrong_row_far_down_leaves_nothing_behind(sqlite_app: Flask, tmp_path:
     path.write_text("address\n" + "a@example.com\n" * 1_500 + "jane\n")
     url = site_of(sqlite_app).settings.database_url
     before = contents(url)
-    result = run(sqlite_app, "links", "mint", str(path), "--output", str(output))
+    result = run(sqlite_app, "links", "mint", str(path), "--output", str(output), "--force")
     assert result.exit_code == 1
     assert "row 1502" in result.stderr
     assert "jane" not in result.stderr

@@ -36,6 +36,7 @@ from preferences.domain.terms import (
     SuppressionReason,
     Verb,
 )
+from preferences.files.atomic import CannotWrite
 from preferences.scrubbing import question
 from preferences.scrubbing.rows import Sorter, addresses_of, hashed_rows
 from preferences.scrubbing.run import Counts, Files, scrub
@@ -97,7 +98,7 @@ def run(
     site: Site, source: Path, about: Question | None = None, fingerprints: Fingerprints | None = None, **files: Any
 ) -> Counts:
     return scrub(
-        Files(source=source, kept=source.with_name("kept"), removed=source.with_name("removed"), **files),
+        Files(source=source, kept=source.with_name("kept"), removed=source.with_name("removed"), replace=True, **files),
         about or asked(site),
         database=site.database,
         fingerprints=fingerprints or site.fingerprints,
@@ -339,7 +340,7 @@ def test_a_full_disk_leaves_nothing_behind(site: Site, tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * PIECE, before[1]))
     try:
-        with pytest.raises(BadFile, match="cannot be written"):
+        with pytest.raises(CannotWrite, match="cannot be written"):
             run(site, source, processes=2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -11,6 +11,7 @@ import click
 from flask import current_app
 
 from preferences.cli.common import SLUG, Group, choice, fail, plain_errors, slug_of
+from preferences.domain.plain_text import is_contact_address, is_one_line
 from preferences.domain.terms import (
     LANGUAGES,
     SHORTEST_FOLDER,
@@ -55,14 +56,29 @@ def _colour(_context: click.Context, parameter: click.Parameter, value: str | No
     return value and value.lower()
 
 
+def _line(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value and not is_one_line(value):
+        raise click.BadParameter("must be one line of plain text, without control characters", param=parameter)
+    return value
+
+
+def _contact(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value and not is_contact_address(value):
+        raise click.BadParameter(
+            "give an e-mail address alone, such as help@acme.example: no name, no subject, no other recipients",
+            param=parameter,
+        )
+    return value
+
+
 brand_group = Group("brand", help="Whose name the mail bears.")
 
 
 @brand_group.command("set")
 @click.argument("slug", callback=slug_of)
-@click.option("--name", help="The name that recipients know. A new brand needs one.")
-@click.option("--postal-address", help="One line; the law wants it in every marketing mail.")
-@click.option("--contact-email", help="Where recipients can write to a person.")
+@click.option("--name", callback=_line, help="The name that recipients know. A new brand needs one.")
+@click.option("--postal-address", callback=_line, help="One line; the law wants it in every marketing mail.")
+@click.option("--contact-email", callback=_contact, help="Where recipients can write to a person.")
 @click.option(
     "--one-click",
     type=choice(OneClick),
@@ -164,9 +180,9 @@ topic_group = Group("topic", help="What people can choose.")
 @click.argument("slug", callback=slug_of)
 @click.option("--class", "message_class", type=choice(MessageClass), required=True, help="What kind of mail it is.")
 @click.option("--basis", type=choice(Basis), required=True, help="On what lawful ground it is sent.")
-@click.option("--name", help="What recipients read; made from the slug if not given.")
-@click.option("--description", default="", help="One plain line: what is in it.")
-@click.option("--frequency", default="", help="How often, such as “about twice a month”.")
+@click.option("--name", callback=_line, help="What recipients read; made from the slug if not given.")
+@click.option("--description", callback=_line, default="", help="One plain line: what is in it.")
+@click.option("--frequency", callback=_line, default="", help="How often, such as “about twice a month”.")
 @click.option("--brand", default=DEFAULT_BRAND, show_default=True, help="Whose topic it is.")
 @click.option(
     "--channel",
@@ -269,10 +285,10 @@ def topic_order(slugs: tuple[str, ...]) -> None:
 @click.option(
     "--language", type=click.Choice(LANGUAGES, case_sensitive=False), required=True, help="What it is written in."
 )
-@click.option("--name", help="What recipients read.")
-@click.option("--description", help="One plain line: what is in it.")
-@click.option("--frequency", help="How often.")
-@click.option("--section", help="The heading that it stands under.")
+@click.option("--name", callback=_line, help="What recipients read.")
+@click.option("--description", callback=_line, help="One plain line: what is in it.")
+@click.option("--frequency", callback=_line, help="How often.")
+@click.option("--section", callback=_line, help="The heading that it stands under.")
 def topic_translate(slug: str, language: str, **options: str | None) -> None:
     """Write the words of the topic SLUG in a language, or change what is given of them.
 

@@ -6,10 +6,12 @@ code 1.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
@@ -83,6 +85,19 @@ def progress_bar(label: str, total: int | None = None, unit: str = "rows") -> It
             bar.update(done)
 
         yield advance
+
+
+def check_output(path: Path, *, force: bool, source: Path | None = None) -> None:
+    """Fail where a file cannot be written: a folder that is not there, a name that is taken, the file that is read."""
+    if source is not None and path.resolve() == source.resolve():
+        fail("what is read and what is written must be different files")
+    if not path.parent.is_dir():
+        fail(f"there is no folder {path.parent}")
+    if os.path.lexists(path) and not force:
+        fail(f"{path} is there already; give another name, or --force to write over it")
+
+
+FOR_SPREADSHEETS: Final = "Make cells harmless that a spreadsheet program would calculate; alters them."
 
 
 def slug_of(_context: click.Context, parameter: click.Parameter, value: str) -> str:

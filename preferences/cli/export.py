@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 from flask.cli import with_appcontext
 
-from preferences.cli.common import Command, fail, plain_errors, progress_bar
+from preferences.cli.common import FOR_SPREADSHEETS, Command, check_output, fail, plain_errors, progress_bar
 from preferences.site import Site, current_site
 
 
@@ -17,18 +16,16 @@ def target(path: Path, *, force: bool) -> Path:
     """Where to write: in a folder, under a name of the day. What is there already is kept, unless it may go."""
     if path.is_dir():
         path = path / f"preferences-{datetime.now(UTC):%Y%m%d-%H%M%S}.zip"
-    if path.exists() and not force:
-        fail(f"{path} is there already; --force replaces it")
-    if not path.parent.is_dir():
-        fail(f"there is no folder {path.parent}")
+    check_output(path, force=force)
     return path
 
 
 @click.command("export", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--for-spreadsheets", is_flag=True, help=f"In a .csv. {FOR_SPREADSHEETS}")
 @with_appcontext
-def export_command(file: Path, force: bool) -> None:
+def export_command(file: Path, force: bool, for_spreadsheets: bool) -> None:
     """Write everything on record to FILE: a .zip of all, or a .csv of what holds now, which `flask import` reads.
 
     The .zip has contacts, choices, suppressions, topics, wordings, and the ledger with its evidence; into an empty
@@ -41,18 +38,22 @@ def export_command(file: Path, force: bool) -> None:
       flask export contacts.csv
     """
     path = target(file, force=force)
-    writers: dict[str, Callable[[Site, Path], None]] = {".zip": _archive, ".csv": _table}
-    if path.suffix not in writers:
+    if path.suffix not in {".zip", ".csv"}:
         fail("FILE must end in .zip (everything) or .csv (what holds now), or be a folder")
+    if for_spreadsheets and path.suffix != ".csv":
+        fail("--for-spreadsheets is for a .csv; a .zip is put back as it was")
     with plain_errors():
-        writers[path.suffix](current_site(), path)
+        if path.suffix == ".zip":
+            _archive(current_site(), path, replace=force)
+        else:
+            _table(current_site(), path, replace=force, for_spreadsheets=for_spreadsheets)
 
 
-def _archive(site: Site, path: Path) -> None:
+def _archive(site: Site, path: Path, *, replace: bool) -> None:
     from preferences.exporting import count_rows, write_archive
 
     with progress_bar("Export", site.database.snapshot(count_rows)) as progress:
-        manifest = site.database.snapshot(write_archive, path, site.fingerprints, progress=progress)
+        manifest = site.database.snapshot(write_archive, path, site.fingerprints, progress=progress, replace=replace)
     rows = manifest.rows
     click.echo(
         f"{path}: {rows['contacts.csv']} contacts, {rows['addresses.csv']} addresses, {rows['choices.csv']} choices,"
@@ -60,12 +61,14 @@ def _archive(site: Site, path: Path) -> None:
     )
 
 
-def _table(site: Site, path: Path) -> None:
+def _table(site: Site, path: Path, *, replace: bool, for_spreadsheets: bool) -> None:
     from preferences.exporting import write_csv
     from preferences.store.standing import count_left_out, count_standings
 
     with progress_bar("Export", site.database.snapshot(count_standings)) as progress:
-        rows = site.database.snapshot(write_csv, path, progress=progress)
+        rows = site.database.snapshot(
+            write_csv, path, progress=progress, replace=replace, for_spreadsheets=for_spreadsheets
+        )
     left = site.database.snapshot(count_left_out)
     click.echo(f"{path}: {rows} rows.")
     if left.choices or left.paces or left.fingerprints:

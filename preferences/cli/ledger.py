@@ -52,5 +52,5 @@ def ledger_export(file: Path, force: bool) -> None:
 
     path, database = target(file, force=force), current_site().database
     with plain_errors(), progress_bar("Export", database.read(head_seq), unit="entries") as progress:
-        entries = database.snapshot(write_ledger, path, progress=progress)
+        entries = database.snapshot(write_ledger, path, progress=progress, replace=force)
     click.echo(f"{path}: {entries} entries.")

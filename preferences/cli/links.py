@@ -11,10 +11,10 @@ from typing import TextIO
 
 import click
 
-from preferences.cli.common import Group, choice, fail, plain_errors, progress_bar
+from preferences.cli.common import FOR_SPREADSHEETS, Group, check_output, choice, plain_errors, progress_bar
 from preferences.domain.terms import BLANKET, Channel
+from preferences.files.atomic import atomic_write
 from preferences.site import current_site
-from preferences.whole_files import whole_file
 
 links_group = Group("links", help="Signed links.")
 
@@ -26,7 +26,18 @@ links_group = Group("links", help="Signed links.")
 @click.option("--channel", type=choice(Channel), default=Channel.EMAIL.value, show_default=True)
 @click.option("--column", default="address", show_default=True, help="The column that holds the addresses.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write; else standard output.")
-def links_mint(file: Path, topic: str, brand: str | None, channel: str, column: str, output: Path | None) -> None:
+@click.option("--force", is_flag=True, help="Write over the file of --output.")
+@click.option("--for-spreadsheets", is_flag=True, help=FOR_SPREADSHEETS)
+def links_mint(
+    file: Path,
+    topic: str,
+    brand: str | None,
+    channel: str,
+    column: str,
+    output: Path | None,
+    force: bool,
+    for_spreadsheets: bool,
+) -> None:
     """Read a CSV FILE (gzip too) of addresses, and write it with a link to unsubscribe, a link to choose, and the list
     headers added to each row.
 
@@ -36,27 +47,27 @@ def links_mint(file: Path, topic: str, brand: str | None, channel: str, column: 
     """
     from preferences.minting import Minting, count_rows, mint
 
-    if output is not None and not output.parent.is_dir():
-        fail(f"there is no folder {output.parent}")
-    site, asked = current_site(), Minting(topic=topic, channel=Channel(channel), brand=brand, column=column)
+    if output is not None:
+        check_output(output, force=force, source=file)
+    asked = Minting(
+        topic=topic, channel=Channel(channel), brand=brand, column=column, for_spreadsheets=for_spreadsheets
+    )
+    site = current_site()
     with plain_errors():
         total = count_rows(site, file, asked)
-        with _written(output) as out, progress_bar("Links", total) as progress:
+        with _written(output, replace=force) as out, progress_bar("Links", total) as progress:
             mint(site, file, asked, out=out, progress=progress)
     if output is not None:
         click.echo(f"Wrote {output}.")
 
 
 @contextmanager
-def _written(output: Path | None) -> Iterator[TextIO]:
+def _written(output: Path | None, *, replace: bool) -> Iterator[TextIO]:
     """Where to write: a file that takes its name only once it is whole, or standard output."""
     if output is None:
         yield sys.stdout
         return
-    try:
-        with whole_file(output) as file:
-            text = TextIOWrapper(file, encoding="utf-8", newline="")
-            yield text
-            text.detach()
-    except OSError as error:
-        fail(f"{output} cannot be written ({error.strerror})")
+    with atomic_write(output, replace=replace) as file:
+        text = TextIOWrapper(file, encoding="utf-8", newline="")
+        yield text
+        text.detach()

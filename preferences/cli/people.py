@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from flask.cli import with_appcontext
 
-from preferences.cli.common import Command, choice, fail, plain_errors, progress_bar
+from preferences.cli.common import FOR_SPREADSHEETS, Command, check_output, choice, fail, plain_errors, progress_bar
 from preferences.cli.export import restore
 from preferences.domain.addresses import read_address
 from preferences.domain.terms import Channel
@@ -29,9 +29,19 @@ if TYPE_CHECKING:
     "--rejects", type=click.Path(dir_okay=False, path_type=Path), help="Put wrong rows there and take the others."
 )
 @click.option("--encoding", default="utf-8-sig", help="Such as latin-1; UTF-8 if nothing is said.")
+@click.option("--force", is_flag=True, help="Write over the file of --rejects.")
+@click.option("--for-spreadsheets", is_flag=True, help=f"In the file of --rejects. {FOR_SPREADSHEETS}")
 @with_appcontext
 def import_command(
-    file: Path, tool: str, topic: str, mapping: tuple[str, ...], dry_run: bool, rejects: Path | None, encoding: str
+    file: Path,
+    tool: str,
+    topic: str,
+    mapping: tuple[str, ...],
+    dry_run: bool,
+    rejects: Path | None,
+    encoding: str,
+    force: bool,
+    for_spreadsheets: bool,
 ) -> None:
     """Bring in contacts and opt-outs from a CSV FILE; an opt-out that stands is never undone by it.
 
@@ -53,9 +63,11 @@ def import_command(
     if is_archive(file):
         restore(file, dry_run=dry_run)
         return
+    if rejects is not None:
+        check_output(rejects, force=force, source=file)
     site = current_site()
     source = _source(tool, topic, encoding, mapping)
-    with plain_errors(), rejects_to(rejects) as reject:
+    with plain_errors(), rejects_to(rejects, replace=force, for_spreadsheets=for_spreadsheets) as reject:
         catalog = site.database.read(queries.catalog)
         if dry_run:
             with progress_bar("Check") as progress:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from flask.cli import with_appcontext
 
-from preferences.cli.common import Command, choice, fail, plain_errors, progress_bar
+from preferences.cli.common import FOR_SPREADSHEETS, Command, check_output, choice, fail, plain_errors, progress_bar
 from preferences.domain.terms import Channel, MessageClass
 from preferences.scrubbing.table import Encoding
 from preferences.site import current_site
@@ -33,6 +33,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--removed", type=FILE, help="Where the others go, each with the reason; FILE.removed.csv if not given.")
 @click.option("--encoding", type=choice(Encoding), default=Encoding.AUTO.value, show_default=True)
 @click.option("--force", is_flag=True, help="Write over files that are there.")
+@click.option("--for-spreadsheets", is_flag=True, help=FOR_SPREADSHEETS)
 @with_appcontext
 def scrub_command(
     file: Path,
@@ -45,6 +46,7 @@ def scrub_command(
     removed: Path | None,
     encoding: str,
     force: bool,
+    for_spreadsheets: bool,
 ) -> None:
     """Sort a CSV FILE into those who may be sent a mailing now and those who may not.
 
@@ -66,6 +68,8 @@ def scrub_command(
         removed=removed or beside(file, "removed"),
         column=column,
         encoding=Encoding(encoding),
+        replace=force,
+        for_spreadsheets=for_spreadsheets,
     )
     _check_outputs(files, force=force)
     with plain_errors(), progress_bar("Scrub", file.stat().st_size, unit="bytes") as progress:
@@ -102,8 +106,5 @@ def _check_outputs(files: Files, *, force: bool) -> None:
     outputs = [files.kept, files.removed]
     if len({files.source.resolve(), *(one.resolve() for one in outputs)}) < 3:
         fail("the file and the two that are written must be three different ones")
-    for one in outputs:
-        if not one.parent.is_dir():
-            fail(f"there is no folder {one.parent}")
-        if one.exists() and not force:
-            fail(f"{one} is there already; give another name, or --force to write over it")
+    for path in outputs:
+        check_output(path, force=force)

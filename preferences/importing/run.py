@@ -7,6 +7,7 @@ blocks whoever waits comes first; a block that was told is durable; run again, i
 from __future__ import annotations
 
 import csv
+import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from preferences.domain.addresses import Fingerprints
+from preferences.files.atomic import atomic_write
+from preferences.files.spreadsheets import harmless_cell
 from preferences.forking import can_fork, helpers, nothing_collected
 from preferences.importing.files import Source
 from preferences.importing.preparing import Prepared, Progress, Reject, prepared
@@ -80,15 +83,20 @@ def import_file(
 
 
 @contextmanager
-def rejects_to(path: Path | None) -> Iterator[Callable[[Reject], None] | None]:
+def rejects_to(
+    path: Path | None, *, replace: bool = False, for_spreadsheets: bool = False
+) -> Iterator[Callable[[Reject], None] | None]:
     """What takes wrong rows: a CSV file with the line, the column and the reason before the row's own values."""
     if path is None:
         yield None
         return
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
+    cell = harmless_cell if for_spreadsheets else str
+    with atomic_write(path, replace=replace) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text)
         writer.writerow(["line", "column", "why"])
-        yield lambda one: writer.writerow([one.line, one.column, one.why, *one.values])
+        yield lambda bad: writer.writerow([bad.line, bad.column, bad.why, *map(cell, bad.values)])
+        text.detach()
 
 
 def record(laid: Prepared, database: Database, *, fingerprints: Fingerprints, progress: Progress) -> Counts:

@@ -6,7 +6,9 @@ is never kept.
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,6 +21,7 @@ from preferences.domain.addresses import PLAIN_EMAIL, SHORT, Fingerprints, read_
 from preferences.domain.errors import BadAddress
 from preferences.domain.permission import Reason
 from preferences.domain.terms import Channel, MessageClass
+from preferences.files.spreadsheets import harmless_cell
 from preferences.scrubbing.table import Encoding, Layout, Piece, cells_of, rows_of, text_of
 from preferences.scrubbing.verdicts import Meaning, Verdicts, keys_of, precedence
 
@@ -50,6 +53,7 @@ class Sorter:
     verdicts: Verdicts
     fingerprints: Fingerprints
     compressed: bool = False
+    for_spreadsheets: bool = False
 
     def __call__(self, piece: Piece, hashed: Hashed | None = None) -> Sorted:
         """Most rows are a stranger's, so everything here is done for all rows at once, or only for the few others."""
@@ -100,6 +104,8 @@ class Sorter:
     def _text(self, rows: list[bytes]) -> bytes:
         if not rows:
             return b""
+        if self.for_spreadsheets:
+            rows = [harmless_row(row, self.layout) for row in rows]
         text = b"\n".join(rows) + b"\n"
         # Compressed files one behind the other are one compressed file (RFC 1952 §2.2).
         return gzip.compress(text, GZIP_LEVEL, mtime=0) if self.compressed else text
@@ -199,6 +205,17 @@ def added_cells(layout: Layout, cells: Sequence[bytes]) -> bytes:
     """Cells for the end of a row; they hold no quote, and no delimiter but in what is quoted here."""
     quoted = [b'"%b"' % one if layout.delimiter in one else one for one in cells]
     return layout.delimiter + layout.delimiter.join(quoted)
+
+
+def harmless_row(row: bytes, layout: Layout) -> bytes:
+    """The row written anew, with no cell that a spreadsheet program would calculate; as it is if it has none."""
+    cells = [cell.decode(errors="surrogateescape") for cell in cells_of(row.removesuffix(b"\r"), layout)]
+    safe = [harmless_cell(cell) for cell in cells]
+    if safe == cells:
+        return row
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=layout.delimiter.decode(), lineterminator="").writerow(safe)
+    return text.getvalue().encode(errors="surrogateescape") + (b"\r" if row.endswith(b"\r") else b"")
 
 
 def header_with(layout: Layout, names: Sequence[bytes]) -> bytes:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -16,6 +16,7 @@ from typing import IO
 from sqlalchemy import Connection
 
 from preferences.domain.addresses import Fingerprints
+from preferences.files.atomic import atomic_write
 from preferences.forking import nothing_collected
 from preferences.scrubbing.rows import ADDED, GZIP_LEVEL, Sorter, header_with
 from preferences.scrubbing.shares import (
@@ -28,12 +29,11 @@ from preferences.scrubbing.shares import (
     sort_together,
     state_of,
 )
-from preferences.scrubbing.table import BOM, BadFile, Encoding, open_table, opened, read_layout
+from preferences.scrubbing.table import BOM, Encoding, open_table, opened, read_layout
 from preferences.scrubbing.verdicts import Verdicts
 from preferences.store.db import Database
 from preferences.store.queries import head_seq
 from preferences.store.scrub import Question, answers
-from preferences.whole_files import whole_file
 
 Progress = Callable[[int], None]
 
@@ -48,6 +48,8 @@ class Files:
     column: str | None = None
     encoding: Encoding = Encoding.AUTO
     processes: int | None = None
+    replace: bool = False
+    for_spreadsheets: bool = False
 
 
 @dataclass(slots=True)
@@ -63,7 +65,7 @@ class Counts:
 def scrub(
     files: Files, asked: Question, *, database: Database, fingerprints: Fingerprints, progress: Progress
 ) -> Counts:
-    """Sort the rows of a file into two. Raises BadFile, and then leaves neither."""
+    """Sort the rows of a file into two. Raises BadFile or CannotWrite, and then leaves neither."""
     with ExitStack() as stack:
         stack.enter_context(nothing_collected())
         raw = stack.enter_context(opened(files.source))
@@ -83,10 +85,11 @@ def scrub(
             verdicts=verdicts,
             fingerprints=fingerprints,
             compressed=compressed,
+            for_spreadsheets=files.for_spreadsheets,
         )
         # The first one entered gets its name last: what will be sent to is there only when all is.
-        keep = stack.enter_context(_whole(files.kept))
-        remove = stack.enter_context(_whole(files.removed))
+        keep = stack.enter_context(atomic_write(files.kept, replace=files.replace))
+        remove = stack.enter_context(atomic_write(files.removed, replace=files.replace))
         begin = (
             _begun(keep, _packed(layout.header.rstrip(b"\r\n") + _end(layout.header), compressed)),
             _begun(remove, _packed(header_with(layout, ADDED), compressed)),
@@ -135,13 +138,3 @@ def _packed(text: bytes, compressed: bool) -> bytes:
 
 def _verdicts(connection: Connection, asked: Question, fingerprints: Fingerprints) -> tuple[int, Verdicts]:
     return head_seq(connection), Verdicts(asked.stranger, answers(connection, asked, fingerprints))
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that gets its name when it is whole and on the disk. Raises BadFile."""
-    try:
-        with whole_file(path) as file:
-            yield file
-    except OSError as error:
-        raise BadFile(f"{path.name} cannot be written ({error.strerror})") from None

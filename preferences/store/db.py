@@ -7,6 +7,7 @@ ledger locks the ledger's head before it reads anything (`write`), so the order 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,7 +95,15 @@ def engine_options(url: URL, threads: int) -> dict[str, Any]:
 
 
 def prepare_sqlite(engine: Engine) -> None:
-    """Make SQLite durable and honest: WAL, a disk flush at each commit, foreign keys, and transactions we begin."""
+    """Make SQLite durable and honest: WAL, a disk flush at each commit, foreign keys, and transactions we begin.
+
+    A new database is its owner's alone, since it holds addresses; SQLite gives the log beside it the same rights.
+    """
+
+    @event.listens_for(engine, "do_connect")
+    def on_new_file(_dialect: Dialect, _record: object, arguments: list[Any], _options: dict[str, Any]) -> None:
+        with suppress(OSError):  # it is there already, or cannot be made: then the connection says so
+            os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: sqlite3.Connection, _record: object) -> None:

@@ -358,9 +358,8 @@ def test_minted_links_are_the_brands_own(sqlite_site: Site, tmp_path: Path) -> N
     path = tmp_path / "file.csv"
     path.write_text(f"address\n{JANE}\n")
 
-    def minted(**options: str) -> str:
-        topic = options.pop("topic", "*")
-        out, asked = io.StringIO(), Minting(topic=topic, channel=Channel.EMAIL, **options)
+    def minted(topic: str = "*", brand: str | None = None) -> str:
+        out, asked = io.StringIO(), Minting(topic=topic, channel=Channel.EMAIL, brand=brand)
         mint(sqlite_site, path, asked, out=out, progress=lambda _: None)
         return out.getvalue()
 

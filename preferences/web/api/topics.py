@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response
 
+from preferences.domain.plain_text import is_one_line
 from preferences.domain.terms import LANGUAGES, Basis, Channel, Default, MessageClass, Scope, Topic
 from preferences.domain.topics import arranged, default_of, faults_of
 from preferences.site import current_site
@@ -29,13 +30,11 @@ _ARRANGEMENT: Final = ("hidden", "visible_to", "section", "position", "default")
 
 MOST_TOPICS: Final = 1_000
 
-DELETE: Final = 0x7F
-
 TopicSlug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 
 def _one_line(words: str) -> str:
-    if any(ord(one) < ord(" ") or ord(one) == DELETE for one in words):
+    if not is_one_line(words):
         raise PydanticCustomError("one_line", "must be one line of plain text, without control characters")
     return words
 

@@ -1,0 +1,62 @@
+"""Files that take their name only when they are whole and on the disk.
+
+Owns how such a file comes to be. Invariants: whatever stops the writing, what had the name before still has it; only
+the owner may read the file, at any moment, since most of them hold addresses.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Final
+
+from preferences.domain.errors import PreferencesError
+
+
+class CannotWrite(PreferencesError):
+    """The file cannot be written: says which, and why."""
+
+
+PRIVATE: Final = 0o600
+"""Permissions of a file that only its owner may read."""
+
+_NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+"""Never a file, nor a link to one, that somebody else laid there."""
+
+
+@contextmanager
+def atomic_write(path: Path, *, replace: bool) -> Iterator[IO[bytes]]:
+    """A file to be written. With `replace` it takes the place of what is there. Raises CannotWrite."""
+    unfinished = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.part")
+    try:
+        with os.fdopen(os.open(unfinished, _NEW, PRIVATE), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            unfinished.replace(path)
+        else:
+            _take_name(unfinished, path)
+    except FileExistsError:
+        raise CannotWrite(f"{path.name} is there already; give another name, or --force to write over it") from None
+    except OSError as error:
+        raise CannotWrite(f"{path.name} cannot be written ({error.strerror or 'unknown'})") from None
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def _take_name(unfinished: Path, path: Path) -> None:
+    """Raises FileExistsError for a name that is taken, whoever took it meanwhile."""
+    try:
+        path.hardlink_to(unfinished)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        unfinished.replace(path)
