@@ -13,14 +13,15 @@ SPECS := specs
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: ## Build .venv/ with what the product needs to run
-	@./mkenv.sh runtime
+install: ## Build .venv/ with what the product needs to run (230 MB, a minute or two)
+	@TELL=$(filter install,$(MAKECMDGOALS)) ./mkenv.sh runtime
 
 dev: ## Build .venv/ with the test tools as well
-	@./mkenv.sh dev
+	@TELL=$(filter dev,$(MAKECMDGOALS)) ./mkenv.sh dev
 
+# Ctrl-C reaches everything that runs here; the demo ends with 130 then, which is no error.
 run: install ## Start the demo: web, worker and sandbox, with made-up people
-	@$(BIN)/python -m sandbox.demo
+	@trap : INT; $(BIN)/python -m sandbox.demo || test $$? -eq 130
 
 browser: # Installs Chromium where that is possible; without it the browser tests are skipped
 	@tests/get-browser.sh

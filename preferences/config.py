@@ -11,7 +11,7 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -24,6 +24,10 @@ from sqlalchemy.exc import ArgumentError
 from preferences.domain.errors import Misconfigured
 
 SHORTEST_KEY: Final = 16
+
+SETTINGS_FILE: Final = Path("instance/settings.env")
+"""Where `flask init` writes settings, for a shell or systemd to load."""
+
 _VISIBLE: Final = re.compile(r"[!-~]+")
 
 
@@ -158,7 +162,7 @@ class Settings(BaseModel):
             details = error.errors(include_input=False, include_url=False)
             problems += [_problem(detail) for detail in details if given_wrong.keys().isdisjoint(detail["loc"])]
         if problems:
-            raise Misconfigured("\n".join(["The settings are not complete:", *problems]))
+            raise Misconfigured("\n".join(["The settings are not complete:", *problems, *_where_from(problems)]))
         return settings
 
 
@@ -184,9 +188,17 @@ def _given(environment: Mapping[str, str], fields: Mapping[str, Any]) -> tuple[d
 def _problem(detail: Mapping[str, Any]) -> str:
     name = str(detail["loc"][0]).upper() if detail["loc"] else "settings"
     if detail["type"] == "missing":
-        hint = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'" if name.endswith("KEYS") else ""
-        return f"  {name}: is not set" + (f"; make a key with: {hint}" if hint else "")
+        return f"  {name}: is not set"
     return f"  {name}: {str(detail['msg']).removeprefix('Value error, ')}"
+
+
+def _where_from(problems: Sequence[str]) -> list[str]:
+    """What to do when settings are missing: load the file that is there, or have one written."""
+    if not any(problem.endswith("is not set") for problem in problems):
+        return []
+    if SETTINGS_FILE.exists():
+        return [f"{SETTINGS_FILE} has settings; load them first:  set -a; . {SETTINGS_FILE}; set +a"]
+    return [f"`flask init` writes them, with fresh keys, to {SETTINGS_FILE}; docs/operator.md explains each."]
 
 
 def _why(error: OSError | UnicodeDecodeError) -> str:

@@ -27,6 +27,9 @@ INSTANCE: Final = Path("instance")
 SETTINGS_FILE: Final = INSTANCE / "demo.env"
 DATABASE_FILE: Final = INSTANCE / "demo.db"
 
+INTERRUPTED: Final = 130
+"""What a program ends with that was stopped by Ctrl-C, by the custom of shells."""
+
 API_KEY: Final = "PREFERENCES_API_KEY"
 
 CONNECTORS: Final = """\
@@ -205,4 +208,7 @@ def _stop(why: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

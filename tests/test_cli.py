@@ -228,7 +228,7 @@ def test_a_topic_that_is_there_is_left_alone_when_asked_so(sqlite_app: Flask) ->
 def test_a_brand_is_added_and_then_changed(app: Flask) -> None:
     added = run(app, "brand", "set", "tea", "--name", "Tea & Co", "--contact-email", "hello@tea.example")
     changed = run(app, "brand", "set", "tea", "--name", "Tea & Sons", "--one-click", "topic")
-    assert (added.stdout, changed.stdout) == ("Added brand tea.\n", "Changed brand tea.\n")
+    assert (added.stdout, changed.stdout) == ("Made brand tea.\n", "Changed brand tea.\n")
     brand = site_of(app).database.read(queries.catalog).brands["tea"]
     assert brand == replace(
         BRAND,
@@ -716,7 +716,7 @@ def test_help_needs_no_settings(arguments: list[str]) -> None:
         [sys.executable, "-m", "flask", *arguments], cwd=ROOT, env={}, capture_output=True, text=True, check=False
     )
     assert "Usage: " in done.stdout + done.stderr  # without arguments, click takes it for an error
-    assert "settings" not in done.stderr
+    assert "settings are not complete" not in done.stderr
     assert ("Example:" in done.stdout) == (len(arguments) > 1)
 
 

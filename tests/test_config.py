@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from preferences.config import ConnectorSettings, Settings, from_process, read_connectors
+from preferences.config import SETTINGS_FILE, ConnectorSettings, Settings, from_process, read_connectors
 from preferences.connectors import make_connector
 from preferences.domain.errors import Misconfigured
 
@@ -93,7 +93,7 @@ def problems(environment: Mapping[str, str]) -> list[str]:
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
     headline, *lines = str(refusal.value).splitlines()
     assert headline == "The settings are not complete:"
-    return [line.strip() for line in lines]
+    return [line.strip() for line in lines if line.startswith("  ")]
 
 
 # Each one.
@@ -152,9 +152,24 @@ def test_a_needed_setting_that_is_missing_is_named(name: str, emptied: bool) -> 
     assert problem.startswith(f"{name}: is not set")
 
 
-def test_a_missing_key_comes_with_the_command_that_makes_one() -> None:
-    (problem,) = problems({name: value for name, value in NEEDED.items() if name != "LINK_KEYS"})
-    assert "secrets.token_urlsafe(32)" in problem
+@pytest.mark.parametrize("there", [False, True])
+def test_missing_settings_come_with_the_command_that_helps(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if there:
+        SETTINGS_FILE.parent.mkdir()
+        SETTINGS_FILE.touch()
+    with pytest.raises(Misconfigured) as refusal:
+        Settings.from_env({name: value for name, value in NEEDED.items() if name != "LINK_KEYS"})
+    assert ("flask init" in str(refusal.value)) is not there
+    assert ("set -a; . instance/settings.env; set +a" in str(refusal.value)) is there
+
+
+def test_a_wrong_setting_does_not_lead_to_a_new_file() -> None:
+    with pytest.raises(Misconfigured) as refusal:
+        Settings.from_env(NEEDED | {"PUBLIC_URL": "hunter2"})
+    assert "flask init" not in str(refusal.value)
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

@@ -11,8 +11,24 @@ from typing import Final
 
 from flask import Flask
 from flask_migrate import Migrate
+from flask_migrate.cli import db as db_group
 
-from preferences.cli import catalog, checks, export, feed, health, keys, ledger, links, people, scrub, sign_up, sync
+from preferences.cli import (
+    catalog,
+    checks,
+    database,
+    export,
+    feed,
+    health,
+    init,
+    keys,
+    ledger,
+    links,
+    people,
+    scrub,
+    sign_up,
+    sync,
+)
 from preferences.store.db import db
 
 MIGRATIONS: Final = Path(__file__).parent.parent.parent / "migrations"
@@ -28,6 +44,7 @@ GROUPS: Final = (
     checks.selftest,
 )
 COMMANDS: Final = (
+    init.init,
     people.import_command,
     people.explain,
     export.export_command,
@@ -45,5 +62,6 @@ COMMANDS: Final = (
 def register(app: Flask) -> None:
     """Add every command to `flask`, `flask db` included."""
     Migrate(app, db, directory=str(MIGRATIONS))
+    database.make_talkative(db_group)
     for command in (*GROUPS, *COMMANDS):
         app.cli.add_command(command)

@@ -114,8 +114,8 @@ def brand_set(slug: str, **options: str | None) -> None:
     if given.get("host") == site.settings.host:
         fail("--host is the host of PUBLIC_URL; brands that share it have a folder each (--path)")
     with plain_errors():
-        added = site.database.save(change_brand, slug, given, datetime.now(UTC))
-    click.echo(f"{'Added' if added else 'Changed'} brand {slug}.")
+        made = site.database.save(change_brand, slug, given, datetime.now(UTC))
+    click.echo(f"{'Made' if made else 'Changed'} brand {slug}.")
 
 
 @brand_group.command("list")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, select, update
 
@@ -40,8 +40,16 @@ def save_brand(connection: Connection, new: Brand, now: datetime) -> bool:
     return False
 
 
+FIRST_BRAND: Final = Brand(
+    slug="default", name="Our company", postal_address="", contact_email="", one_click=OneClick.EVERYTHING
+)
+"""As the migrations leave it, before anybody has said whose mail it is."""
+
+
 def change_brand(connection: Connection, slug: str, given: Mapping[str, Any], now: datetime) -> bool:
-    """Set what is given of a brand and keep the rest; add it if there is none. Returns whether it was added.
+    """Set what is given of a brand and keep the rest; add it if there is none.
+
+    Returns whether it was made just now: the first brand counts as made when something is first said about it.
 
     Raises NotAllowed when a new one has no name, and as `save_brand` does.
     """
@@ -49,7 +57,7 @@ def change_brand(connection: Connection, slug: str, given: Mapping[str, Any], no
     if known is None and not given.get("name"):
         raise NotAllowed(f"there is no brand {slug}, and a new one needs --name")
     plain = Brand(slug=slug, name="", postal_address="", contact_email="", one_click=OneClick.EVERYTHING)
-    return save_brand(connection, replace(known or plain, **given), now)
+    return save_brand(connection, replace(known or plain, **given), now) or known == FIRST_BRAND
 
 
 def add_topic(connection: Connection, new: Topic, now: datetime) -> None:

@@ -14,6 +14,12 @@ HEAD: Final = "0006"
 
 def pending(connection: Connection) -> bool:
     """Whether `flask db upgrade` has something to do."""
+    return current(connection) != HEAD
+
+
+def current(connection: Connection) -> str | None:
+    """The migration that the database stands at; None where there was none."""
     if not inspect(connection).has_table("alembic_version"):
-        return True
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() != [HEAD]
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return found
