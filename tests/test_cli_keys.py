@@ -41,7 +41,7 @@ def test_a_new_key_may_do_all_but_bring_people_back(app: Flask, site: Site) -> N
     flask(app, "create", "shop")
     found = site.database.read(find_named, "shop")
     assert found is not None
-    assert found.scopes == USUAL_SCOPES == frozenset(Scope) - {Scope.RETURNS}
+    assert found.scopes == USUAL_SCOPES == frozenset(Scope) - {Scope.RETURNS, Scope.UNSUPPRESS}
 
 
 def test_a_key_with_one_scope_opens_one_door_and_says_what_it_lacks(app: Flask, client: FlaskClient) -> None:

@@ -27,6 +27,7 @@ from preferences.cli import (
     people,
     scrub,
     sign_up,
+    suppressions,
     sync,
 )
 from preferences.store.db import db
@@ -47,6 +48,7 @@ COMMANDS: Final = (
     init.init,
     people.import_command,
     people.explain,
+    suppressions.unsuppress,
     export.export_command,
     scrub.scrub_command,
     sync.worker,

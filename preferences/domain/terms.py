@@ -139,6 +139,7 @@ class Origin(StrEnum):
     ADDRESS_CHANGE = "address_change"
     UNDO = "undo"
     IMPORT = "import"
+    COMMAND = "command"
 
 
 def connector_origin(name: str) -> str:
@@ -161,12 +162,14 @@ class Scope(StrEnum):
     ACTS = "acts"
     RETURNS = "returns"
     """A yes told with this key may turn a no into a yes. Never given unless it is asked for by name."""
+    UNSUPPRESS = "unsuppress"
+    """A lift told with this key ends a suppression. Never given unless it is asked for by name."""
     SUPPRESSIONS = "suppressions"
     ENTRIES = "entries"
     TOPICS = "topics"
 
 
-USUAL_SCOPES: Final = frozenset(Scope) - {Scope.RETURNS}
+USUAL_SCOPES: Final = frozenset(Scope) - {Scope.RETURNS, Scope.UNSUPPRESS}
 """What a new key may do where nothing else is said."""
 
 

@@ -8,6 +8,7 @@ key may do that.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Final
@@ -18,10 +19,12 @@ from pydantic_core import PydanticCustomError
 from werkzeug.wrappers import Response
 
 from preferences.domain.acts import ToldAct, told
+from preferences.domain.suppressions import BECAUSE, NOT_LIFTED, lift
 from preferences.domain.terms import (
     BLANKET,
     MOST_ADDRESSES,
     Act,
+    Actor,
     Address,
     Basis,
     Channel,
@@ -32,13 +35,14 @@ from preferences.domain.terms import (
     SuppressionReason,
     Topic,
     Verb,
+    api_origin,
 )
 from preferences.site import Site, current_site
 from preferences.store import ledger
 from preferences.store.queries import Catalog
 from preferences.web import errors, metrics
 from preferences.web.api.bodies import AddressText, BadFields, Slug, Strict, read_body, read_or_none
-from preferences.web.api.operations import blueprint, operation
+from preferences.web.api.operations import MissingScope, blueprint, operation
 
 BLOCK: Final = 500
 """Acts in one transaction: it holds the ledger's lock, and clicks wait for it."""
@@ -50,22 +54,28 @@ MOST_PER_WEEK: Final = 100
 
 
 class ToldVerb(StrEnum):
-    """What can be told. To lift a suppression is for people who have looked into it, and for no program."""
+    """What can be told."""
 
     SUBSCRIBE = "subscribe"
     UNSUBSCRIBE = "unsubscribe"
     PAUSE = "pause"
     CAP = "cap"
     SUPPRESS = "suppress"
+    LIFT = "lift"
+    """Ends one suppression, which needs the scope `unsuppress`."""
 
 
-class ToldReason(StrEnum):
-    """Why an address is suppressed, of what a system can know."""
+ABOUT_ADDRESS: Final = frozenset({ToldVerb.SUPPRESS, ToldVerb.LIFT})
+"""What is told of an address, and not of what its owner chose."""
 
-    HARD_BOUNCE = "hard_bounce"
-    COMPLAINT = "complaint"
-    INVALID = "invalid"
-    LEGAL = "legal"
+
+TOLD_REASONS: Final = (
+    SuppressionReason.HARD_BOUNCE,
+    SuppressionReason.COMPLAINT,
+    SuppressionReason.INVALID,
+    SuppressionReason.LEGAL,
+)
+"""Why an address is suppressed, of what a system can know."""
 
 
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -109,8 +119,9 @@ class ActOf(Strict):
     """When a pause ends. Left out, there is no pause any more, which needs `occurred_at`."""
     per_week: Annotated[int, Field(ge=1, le=MOST_PER_WEEK)] | None = None
     """How many messages a week at the most. Left out, there is no cap any more, which needs `occurred_at`."""
-    reason: ToldReason | None = None
-    """Of a suppress, which needs it."""
+    reason: SuppressionReason | None = None
+    """Of a suppress and of a lift, which need it: a system can know of `hard_bounce`, `complaint`, `invalid` and
+    `legal`, and nobody lifts `erased`, `child` and `replaced`."""
 
 
 class ActsRequest(RootModel[Annotated[list[ActOf], Field(max_length=MOST_ADDRESSES)]]):
@@ -225,6 +236,7 @@ def _refuse(clashes: Sequence[int], rest: str) -> Response:
 def _all_sound(site: Site, asked: Sequence[ActOf]) -> list[Act]:
     """The acts, or BadFields naming what is wrong with each."""
     catalog = _catalog(site, asked)
+    _refuse_lifts(asked)
     trusted = Scope.RETURNS in g.api_key.scopes
     problems: list[dict[str, str]] = []
     acts = []
@@ -234,10 +246,20 @@ def _all_sound(site: Site, asked: Sequence[ActOf]) -> list[Act]:
         faults = list(_faults(one, address, topic, catalog))
         problems += [{"field": f"[{index}].{field}", "detail": detail} for field, detail in faults]
         if address is not None and not faults:
-            acts.append(told(_told(one, address, topic, catalog), g.api_key.name, trusted=trusted))
+            acts.append(_act(one, address, topic, catalog, trusted=trusted))
     if problems:
         raise BadFields(problems[:100])
     return acts
+
+
+def _refuse_lifts(asked: Sequence[ActOf]) -> None:
+    """Raises MissingScope when a key tells a lift that may not."""
+    if Scope.UNSUPPRESS in g.api_key.scopes:
+        return
+    lifts = [index for index, one in enumerate(asked) if one.verb is ToldVerb.LIFT]
+    if lifts:
+        detail = f"the key has no scope {Scope.UNSUPPRESS}, which a lift needs"
+        raise MissingScope([{"field": f"[{index}].verb", "detail": detail} for index in lifts[:100]])
 
 
 def _catalog(site: Site, asked: Sequence[ActOf]) -> Catalog:
@@ -256,7 +278,7 @@ def _faults(one: ActOf, address: Address | None, topic: Topic | None, catalog: C
         yield "address", f"not an address for {one.channel}"
     if one.brand is not None and one.brand not in catalog.brands:
         yield "brand", "there is no such brand; `flask brand set` makes one"
-    if one.verb is ToldVerb.SUPPRESS:
+    if one.verb in ABOUT_ADDRESS:
         yield from _faults_of_suppress(one)
         return
     if one.reason is not None:
@@ -268,11 +290,17 @@ def _faults(one: ActOf, address: Address | None, topic: Topic | None, catalog: C
 
 
 def _faults_of_suppress(one: ActOf) -> Iterator[tuple[str, str]]:
-    if one.reason is None:
-        yield "reason", "a suppress needs one: " + ", ".join(ToldReason)
+    if one.reason is None or (one.verb is ToldVerb.SUPPRESS and one.reason not in TOLD_REASONS):
+        yield "reason", f"a {one.verb} needs one: " + ", ".join(TOLD_REASONS)
+    elif one.verb is ToldVerb.LIFT and one.reason in NOT_LIFTED:
+        yield "reason", f"cannot be lifted: {NOT_LIFTED[one.reason]}"
     for field in ("topic", "brand", "basis", "until", "per_week"):
         if getattr(one, field) is not None:
-            yield field, "a suppress is about the address, whatever is sent to it; leave this out"
+            yield field, f"a {one.verb} is about the address, whatever is sent to it; leave this out"
+    if one.verb is ToldVerb.LIFT and one.occurred_at is None:
+        yield "occurred_at", "a lift needs the instant at which it was decided: a newer report suppresses again"
+    if one.verb is ToldVerb.LIFT and not one.evidence.get(BECAUSE, "").strip():
+        yield "evidence", f'a lift needs why, such as {{"{BECAUSE}": "the mailbox was full; its owner wrote to us"}}'
 
 
 def _faults_of_topic(one: ActOf, topic: Topic | None) -> Iterator[tuple[str, str]]:
@@ -312,15 +340,30 @@ def _faults_of_yes(one: ActOf) -> Iterator[tuple[str, str]]:
         yield "evidence", 'a subscribe counts only with how it was said, such as {"source": "checkout page"}'
 
 
+def _act(one: ActOf, address: Address, topic: Topic | None, catalog: Catalog, *, trusted: bool) -> Act:
+    if one.verb is not ToldVerb.LIFT or one.reason is None or one.occurred_at is None:
+        return told(_told(one, address, topic, catalog), g.api_key.name, trusted=trusted)
+    act = lift(
+        address,
+        one.reason,
+        because=one.evidence.get(BECAUSE, ""),
+        actor=Actor.SYSTEM,
+        origin=api_origin(g.api_key.name),
+        origin_ref=one.origin_ref,
+        decided_at=one.occurred_at,
+    )
+    return replace(act, evidence=one.evidence)
+
+
 def _told(one: ActOf, address: Address, topic: Topic | None, catalog: Catalog) -> ToldAct:
-    is_wish = one.verb is not ToldVerb.SUPPRESS
+    is_wish = one.verb not in ABOUT_ADDRESS
     return ToldAct(
         address=address,
         verb=Verb(one.verb),
         origin_ref=one.origin_ref,
         brand=(topic.brand if topic else one.brand or catalog.first_brand.slug) if is_wish else "",
         topic=(one.topic or BLANKET) if is_wish else "",
-        reason=SuppressionReason(one.reason) if one.reason else None,
+        reason=one.reason,
         basis=one.basis,
         occurred_at=one.occurred_at,
         evidence=one.evidence,

@@ -1,0 +1,59 @@
+"""The command that lifts a suppression."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+from flask.cli import with_appcontext
+
+from preferences.cli.common import Command, choice, fail, plain_errors
+from preferences.domain.addresses import read_address
+from preferences.domain.references import reference_of
+from preferences.domain.suppressions import lift
+from preferences.domain.terms import Actor, Channel, Origin, SuppressionReason
+from preferences.site import current_site
+
+LONGEST_REASON = 500
+
+
+@click.command("unsuppress", cls=Command)
+@click.argument("address")
+@click.option("--reason", required=True, type=choice(SuppressionReason), help="The suppression that ends.")
+@click.option("--because", required=True, help="Why, in words: it stands in the ledger's evidence.")
+@click.option("--channel", type=choice(Channel), default=Channel.EMAIL.value, show_default=True)
+@with_appcontext
+def unsuppress(address: str, reason: str, because: str, channel: str) -> None:
+    """Let ADDRESS be written to again after a bounce, a complaint, an invalid address or a legal hold.
+
+    Ends one suppression, and neither another one nor an opt-out. A newer report suppresses the address again. The
+    worker takes it off at the platforms that allow it. What was erased, a child's, or put away by its owner is not
+    lifted.
+
+    \b
+    Example:
+      flask unsuppress jane@example.com --reason hard_bounce --because "Her mailbox was full; she wrote on 3 June."
+    """
+    from preferences.store.contacts import suppressed_for
+
+    site = current_site()
+    with plain_errors():
+        who = read_address(Channel(channel), address)
+        wanted = SuppressionReason(reason)
+        act = lift(
+            who,
+            wanted,
+            because=because[:LONGEST_REASON],
+            actor=Actor.STAFF,
+            origin=Origin.COMMAND,
+            decided_at=datetime.now(UTC),
+        )
+        held = site.database.read(suppressed_for, who, site.fingerprints)
+        if wanted not in held:
+            known = f"; it is for {', '.join(sorted(held))}" if held else ""
+            fail(f"this address is not suppressed for {wanted}{known}. `flask explain` shows why it gets no mail")
+        (entry,) = site.writer.record([act])
+        left = site.database.read(suppressed_for, who, site.fingerprints)
+    click.echo(f"Lifted {wanted} (reference {reference_of(entry.hash)}).")
+    if left:
+        click.echo(f"Still suppressed for {', '.join(sorted(left))}.")
