@@ -14,11 +14,14 @@ from preferences.connectors import make_connector
 from preferences.connectors.base import Connector
 from preferences.domain.errors import PreferencesError, StoreBusy
 from preferences.site import Site
-from preferences.store import cursors, letters, queries
+from preferences.store import cursors, letters, queries, workers
 from preferences.store.migrations import pending
 
 MOST_SKEW_SECONDS: Final = 5.0
 MOST_LAG: Final = 1_000
+LONGEST_LAG: Final = 300.0
+"""Seconds that an entry may wait to be told. A provider that is there hears of an opt-out within a second."""
+
 LONGEST_FOR_A_LETTER: Final = timedelta(minutes=15)
 """A code to sign in with works for ten minutes, and whoever signs up looks into the mailbox at once."""
 
@@ -89,6 +92,7 @@ def _database(site: Site) -> Iterator[Finding]:
     yield from _brands(catalog)
     yield from _mail(site, catalog)
     yield from _mappings(site, catalog)
+    yield from _workers(site)
     yield from _cursors(site)
 
 
@@ -174,21 +178,59 @@ def _mappings(site: Site, catalog: queries.Catalog) -> Iterator[Finding]:
                 yield Finding("CONN-MAP", "warning", text)
 
 
+def _workers(site: Site) -> Iterator[Finding]:
+    """Whether somebody does what is to be done: tell providers and feeds, send letters, compare."""
+    now = datetime.now(UTC)
+    alive = site.database.read(workers.count_alive, now)
+    if alive:
+        yield Finding("WORKER", "ok", f"{alive} worker{'' if alive == 1 else 's'} alive")
+        return
+    followers = {*site.connectors, *(feed.cursor for feed in site.feeds.values())}
+    standings = site.database.read(cursors.standings, now)
+    entries = max((standing.entries_behind for name, standing in standings.items() if name in followers), default=0)
+    mail = site.database.read(letters.count_waiting, now)
+    waiting = [words for count, words in ((entries, f"{entries} entries"), (mail, f"{mail} letters")) if count]
+    seen = site.database.read(workers.last_seen)
+    since = f"since {seen.isoformat(timespec='seconds')}" if seen else "now"
+    what = f" and {' and '.join(waiting)} wait" if waiting else ""
+    level = "wrong" if waiting else "warning"
+    yield Finding("WORKER", level, f"no worker is alive {since}{what}: start `flask worker`")
+
+
 def _cursors(site: Site) -> Iterator[Finding]:
-    head = site.database.read(queries.head_seq)
+    standings = site.database.read(cursors.standings, datetime.now(UTC))
     for name in site.connectors:
-        yield _step(site, "CONN-RUN", name, cursor=name, head=head, resume=f"flask resume {name}")
+        yield _step("CONN-RUN", name, standings.get(name), resume=f"flask resume {name}")
+        yield from _comparison(name, standings.get(name))
     for name, feed in site.feeds.items():
-        yield _step(site, "FEED-RUN", f"feed {name}", cursor=feed.cursor, head=head, resume=f"flask feed resume {name}")
+        yield _step("FEED-RUN", f"feed {name}", standings.get(feed.cursor), resume=f"flask feed resume {name}")
 
 
-def _step(site: Site, rule: str, name: str, *, cursor: str, head: int, resume: str) -> Finding:
+def _step(rule: str, name: str, standing: cursors.Standing | None, *, resume: str) -> Finding:
     """Whether one who reads the ledger keeps up with it."""
-    place = site.database.read(cursors.find_cursor, cursor)
-    if place is None:
+    if standing is None:
         return Finding(rule, "warning", f"{name} never ran: start `flask worker`")
-    if place.paused_because:
-        return Finding(rule, "wrong", f"{name} is paused: {place.paused_because}; mend it, then `{resume}`")
-    if head - place.position > MOST_LAG:
-        return Finding(rule, "wrong", f"{name} is {head - place.position} entries behind")
+    cursor = standing.cursor
+    if cursor.paused_because:
+        return Finding(rule, "wrong", f"{name} is paused: {cursor.paused_because}; mend it, then `{resume}`")
+    behind = f"{standing.entries_behind} entries behind, the oldest of them {standing.seconds_behind:.0f} s old"
+    if cursor.failures >= cursors.MOST_FAILURES:
+        why = f"{name} has failed {cursor.failures} times in a row: {cursor.last_error}; it is {behind}"
+        return Finding(rule, "wrong", why)
+    if standing.entries_behind > MOST_LAG or standing.seconds_behind > LONGEST_LAG:
+        return Finding(rule, "wrong", f"{name} is {behind}")
+    if cursor.failures:
+        return Finding(rule, "warning", f"{name} waits after {cursor.failures} failures: {cursor.last_error}")
+    if standing.entries_behind:
+        return Finding(rule, "warning" if not standing.is_attended else "ok", f"{name} is {behind}")
     return Finding(rule, "ok", f"{name} is in step")
+
+
+def _comparison(name: str, standing: cursors.Standing | None) -> Iterator[Finding]:
+    """Whether the list of a provider can still be held against ours."""
+    if standing is None or not standing.cursor.compare_failures:
+        return
+    cursor = standing.cursor
+    level = "wrong" if cursor.compare_failures >= cursors.MOST_FAILURES else "warning"
+    text = f"{name} could not be compared {cursor.compare_failures} times in a row: {cursor.compare_error}"
+    yield Finding("CONN-COMPARE", level, text)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from uuid import UUID
 
+from preferences.domain.errors import NotAllowed
 from preferences.domain.notices import KeptNotice
 from preferences.domain.permission import Decision, Facts, may_send, purpose_topic
 from preferences.domain.references import reference_of
@@ -44,6 +46,16 @@ def explanation(site: Site, address: Address) -> Iterator[str]:
             yield f"      evidence: {timeline.evidence[entry.seq]}"
         if entry.notice in shown:
             yield f"      notice: {_notice_words(shown[entry.notice])}"
+
+
+def explanation_of_contact(site: Site, contact_id: UUID) -> Iterator[str]:
+    """The explanation of each address of a contact, named by its channel. Raises NotAllowed where there is none."""
+    known = site.database.read(queries.addresses_of, contact_id)
+    if not known:
+        raise NotAllowed(f"contact {contact_id} is not there, or has no address any more")
+    for number, one in enumerate(known, 1):
+        yield f"address {number} of {len(known)}, {one.address.channel}"
+        yield from explanation(site, one.address)
 
 
 def _facts(site: Site, address: Address, topic: Topic) -> Facts:

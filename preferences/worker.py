@@ -19,7 +19,7 @@ import structlog
 from preferences.connectors.base import Connector
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import Misconfigured, Rejected, StoreBusy, TryLater
-from preferences.store import cursors
+from preferences.store import cursors, workers
 from preferences.store.db import Database, StoreFault
 from preferences.sync import RECONCILE_AGAIN, Outcome, reconcile, run_once
 
@@ -39,6 +39,23 @@ def owner_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
 
 
+class Heartbeat:
+    """Says every few seconds that this process is alive, however long its calls to providers take."""
+
+    def __init__(self, database: Database, name: str) -> None:
+        self._database = database
+        self._name = name
+        self._due_at = datetime.min.replace(tzinfo=UTC)
+
+    def __call__(self) -> bool:
+        """Beat if it is due. Returns False: there is no more to do right away."""
+        now = datetime.now(UTC)
+        if now >= self._due_at:
+            self._database.save(workers.beat, self._name, now)
+            self._due_at = now + workers.BEAT
+        return False
+
+
 class Worker:
     """One process's loop over its connectors, and over what else is to be done now and then (letters, tidying)."""
 
@@ -49,11 +66,12 @@ class Worker:
         fingerprints: Fingerprints,
         errands: Sequence[Callable[[], bool]] = (),
     ) -> None:
-        self._errands = [threading.Thread(target=self._run_errand, args=(one,), daemon=True) for one in errands]
+        self._owner = owner_name()
+        every = [Heartbeat(database, self._owner), *errands]
+        self._errands = [threading.Thread(target=self._run_errand, args=(one,), daemon=True) for one in every]
         self._database = database
         self._connectors = connectors
         self._fingerprints = fingerprints
-        self._owner = owner_name()
         self._stop = threading.Event()
         self._broken: Exception | None = None
 
@@ -144,9 +162,10 @@ class Worker:
         except (TryLater, Misconfigured, Rejected) as failure:
             if isinstance(failure, TryLater) and failure.after:
                 self._save_next_comparison(connector, now, after=failure.after)
+            self._database.save(cursors.comparison_failed, connector.name, f"{type(failure).__name__}: {failure}")
             log.warning("comparison put off", connector=connector.name, why=str(failure))
         else:
-            log.info("compared", connector=connector.name, drift=drift.count, unmapped=drift.unmapped)
+            log.info("compared", connector=connector.name, found=drift.count, left=drift.left, unmapped=drift.unmapped)
 
     def _save_next_comparison(self, connector: Connector, now: datetime, *, after: float = 0.0) -> None:
         """Set before it starts, so that one that fails is tried again later and not at once."""
@@ -154,11 +173,12 @@ class Worker:
         self._database.save(cursors.reconcile_at, connector.name, now + wait)
 
     def _let_go(self) -> None:
-        for connector in self._connectors:
-            try:
+        try:
+            for connector in self._connectors:
                 self._database.save(cursors.release, connector.name, self._owner)
-            except (StoreBusy, StoreFault):
-                return
+            self._database.save(workers.leave, self._owner)
+        except (StoreBusy, StoreFault):
+            return
 
 
 def _silent(_rows: int) -> None:

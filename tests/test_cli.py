@@ -144,6 +144,18 @@ def test_there_are_the_promised_commands() -> None:
     }
 
 
+def test_the_help_of_flask_shows_the_commands_of_operators_alone_and_the_others_still_work() -> None:
+    def flask(*words: str) -> str:
+        command = [sys.executable, "-m", "flask", *words]
+        return subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, check=True).stdout
+
+    shown = {line.split()[0] for line in flask("--help").partition("Commands:")[2].splitlines() if line.strip()}
+    assert shown == {name.split()[0] for name in commands()} | {"db"}
+    in_db = {line.split()[0] for line in flask("db", "--help").partition("Commands:")[2].splitlines() if line.strip()}
+    assert in_db == {"upgrade", "current", "history", "heads"}
+    assert "Usage" in flask("routes", "--help") + flask("shell", "--help") + flask("db", "migrate", "--help")
+
+
 @pytest.mark.parametrize(("name", "command"), commands().items(), ids=list(commands()))
 def test_every_command_has_help_with_an_example_that_names_it(
     sqlite_app: Flask, name: str, command: click.Command

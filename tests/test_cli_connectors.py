@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import time_machine
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import Connection, update
 
 from preferences.connectors import make_connector
 from preferences.site import site_of
-from preferences.store import cursors, queries
+from preferences.store import cursors, queries, workers
+from preferences.store.tables import connector_cursor
 from preferences.sync import run_once
+from preferences.worker import Worker
 from tests.connectors.contract import as_toml
 from tests.connectors.fake_sendgrid import Fake
 from tests.connectors.fakes import Change, Fault
@@ -113,12 +119,137 @@ def test_its_lag_is_the_age_of_the_oldest_entry_it_has_not_read(app: Flask) -> N
 
 def test_what_a_comparison_found_is_counted(app: Flask, vendor: Fake) -> None:
     vendor.happens(Change("ben@example.org", "asm:18"))
+    site_of(app).database.save(cursors.start, "sendgrid")
     result = run(app, "reconcile", "sendgrid", "--dry-run")
     assert "Drift: 2. Nothing was changed." in result.stdout
-    assert run(app, "reconcile", "sendgrid").exit_code == 0
     assert metrics(app)["drift"] == 2
+    result = run(app, "reconcile", "sendgrid")
+    assert "Drift: 2. Both sides were mended.\n" in result.stdout
+    assert metrics(app)["drift"] == 0, "what is left"
     assert vendor.holds(JANE, "global")
     assert site_of(app).database.read(queries.head_seq) == 2
+
+
+def test_what_a_repair_cannot_mend_is_what_is_left(app: Flask, vendor: Fake) -> None:
+    vendor.refused = {JANE}
+    assert "Left: 1, which the provider refuses" in run(app, "reconcile", "sendgrid").stdout
+    assert metrics(app)["drift"] == 1
+    vendor.refused.clear()
+    assert run(app, "reconcile", "sendgrid").exit_code == 0
+    assert metrics(app)["drift"] == 0
+
+
+def test_a_line_of_drift_names_a_contact_that_a_command_can_find(app: Flask, vendor: Fake) -> None:
+    vendor.happens(Change("ben@example.org", "asm:18"))
+    before = run(app, "reconcile", "sendgrid", "--dry-run").stdout
+    contact = add_contact(site_of(app), email(JANE))
+    assert f"missing there: {contact}  global" in before
+    assert "missing here:  nobody whom we know  asm:18" in before
+    after = run(app, "reconcile", "sendgrid").stdout
+    found = re.search(r"missing here:  (\S+)  asm:18", after)
+    assert found is not None
+    for name in (str(contact), found[1]):
+        explained = run(app, "explain", name).stdout
+        assert f"contact: {name}" in explained
+        assert "unsubscribe" in explained
+    assert "@" not in before + after
+    assert is_refused(run(app, "explain", "01a20aa5-a2d8-7f70-a5ee-e27cc6126578"), "is not there")
+
+
+class TestTheTruth:
+    """What an operator is told while something is wrong."""
+
+    def beats(self, app: Flask, ago: timedelta = timedelta(0)) -> None:
+        site_of(app).database.save(workers.beat, "worker-1", datetime.now(UTC) - ago)
+
+    def doctor(self, app: Flask, rule: str) -> list[str]:
+        result = run(app, "doctor")
+        lines = [line for line in result.stdout.splitlines() if f"  {rule}  " in line]
+        assert result.exit_code == 1 or not any(line.startswith("BAD") for line in lines)
+        return lines
+
+    def test_entries_that_wait_while_no_worker_is_alive(self, app: Flask) -> None:
+        site_of(app).database.save(cursors.start, "sendgrid", 0)
+        self.beats(app, timedelta(minutes=2))
+        (line,) = self.doctor(app, "WORKER")
+        assert re.fullmatch(
+            r"BAD   WORKER  no worker is alive since \S+ and 1 entries wait: start `flask worker`", line
+        )
+        (line,) = self.doctor(app, "CONN-RUN")
+        assert "in step" not in line
+        shown = run(app, "connectors").stdout
+        assert "sendgrid: stopped, since no worker is alive" in shown
+        assert "running" not in shown
+        assert "No worker is alive; the last was seen at" in shown
+
+        self.beats(app)
+        (line,) = self.doctor(app, "WORKER")
+        assert line == "ok    WORKER  1 worker alive"
+
+    def test_letters_that_wait_while_no_worker_is_alive(self, app: Flask) -> None:
+        app.test_client().post("/link", data={"address": JANE})
+        (line,) = self.doctor(app, "WORKER")
+        assert line.startswith("BAD ")
+        assert "letters wait" in line
+
+    def test_nothing_waits_and_no_worker_is_alive(self, app: Flask) -> None:
+        (line,) = self.doctor(app, "WORKER")
+        assert line.startswith("warn  WORKER  no worker is alive now")
+
+    def test_a_provider_that_fails_for_the_fifth_time(self, app: Flask, vendor: Fake) -> None:
+        database = site_of(app).database
+        database.save(cursors.start, "sendgrid", 0)
+        self.beats(app)
+        for _ in range(5):
+            vendor.faults = [Fault.DOWN]
+            with time_machine.travel(datetime.now(UTC) + timedelta(minutes=9)):
+                pass_(app)
+            database.save(_due_now)
+        (line,) = self.doctor(app, "CONN-RUN")
+        assert line.startswith(
+            "BAD   CONN-RUN  sendgrid has failed 5 times in a row: answer 503; it is 1 entries behind"
+        )
+        assert "sendgrid: failing, 5 times in a row (answer 503)" in run(app, "connectors").stdout
+        assert metrics(app)["failures_in_a_row"] == 5
+
+    def test_an_entry_that_has_waited_for_long(self, app: Flask) -> None:
+        site_of(app).database.save(cursors.start, "sendgrid", 0)
+        with time_machine.travel(datetime.now(UTC) + timedelta(minutes=6)):
+            self.beats(app)
+            (line,) = self.doctor(app, "CONN-RUN")
+        assert re.match(r"BAD   CONN-RUN  sendgrid is 1 entries behind, the oldest of them 3[67]\d s old", line)
+
+    def test_a_list_that_cannot_be_read_any_more(self, app: Flask, vendor: Fake) -> None:
+        site = site_of(app)
+        connector = make_connector(site.connectors["sendgrid"])
+        worker = Worker(site.database, [connector], site.fingerprints)
+        worker.pass_over_all()
+        self.beats(app)
+        start = datetime.now(UTC) + timedelta(days=1, minutes=1)
+        for number in range(5):
+            vendor.faults = [Fault.DOWN]
+            with time_machine.travel(start + timedelta(minutes=2 * number)):
+                worker.pass_over_all()
+        (line,) = self.doctor(app, "CONN-COMPARE")
+        assert line.startswith("BAD   CONN-COMPARE  sendgrid could not be compared 5 times in a row")
+        assert "and 5 comparisons failed since" in run(app, "connectors").stdout
+
+    def test_a_worker_says_that_it_is_alive_and_that_it_has_left(self, app: Flask) -> None:
+        site = site_of(app)
+        worker = Worker(site.database, [], site.fingerprints)
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        deadline = datetime.now(UTC) + timedelta(seconds=20)
+        while not site.database.read(workers.count_alive, datetime.now(UTC)) and datetime.now(UTC) < deadline:
+            thread.join(0.05)
+        assert "preferences_workers_alive 1.0" in app.test_client().get("/metrics").text
+        worker.stop()
+        thread.join()
+        assert site.database.read(workers.last_seen) is None
+
+
+def _due_now(connection: Connection) -> None:
+    connection.execute(update(connector_cursor).values(due_at=None))
 
 
 def test_while_the_database_is_away_there_are_no_figures_of_connectors_and_all_others(app: Flask) -> None:

@@ -6,10 +6,12 @@ long work shows its progress.
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
 from flask import Flask
+from flask import cli as flask_cli
 from flask_migrate import Migrate
 from flask_migrate.cli import db as db_group
 
@@ -61,9 +63,23 @@ COMMANDS: Final = (
 )
 
 
+DEVELOPERS: Final = (flask_cli.run_command, flask_cli.shell_command, flask_cli.routes_command)
+"""What Flask brings along. It works as ever, and so does what is left out of `flask db --help`."""
+
+OPERATORS_OF_DB: Final = frozenset({"upgrade", "current", "history", "heads"})
+
+
 def register(app: Flask) -> None:
-    """Add every command to `flask`, `flask db` included."""
+    """Add every command to `flask`, `flask db` included, and leave out of its help what is not for operators."""
     Migrate(app, db, directory=str(MIGRATIONS))
     database.make_talkative(db_group)
+    _hide_from_help()
     for command in (*GROUPS, *COMMANDS):
         app.cli.add_command(command)
+
+
+def _hide_from_help() -> None:
+    plugins = [point.load() for point in entry_points(group="flask.commands") if point.name != "db"]
+    others = [command for name, command in db_group.commands.items() if name not in OPERATORS_OF_DB]
+    for command in (*DEVELOPERS, *plugins, *others):
+        command.hidden = True

@@ -47,14 +47,10 @@ def feed_list() -> None:
 def _line(name: str, standing: Standing | None) -> str:
     if standing is None:
         return f"{name}: never ran; start `flask worker`"
-    cursor, state = standing.cursor, standing.state
-    if state == "paused":
-        state = f"paused ({cursor.paused_because})"
-    if state == "waiting":
-        state = f"waiting after {cursor.failures} failures ({cursor.last_error})"
+    cursor = standing.cursor
     success = cursor.last_success_at.isoformat(timespec="seconds") if cursor.last_success_at else "never"
     return (
-        f"{name}: {state}; at entry {cursor.position}, {standing.entries_behind} behind,"
+        f"{name}: {standing.words}; at entry {cursor.position}, {standing.entries_behind} behind,"
         f" {standing.seconds_behind:.0f} s; {cursor.pushed} entries told, {cursor.failed} failures;"
         f" last success {success}"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import click
 from flask.cli import with_appcontext
@@ -115,18 +116,33 @@ def _source(tool: str, topic: str, encoding: str, mapping: tuple[str, ...]) -> S
 
 
 @click.command("explain", cls=Command)
-@click.argument("address")
+@click.argument("address", metavar="ADDRESS|CONTACT")
 @click.option("--channel", type=choice(Channel), default=Channel.EMAIL.value, show_default=True)
 @with_appcontext
 def explain(address: str, channel: str) -> None:
     """Say what may be sent to ADDRESS, and every entry that led there.
 
+    CONTACT is a contact's id, such as `flask reconcile` names: each of the contact's addresses is explained.
+
     \b
     Example:
       flask explain jane@example.com
+      flask explain 01a20aa5-a2d8-7f70-a5ee-e27cc6126578
     """
-    from preferences.explaining import explanation
+    from preferences.explaining import explanation, explanation_of_contact
 
     with plain_errors():
-        for line in explanation(current_site(), read_address(Channel(channel), address)):
+        contact_id = _contact_id(address)
+        if contact_id is None:
+            lines = explanation(current_site(), read_address(Channel(channel), address))
+        else:
+            lines = explanation_of_contact(current_site(), contact_id)
+        for line in lines:
             click.echo(line)
+
+
+def _contact_id(text: str) -> UUID | None:
+    try:
+        return UUID(text) if "-" in text else None
+    except ValueError:
+        return None

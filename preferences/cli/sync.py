@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from flask.cli import with_appcontext
+from sqlalchemy import Connection
 
 from preferences.cli.common import Command, Group, fail, plain_errors, progress_bar
 from preferences.connectors import make_connector
@@ -69,6 +70,8 @@ def reconcile(name: str, dry_run: bool) -> None:
     with plain_errors(), progress_bar("Compare") as progress:
         if dry_run:
             drift = sync.compare(site.database, connector, progress)
+            # Of a connector that never ran there is nothing yet to note it in.
+            site.database.save(cursors.compared, name, drift.count, datetime.now(UTC))
         else:
             site.database.save(cursors.start, name)
             site.database.save(cursors.resume, name)
@@ -84,14 +87,30 @@ def reconcile(name: str, dry_run: bool) -> None:
 
 
 def _show_drift(site: Site, drift: Any, *, dry_run: bool) -> None:
+    from preferences.store import contacts
+
+    addresses = [row.address for row in drift.missing_here]
+    with plain_errors():
+        whose = site.database.read(contacts.find_addresses, addresses, site.fingerprints)
     for push in drift.missing_there:
-        click.echo(f"missing there: {site.fingerprints.of(push.address)[:10]}…  {push.list_ref}")
+        click.echo(f"missing there: {push.contact_id}  {push.list_ref}")
     for row in drift.missing_here:
-        click.echo(f"missing here:  {site.fingerprints.of(row.address)[:10]}…  {row.list_ref}  {row.kind}")
+        contact = whose[row.address].contact_id if row.address in whose else "nobody whom we know"
+        click.echo(f"missing here:  {contact}  {row.list_ref}  {row.kind}")
     if drift.unmapped:
         click.echo(f"{drift.unmapped} rows are on lists that map to no topic; they were left alone.")
-    verdict = "Nothing was changed." if dry_run else "Both sides were mended."
-    click.echo(f"Drift: {drift.count}. {verdict if drift.count else 'Both sides agree.'}")
+    if drift.count:
+        click.echo("`flask explain CONTACT` says what is on record about each.")
+    click.echo(f"Drift: {drift.count}. {_verdict(drift, dry_run=dry_run)}")
+
+
+def _verdict(drift: Any, *, dry_run: bool) -> str:
+    if not drift.count:
+        return "Both sides agree."
+    if dry_run:
+        return "Nothing was changed."
+    left = f" Left: {drift.left}, which the provider refuses or a newer opt-in outweighs here." if drift.left else ""
+    return f"Both sides were mended.{left}"
 
 
 @click.command("backfill", cls=Command)
@@ -120,7 +139,8 @@ def backfill(name: str) -> None:
 @click.pass_context
 @with_appcontext
 def connectors(context: click.Context) -> None:
-    """Show each connector: state, lag, contacts it refused, what it was told, last success, drift.
+    """Show each connector: state, lag, contacts it refused, what it was told, last success, drift; and whether any
+    worker is alive.
 
     \b
     Example:
@@ -134,27 +154,46 @@ def connectors(context: click.Context) -> None:
     site = current_site()
     with plain_errors():
         standings = site.database.read(cursors.standings, datetime.now(UTC))
+        workers_line = site.database.read(_workers_line) if standings else ""
     for name in site.connectors:
         click.echo(_connector_line(name, standings.get(name)))
+    if site.connectors and workers_line:
+        click.echo(workers_line)
     if not site.connectors:
         click.echo(f"There are no connectors in {site.settings.config_file}.")
+
+
+def _workers_line(connection: Connection) -> str:
+    """Empty while a worker is alive."""
+    from preferences.store import workers
+
+    if workers.count_alive(connection, datetime.now(UTC)):
+        return ""
+    seen = workers.last_seen(connection)
+    when = f"the last was seen at {seen.isoformat(timespec='seconds')}" if seen else "start `flask worker`"
+    return f"No worker is alive; {when}."
 
 
 def _connector_line(name: str, standing: Any) -> str:
     if standing is None:
         return f"{name}: never ran; start `flask worker`"
-    cursor, state = standing.cursor, standing.state
-    if state == "paused":
-        state = f"paused ({cursor.paused_because})"
-    if state == "waiting":
-        state = f"waiting after {cursor.failures} failures ({cursor.last_error})"
+    cursor = standing.cursor
     success = cursor.last_success_at.isoformat(timespec="seconds") if cursor.last_success_at else "never"
     return (
-        f"{name}: {state}; {standing.entries_behind} entries behind, {standing.seconds_behind:.0f} s;"
+        f"{name}: {standing.words}; {standing.entries_behind} entries behind, {standing.seconds_behind:.0f} s;"
         f" {standing.parked} contacts refused; {cursor.pushed} pushes, {cursor.failed} failures;"
         f" last success {success}; last error {standing.error_class or 'none'};"
-        f" drift {'unknown' if cursor.drift is None else cursor.drift}"
+        f" drift {_drift_words(cursor)}"
     )
+
+
+def _drift_words(cursor: Any) -> str:
+    words = "unknown" if cursor.drift is None else str(cursor.drift)
+    if cursor.compared_at:
+        words += f" at {cursor.compared_at.isoformat(timespec='seconds')}"
+    if cursor.compare_failures:
+        words += f", and {cursor.compare_failures} comparisons failed since ({cursor.compare_error})"
+    return words
 
 
 @connectors.command("check")

@@ -14,9 +14,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, delete, func, or_, select, update
 
+from preferences.store import workers
 from preferences.store.db import insert_rows
 from preferences.store.queries import head_seq
 from preferences.store.tables import connector_cursor, connector_rejection, ledger_entry
+
+MOST_FAILURES: Final = 5
+"""Failures in a row from which on a connector counts as failing, and no longer as waiting."""
 
 LEASE: Final = timedelta(seconds=30)
 """Longer than any one call to a provider can take (`connectors.calls.TIMEOUT`); renewed before each."""
@@ -37,6 +41,9 @@ class Cursor:
     drift: int | None
     pushed: int = 0
     failed: int = 0
+    compared_at: datetime | None = None
+    compare_failures: int = 0
+    compare_error: str | None = None
 
 
 def find_cursor(connection: Connection, connector: str) -> Cursor | None:
@@ -146,12 +153,28 @@ def resume(connection: Connection, connector: str) -> None:
     )
 
 
-def reconciled(connection: Connection, connector: str, drift: int, next_at: datetime, *, pushed: int = 0) -> None:
-    """Note how far apart a comparison found us, and when to compare again."""
+def reconciled(connection: Connection, connector: str, next_at: datetime, *, pushed: int = 0) -> None:
+    """Note the pushes of a repair, and when to compare again."""
+    values = {"reconcile_due_at": next_at, "pushed": connector_cursor.c.pushed + pushed}
+    connection.execute(update(connector_cursor).where(connector_cursor.c.connector == connector).values(values))
+
+
+def compared(connection: Connection, connector: str, drift: int, now: datetime) -> None:
+    """Note how far apart the two sides are now, by a comparison that came to its end."""
     connection.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector)
-        .values(drift=drift, reconcile_due_at=next_at, pushed=connector_cursor.c.pushed + pushed)
+        .values(drift=drift, compared_at=now, compare_failures=0, compare_error=None)
+    )
+
+
+def comparison_failed(connection: Connection, connector: str, why: str) -> None:
+    """Count a comparison that did not come to its end."""
+    failures = connector_cursor.c.compare_failures + 1
+    connection.execute(
+        update(connector_cursor)
+        .where(connector_cursor.c.connector == connector)
+        .values(compare_failures=failures, compare_error=why[:200])
     )
 
 
@@ -208,24 +231,42 @@ def count_parked(connection: Connection, connector: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a connector fares: entries it has not read, the age of the oldest of them, contacts it would not take."""
+    """How a connector fares: entries it has not read, the age of the oldest of them, contacts it would not take, and
+    whether any worker is alive to go on."""
 
     cursor: Cursor
     entries_behind: int
     seconds_behind: float
     parked: int
+    is_attended: bool = True
 
     @property
     def state(self) -> str:
-        """running, waiting (the provider is away; it is tried again by itself) or paused (until somebody mends it)."""
+        """paused (until somebody mends it), failing (again and again), waiting (the provider is away; it is tried again
+        by itself), stopped (entries wait and no worker is alive) or running."""
         if self.cursor.paused_because:
             return "paused"
-        return "waiting" if self.cursor.failures else "running"
+        if self.cursor.failures:
+            return "failing" if self.cursor.failures >= MOST_FAILURES else "waiting"
+        return "stopped" if self.entries_behind and not self.is_attended else "running"
+
+    @property
+    def words(self) -> str:
+        """The state, and why."""
+        cursor = self.cursor
+        return {
+            "paused": f"paused ({cursor.paused_because})",
+            "stopped": "stopped, since no worker is alive: start `flask worker`",
+            "failing": f"failing, {cursor.failures} times in a row ({cursor.last_error})",
+            "waiting": f"waiting after {cursor.failures} failures ({cursor.last_error})",
+        }.get(self.state, self.state)
 
     @property
     def error_class(self) -> str:
         """Of what stopped it last: Misconfigured, TryLater, or nothing."""
-        return {"paused": "Misconfigured", "waiting": "TryLater", "running": ""}[self.state]
+        if self.cursor.paused_because:
+            return "Misconfigured"
+        return "TryLater" if self.cursor.failures else ""
 
 
 def standings(connection: Connection, now: datetime) -> dict[str, Standing]:
@@ -235,12 +276,14 @@ def standings(connection: Connection, now: datetime) -> dict[str, Standing]:
     counts = {row[0]: row[1] for row in connection.execute(parked)}
     oldest = select(ledger_entry.c.recorded_at).where(ledger_entry.c.seq == connector_cursor.c.position + 1)
     rows = connection.execute(select(connector_cursor, oldest.scalar_subquery().label("oldest")))
+    is_attended = workers.count_alive(connection, now) > 0
     return {
         row.connector: Standing(
             cursor=_cursor(row),
             entries_behind=max(head - row.position, 0),
             seconds_behind=max((now - row.oldest).total_seconds(), 0.0) if row.oldest else 0.0,
             parked=counts.get(row.connector, 0),
+            is_attended=is_attended,
         )
         for row in rows
     }
@@ -268,4 +311,7 @@ def _cursor(row: Row[Any]) -> Cursor:
         drift=row.drift,
         pushed=row.pushed,
         failed=row.failed,
+        compared_at=row.compared_at,
+        compare_failures=row.compare_failures,
+        compare_error=row.compare_error,
     )

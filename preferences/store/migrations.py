@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import Connection, inspect, text
 
-HEAD: Final = "0006"
+HEAD: Final = "0007"
 
 
 def pending(connection: Connection) -> bool:

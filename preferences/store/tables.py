@@ -281,7 +281,12 @@ connector_cursor: Final = Table(
     Column("drift", Integer),
     _not_null("pushed", NUMBER, server_default=text("0")),
     _not_null("failed", NUMBER, server_default=text("0")),
+    Column("compared_at", UtcDateTime),
+    _not_null("compare_failures", Integer, server_default=text("0")),
+    Column("compare_error", Text),
 )
+
+worker: Final = Table("worker", metadata, _key("name", Text), _not_null("seen_at", UtcDateTime))
 
 webhook_token: Final = Table(
     "webhook_token",

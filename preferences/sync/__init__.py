@@ -31,7 +31,7 @@ from preferences.domain.terms import (
     Entry,
     SuppressionReason,
 )
-from preferences.store import cursors, ledger, queries
+from preferences.store import contacts, cursors, ledger, queries
 from preferences.store.db import Database
 from preferences.store.queries import AddressState
 from preferences.sync.pushes import changes, reached, still_returned, wanted
@@ -187,11 +187,16 @@ def _push_or_park(connector: Connector, batch: Sequence[Push]) -> Sequence[Refus
 
 @dataclass(slots=True)
 class Drift:
-    """How far a provider's list and ours are apart. `unmapped` counts its rows on lists that map to no topic."""
+    """How far a provider's list and ours are apart. `unmapped` counts its rows on lists that map to no topic.
+
+    `left` is what a repair could not mend: contacts that the provider refuses, and rows that a newer opt-in outweighs
+    here and that stand there all the same.
+    """
 
     missing_there: list[Push] = field(default_factory=list)
     missing_here: list[Listed] = field(default_factory=list)
     unmapped: int = 0
+    left: int = 0
 
     @property
     def count(self) -> int:
@@ -255,25 +260,59 @@ def repair(
 ) -> int:
     """Mend both sides in the safe direction: a no found there becomes an entry, a no missing there is pushed.
 
-    Returns how many were pushed.
+    Notes what is left, and returns how many were pushed.
     """
-    acts = [provider_event(event, connector.name) for event in _events(connector, drift.missing_here, fingerprints)]
     pushes = list(drift.missing_there)
     listed = {(row.address, row.list_ref) for row in drift.missing_here}
-    for start in range(0, len(acts), BLOCK):
-        block = acts[start : start + BLOCK]
-        entries = database.write(ledger.record, block, fingerprints=fingerprints, now=now)
-        implied = database.read(_implied, connector, entries)
-        pushes += [push for push in implied if (push.address, push.list_ref) not in listed]
-    push_all(database, connector, owner, pushes)
+    held: set[tuple[Address, str]] = set()
+    for block in in_parts(drift.missing_here, BLOCK):
+        unheard = database.read(_unheard, connector, block, fingerprints)
+        acts = [provider_event(event, connector.name) for event in _events(connector, unheard, fingerprints)]
+        entries = database.write(ledger.record, acts, fingerprints=fingerprints, now=now) if acts else []
+        states = database.read(_states_after, connector, entries)
+        held |= {(state.address, one.reason) for state in states for one in state.suppressions}
+        told = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
+        held |= {(push.address, push.list_ref) for push in told}
+        pushes += [push for push in told if push.reason and (push.address, push.list_ref) not in listed]
+    refused = push_all(database, connector, owner, pushes)
+    drift.left = refused + sum((row.address, _held_as(row)) not in held for row in drift.missing_here)
     return len(pushes)
 
 
-def _implied(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> list[Push]:
-    """What a bounce or complaint that stood on one of the provider's lists means for its others."""
-    ids = list({entry.contact_id for entry in entries if entry.contact_id and entry.reason and entry.changed})
-    states = reached(connector, queries.states_of(connection, ids))
-    return [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
+def _held_as(row: Listed) -> str:
+    """As what a row stands here: a bounce or a complaint as its reason, a wish on its list."""
+    return SUPPRESSING.get(row.kind, row.list_ref)
+
+
+def _unheard(
+    connection: Connection, connector: Connector, rows: Sequence[Listed], fingerprints: Fingerprints
+) -> list[Listed]:
+    """The rows that say something new.
+
+    A provider that does not say since when a row stands is never told of a return. Its row outlives the return of
+    whoever had left before, and would otherwise end that return at each comparison.
+    """
+    silent = [row.address for row in rows if row.occurred_at is None and not connector.lifts_from(row.list_ref)]
+    if not silent:
+        return list(rows)
+    whose = contacts.find_addresses(connection, silent, fingerprints)
+    stops = queries.first_stops(connection, [found.contact_id for found in whose.values() if found.contact_id])
+
+    def was_heard(row: Listed) -> bool:
+        if row.occurred_at is not None or row.kind in SUPPRESSING or connector.lifts_from(row.list_ref):
+            return False
+        found = whose.get(row.address)
+        if found is None:
+            return False
+        key = (found.contact_id, row.address.channel, connector.settings.brand)
+        return any((*key, topic) in stops for topic in (connector.topic_of(row.list_ref), BLANKET) if topic)
+
+    return [row for row in rows if not was_heard(row)]
+
+
+def _states_after(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> list[AddressState]:
+    ids = list({entry.contact_id for entry in entries if entry.contact_id})
+    return reached(connector, queries.states_of(connection, ids))
 
 
 def _events(connector: Connector, rows: Iterable[Listed], fingerprints: Fingerprints) -> Iterator[ProviderEvent]:
@@ -318,7 +357,8 @@ def reconcile(
         drift = compare(database, connector, progress)
         pushed = repair(database, connector, drift, owner=owner, fingerprints=fingerprints, now=now)
         database.save(cursors.unpark, connector.name, started)
-        database.save(cursors.reconciled, connector.name, drift.count, now + RECONCILE_EVERY, pushed=pushed)
+        database.save(cursors.compared, connector.name, drift.left, now)
+        database.save(cursors.reconciled, connector.name, now + RECONCILE_EVERY, pushed=pushed)
     finally:
         # Whoever asked for it may be gone the next moment, and the worker would wait for the lease's end.
         database.save(cursors.release, connector.name, owner)

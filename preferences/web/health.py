@@ -13,7 +13,7 @@ from flask import Blueprint, Response
 
 from preferences.domain.errors import StoreBusy
 from preferences.site import current_site
-from preferences.store import cursors
+from preferences.store import cursors, workers
 from preferences.store.db import StoreFault
 from preferences.store.migrations import pending
 from preferences.web import metrics
@@ -50,10 +50,10 @@ def _followers() -> bytes:
     """Nothing while the database is away: the process's own counters are there all the same."""
     site = current_site()
     followers = {*site.connectors, *(feed.cursor for feed in site.feeds.values())}
-    if not followers:
-        return b""
     try:
         standings = site.database.read(cursors.standings, datetime.now(UTC))
+        alive = site.database.read(workers.count_alive, datetime.now(UTC))
     except (StoreBusy, StoreFault):
         return b""
-    return metrics.of_connectors({name: one for name, one in standings.items() if name in followers})
+    ours = {name: one for name, one in standings.items() if name in followers}
+    return metrics.of_connectors(ours, workers_alive=alive)

@@ -24,17 +24,26 @@ FAILURES: Final = Counter("preferences_failures", "Requests not served, by what 
 _OF_CONNECTORS: Final[Mapping[str, tuple[str, Callable[[Standing], float | None]]]] = {
     "preferences_connector_lag_entries": ("Entries of the ledger it has not read", lambda one: one.entries_behind),
     "preferences_connector_lag_seconds": ("Age of the oldest of them", lambda one: one.seconds_behind),
-    "preferences_connector_drift": ("Rows that differed at the last comparison", lambda one: one.cursor.drift),
+    "preferences_connector_drift": ("Rows that differ since the last comparison", lambda one: one.cursor.drift),
     "preferences_connector_refused": ("Contacts it does not take", lambda one: one.parked),
     "preferences_connector_paused": ("Waits for somebody to mend it", lambda one: one.state == "paused"),
     "preferences_connector_pushes": ("Pushes so far", lambda one: one.cursor.pushed),
     "preferences_connector_failures": ("Passes that failed so far", lambda one: one.cursor.failed),
+    "preferences_connector_failures_in_a_row": (
+        "Passes that failed since the last success",
+        lambda one: one.cursor.failures,
+    ),
+    "preferences_connector_comparisons_failed_in_a_row": (
+        "Comparisons that failed since the last one that did not",
+        lambda one: one.cursor.compare_failures,
+    ),
 }
 
 
-def of_connectors(standings: Mapping[str, Standing]) -> bytes:
+def of_connectors(standings: Mapping[str, Standing], *, workers_alive: int) -> bytes:
     """How each connector fares, as the database knows it: a worker is a process of its own, and has no `/metrics`."""
     registry = CollectorRegistry()
+    Gauge("preferences_workers_alive", "Workers seen in the last minute", registry=registry).set(workers_alive)
     for name, (text, value) in _OF_CONNECTORS.items():
         gauge = Gauge(name, text, ["connector"], registry=registry)
         for connector, standing in standings.items():
