@@ -24,6 +24,7 @@ from preferences.web.front import Front
 from preferences.web.identity import SESSION_LIFE
 from preferences.web.limits import limiter
 from preferences.web.pages import complete_headers, load_templates
+from preferences.web.slow_bodies import SlowBodies
 
 ROOT: Final = Path(__file__).parent.parent
 STATIC: Final = Path(__file__).parent / "static"
@@ -53,7 +54,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.after_request(complete_headers)
     web.register(app)
     limiter.init_app(app)
-    app.wsgi_app = Front(app.wsgi_app, site, own_folders(app))  # type: ignore[method-assign]
+    app.wsgi_app = SlowBodies(Front(app.wsgi_app, site, own_folders(app)))  # type: ignore[method-assign]
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]

@@ -10,6 +10,7 @@ import http.client
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,6 +22,11 @@ MULTIPART: Final = b'--x\r\nContent-Disposition: form-data; name="List-Unsubscri
 TAKEN: Final = (200, 202)
 TOGETHER: Final = 20
 """Posts of one link at the same time."""
+
+SLOW: Final = 40
+"""Connections that send half a body and then nothing, while a click is made."""
+
+HALF_A_POST: Final = (("Content-Type", FORM["Content-Type"]), ("Content-Length", "100"))
 
 PAGE_HEADERS: Final = {
     "Cache-Control": ("no-store",),
@@ -141,6 +147,7 @@ class Prober:
         yield self._bad_links()
         yield self._many_times()
         yield self._scope()
+        yield self._slow_bodies()
         yield Check(
             "O-04", "No answer was a redirect", self._all(lambda one: not 300 <= one.status < 400, "redirected")
         )
@@ -190,6 +197,34 @@ class Prober:
         if not trouble and canary.has_left and not canary.has_left():
             trouble = "the mail is not stopped"
         return Check("O-06", f"{TOGETHER} POSTs at once, and one more", trouble)
+
+    def _slow_bodies(self) -> Check:
+        title = f"{SLOW} bodies that never end do not hold up a click"
+        slow = self._unspent().token
+        self._last = None  # what the slow ones do to their link once they are gone is no matter here
+        with ExitStack() as stack:
+            try:
+                for _ in range(SLOW):
+                    connection = self._connection(11)
+                    stack.callback(connection.close)
+                    self._begin_post(connection, slow)
+            except OSError as error:
+                return Check("O-17", title, f"no connection ({type(error).__name__})")
+            canary = self._unspent()
+            answer = self._send(SHAPES[0], canary.token)
+            left = canary.has_left() if canary.has_left else None
+        trouble = _status_trouble(SHAPES[0], answer)
+        if trouble:
+            trouble += ". The proxy must collect a body before it passes a request on: see docs/operator.md, section 3"
+        elif left is False:
+            trouble = "the mail is not stopped"
+        return Check("O-17", title, trouble)
+
+    def _begin_post(self, connection: http.client.HTTPConnection, token: str) -> None:
+        connection.putrequest("POST", f"{self._base.path.rstrip('/')}/u/{token}")
+        for name, value in HALF_A_POST:
+            connection.putheader(name, value)
+        connection.endheaders(PAIR[:1])
 
     def _scope(self) -> Check:
         canary = self._unspent()

@@ -32,6 +32,9 @@ ROOT: Final = Path(__file__).parent.parent
 BINARIES: Final = Path(sys.executable).parent
 SECONDS_TO_START: Final = 30
 SECONDS_TO_STOP: Final = 20
+CONNECTIONS: Final = ("--backlog", "2048", "--backpressure", "8192", "--http1-header-read-timeout", "10000")
+"""As the guide starts it: idle connections take no place from those that ask for something, and are closed soon."""
+
 KEPT_FROM_OUTSIDE: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 """All that a process gets of our own environment: a setting of the developer's shell must not change a test."""
 
@@ -125,9 +128,19 @@ class Installation:
     starts, so links stay good.
     """
 
-    def __init__(self, folder: Path, database_url: str, *, connectors: str = "", **environment: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database_url: str,
+        *,
+        connectors: str = "",
+        threads: str = "32",
+        host: str = "127.0.0.1",
+        public_url: str = "",
+        **environment: str,
+    ) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = public_url or f"http://127.0.0.1:{self.port}"
         config_file = folder / "config.toml"
         config_file.write_text(connectors)
         self.settings = settings(database_url, public_url=self.url, config_file=config_file)
@@ -135,8 +148,8 @@ class Installation:
         self.web = Process(
             [
                 *(str(BINARIES / "granian"), "--interface", "wsgi", "--no-ws", "--http", "1"),
-                *("--host", "127.0.0.1", "--port", str(self.port)),
-                *("--workers", "1", "--blocking-threads", "32", "app:app"),
+                *("--host", host, "--port", str(self.port), *CONNECTIONS),
+                *("--workers", "1", "--blocking-threads", threads, "app:app"),
             ],
             self.environment,
             folder / "web.log",

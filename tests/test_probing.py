@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from preferences import probing
 from preferences.probing import PAIR, SHAPES, Canary, Check, Prober
 from tests.processes import Installation, contents
 from tests.servers import PostgresServer, free_port
@@ -44,11 +45,11 @@ def test_our_own_site_passes_with_canaries(live: Installation) -> None:
     assert "@" not in done.stdout + done.stderr
     assert "/u/" not in done.stdout + done.stderr + live.web.output()
     addresses = contents(live.settings.database_url)["address"]
-    assert len(addresses) == sum(shape.acts is not False for shape in SHAPES) + 2, "one for each call that stops mail"
+    assert len(addresses) == sum(shape.acts is not False for shape in SHAPES) + 4, "one for each call that stops mail"
     assert all(".invalid" in one for one in addresses), "only canaries are made"
 
 
-LATER = {"O-04", "O-05", "O-06", "O-08", "O-10", "O-12", "O-15", "H-04"}
+LATER = {"O-04", "O-05", "O-06", "O-08", "O-10", "O-12", "O-15", "O-17", "H-04"}
 
 
 def test_public_url_is_what_is_called_when_nothing_is_said(live: Installation) -> None:
@@ -70,6 +71,7 @@ class Stub:
         self.gone: set[str] = set()
         self.hosts: set[str] = set()
         self._lock = threading.Lock()
+        self.one_at_a_time = threading.Lock()
         self._made = 0
 
     def canary(self) -> Canary:
@@ -156,6 +158,12 @@ def handler_of(stub: Stub) -> type[BaseHTTPRequestHandler]:
 
         def read_body(self) -> bytes:
             stub.hosts.add(self.headers["Host"])
+            if stub.broken == "one body at a time":
+                with stub.one_at_a_time:
+                    return self.whole_body()
+            return self.whole_body()
+
+        def whole_body(self) -> bytes:
             if self.headers["Transfer-Encoding"] != "chunked":
                 return self.rfile.read(int(self.headers["Content-Length"] or 0))
             body = b""
@@ -196,7 +204,7 @@ def test_a_right_stub_passes_so_each_break_below_is_the_only_one() -> None:
 @pytest.mark.parametrize(
     ("broken", "rules"),
     [
-        ("nothing happens", {"O-01", "O-02", "O-03", "O-04", "O-06", "O-09", "O-12", "O-16"}),
+        ("nothing happens", {"O-01", "O-02", "O-03", "O-04", "O-06", "O-09", "O-12", "O-16", "O-17"}),
         ("multipart is not read", {"O-02", "O-09", "O-16"}),
         ("Content-Type is needed", {"O-09"}),
         ("Origin is checked", {"O-03"}),
@@ -210,13 +218,20 @@ def test_a_right_stub_passes_so_each_break_below_is_the_only_one() -> None:
         ("bad links differ", {"O-10"}),
         ("transactional", {"O-12"}),
         ("PUT is taken", {"O-16"}),
-        ("fails", {"O-01", "O-02", "O-03", "O-04", "O-06", "O-09", "O-10", "O-12", "O-16"}),
+        ("fails", {"O-01", "O-02", "O-03", "O-04", "O-06", "O-09", "O-10", "O-12", "O-16", "O-17"}),
     ],
 )
 def test_each_break_is_found_by_its_rule(broken: str, rules: set[str]) -> None:
     with Stub(broken) as stub:
         checks = stub.checks()
     assert {one.rule for one in checks if not one.passed} == rules, checks
+
+
+def test_a_site_that_slow_bodies_block_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "SECONDS", 1.0)
+    with Stub("one body at a time") as stub:
+        checks = stub.checks()
+    assert [one.rule for one in checks if not one.passed] == ["O-17"]
 
 
 def test_a_link_that_is_given_is_judged_by_its_answers_alone() -> None:

@@ -57,6 +57,7 @@ MESSAGES: Final = {
         address_box=True,
     ),
     405: Message(to_translate("That does not work here"), UNCHANGED, address_box=True),
+    408: Message(UNREAD, UNCHANGED, address_box=True, retry=True),
     409: Message(
         to_translate("That was done already, or something newer counts"),
         to_translate("Nothing was changed. Each undo works once, and only while its choice is the newest."),
@@ -200,6 +201,7 @@ TITLES: Final = {
     403: "This key may not do that",
     404: "There is nothing at this address",
     405: "This method is not offered here",
+    408: "The body did not arrive in time",
     409: "Something else came in between",
     411: "Content-Length is needed",
     413: "The body is too large",

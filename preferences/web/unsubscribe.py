@@ -45,6 +45,7 @@ from preferences.store.reasons import state_reason
 from preferences.web import metrics
 from preferences.web.limits import TokenLimit, shorten_ip
 from preferences.web.pages import Skeleton, plain, render
+from preferences.web.slow_bodies import NoTurn
 from preferences.web.visits import spoken_in
 
 MOST_BODY: Final = 64 * 1024
@@ -100,10 +101,11 @@ def link(site: Site, request: Request, token: str) -> Response:
     """GET shows the page; any POST stops the mail. Needs no application context: see `web.front`."""
     if request.method != "POST":
         return page(site, request, token)
+    opened = _open(site, token)  # before the body: whoever made the token up gets no thread to wait for theirs
     intent = _intent(request)
     if intent is None and "text/html" not in request.headers.get("Accept", ""):
-        return one_click(site, request, token)
-    return page_form(site, request, token, intent)
+        return one_click(site, request, token, opened)
+    return page_form(site, request, token, opened=opened, intent=intent)
 
 
 def page(site: Site, request: Request, token: str) -> Response:
@@ -126,9 +128,8 @@ def page(site: Site, request: Request, token: str) -> Response:
     )
 
 
-def one_click(site: Site, request: Request, token: str) -> Response:
+def one_click(site: Site, request: Request, token: str, opened: _Opened) -> Response:
     """RFC 8058: a program stops the mail for its reader, without a question."""
-    opened = _open(site, token)
     setting = opened.brand.one_click if opened.brand else OneClick.EVERYTHING
     topic = acts.one_click_topic(setting, opened.link.topic)
     entry = _stop(site, request, token, opened, topic, Origin.ONE_CLICK, brands=[opened.link.brand])
@@ -137,9 +138,8 @@ def one_click(site: Site, request: Request, token: str) -> Response:
     return plain(f"You are unsubscribed from {what} by {by}. Reference {reference_of(entry.hash)}.\n")
 
 
-def page_form(site: Site, request: Request, token: str, intent: str | None) -> Response:
+def page_form(site: Site, request: Request, token: str, *, opened: _Opened, intent: str | None) -> Response:
     """The page's own form, or another post from a browser: stop, and show what was stopped."""
-    opened = _open(site, token)
     setting = opened.brand.one_click if opened.brand else OneClick.EVERYTHING
     topic = {"all": BLANKET, EVERYWHERE: BLANKET, "topic": opened.link.topic}.get(intent or "")
     topic = topic or acts.one_click_topic(setting, opened.link.topic)
@@ -311,13 +311,14 @@ def _intent(request: Request) -> str | None:
 
 
 def _beginning(request: Request) -> bytes:
-    """The first MOST_BODY bytes of the body. Empty if the line broke: the link says enough."""
+    """The first MOST_BODY bytes of the body. Empty if the line broke, or if there is no thread to wait for it: the link
+    says enough, and no opt-out is lost for its sake."""
     kept, taken = bytearray(), 0
     try:
         while taken < MOST_TAKEN and (chunk := request.stream.read(MOST_BODY)):
             kept += chunk[: MOST_BODY - len(kept)]
             taken += len(chunk)
-    except (ClientDisconnected, OSError):
+    except (ClientDisconnected, NoTurn, OSError):
         return b""
     return bytes(kept)
 

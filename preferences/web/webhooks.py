@@ -23,6 +23,7 @@ from preferences.site import current_site
 from preferences.store import webhook_tokens
 from preferences.web import metrics
 from preferences.web.pages import plain
+from preferences.web.slow_bodies import NoTurn
 
 blueprint = Blueprint("webhooks", __name__)
 log = structlog.get_logger(__name__)
@@ -55,7 +56,7 @@ def report(name: str) -> Response:
         metrics.EVENTS.labels(name, "unreadable").inc()
         log.warning("webhook not understood", connector=name)
         return plain("not understood\n", connector.busy_code)
-    except (StoreBusy, TryLater, Rejected, Misconfigured):
+    except (NoTurn, StoreBusy, TryLater, Rejected, Misconfigured):
         metrics.EVENTS.labels(name, "busy").inc()
         return plain("try again\n", connector.busy_code)
 
