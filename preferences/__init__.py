@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import structlog
 from flask import Flask
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from preferences import web
 from preferences.config import Settings, from_process, read_connectors, read_feeds, read_sign_in
@@ -24,6 +23,7 @@ from preferences.web.front import Front
 from preferences.web.identity import SESSION_LIFE
 from preferences.web.limits import limiter
 from preferences.web.pages import complete_headers, load_templates
+from preferences.web.proxies import BehindProxies
 from preferences.web.slow_bodies import SlowBodies
 
 ROOT: Final = Path(__file__).parent.parent
@@ -55,9 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     web.register(app)
     limiter.init_app(app)
     app.wsgi_app = SlowBodies(Front(app.wsgi_app, site, own_folders(app)))  # type: ignore[method-assign]
-    if settings.trusted_proxies:
-        hops = settings.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
+    app.wsgi_app = BehindProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     return app
 
 

@@ -29,6 +29,7 @@ SETTINGS_FILE: Final = Path("instance/settings.env")
 """Where `flask init` writes settings, for a shell or systemd to load."""
 
 _VISIBLE: Final = re.compile(r"[!-~]+")
+_HOST_NAME: Final = re.compile(r"[a-z0-9._:-]+")
 
 
 def _split(value: object) -> object:
@@ -66,6 +67,8 @@ class Settings(BaseModel):
     """The mail server for our own letters: `smtp://user:password@host:587`, or `smtps://…`. Without it none is sent."""
     embed_origins: Listed = ()
     """Origins of the company's own pages that may show `/account/` in a frame, such as `https://shop.example.com`."""
+    trusted_hosts: Listed = ()
+    """Other names under which the site is reached, such as `web.internal`; brands' hosts need not be named."""
     trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
     """How many reverse proxies stand in front and set X-Forwarded-For and -Proto."""
 
@@ -135,6 +138,13 @@ class Settings(BaseModel):
             parts = _url_parts(origin, "https://shop.example.com")
             if parts.path or ";" in origin or (parts.scheme == "http" and not _is_local(parts.hostname or "")):
                 raise ValueError("must be origins such as https://shop.example.com, without a path")
+        return value
+
+    @field_validator("trusted_hosts")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not _HOST_NAME.fullmatch(name) for name in value):
+            raise ValueError("must be names such as web.internal, in small letters and without a port")
         return value
 
     @property

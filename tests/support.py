@@ -83,6 +83,7 @@ def settings(database_url: str, **changes: Any) -> Settings:
         "fingerprint_keys": ("fingerprint-key-of-tests",),
         "database_url": database_url,
         "config_file": Path("no-such-file.toml"),
+        "trusted_hosts": ("localhost",),  # what Flask's test client calls
     }
     return Settings(**(values | changes))
 

@@ -18,11 +18,11 @@ instant the one that lets less through.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from preferences.domain.terms import PACE_VERBS, Basis, Choice, Entry, Pace, Status, Suppression, Verb
+from preferences.domain.terms import BLANKET, PACE_VERBS, Basis, Choice, Entry, Pace, Status, Suppression, Verb
 
 STRICTNESS: Final = {Status.SUBSCRIBED: 0, Status.NEVER_ASKED: 1, Status.UNSUBSCRIBED: 2}
 
@@ -127,6 +127,15 @@ def effective(own: Choice | None, blanket: Choice | None) -> Choice | None:
         return blanket
     own_weight = weigh(own.status, own.at, trusted=own.trusted, basis=own.basis)
     return own if own_weight[:3] > (True, blanket.at, STRICTNESS[blanket.status]) else blanket
+
+
+def is_stopped(choices: Mapping[str, Choice], topic: str) -> bool:
+    """Whether one more opt-out of this topic, or of everything, would change nothing. `choices` are of one brand on one
+    channel; purposes among them are not marketing's."""
+    blanket = choices.get(BLANKET)
+    topics = [slug for slug in choices if not slug.startswith("@")] if topic == BLANKET else []
+    counting = (effective(choices.get(slug), blanket) for slug in [topic, *topics])
+    return all(choice is not None and choice.status is Status.UNSUBSCRIBED for choice in counting)
 
 
 def answer_to_new(topic_added_at: datetime | None, own: Choice | None, answer: Choice | None) -> Choice | None:

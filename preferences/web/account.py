@@ -22,13 +22,11 @@ from preferences.site import Site, current_site
 from preferences.web import choices
 from preferences.web.choices import Page, Saved
 from preferences.web.forms import SessionForm
-from preferences.web.limits import TokenLimit
 from preferences.web.pages import render
 from preferences.web.unsubscribe import circumstances
 from preferences.web.visits import brand_here, spoken_in
 
 blueprint = Blueprint("account", __name__)
-limit = TokenLimit(per_minute=120)
 
 
 @blueprint.get("/")
@@ -45,7 +43,6 @@ def save() -> Response:
     page = _read(site)
     if not SessionForm(request.form).validate():
         return _page(site, page, refused=True)
-    limit.check(str(page.standing.contact_id))
     asker = Asker(contact_id=page.standing.contact_id, brand=page.brand.slug, origin=Origin.ACCOUNT, evidence=proof())
     try:
         saved = choices.answer(site, page, request.form, asker, fresh=True)

@@ -32,7 +32,7 @@ from preferences.store.letters import Order
 from preferences.store.queries import KnownAddress
 from preferences.web.account import contact_id, own_page, proof
 from preferences.web.forms import require_token
-from preferences.web.limits import TokenLimit, limiter
+from preferences.web.limits import RequestLimit, limiter
 from preferences.web.optout import HOW_TO_WRITE
 from preferences.web.pages import render
 from preferences.web.postbox import typed_address
@@ -41,7 +41,7 @@ from preferences.web.visits import brand_here, spoken_in
 
 own = Blueprint("addresses", __name__)
 blueprint = Blueprint("new_address", __name__)
-limit = TokenLimit(per_minute=60)
+limit = RequestLimit(per_minute=60)
 
 ASKED: Final = "20 per hour"
 """New addresses for each person: each is a letter to somebody who may not have asked for it."""

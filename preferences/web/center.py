@@ -18,17 +18,15 @@ from preferences.domain.addresses import mask
 from preferences.domain.choices import Asker, BadValue
 from preferences.domain.errors import BadLink, StaleLink
 from preferences.domain.terms import Origin
-from preferences.links import ManageLink, stem, trim
+from preferences.links import ManageLink, trim
 from preferences.site import Site, current_site
 from preferences.web import choices, identity
 from preferences.web.choices import Page, Saved
-from preferences.web.limits import TokenLimit
 from preferences.web.pages import render
 from preferences.web.unsubscribe import circumstances
 from preferences.web.visits import brand_here, spoken_in
 
 blueprint = Blueprint("center", __name__)
-limit = TokenLimit(per_minute=120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,6 @@ def save(token: str) -> Response:
     """Save what was moved, or stop everything."""
     site = current_site()
     opened = _open(site, token)
-    limit.check(stem(token))
     asker = Asker(
         contact_id=opened.link.contact_id,
         brand=opened.page.brand.slug,

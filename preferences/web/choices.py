@@ -22,6 +22,7 @@ from preferences.domain.choices import (
     LONGEST_PAUSE,
     OFF,
     ON,
+    PACE_VERB,
     UNANSWERED,
     Asker,
     Aspect,
@@ -35,10 +36,11 @@ from preferences.domain.choices import (
     settings_of,
     slugs_had,
 )
+from preferences.domain.consent import is_stopped
 from preferences.domain.letters import LetterKind
 from preferences.domain.notices import Notice
 from preferences.domain.references import reference_of
-from preferences.domain.terms import BLANKET, Address, Brand, Channel, Edit, Entry, Purpose, Topic
+from preferences.domain.terms import BLANKET, Address, Brand, Channel, Edit, Entry, Purpose, Topic, Verb
 from preferences.domain.topics import Section, is_shown, sections_of
 from preferences.languages import Spoken
 from preferences.site import Site
@@ -46,8 +48,12 @@ from preferences.store import ledger, notices, queries
 from preferences.store.db import WriteTransaction
 from preferences.store.queries import Standing
 from preferences.web import metrics
+from preferences.web.limits import RequestLimit, TooOften, repeats
 from preferences.web.postbox import ask_for_letter
 from preferences.wording import notice_for
+
+limit = RequestLimit(per_minute=120)
+"""For each contact's changes that let more through. Nothing that lets less through is ever refused."""
 
 SET, WAS, SEEN = "set.", "was.", "seen."
 """What a form's fields are called: the value chosen, the value that was shown, and the entry it came from."""
@@ -146,7 +152,8 @@ def pauses_to_end(page: Page, changes: Iterable[Change]) -> list[Change]:
 
 
 def save(site: Site, page: Page, form: MultiDict[str, str], asker: Asker, *, fresh: bool) -> Saved:
-    """Do what the form asks. `fresh` says that the person has just proven who they are. Raises BadValue, StoreBusy."""
+    """Do what the form asks. `fresh` says that the person has just proven who they are. Raises BadValue, StoreBusy, and
+    TooOften for what lets more through, once what lets less through is recorded."""
     saved = Saved()
     less: list[Change] = []
     more: list[Change] = []
@@ -155,11 +162,26 @@ def save(site: Site, page: Page, form: MultiDict[str, str], asker: Asker, *, fre
         lets_more = lets_more_through(change, now_at)
         if lets_more and change.value == now_at:
             continue  # somebody, perhaps they themselves in another window, has done it already
+        if change.value == now_at and _is_repetition(change, asker):
+            continue
         (more if lets_more else less).append(change)
+    try:
+        if more:
+            limit.check(asker.contact_id)
+    except TooOften:
+        record(site, page, less, asker, saved=saved)
+        raise
     record(site, page, [*less, *(more if fresh else [])], asker, saved=saved)
     if more and not fresh:
         ask_by_mail(site, page, more, saved)
     return saved
+
+
+def _is_repetition(change: Change, asker: Asker) -> bool:
+    """Whether what stands already was recorded so often in this minute that once more is not needed."""
+    control = change.control
+    verb = PACE_VERB.get(control.aspect, Verb.UNSUBSCRIBE)
+    return repeats.is_reached(asker.contact_id, control.channel, brand=asker.brand, topic=control.topic, verb=verb)
 
 
 def record(site: Site, page: Page, changes: Sequence[Change], asker: Asker, *, saved: Saved, ref: str = "") -> None:
@@ -181,6 +203,7 @@ def record(site: Site, page: Page, changes: Sequence[Change], asker: Asker, *, s
     saved.stale += [by_edit[id(edit)] for edit in stale]
     saved.recorded += [change for change in changes if change not in saved.stale]
     saved.entries += entries
+    repeats.count(entries)
     metrics.RECORDED.labels(asker.origin).inc(len(entries))
 
 
@@ -208,27 +231,38 @@ def ask_by_mail(site: Site, page: Page, changes: Sequence[Change], saved: Saved)
 
 
 def stop_all(site: Site, page: Page, asker: Asker, *, everywhere: bool = False) -> Saved:
-    """Stop all marketing of the brand on every channel, or of every brand."""
+    """Stop all marketing of the brand on every channel, or of every brand. Raises TooOften for what is not worth
+    recording."""
     catalog = site.catalog.get()
     brands = list(catalog.brands) if everywhere else [page.brand.slug]
     now = datetime.now(UTC)
+    places = [
+        (channel, slug)
+        for slug in brands
+        for channel in channels_of(catalog.topics_of(slug, marketing=True, retired=True)) or [Channel.EMAIL]
+    ]
+    if all(_is_stopped_again(page, channel, slug) for channel, slug in places):
+        raise TooOften("an opt-out that changes nothing, too many times in a minute")
+    origin, evidence = asker.origin, asker.evidence
     entries = site.writer.record(
         [
             acts.unsubscribe(
-                asker.contact_id,
-                channel,
-                brand=slug,
-                topic=BLANKET,
-                origin=asker.origin,
-                now=now,
-                evidence=asker.evidence,
+                asker.contact_id, channel, brand=slug, topic=BLANKET, origin=origin, now=now, evidence=evidence
             )
-            for slug in brands
-            for channel in channels_of(catalog.topics_of(slug, marketing=True, retired=True)) or [Channel.EMAIL]
+            for channel, slug in places
         ]
     )
+    repeats.count(entries)
     metrics.RECORDED.labels(asker.origin).inc(len(entries))
     return Saved(stopped_all=True, everywhere=everywhere, entries=list(entries))
+
+
+def _is_stopped_again(page: Page, channel: Channel, brand: str) -> bool:
+    standing = page.standing
+    if not repeats.is_reached(standing.contact_id, channel, brand=brand, topic=BLANKET):
+        return False
+    here = {slug: choice for (on, of, slug), choice in standing.choices.items() if (on, of) == (channel, brand)}
+    return is_stopped(here, BLANKET)
 
 
 def values_to_show(page: Page, form: Mapping[str, str] | None) -> dict[str, str]:

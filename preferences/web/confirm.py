@@ -25,7 +25,7 @@ from preferences.site import Site, current_site
 from preferences.store import ledger
 from preferences.web import choices
 from preferences.web.choices import Page, Saved
-from preferences.web.limits import TokenLimit
+from preferences.web.limits import RequestLimit
 from preferences.web.pages import render
 from preferences.web.unsubscribe import circumstances
 from preferences.web.visits import brand_here, spoken_in
@@ -34,7 +34,7 @@ from preferences.wording import notice_for
 SOMETHING_NEWER: Final = 409
 
 blueprint = Blueprint("confirm", __name__)
-limit = TokenLimit(per_minute=60)
+limit = RequestLimit(per_minute=60)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from preferences.domain.terms import SHORTEST_FOLDER, Brand
 from preferences.links import TOKEN_START
 from preferences.site import Site
 from preferences.web import errors, unsubscribe
-from preferences.web.pages import PAGE_HEADERS
+from preferences.web.hosts import is_ours
+from preferences.web.pages import PAGE_HEADERS, plain
 from preferences.web.visits import BRAND_KEY, brand_in
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 PREFIX: Final = "/u/"
 OLD_LINK: Final = re.compile(rf"/[a-z0-9][a-z0-9-]+/(u|p|confirm)/{TOKEN_START}")
 """A signed link in a folder that is no brand's any more: the token alone says whose it is."""
+NOT_OURS: Final = plain("No page is served under this host name.\n", 400)
 METHODS: Final = frozenset({"GET", "HEAD", "POST"})
 
 
@@ -44,6 +46,8 @@ class Front:
         _enter_folder(environ, self._site, self._own_folders)
         token = _token(environ)
         if token is None:
+            if not is_ours(self._site, _brands(self._site), environ):
+                return NOT_OURS(environ, start_response)
             return self._behind(environ, start_response)
         try:
             response = unsubscribe.link(self._site, Request(environ), token)

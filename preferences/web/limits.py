@@ -1,6 +1,7 @@
 """Limits on how often, and how an address on the network is shortened before anything remembers it.
 
-Owns the counters. Invariant: a signed link's first opt-out is never limited, by anything.
+Owns the counters. Invariant: an opt-out that would change something is never refused, whoever did what before. Limits
+count what changes nothing, what asks for more mail, and what makes us write to somebody.
 """
 
 from __future__ import annotations
@@ -8,23 +9,32 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from typing import Final
+from collections.abc import Hashable, Iterable
+from typing import Final, Generic, TypeVar
+from uuid import UUID
 
 from flask import request
 from flask_limiter import Limiter
 from limits import parse
 
 from preferences.domain.errors import PreferencesError
+from preferences.domain.terms import Channel, Entry, Verb
 
-MOST_TOKENS: Final = 100_000
+MOST_KEYS: Final = 100_000
 
-ADDRESS_BOX: Final = "60 per minute; 600 per hour"
-"""For each network. A person types one or two addresses; a program that types a thousand stops other people's mail."""
+GUESSES: Final = "60 per minute; 600 per hour"
+"""For each network: codes that are tried, and ways to an account elsewhere that are begun."""
+
+NOWHERE: Final = "unknown"
+"""The network of requests whose own is not known, such as those by a local socket: they share one limit."""
+
+MAPPED: Final = bytes(10) + b"\xff\xff"
+"""How an IPv6 address begins that stands for an IPv4 one (RFC 4291 §2.5.5.2)."""
 
 
 def network() -> str:
-    """The network that the request at hand comes from."""
-    return shorten_ip(request.remote_addr or "")
+    """The network that the request at hand comes from. Never empty: without a key there would be no limit."""
+    return shorten_ip(request.remote_addr or "") or NOWHERE
 
 
 # Counted in this process when the shared counter (`RATE_LIMIT_URL`) is away: a limit must not become an outage.
@@ -45,27 +55,75 @@ def check_api_limit(limit: str, key_name: str) -> None:
         raise TooOften("too many calls with one key")
 
 
-class TokenLimit:
-    """So many posts a minute for each link. Mail programs repeat themselves a few times; nobody does so 120 times.
+Counted = TypeVar("Counted")
 
-    Per link and never per network: Google and Yahoo send everybody's clicks from a handful of addresses.
+
+class _Minute(Generic[Counted]):
+    """What was counted for each key in this minute. Nothing is remembered for longer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._minute = 0
+        self._counted: dict[Hashable, set[Counted]] = {}
+
+    def add(self, key: Hashable, items: Iterable[Counted]) -> int:
+        """Count these, each once. Returns how many there are now."""
+        minute = int(time.monotonic() // 60)
+        with self._lock:
+            if minute != self._minute or len(self._counted) > MOST_KEYS:
+                self._minute, self._counted = minute, {}
+            counted = self._counted.setdefault(key, set())
+            counted.update(items)
+            return len(counted)
+
+    def is_full(self, key: Hashable, most: int) -> bool:
+        """Whether this minute has that many already."""
+        with self._lock:
+            counted = self._counted.get(key, ())
+            return len(counted) >= most and int(time.monotonic() // 60) == self._minute
+
+
+class RequestLimit:
+    """So many requests a minute for each link or contact. Never for anything that stops mail."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._minute = _Minute[object]()
+
+    def check(self, key: Hashable) -> None:
+        """Count one more. Raises TooOften beyond the limit."""
+        if self._minute.add(key, [object()]) > self._per_minute:
+            raise TooOften("the same, too many times in a minute")
+
+
+class RepeatLimit:
+    """So many acts a minute that change nothing, for each preference; after that they need not be recorded.
+
+    Counted are entries that were made and changed nothing, whichever page made them. So when the limit is reached, that
+    many newer opt-outs of the very preference stand in the ledger, and one more would bear on no undo and outweigh
+    nothing that they do not. What would change something is no repetition, and is recorded always.
     """
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
-        self._lock = threading.Lock()
-        self._minute = 0
-        self._counts: dict[str, int] = {}
+        self._minute = _Minute[int]()
 
-    def check(self, token: str) -> None:
-        """Count one more. Raises TooOften beyond the limit: by then this link's choice was recorded many times."""
-        minute = int(time.monotonic() // 60)
-        with self._lock:
-            if minute != self._minute or len(self._counts) > MOST_TOKENS:
-                self._minute, self._counts = minute, {}
-            count = self._counts[token] = self._counts.get(token, 0) + 1
-        if count > self._per_minute:
-            raise TooOften("the same link, too many times in a minute")
+    def is_reached(
+        self, contact_id: UUID | None, channel: Channel, *, brand: str, topic: str, verb: Verb = Verb.UNSUBSCRIBE
+    ) -> bool:
+        """Whether one more that changes nothing need not be recorded."""
+        return self._minute.is_full((contact_id, channel, brand, topic, verb), self._per_minute)
+
+    def count(self, entries: Iterable[Entry]) -> None:
+        """Count those that changed nothing. An entry that a repeated press found again is counted once."""
+        for entry in entries:
+            if not entry.changed:
+                key = (entry.contact_id, entry.channel, entry.brand, entry.topic, entry.verb)
+                self._minute.add(key, [entry.seq])
+
+
+repeats: Final = RepeatLimit(per_minute=120)
+"""For every page. Mail programs repeat themselves a few times; nobody does so 120 times in a minute."""
 
 
 def shorten_ip(text: str) -> str:
@@ -75,5 +133,7 @@ def shorten_ip(text: str) -> str:
             packed = socket.inet_pton(family, text)
         except (OSError, ValueError):
             continue
+        if packed.startswith(MAPPED):
+            return shorten_ip(socket.inet_ntop(socket.AF_INET, packed[-4:]))
         return f"{socket.inet_ntop(family, packed[:kept].ljust(len(packed), bytes(1)))}/{length}"
     return ""

@@ -18,7 +18,7 @@ from preferences.languages import Spoken, to_translate
 from preferences.site import Site, current_site
 from preferences.store import contacts
 from preferences.web import signin
-from preferences.web.limits import ADDRESS_BOX, limiter
+from preferences.web.limits import GUESSES, limiter
 from preferences.web.signin import Refusal
 from preferences.web.visits import brand_here, spoken_in
 
@@ -48,7 +48,7 @@ FAILED: Final = Refusal(
 
 
 @blueprint.post("/sign-in/with/<name>")
-@limiter.limit(ADDRESS_BOX)
+@limiter.limit(GUESSES)
 def leave(name: str) -> Response:
     """Send the browser to the provider.
 

@@ -7,6 +7,7 @@ channel that some topic uses, and only such channels are stopped.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,12 +19,16 @@ from wtforms.validators import Length
 
 from preferences.domain import acts
 from preferences.domain.addresses import read_address
+from preferences.domain.consent import is_stopped
 from preferences.domain.errors import BadAddress
-from preferences.domain.terms import BLANKET, Address, Channel, Origin
+from preferences.domain.terms import BLANKET, Address, Channel, Entry, Origin
 from preferences.languages import to_translate
 from preferences.site import Site, current_site
+from preferences.store import contacts
+from preferences.store.contacts import Found
+from preferences.store.queries import WishesKey
 from preferences.web import metrics
-from preferences.web.limits import ADDRESS_BOX, limiter, network
+from preferences.web.limits import network, repeats
 from preferences.web.pages import PHONE_CHANNELS, render
 from preferences.web.visits import brand_here, spoken_in
 
@@ -67,7 +72,6 @@ def ask() -> Response:
 
 
 @blueprint.post("/optout")
-@limiter.limit(ADDRESS_BOX)
 def stop() -> Response:
     """Stop all marketing to the address, known or not."""
     site = current_site()
@@ -80,22 +84,8 @@ def stop() -> Response:
     brand = brand_here(site, request)
     brands = site.catalog.get().brands
     everywhere = request.form.get("everywhere") == "1"
-    now, evidence = datetime.now(UTC), {"network": network()}
-    entries = site.writer.record(
-        [
-            acts.unsubscribe(
-                address,
-                address.channel,
-                brand=slug,
-                topic=BLANKET,
-                origin=Origin.ADDRESS_BOX,
-                now=now,
-                evidence=evidence,
-            )
-            for address in addresses
-            for slug in (brands if everywhere else [brand.slug])
-        ]
-    )
+    wanted = [(address, slug) for address in addresses for slug in (brands if everywhere else [brand.slug])]
+    entries = _record(site, wanted)
     metrics.RECORDED.labels(Origin.ADDRESS_BOX).inc(len(entries))
     return render(
         site,
@@ -131,6 +121,39 @@ def _how_to_write(site: Site, field: str) -> str:
     if field == POSTAL:
         return HOW_TO_WRITE_POSTAL
     return HOW_TO_WRITE_EITHER if site.catalog.get().marketing_channels & PHONE_CHANNELS else HOW_TO_WRITE
+
+
+def _record(site: Site, wanted: Sequence[tuple[Address, str]]) -> list[Entry]:
+    """Stop each brand's marketing to each address. Only what changes nothing, said very often, is left out: nobody may
+    use up somebody else's way out."""
+    now, evidence = datetime.now(UTC), {"network": network()}
+    found = site.database.read(contacts.find_addresses, {address for address, _ in wanted}, site.fingerprints)
+    told = [
+        acts.unsubscribe(
+            address,
+            address.channel,
+            brand=brand,
+            topic=BLANKET,
+            origin=Origin.ADDRESS_BOX,
+            now=now,
+            evidence=evidence,
+        )
+        for address, brand in wanted
+        if not _is_repetition(site, address, brand, found.get(address))
+    ]
+    entries = site.writer.record(told) if told else []
+    repeats.count(entries)
+    return entries
+
+
+def _is_repetition(site: Site, address: Address, brand: str, owner: Found | None) -> bool:
+    contact_id = owner.contact_id if owner else None
+    if not repeats.is_reached(contact_id, address.channel, brand=brand, topic=BLANKET):
+        return False
+    if contact_id is None:  # nothing can change for an address that is never stored again
+        reasons = site.database.read(contacts.suppressed_for, address, site.fingerprints)
+        return not reasons.isdisjoint(contacts.NEVER_STORED_AGAIN)
+    return is_stopped(site.reader.wishes(WishesKey(contact_id, address.channel, brand)).choices, BLANKET)
 
 
 def _box(site: Site, *, field: str = ADDRESS, value: str = "", error: str | None = None) -> Response:

@@ -154,10 +154,14 @@ def _response(body: str, status: int, content_type: str) -> Response:
 
 
 def complete_headers(response: Response) -> Response:
-    """Give an answer that leaves through Flask the headers that it does not set itself."""
+    """Give an answer that leaves through Flask the headers that it does not set itself, and keep redirects on the host
+    that the browser called."""
     origins = current_site().settings.embed_origins
     if origins and request.path.startswith(MAY_BE_FRAMED):
         response.headers.setdefault("Content-Security-Policy", f"{POLICY} {' '.join(origins)}")
+    place = response.headers.get("Location", "")
+    if place.startswith(request.host_url):  # the router's own redirects, which name the host that was called
+        response.headers["Location"] = "/" + place.removeprefix(request.host_url).lstrip("/")
     for name, value in PAGE_HEADERS:
         response.headers.setdefault(name, value)
     return response

@@ -28,7 +28,7 @@ from preferences.store.letters import Order
 from preferences.store.sign_ins import Outcome
 from preferences.web import errors, identity
 from preferences.web.forms import refuse_other_sites, require_token
-from preferences.web.limits import ADDRESS_BOX, limiter
+from preferences.web.limits import GUESSES, limiter
 from preferences.web.optout import HOW_TO_WRITE
 from preferences.web.pages import render
 from preferences.web.postbox import LETTERS, typed_address
@@ -113,7 +113,7 @@ def _begin(connection: Connection, site: Site, address: Address, *, brand: Brand
 
 
 @blueprint.post("/sign-in/code")
-@limiter.limit(ADDRESS_BOX)
+@limiter.limit(GUESSES)
 def try_code() -> Response:
     """Try a code. One that cannot be right is no try."""
     refuse_other_sites()

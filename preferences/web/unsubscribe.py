@@ -19,7 +19,7 @@ from werkzeug.wrappers import Request, Response
 
 from preferences.domain import acts
 from preferences.domain.addresses import mask
-from preferences.domain.consent import effective
+from preferences.domain.consent import effective, is_stopped
 from preferences.domain.errors import BadLink, StoreBusy
 from preferences.domain.references import reference_of
 from preferences.domain.terms import (
@@ -36,14 +36,14 @@ from preferences.domain.terms import (
     Topic,
 )
 from preferences.languages import to_translate
-from preferences.links import UNDO_LIFE, UndoToken, UnsubscribeLink, stem, trim
+from preferences.links import UNDO_LIFE, UndoToken, UnsubscribeLink, trim
 from preferences.site import Site, current_site
 from preferences.store import ledger
 from preferences.store.db import WriteTransaction
 from preferences.store.queries import Wishes, WishesKey
 from preferences.store.reasons import state_reason
 from preferences.web import metrics
-from preferences.web.limits import TokenLimit, shorten_ip
+from preferences.web.limits import TooOften, repeats, shorten_ip
 from preferences.web.pages import Skeleton, plain, render
 from preferences.web.slow_bodies import NoTurn
 from preferences.web.visits import spoken_in
@@ -79,7 +79,6 @@ EVERYWHERE: Final = "all-brands"
 PAGE: Final = Skeleton("unsubscribe/page.html")
 
 blueprint = Blueprint("unsubscribe", __name__)
-limit = TokenLimit(per_minute=120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def link(site: Site, request: Request, token: str) -> Response:
     opened = _open(site, token)  # before the body: whoever made the token up gets no thread to wait for theirs
     intent = _intent(request)
     if intent is None and "text/html" not in request.headers.get("Accept", ""):
-        return one_click(site, request, token, opened)
+        return one_click(site, request, opened)
     return page_form(site, request, token, opened=opened, intent=intent)
 
 
@@ -128,14 +127,25 @@ def page(site: Site, request: Request, token: str) -> Response:
     )
 
 
-def one_click(site: Site, request: Request, token: str, opened: _Opened) -> Response:
+def one_click(site: Site, request: Request, opened: _Opened) -> Response:
     """RFC 8058: a program stops the mail for its reader, without a question."""
     setting = opened.brand.one_click if opened.brand else OneClick.EVERYTHING
     topic = acts.one_click_topic(setting, opened.link.topic)
-    entry = _stop(site, request, token, opened, topic, Origin.ONE_CLICK, brands=[opened.link.brand])
+    try:
+        counts = _stop(site, request, opened, topic, Origin.ONE_CLICK, brands=[opened.link.brand]).hash
+    except TooOften:
+        # Stopped it is, so a mail program must not tell its reader that it failed.
+        counts = _what_stands(site, opened, topic)
     what = opened.topic.name if topic != BLANKET and opened.topic else "all marketing"
     by = CHANNEL_NAMES[opened.link.channel]
-    return plain(f"You are unsubscribed from {what} by {by}. Reference {reference_of(entry.hash)}.\n")
+    return plain(f"You are unsubscribed from {what} by {by}. Reference {reference_of(counts)}.\n")
+
+
+def _what_stands(site: Site, opened: _Opened, topic: str) -> str:
+    """The hash of the entry by which the topic, or everything, is stopped."""
+    wishes = _wishes(site, opened, opened.link.brand)
+    choice = effective(wishes.choices.get(topic), wishes.choices.get(BLANKET))
+    return wishes.entry_hashes[choice.seq] if choice else ""
 
 
 def page_form(site: Site, request: Request, token: str, *, opened: _Opened, intent: str | None) -> Response:
@@ -144,7 +154,7 @@ def page_form(site: Site, request: Request, token: str, *, opened: _Opened, inte
     topic = {"all": BLANKET, EVERYWHERE: BLANKET, "topic": opened.link.topic}.get(intent or "")
     topic = topic or acts.one_click_topic(setting, opened.link.topic)
     brands = _all_brands(site, opened) if intent == EVERYWHERE else [opened.link.brand]
-    entry = _stop(site, request, token, opened, topic, Origin.PAGE, brands=brands)
+    entry = _stop(site, request, opened, topic, Origin.PAGE, brands=brands)
     wishes = [_wishes_after(site, opened, brand) for brand in brands]
     choice = wishes[0].choices.get(topic)
     reference = reference_of(wishes[0].entry_hashes.get(choice.seq, entry.hash) if choice else entry.hash)
@@ -269,12 +279,11 @@ def _retired(link: UnsubscribeLink) -> Topic:
     )
 
 
-def _stop(
-    site: Site, request: Request, token: str, opened: _Opened, topic: str, origin: Origin, *, brands: Sequence[str]
-) -> Entry:
-    """Stop the topic of each brand. Returns the first one's entry."""
-    limit.check(stem(token))
+def _stop(site: Site, request: Request, opened: _Opened, topic: str, origin: Origin, *, brands: Sequence[str]) -> Entry:
+    """Stop the topic of each brand. Returns the first one's entry. Raises TooOften for what is not worth recording."""
     link = opened.link
+    if _is_repetition(site, opened, topic, brands):
+        raise TooOften("an opt-out that changes nothing, too many times in a minute")
     now, evidence = datetime.now(UTC), circumstances(request, link.message_ref)
     entry, *others = site.writer.record(
         [
@@ -284,8 +293,17 @@ def _stop(
             for brand in brands
         ]
     )
+    repeats.count([entry, *others])
     metrics.RECORDED.labels(origin).inc(len(others) + 1)
     return entry
+
+
+def _is_repetition(site: Site, opened: _Opened, topic: str, brands: Sequence[str]) -> bool:
+    """Whether this was recorded so often in this minute that once more is not needed, and would change nothing."""
+    link = opened.link
+    if not all(repeats.is_reached(link.contact_id, link.channel, brand=brand, topic=topic) for brand in brands):
+        return False
+    return all(is_stopped(_wishes(site, opened, brand).choices, topic) for brand in brands)
 
 
 def _all_brands(site: Site, opened: _Opened) -> list[str]:

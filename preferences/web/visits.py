@@ -16,6 +16,7 @@ from werkzeug.wrappers import Request
 from preferences.domain.terms import LANGUAGES, Brand
 from preferences.languages import Spoken, choose
 from preferences.site import Site
+from preferences.web.hosts import host_name
 
 BRAND_KEY: Final = "preferences.brand"
 """Where `web.front` leaves the slug of the brand in whose folder the request arrived."""
@@ -43,11 +44,6 @@ def brand_in(brands: Collection[Brand], host: str, folder: str) -> Brand | None:
     having = [brand for brand in brands if brand.path == folder]
     name = host_name(host)
     return min(having, key=lambda brand: (brand.host != name, brand.host != ""), default=None)
-
-
-def host_name(host: str) -> str:
-    """The name in a Host header: small letters, without a port or a dot at its end."""
-    return host.partition(":")[0].rstrip(".").lower()
 
 
 def spoken_in(request: Request, brand: Brand | None) -> Spoken:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -18,7 +16,7 @@ from preferences.site import Site, site_of
 from preferences.store import ledger, queries
 from preferences.web.limits import limiter
 from tests.processes import contents
-from tests.support import add_contact, api_headers, close, email, new_app, new_sqlite
+from tests.support import add_contact, api_headers, email
 
 KNOWN, UNKNOWN = "jane.doe@example.com", "nobody.we.know@example.org"
 
@@ -195,26 +193,6 @@ def test_typing_the_same_twice_changes_one_thing(app: Flask) -> None:
         type_in(client, UNKNOWN)
     entries = site_of(app).database.read(queries.entries_after, 0, 10)
     assert [entry.changed for entry in entries] == [True, False]
-
-
-def test_a_program_that_types_without_end_is_stopped_and_one_network_stops_no_other(tmp_path: Path) -> None:
-    app = new_app(new_sqlite(tmp_path), trusted_proxies=1)
-    client = app.test_client()
-    people = [f"person-{number}@example.com" for number in range(61)]
-    with time_machine.travel(datetime.now(UTC), tick=False):
-        answers = [type_in(client, one, **{"X-Forwarded-For": "192.0.2.7"}) for one in people]
-        neighbour = type_in(client, UNKNOWN, **{"X-Forwarded-For": "192.0.2.200"})
-        stranger = type_in(client, UNKNOWN, **{"X-Forwarded-For": "198.51.100.7"})
-
-    assert {answer.status_code for answer in answers[:60]} == {200}
-    assert answers[60].status_code == neighbour.status_code == 429, "limits are for a whole network"
-    assert answers[60].headers["Retry-After"] == "30"
-    assert "What was done first still counts." in answers[60].text
-    assert decision(app, people[59])["reason"] == "unsubscribed_all"
-    assert decision(app, people[60])["allowed"]
-    assert stranger.status_code == 200
-    assert client.get("/optout", headers={"X-Forwarded-For": "192.0.2.7"}).status_code == 200, "looking is free"
-    close(app)
 
 
 def test_the_home_page_leads_to_the_box(sqlite_app: Flask) -> None:

@@ -728,9 +728,9 @@ def test_the_link_of_an_address_that_we_dropped_says_so_and_still_stops_it(sqlit
 
 def test_who_asks_without_end_is_told_to_wait_after_the_choice_was_recorded(app: Flask) -> None:
     client, path = app.test_client(), link_of(app)
-    answers = [client.post(path) for _ in range(2)]
+    answers = [press(client, path) for _ in range(2)]
     while answers[-1].status_code == 200 and len(answers) < 300:
-        answers.append(client.post(path))
+        answers.append(press(client, path))
 
     assert {answer.status_code for answer in answers[:120]} == {200}
     assert answers[-1].status_code == 429
@@ -835,7 +835,7 @@ def test_a_link_that_is_undone_keeps_working_however_it_ended(app: Flask) -> Non
 def test_however_a_link_ends_its_posts_are_counted_together(app: Flask) -> None:
     client, site = app.test_client(), site_of(app)
     path = link_for(site, add_contact(site))
-    answers = [client.post(path + "." * (number % 50)).status_code for number in range(125)]
+    answers = [press(client, path + "." * (number % 50)).status_code for number in range(125)]
     assert set(answers) == {200, 429}
 
 
