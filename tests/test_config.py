@@ -78,6 +78,8 @@ WRONG = [
             "https://user:hunter2@shop.example.com",
         )
     ),
+    ("TRUSTED_HOSTS", "https://hunter2"),
+    ("TRUSTED_HOSTS", "web internal/hunter2"),
     ("TRUSTED_PROXIES", "hunter2"),
     ("TRUSTED_PROXIES", "-1"),
     ("TRUSTED_PROXIES", "11"),
@@ -234,6 +236,7 @@ def test_each_setting_may_stand_in_a_file(name: str, tmp_path: Path) -> None:
         "API_LIMIT": "50 per second",
         "SMTP_URL": "smtp://user:secret@mail.example.com:587",
         "EMBED_ORIGINS": "https://shop.example.com",
+        "TRUSTED_HOSTS": "web.internal",
         "TRUSTED_PROXIES": "2",
     }
     file = tmp_path / "value"
