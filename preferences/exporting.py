@@ -32,6 +32,7 @@ from preferences.store import export, standing
 from preferences.store.db import Database, StoreFault, WriteTransaction
 from preferences.store.export import ADDED_LATER, ENTRIES, PARTS, Part
 from preferences.store.proof import verify
+from preferences.store.refold import RULES, refold
 
 FORMAT: Final = "preferences-export"
 VERSION: Final = 1
@@ -56,13 +57,15 @@ class BadExport(PreferencesError):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an export holds: rows by file, the digest of each file, and where the ledger stood."""
+    """What an export holds: rows by file, the digest of each file, and where the ledger stood. `rules` says by which
+    rules its choices were folded."""
 
     rows: Mapping[str, int]
     digests: Mapping[str, str]
     head_seq: int
     head_hash: str
     key_checks: tuple[str, ...]
+    rules: int = RULES
 
 
 # Out.
@@ -162,6 +165,7 @@ def _manifest_text(manifest: Manifest, now: datetime) -> str:
     document = {
         "format": FORMAT,
         "version": VERSION,
+        "rules": manifest.rules,
         "written_at": now.isoformat(),
         "head": {"seq": manifest.head_seq, "hash": manifest.head_hash},
         "key_checks": list(manifest.key_checks),
@@ -216,6 +220,8 @@ def _restore(write: WriteTransaction, archive: zipfile.ZipFile, manifest: Manife
     if export.lacks_contacts(write.connection):
         raise BadExport("an address in it has no contact, so nothing was restored")
     export.end_restore(write, manifest.head_seq, manifest.head_hash)
+    if manifest.rules < RULES:
+        refold(write.connection)
     problems = verify(write.connection, progress).problems
     if problems:
         raise BadExport(f"its ledger does not verify, so nothing was restored: {problems[0]}")
@@ -273,6 +279,7 @@ def _read_manifest(archive: zipfile.ZipFile, name: str) -> Manifest:
             head_seq=int(head["seq"]),
             head_hash=str(head["hash"]),
             key_checks=tuple(map(str, document["key_checks"])),
+            rules=int(document.get("rules", 1)),
         )
     except (KeyError, ValueError, TypeError, OverflowError, RecursionError):
         raise BadExport(_not_ours(archive, name)) from None

@@ -491,7 +491,7 @@ def test_an_address_that_was_put_away_stays_out_of_marketing(make: Make, tmp_pat
     assert (row["topic"], row["status"], row["reason"], row["brand"]) == ("*", "unsubscribed", "replaced", "default")
 
 
-def test_never_asked_is_no_choice_and_has_no_row(make: Make, tmp_path: Path) -> None:
+def test_what_was_never_said_is_no_choice_and_has_no_row(make: Make, tmp_path: Path) -> None:
     site = make("sqlite")
     one = add_contact(site)
     act = Act(
@@ -506,8 +506,6 @@ def test_never_asked_is_no_choice_and_has_no_row(make: Make, tmp_path: Path) -> 
     )
     (entry,) = site.database.write(ledger.record, [act], fingerprints=site.fingerprints, now=NOW)
     site.database.write(ledger.undo, entry.seq, contact_id=one, now=NOW + timedelta(seconds=1), details={})
-    assert (
-        site.database.read(lambda connection: connection.execute(select(preference.c.status)).scalar()) == "never_asked"
-    )
+    assert site.database.read(lambda connection: connection.execute(select(preference.c.status)).scalar()) is None
     path = tmp_path / "contacts.csv"
     assert site.database.snapshot(write_csv, path, progress=silent) == 1

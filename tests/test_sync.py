@@ -1047,7 +1047,7 @@ class TestReconcile:
         assert desk.reconcile().count == 1
         (entry,) = desk.entries()
         assert (entry.topic, entry.status, entry.origin) == (topic, Status.UNSUBSCRIBED, "connector.mailer")
-        assert (entry.occurred_at, entry.trusted, entry.actor) == (NOW, False, Actor.PROVIDER)
+        assert (entry.occurred_at, entry.trusted, entry.actor) == (NOW, False, Actor.SYSTEM)
         assert desk.status(JANE, topic) is Status.UNSUBSCRIBED
 
     @pytest.mark.parametrize(
@@ -1136,13 +1136,29 @@ class TestReconcile:
         assert timedelta(hours=23) < cursor.reconcile_due_at - now < timedelta(hours=25)
 
     def test_an_old_no_there_does_not_undo_a_newer_yes_and_is_recorded_once(self, desk: Desk) -> None:
-        desk.undo(desk.stop(JANE, "offers"))
+        desk.choose(Verb.SUBSCRIBE, add_contact(desk.site, JANE), "offers")
         desk.passes()
         desk.provider.add(a_row(JANE, OFFERS, at=datetime.now(UTC) - timedelta(days=1)))
         for _ in range(3):
             assert desk.reconcile().count == 1
             assert desk.cursor().drift == 1, "it still stands there"
-        assert desk.status(JANE, "offers") is Status.NEVER_ASKED
+        assert desk.status(JANE, "offers") is Status.SUBSCRIBED
+        assert [entry.changed for entry in desk.entries()] == [True, False]
+
+    def test_an_old_no_there_counts_where_an_undo_has_taken_a_newer_one_back(self, desk: Desk) -> None:
+        desk.undo(desk.stop(JANE, "offers"))
+        desk.passes()
+        desk.provider.add(a_row(JANE, OFFERS, at=datetime.now(UTC) - timedelta(days=1)))
+        desk.reconcile()
+        assert desk.status(JANE, "offers") is Status.UNSUBSCRIBED
+
+    def test_our_own_push_that_is_found_there_after_the_undo_stops_nothing(self, desk: Desk) -> None:
+        stop = desk.stop(JANE, "offers")
+        desk.passes()
+        desk.connector.can_lift = False
+        desk.undo(stop)
+        assert [desk.reconcile().count for _ in range(2)] == [1, 1]
+        assert desk.status(JANE, "offers") is None
         assert [entry.changed for entry in desk.entries()] == [True, True, False]
 
     def test_a_newer_no_there_undoes_an_older_yes(self, desk: Desk) -> None:

@@ -27,9 +27,8 @@ PAGE: Final = 1_000
 MOST_PAGES: Final = 10
 """How many pages of a list are read to find single addresses, which is done for each block of opt-ins."""
 
-KINDS: Final = {
-    kind.value: kind for kind in (EventKind.UNSUBSCRIBE, EventKind.HARD_BOUNCE, EventKind.COMPLAINT, EventKind.INVALID)
-}
+_WISHES: Final = (EventKind.UNSUBSCRIBE, EventKind.SUPPRESSION_ADDED)
+KINDS: Final = {kind.value: kind for kind in (*_WISHES, EventKind.HARD_BOUNCE, EventKind.COMPLAINT, EventKind.INVALID)}
 """What our own protocol has words for (docs/connectors.md)."""
 
 
@@ -62,7 +61,7 @@ class WebhookConnector(Connector):
 
     def _event(self, kind: EventKind, message: dict[str, Any], message_id: str) -> ProviderEvent | None:
         data = message["data"]
-        topic = self.topic_of(data.get("list", "")) if kind is EventKind.UNSUBSCRIBE else ""
+        topic = self.topic_of(data.get("list", "")) if kind in _WISHES else ""
         address = find_address(Channel(data.get("channel", "email")), data["address"])
         if address is None:
             raise ValueError("no address")

@@ -6,6 +6,8 @@ yes unless its door is trusted for it.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -44,8 +46,9 @@ def unsubscribe(
     origin: Origin,
     now: datetime,
     evidence: Mapping[str, str],
+    ref: str | None = None,
 ) -> Act:
-    """A recipient stops one topic, or everything (`*`), on one channel."""
+    """A recipient stops one topic, or everything (`*`), on one channel. `ref` names the press of a button."""
     return Act(
         verb=Verb.UNSUBSCRIBE,
         channel=channel,
@@ -53,10 +56,25 @@ def unsubscribe(
         brand=brand,
         topic=topic,
         origin=origin,
+        origin_ref=ref,
         actor=Actor.RECIPIENT,
         occurred_at=now,
         evidence=evidence,
     )
+
+
+_PRESS: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
+
+
+def press_ref(press: str, who: UUID, channel: Channel, *, brand: str, topic: str) -> str | None:
+    """The name of one press of a button about one preference, from the random field of the form; None without one.
+
+    All that the press is about is in it, so no other contact's press can have the same name.
+    """
+    if not _PRESS.fullmatch(press):
+        return None
+    parts = "|".join((str(who), channel, brand, topic, press))
+    return f"press:{hashlib.sha256(parts.encode()).hexdigest()[:32]}"
 
 
 def put_away(old: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
@@ -97,7 +115,8 @@ class EventKind(StrEnum):
     SEND_SUPPRESSED = "send.suppressed"
     """A message was not sent, since the address is suppressed there: a consequence and no decision."""
     SUPPRESSION_ADDED = "suppression.added"
-    """Somebody else than the person, often we ourselves, said no there. It counts as a no: one anywhere wins."""
+    """Somebody else than the person, often we ourselves, said no there. It counts as a no: one anywhere wins. When it
+    is our own push that comes back, the undo of what was pushed takes it back too (`consent.Undone`)."""
     SUPPRESSION_REMOVED = "suppression.removed"
     ADDRESS_CHANGED = "address.changed"
     CONTACT_DELETED = "contact.deleted"
@@ -146,9 +165,11 @@ def provider_event(event: ProviderEvent, connector: str) -> Act:
     """A provider's report, of one that `bears_on_permission`. Bounces and complaints suppress the address, the
     rest are wishes.
 
-    A yes is never trusted: it can start a subscription, and revives none.
+    A yes is never trusted: it can start a subscription, and revives none. An opt-out that the person did not make there
+    bears the actor `system` (`consent.is_echo`).
     """
     reason = SUPPRESSING.get(event.kind)
+    is_added = event.kind is EventKind.SUPPRESSION_ADDED
     verb = Verb.SUPPRESS if reason else WISHES[event.kind]
     return Act(
         verb=verb,
@@ -160,7 +181,7 @@ def provider_event(event: ProviderEvent, connector: str) -> Act:
         basis=Basis.CONSENT if verb is Verb.SUBSCRIBE else None,
         origin=connector_origin(connector),
         origin_ref=event.event_id,
-        actor=Actor.PROVIDER,
+        actor=Actor.SYSTEM if is_added else Actor.PROVIDER,
         occurred_at=event.occurred_at,
     )
 

@@ -1,7 +1,8 @@
 """Which wish counts: the fold from entries to the current state.
 
-Owns the order between entries and nothing else. Invariant: the state is the *greatest* entry of a total order, so it
-is the same whatever the order of arrival and however often an entry is repeated.
+Owns the order between entries and nothing else. Invariant: the state is the *greatest* entry of a total order among
+those that no undo has taken back, so it is the same whatever the order of arrival and however often an entry is
+repeated.
 
 The order, from the weightiest consideration to the lightest:
 
@@ -10,46 +11,70 @@ The order, from the weightiest consideration to the lightest:
 2. The newer act wins. An act is never newer than the moment we learned of it.
 3. At the same instant the stricter one wins: a no beats a yes.
 
-A yes of unknown time weighs nothing; a no of unknown time counts from when we learned of it.
+A yes of unknown or impossible time weighs nothing; a no of such a time counts from when we learned of it.
 
 A pause and a cap stand beside the wish and have an order of their own: the newer one counts, and of two at the same
 instant the one that lets less through.
+
+An undo has no weight. It removes the entry that it names, and the echoes of that entry: what held before keeps its
+time, its trust and its basis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
-from preferences.domain.terms import BLANKET, PACE_VERBS, Basis, Choice, Entry, Pace, Status, Suppression, Verb
+from preferences.domain.terms import (
+    BLANKET,
+    PACE_VERBS,
+    Actor,
+    Basis,
+    Choice,
+    Entry,
+    Pace,
+    Status,
+    Suppression,
+    Verb,
+    is_connector,
+)
 
-STRICTNESS: Final = {Status.SUBSCRIBED: 0, Status.NEVER_ASKED: 1, Status.UNSUBSCRIBED: 2}
+Weight = tuple[bool, datetime, bool, str]
 
-Weight = tuple[bool, datetime, int, str]
+
+EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
+"""Before this there was no such mail. A time before it, such as a provider's 0 or year 1, is no time at all."""
+
+
+def known_time(occurred_at: datetime | None) -> datetime | None:
+    """The time that was told, or None for one at which it cannot have happened."""
+    return None if occurred_at is None or occurred_at < EARLIEST else occurred_at
 
 
 def clamp(occurred_at: datetime | None, recorded_at: datetime) -> datetime | None:
-    """When it is taken to have happened: as told, but never later than we learned of it."""
-    return None if occurred_at is None else min(occurred_at, recorded_at)
+    """When it is taken to have happened: as told, but never later than we learned of it. None if nobody knows."""
+    at = known_time(occurred_at)
+    return None if at is None else min(at, recorded_at)
 
 
 def weigh(status: Status, at: datetime, *, trusted: bool, basis: Basis | None) -> Weight:
     """The place of a wish in the order: the greater one is the state."""
     is_no = status is Status.UNSUBSCRIBED
-    return (is_no or trusted, at, STRICTNESS[status], basis or "")
+    return (is_no or trusted, at, is_no, basis or "")
 
 
 def _effective_time(entry: Entry, *, is_no: bool) -> datetime | None:
-    if entry.occurred_at is None and is_no:
-        return entry.recorded_at
-    return entry.occurred_at
+    # Entries from before impossible times were left out still bear them.
+    at = known_time(entry.occurred_at)
+    return entry.recorded_at if at is None and is_no else at
 
 
 def apply(old: Choice | None, entry: Entry) -> Choice | None:
     """The wish after `entry`, given the one before it."""
-    if entry.status is None:
-        raise ValueError("a suppression says nothing about a wish")
+    if entry.status is None or entry.undoes is not None:
+        raise ValueError("a suppression or an undo says nothing about a wish")
     at = _effective_time(entry, is_no=entry.status is Status.UNSUBSCRIBED)
     if at is None:
         return old
@@ -107,26 +132,81 @@ def _slowness(pace: Pace) -> float:
     return -pace.per_week if pace.per_week is not None else float("-inf")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undone:
+    """What one undo takes out of the fold: the opt-out `seq`, and its echoes.
+
+    An echo is a connector's report of an opt-out that the person did not make there, which is most often our own push
+    coming back. It is of this opt-out when it was recorded later, about the same topic or, for an opt-out of
+    everything, about any topic, and happened from `since` to `until`. Providers give whole seconds, so `since` is cut
+    to the second.
+    """
+
+    seq: int
+    topic: str
+    since: datetime
+    until: datetime
+
+    def takes(self, entry: Entry) -> bool:
+        """Whether the entry counts no more."""
+        if entry.seq == self.seq:
+            return True
+        if entry.seq < self.seq or self.topic not in {entry.topic, BLANKET} or not is_echo(entry):
+            return False
+        at = _effective_time(entry, is_no=True)
+        return at is not None and self.since <= at <= self.until
+
+
+def is_echo(entry: Entry) -> bool:
+    """Whether an opt-out was reported by a connector as somebody else's than the person's."""
+    return entry.status is Status.UNSUBSCRIBED and entry.actor is Actor.SYSTEM and is_connector(entry.origin)
+
+
+def undone_by(undo: Entry, target: Entry) -> Undone:
+    """What `undo` takes back: `target`, the entry that it names, and the echoes of that one."""
+    at = _effective_time(target, is_no=True) or target.recorded_at
+    return Undone(seq=target.seq, topic=target.topic, since=at.replace(microsecond=0), until=undo.recorded_at)
+
+
+def counts(entry: Entry, undone: Iterable[Undone]) -> bool:
+    """Whether an entry is part of the fold."""
+    return entry.undoes is None and not any(one.takes(entry) for one in undone)
+
+
+def without_undone(entries: Collection[Entry]) -> Iterator[Entry]:
+    """Those that count, of all entries about the wishes of one contact on one channel of one brand."""
+    by_seq = {entry.seq: entry for entry in entries}
+    undos = [entry for entry in entries if entry.undoes in by_seq]
+    undone = [undone_by(undo, by_seq[undo.undoes]) for undo in undos if undo.undoes is not None]
+    return (entry for entry in entries if counts(entry, undone))
+
+
 def fold(entries: Iterable[Entry]) -> Choice | None:
-    """The wish that these entries of one preference add up to."""
+    """The wish that these entries of one preference add up to. None of them may have been undone."""
     choice: Choice | None = None
     for entry in entries:
         choice = apply(choice, entry)
     return choice
 
 
-def effective(own: Choice | None, blanket: Choice | None) -> Choice | None:
-    """What counts for a topic: its own choice or a blanket no, whichever is the weightier; the no wins ties.
+def fold_by_topic(entries: Collection[Entry]) -> dict[str, Choice]:
+    """The wish about each topic, from all entries of one contact, channel and brand, those that were undone too."""
+    choices: dict[str, Choice] = {}
+    for entry in without_undone(entries):
+        choice = apply(choices.get(entry.topic), entry)
+        if choice is not None:
+            choices[entry.topic] = choice
+    return choices
 
-    "Never asked" is no wish, so however new it is it outweighs none: the undo of one topic brings back that topic, and
-    not against a blanket no that we learn of later.
-    """
+
+def effective(own: Choice | None, blanket: Choice | None) -> Choice | None:
+    """What counts for a topic: its own choice or a blanket no, whichever is the weightier; the no wins ties."""
     if blanket is None or blanket.status is not Status.UNSUBSCRIBED:
         return own
-    if own is None or own.status is Status.NEVER_ASKED:
+    if own is None:
         return blanket
     own_weight = weigh(own.status, own.at, trusted=own.trusted, basis=own.basis)
-    return own if own_weight[:3] > (True, blanket.at, STRICTNESS[blanket.status]) else blanket
+    return own if own_weight[:3] > (True, blanket.at, True) else blanket
 
 
 def is_stopped(choices: Mapping[str, Choice], topic: str) -> bool:
@@ -146,5 +226,4 @@ def answer_to_new(topic_added_at: datetime | None, own: Choice | None, answer: C
     """
     if answer is None or answer.status is not Status.UNSUBSCRIBED or topic_added_at is None:
         return None
-    asked = own is not None and own.status is not Status.NEVER_ASKED
-    return None if asked or topic_added_at <= answer.since else answer
+    return None if own is not None or topic_added_at <= answer.since else answer

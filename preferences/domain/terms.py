@@ -85,7 +85,7 @@ class SuppressionReason(StrEnum):
 
 
 class Verb(StrEnum):
-    """What was done. Undo puts back what one earlier entry changed; pause and cap slow a topic down."""
+    """What was done. Undo takes one earlier opt-out back; pause and cap slow a topic down."""
 
     SUBSCRIBE = "subscribe"
     UNSUBSCRIBE = "unsubscribe"
@@ -142,9 +142,26 @@ class Origin(StrEnum):
     COMMAND = "command"
 
 
+_CONNECTOR: Final = "connector."
+
+
 def connector_origin(name: str) -> str:
     """The origin of what the connector of this name reports."""
-    return f"connector.{name}"
+    return f"{_CONNECTOR}{name}"
+
+
+def is_connector(origin: str) -> bool:
+    """Whether an entry of this origin was reported by a connector."""
+    return origin.startswith(_CONNECTOR)
+
+
+def is_reported(origin: str) -> bool:
+    """Whether an act of this origin was told by somebody who was there, with a time of its own, rather than done at one
+    of our own doors, where what happens is recorded as it happens."""
+    return origin not in _OWN_DOORS
+
+
+_OWN_DOORS: Final = frozenset(Origin) - {Origin.IMPORT}
 
 
 def api_origin(key_name: str) -> str:
@@ -295,8 +312,8 @@ class Entry:
 
     `occurred_at` is never later than `recorded_at`, and None where nobody said when. `status` is what the contact
     wished with it (None for a suppression, a pause or a cap). `changed` says whether it altered the projection; one
-    that did not is kept as evidence and never passed on. `undoes` is the seq that an undo puts back. `hash` chains it
-    to the one before.
+    that did not is kept as evidence and never passed on. `undoes` is the seq that an undo takes back; its `status` and
+    `basis` say what counted again then, and weigh nothing. `hash` chains it to the one before.
     """
 
     seq: int

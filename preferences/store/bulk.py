@@ -22,13 +22,13 @@ from sqlalchemy import Connection, select
 
 from preferences.domain.acts import ImportedRow, imported
 from preferences.domain.addresses import Fingerprints
-from preferences.domain.terms import Act, Address, Basis, Channel, Origin, SuppressionReason, Verb
+from preferences.domain.terms import BLANKET, Act, Address, Basis, Channel, Origin, SuppressionReason, Verb
 from preferences.store import ledger, new_people
 from preferences.store.contact_flags import add_flags
 from preferences.store.contacts import Found, find_or_create
 from preferences.store.db import WriteTransaction, any_of
 from preferences.store.loading import Fields, Form, form_of, put_rows, set_head
-from preferences.store.new_people import ActRows, PersonRows, Rendering, Told, stored_ref
+from preferences.store.new_people import ActRows, PersonRows, Rendering, Told, is_known_time, stored_ref
 from preferences.store.tables import address, contact, evidence, ledger_entry, preference, suppression
 
 
@@ -86,13 +86,17 @@ def prepare(rows: Iterable[Told], fingerprints: Fingerprints, form: Form, now: d
 
 
 def _is_plain(told: Sequence[Told]) -> bool:
-    """Whether each row of a new address is about something else, so that the first word on each is the only one."""
+    """Whether each row of a new address is about something else, so that the first word on each is the only one, and
+    changes something."""
     acts = [row for row in told if row.verb is not None]
-    if any(row.flags for row in told):
+    if any(row.verb == Verb.SUBSCRIBE and not is_known_time(row.occurred_at) for row in acts):
         return False
-    if any(row.verb == Verb.SUBSCRIBE and row.occurred_at is None for row in acts):
-        return False
-    return len(acts) < 2 or len({(row.brand, row.topic, row.reason) for row in acts}) == len(acts)
+    if len(acts) < 2:
+        return True
+    topics = [row.topic for row in acts if row.reason is None]
+    if BLANKET in topics[:-1]:
+        return False  # what is said of a topic once everything is stopped may change nothing
+    return len({(row.brand, row.topic, row.reason) for row in acts}) == len(acts)
 
 
 def act_of(row: Told) -> Act:

@@ -6,17 +6,19 @@ commits; each entry's hash covers the one before it; the projection is what the 
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, and_, bindparam, delete, select
 
 from preferences.domain import consent
 from preferences.domain.addresses import Fingerprints
+from preferences.domain.consent import Undone
 from preferences.domain.errors import NotAllowed
 from preferences.domain.terms import (
     BLANKET,
@@ -32,6 +34,8 @@ from preferences.domain.terms import (
     Status,
     Suppression,
     Verb,
+    is_connector,
+    is_reported,
 )
 from preferences.store.contacts import Found, find_or_create
 from preferences.store.db import Insert, WriteTransaction, any_of, insert_all
@@ -56,13 +60,21 @@ _EVIDENCE: Final = json.JSONEncoder(sort_keys=True)
 STATUS_OF: Final = {Verb.SUBSCRIBE: Status.SUBSCRIBED, Verb.UNSUBSCRIBE: Status.UNSUBSCRIBED}
 
 
+ScopeKey = tuple[UUID, str, str]
+"""A contact, a channel and a brand: what an opt-out of everything covers."""
+
+
 @dataclass(slots=True)
 class _Batch:
-    """One call of `record` at work: what was read, and what is to be written."""
+    """One call of `record` at work: what was read, and what is to be written.
+
+    `choices` by scope and topic; `undone` is read for the scopes about which a connector told an echo.
+    """
 
     write: WriteTransaction
     now: datetime
-    choices: dict[PreferenceKey, Choice] = field(default_factory=dict)
+    choices: dict[ScopeKey, dict[str, Choice]] = field(default_factory=dict)
+    undone: dict[ScopeKey, list[Undone]] = field(default_factory=dict)
     paces: dict[PaceKey, Pace] = field(default_factory=dict)
     suppressions: dict[SuppressionKey, Suppression] = field(default_factory=dict)
     touched_choices: set[PreferenceKey] = field(default_factory=set)
@@ -73,14 +85,21 @@ class _Batch:
     evidence: list[dict[str, Any]] = field(default_factory=list)
 
 
+Ref = tuple[str, str | None]
+"""The origin and the origin_ref of an act."""
+
+
 def record(write: WriteTransaction, acts: Sequence[Act], *, fingerprints: Fingerprints, now: datetime) -> list[Entry]:
     """Record acts, in order, and return the entry of each.
 
-    An act whose (origin, origin_ref) is in the ledger already is not recorded again; its first entry is returned.
-    `now` is the time of receipt. Everything stands or falls with the transaction.
+    An act whose (origin, origin_ref) is in the ledger already is not recorded again; its first entry is returned. Two
+    opt-outs are recorded all the same, so that none is swallowed: one that says something else, or gives another time,
+    than the act whose reference it bears; and one that gives no time and does not hold any more (see
+    `_may_count_again`). `now` is the time of receipt. Everything stands or falls with the transaction.
     """
     known = find_told(write.connection, acts)
-    fresh = [act for act in acts if (act.origin, act.origin_ref) not in known]
+    acts = _told_apart(write.connection, acts, known, fingerprints=fingerprints, now=now)
+    fresh = [act for act in acts if (act.origin, act.origin_ref) not in known or _may_count_again(act, now)]
     found = _contacts_of(write, fresh, fingerprints, now)
     batch = _read_state(write, fresh, found, now)
     results: list[Entry] = []
@@ -88,11 +107,100 @@ def record(write: WriteTransaction, acts: Sequence[Act], *, fingerprints: Finger
         entry = known.get((act.origin, act.origin_ref)) if act.origin_ref is not None else None
         if entry is None:
             entry = _append(batch, act, found)
-            if act.origin_ref is not None:
-                known[act.origin, act.origin_ref] = entry
+        elif _may_count_again(act, now) and _holds_no_more(batch, act, found):
+            entry = _append(batch, replace(act, origin_ref=f"{act.origin_ref}+{_next_seq(batch)}"), found)
+        if act.origin_ref is not None:
+            known[act.origin, act.origin_ref] = entry
         results.append(entry)
     _flush(batch)
     return results
+
+
+OPT_OUTS: Final = frozenset({Verb.UNSUBSCRIBE, Verb.SUPPRESS})
+
+
+def _may_count_again(act: Act, now: datetime) -> bool:
+    """Whether an opt-out that was told before is told anew, if it does not hold any more: nobody said when it was said,
+    or it is said at one of our own doors, where it is said now. What a provider reports twice happened once."""
+    if act.verb not in OPT_OUTS or act.origin_ref is None or is_connector(act.origin):
+        return False
+    at = consent.known_time(act.occurred_at)
+    return at is None or at > now or not is_reported(act.origin)
+
+
+def _told_apart(
+    connection: Connection,
+    acts: Sequence[Act],
+    known: dict[Ref, Entry],
+    *,
+    fingerprints: Fingerprints,
+    now: datetime,
+) -> list[Act]:
+    """The acts, each opt-out that bears another act's reference under one of its own; adds to `known`."""
+    first: dict[Ref, Act] = {}
+    apart, renamed = [], []
+    for act in acts:
+        ref = (act.origin, act.origin_ref)
+        if act.origin_ref is not None and not _lets_more_through(act):
+            entry, before = known.get(ref), first.get(ref)
+            if entry is not None:
+                is_another = not _is_told_again(act, entry, fingerprints, now)
+            else:
+                is_another = before is not None and _content(act, fingerprints) != _content(before, fingerprints)
+            if is_another:
+                digest = hashlib.sha256(repr(_content(act, fingerprints)).encode()).hexdigest()[:32]
+                act = replace(act, origin_ref=f"{act.origin_ref}~{digest}")  # noqa: PLW2901
+                renamed.append(act)
+        first.setdefault(ref, act)
+        apart.append(act)
+    known |= find_told(connection, renamed)
+    return apart
+
+
+def _lets_more_through(act: Act) -> bool:
+    """Whether nothing is lost where an act is taken for another: a yes, or a pause or a limit that ends."""
+    if act.verb in PACE_VERBS:
+        return act.until is None and act.per_week is None
+    return act.verb not in OPT_OUTS
+
+
+def _meaning(one: Act | Entry) -> tuple[object, ...]:
+    return (one.verb, one.channel, one.brand, one.topic, one.reason, one.until, one.per_week)
+
+
+def _content(act: Act, fingerprints: Fingerprints) -> tuple[str, ...]:
+    """All that an act says, as text that may stand in the ledger: of an address its keyed fingerprint."""
+    who = fingerprints.of(act.who) if isinstance(act.who, Address) else act.who
+    at = consent.known_time(act.occurred_at) if is_reported(act.origin) else None
+    return tuple(map(str, (who, at, *_meaning(act))))
+
+
+def _is_told_again(act: Act, entry: Entry, fingerprints: Fingerprints, now: datetime) -> bool:
+    """Whether an act says what the entry says, of the same time."""
+    if isinstance(act.who, Address):
+        is_theirs = entry.fingerprint in fingerprints.candidates(act.who)
+    else:
+        is_theirs = entry.contact_id == act.who
+    if not is_theirs or _meaning(act) != _meaning(entry):
+        return False
+    if not is_reported(act.origin):
+        return True
+    at, told = consent.known_time(act.occurred_at), consent.known_time(entry.occurred_at)
+    # What lay in the future was recorded as of its receipt.
+    return at == told or (at is not None and at > now and told == entry.recorded_at)
+
+
+def _holds_no_more(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> bool:
+    """Whether an opt-out would end something now: what it says does not hold, or not of all that it covers."""
+    draft = _draft(batch, act, found)
+    if draft.reason is not None:
+        held = batch.suppressions.get((draft.fingerprint or "", draft.channel.value, draft.reason.value))
+        return held is None or not held.active
+    if draft.contact_id is None:
+        return False
+    choices = batch.choices.get(_scope(draft), {})
+    own, new = choices.get(draft.topic), consent.apply(choices.get(draft.topic), draft)
+    return new is not None and (own is None or own.status is not new.status or _alters(choices, draft.topic, new))
 
 
 def record_edits(
@@ -119,8 +227,8 @@ def _whose(edit: Edit) -> UUID:
 def _is_stale(batch: _Batch, edit: Edit, contact_id: UUID) -> bool:
     act = edit.act
     key = (contact_id, act.channel.value, act.brand)
-    about = [batch.choices.get((*key, act.topic)), batch.choices.get((*key, BLANKET))]
-    held: list[Choice | Pace] = [one for one in about if one is not None]
+    choices = batch.choices.get(key, {})
+    held: list[Choice | Pace] = [choices[topic] for topic in (act.topic, BLANKET) if topic in choices]
     if act.verb in PACE_VERBS:
         pace_now = batch.paces.get((*key, act.topic, act.verb.value))
         held = [] if pace_now is None else [pace_now]
@@ -137,10 +245,11 @@ def _lets_less_through(one: Choice | Pace) -> bool:
 
 
 def undo(write: WriteTransaction, seq: int, *, contact_id: UUID, now: datetime, details: Mapping[str, str]) -> Entry:
-    """Put back what entry `seq` changed: its contact's wish about that one topic is again what it was before.
+    """Take the opt-out of entry `seq` back: all else that its contact said counts as if it had never been.
 
-    Raises NotAllowed when the entry is not this contact's opt-out, was undone already, when something newer than it
-    now counts, or when everything is stopped: the undo of one topic must not outweigh a blanket no.
+    Raises NotAllowed when the entry is not this contact's opt-out, was undone already, no longer counts, or when
+    anybody has opted out again since, of the same or of everything: that may have been somebody else, and whoever
+    holds the link must not take back what they did not do.
     """
     target = find_entry(write.connection, seq)
     if target is None or target.contact_id != contact_id or target.verb is not Verb.UNSUBSCRIBE:
@@ -161,16 +270,49 @@ def undo(write: WriteTransaction, seq: int, *, contact_id: UUID, now: datetime, 
     if find_told(write.connection, [act]):
         raise NotAllowed("undone already")
     batch = _read_state(write, [act], {}, now)
-    current = batch.choices.get(_preference_key(target))
-    if current is None or current.seq != seq or current.status is not Status.UNSUBSCRIBED:
+    current = batch.choices.get(_scope(target), {}).get(target.topic)
+    if current is None or current.status is not Status.UNSUBSCRIBED:
         raise NotAllowed("something newer counts")
-    blanket = batch.choices.get((contact_id, target.channel.value, target.brand, BLANKET))
-    if target.topic != BLANKET and blanket is not None and blanket.status is Status.UNSUBSCRIBED:
-        raise NotAllowed("everything is stopped, and would no longer be")
-    before = consent.fold(entry for entry in _entries_of(write.connection, target) if entry.seq < seq)
-    entry = _append(batch, act, {}, before=before, undoes=seq)
+    entries = _entries_of(write.connection, target)
+    if any(_is_opted_out_again(target, entry) for entry in consent.without_undone(entries)):
+        raise NotAllowed("there is a newer opt-out")
+    entry = _append_undo(batch, act, target, entries)
     _flush(batch)
     return entry
+
+
+def _is_opted_out_again(target: Entry, entry: Entry) -> bool:
+    """Whether an entry is an opt-out that covers the target's topic and came later, other than as an echo."""
+    covers = entry.topic in {target.topic, BLANKET}
+    newer = entry.seq > target.seq and entry.status is Status.UNSUBSCRIBED
+    return covers and newer and not consent.is_echo(entry)
+
+
+def _append_undo(batch: _Batch, act: Act, target: Entry, entries: Sequence[Entry]) -> Entry:
+    draft = replace(_draft(batch, act, {}), undoes=target.seq)
+    after = consent.fold_by_topic([*entries, draft])
+    back = after.get(target.topic)
+    status, basis = (back.status, back.basis) if back else (Status.NEVER_ASKED, None)
+    scope = _scope(target)
+    before = batch.choices.get(scope, {})
+    topics = before.keys() | after.keys()
+    batch.touched_choices |= {(*scope, topic) for topic in topics if before.get(topic) != after.get(topic)}
+    batch.choices[scope] = after
+    changed = any(_status(before, topic) is not _status(after, topic) for topic in topics)
+    return _seal(batch, replace(draft, status=status, basis=basis, changed=changed), act.evidence)
+
+
+def _alters(choices: Mapping[str, Choice], topic: str, new: Choice) -> bool:
+    """Whether something that a choice covers has another status with it: its own topic, and with `*` every topic."""
+    after = {**choices, topic: new}
+    covered = after if topic == BLANKET else (topic,)
+    return any(_status(choices, one) is not _status(after, one) for one in covered)
+
+
+def _status(choices: Mapping[str, Choice], topic: str) -> Status | None:
+    """What counts for a topic, or for everything."""
+    choice = consent.effective(choices.get(topic), choices.get(BLANKET))
+    return None if choice is None else choice.status
 
 
 def find_entry(connection: Connection, seq: int) -> Entry | None:
@@ -185,7 +327,7 @@ def find_by_refs(connection: Connection, origin: str, refs: Sequence[str]) -> li
     return sorted((entry_of(row) for row in rows if row.origin == origin), key=lambda entry: entry.seq)
 
 
-def find_told(connection: Connection, acts: Sequence[Act]) -> dict[tuple[str, str | None], Entry]:
+def find_told(connection: Connection, acts: Sequence[Act]) -> dict[Ref, Entry]:
     """The entries of those acts that were told before, by origin and origin_ref."""
     refs = {act.origin_ref for act in acts if act.origin_ref is not None}
     if not refs:
@@ -205,6 +347,8 @@ def _contacts_of(
 
 _BY_REF = select(ledger_entry).where(any_of(ledger_entry.c.origin_ref, "refs"))
 _PREFERENCES = select(preference).where(any_of(preference.c.contact_id, "contact_ids"))
+_UNDOS = select(ledger_entry).where(any_of(ledger_entry.c.contact_id, "contact_ids"), ledger_entry.c.verb == Verb.UNDO)
+_TARGETS = select(ledger_entry).where(ledger_entry.c.seq.in_(bindparam("seqs", expanding=True)))
 _PACES = select(pace).where(any_of(pace.c.contact_id, "contact_ids"))
 _SUPPRESSIONS = select(suppression).where(any_of(suppression.c.fingerprint, "fingerprints"))
 
@@ -213,8 +357,11 @@ def _read_state(write: WriteTransaction, acts: Sequence[Act], found: Mapping[Add
     batch = _Batch(write, now)
     contact_ids = {_contact_id(act, found) for act in acts if act.reason is None} - {None}
     if contact_ids:
-        rows = write.connection.execute(_PREFERENCES, {"contact_ids": list(contact_ids)})
-        batch.choices = {(row.contact_id, row.channel, row.brand, row.topic): choice_of(row) for row in rows}
+        for row in write.connection.execute(_PREFERENCES, {"contact_ids": list(contact_ids)}):
+            batch.choices.setdefault((row.contact_id, row.channel, row.brand), {})[row.topic] = choice_of(row)
+    told_of = {_contact_id(act, found) for act in acts if act.actor is Actor.SYSTEM and is_connector(act.origin)}
+    if told_of - {None}:
+        batch.undone = _undone(write.connection, list(told_of - {None}))
     paced = {_contact_id(act, found) for act in acts if act.verb in PACE_VERBS} - {None}
     if paced:
         rows = write.connection.execute(_PACES, {"contact_ids": list(paced)})
@@ -226,26 +373,35 @@ def _read_state(write: WriteTransaction, acts: Sequence[Act], found: Mapping[Add
     return batch
 
 
+def _undone(connection: Connection, contact_ids: Sequence[UUID | None]) -> dict[ScopeKey, list[Undone]]:
+    """What these contacts have taken back, by scope."""
+    found: dict[ScopeKey, list[Undone]] = {}
+    undos = [entry_of(row) for row in connection.execute(_UNDOS, {"contact_ids": list(contact_ids)})]
+    if undos:
+        rows = connection.execute(_TARGETS, {"seqs": [undo.undoes for undo in undos]})
+        targets = {row.seq: entry_of(row) for row in rows}
+        for undo in undos:
+            found.setdefault(_scope(undo), []).append(consent.undone_by(undo, targets[undo.undoes or 0]))
+    return found
+
+
 def _contact_id(act: Act, found: Mapping[Address, Found]) -> UUID | None:
     return found[act.who].contact_id if isinstance(act.who, Address) else act.who
 
 
-def _append(
-    batch: _Batch,
-    act: Act,
-    found: Mapping[Address, Found],
-    *,
-    before: Choice | None = None,
-    undoes: int | None = None,
-) -> Entry:
-    """Decide what the act changes, number it, chain it, and note what it touches."""
-    status = STATUS_OF.get(act.verb)
-    basis = act.basis
-    if act.verb is Verb.UNDO:
-        status = before.status if before else Status.NEVER_ASKED
-        basis = before.basis if before else None
-    draft = Entry(
-        seq=batch.write.seq + len(batch.entries) + 1,
+def _append(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> Entry:
+    """Number an act, decide what it changes, chain it, and note what it touches."""
+    draft = _draft(batch, act, found)
+    return _seal(batch, replace(draft, changed=_project(batch, draft)), act.evidence)
+
+
+def _next_seq(batch: _Batch) -> int:
+    return batch.write.seq + len(batch.entries) + 1
+
+
+def _draft(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> Entry:
+    return Entry(
+        seq=_next_seq(batch),
         recorded_at=batch.now,
         occurred_at=consent.clamp(act.occurred_at, batch.now),
         verb=act.verb,
@@ -254,29 +410,31 @@ def _append(
         fingerprint=found[act.who].fingerprint if isinstance(act.who, Address) else None,
         brand=act.brand,
         topic=act.topic,
-        status=status,
+        status=STATUS_OF.get(act.verb),
         reason=act.reason,
-        basis=basis,
+        basis=act.basis,
         origin=act.origin,
         origin_ref=act.origin_ref,
         actor=act.actor,
         trusted=act.trusted,
         changed=False,
-        undoes=undoes,
+        undoes=None,
         hash="",
         until=act.until,
         per_week=act.per_week,
         notice=act.notice,
     )
-    changed = _project(batch, draft)
+
+
+def _seal(batch: _Batch, draft: Entry, details: Mapping[str, str]) -> Entry:
     previous = batch.entries[-1].hash if batch.entries else batch.write.hash
-    row = entry_row(draft) | {"changed": changed}
+    row = entry_row(draft)
     row["hash"] = chain_hash(previous, row)
-    entry = replace(draft, changed=changed, hash=row["hash"])
+    entry = replace(draft, hash=row["hash"])
     batch.entries.append(entry)
     batch.rows.append(row)
-    if act.evidence:
-        batch.evidence.append({"seq": entry.seq, "details": _EVIDENCE.encode(act.evidence)})
+    if details:
+        batch.evidence.append({"seq": entry.seq, "details": _EVIDENCE.encode(details)})
     return entry
 
 
@@ -289,7 +447,7 @@ def _project(batch: _Batch, entry: Entry) -> bool:
 def _project_pace(batch: _Batch, entry: Entry) -> bool:
     if entry.contact_id is None:
         return False
-    key = (*_preference_key(entry), entry.verb.value)
+    key = (*_scope(entry), entry.topic, entry.verb.value)
     old = batch.paces.get(key)
     new = consent.apply_pace(old, entry)
     if new is None or new == old:
@@ -300,23 +458,27 @@ def _project_pace(batch: _Batch, entry: Entry) -> bool:
     return before != (new.until, new.per_week)
 
 
-def _preference_key(entry: Entry) -> PreferenceKey:
+def _scope(entry: Entry) -> ScopeKey:
     if entry.contact_id is None:
         raise ValueError("an entry without a contact has no preference")
-    return (entry.contact_id, entry.channel.value, entry.brand, entry.topic)
+    return (entry.contact_id, entry.channel.value, entry.brand)
 
 
 def _project_choice(batch: _Batch, entry: Entry) -> bool:
     if entry.contact_id is None:
         return False
-    key = _preference_key(entry)
-    old = batch.choices.get(key)
+    scope = _scope(entry)
+    choices = batch.choices.setdefault(scope, {})
+    old = choices.get(entry.topic)
+    if not consent.counts(entry, batch.undone.get(scope, ())):
+        return False
     new = consent.apply(old, entry)
     if new is None or new == old:
         return False
-    batch.choices[key] = new
-    batch.touched_choices.add(key)
-    return old is None or old.status is not new.status
+    changed = _alters(choices, entry.topic, new)
+    choices[entry.topic] = new
+    batch.touched_choices.add((*scope, entry.topic))
+    return changed
 
 
 def _project_suppression(batch: _Batch, entry: Entry) -> bool:
@@ -332,11 +494,23 @@ def _project_suppression(batch: _Batch, entry: Entry) -> bool:
     return new.active if old is None else old.active is not new.active
 
 
+_CHOICE_KEY: Final = tuple(column.name for column in preference.primary_key)
+_NO_CHOICE: Final = delete(preference).where(*(preference.c[name] == bindparam(name) for name in _CHOICE_KEY))
+
+
 def _flush(batch: _Batch) -> None:
     if not batch.entries:
         return
     newest = batch.entries[-1]
-    choices = [preference_row(key, batch.choices[key]) for key in batch.touched_choices]
+    choices, gone = [], []
+    for key in batch.touched_choices:
+        choice = batch.choices[key[:3]].get(key[3])
+        if choice is None:
+            gone.append(dict(zip(_CHOICE_KEY, key, strict=True)))
+        else:
+            choices.append(preference_row(key, choice))
+    if gone:
+        batch.write.connection.execute(_NO_CHOICE, gone)
     # In the order in which `sendings` locks them, so that no two wait for each other.
     paces = [pace_row(key, batch.paces[key]) for key in sorted(batch.touched_paces)]
     suppressions = [suppression_row(key, batch.suppressions[key]) for key in batch.touched_suppressions]
@@ -354,14 +528,12 @@ def _flush(batch: _Batch) -> None:
     batch.write.seq, batch.write.hash = newest.seq, newest.hash
 
 
-def _entries_of(connection: Connection, entry: Entry) -> Iterator[Entry]:
-    """All entries of the same preference, oldest first."""
+def _entries_of(connection: Connection, entry: Entry) -> list[Entry]:
+    """All entries about wishes of the same contact, channel and brand, oldest first."""
     same = and_(
         ledger_entry.c.contact_id == entry.contact_id,
         ledger_entry.c.channel == entry.channel.value,
         ledger_entry.c.brand == entry.brand,
-        ledger_entry.c.topic == entry.topic,
         ledger_entry.c.status.is_not(None),
     )
-    for row in connection.execute(select(ledger_entry).where(same).order_by(ledger_entry.c.seq)):
-        yield entry_of(row)
+    return [entry_of(row) for row in connection.execute(select(ledger_entry).where(same).order_by(ledger_entry.c.seq))]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Final, NamedTuple
 
+from preferences.domain import consent
 from preferences.domain.terms import Actor, Origin
 from preferences.store.ledger import STATUS_OF
 from preferences.store.loading import Fields, Form
@@ -62,6 +63,14 @@ def stored_ref(fingerprint: str, ref: str) -> str:
     return fingerprint[:8] + ref
 
 
+def is_known_time(occurred_at: str | None) -> bool:
+    """Whether a time is told at which it can have happened: `consent.known_time`, of text."""
+    return occurred_at is not None and occurred_at >= _EARLIEST
+
+
+_EARLIEST: Final = consent.EARLIEST.isoformat(timespec="microseconds")
+
+
 class _Words(NamedTuple):
     """What the acts of one kind have in common: of the text that a hash covers (`rows.canonical`) what stands before
     the contact's id, after origin_ref and after the number; the ends of an entry and of its preference."""
@@ -99,7 +108,7 @@ class Rendering:
         words = self._words(row.verb, row.channel, row.brand, row.topic, row.reason, row.basis)
         ref = stored_ref(row.fingerprint, row.ref or "")
         when, at, happened = "", received, form.null
-        if row.occurred_at:
+        if row.occurred_at and is_known_time(row.occurred_at):
             occurred_at = min(row.occurred_at, self._now)
             when, at = f'"occurred_at":"{occurred_at}",', form.instant(occurred_at)
             happened = at

@@ -15,6 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Table, select
 
 from preferences.domain import consent
+from preferences.domain.consent import Undone
 from preferences.domain.terms import PACE_VERBS, Choice, Entry, Pace, Suppression
 from preferences.store.db import bytewise, stream
 from preferences.store.rows import GENESIS, chain_hash, choice_of, entry_of, pace_of, suppression_of
@@ -89,11 +90,30 @@ _SUPPRESSION_KEY: Final = ("fingerprint", "channel", "reason")
 
 
 def _verify_choices(connection: Connection, report: Report) -> None:
+    """Undos come first of each scope, then everything that is about `*`, which sorts before the topics: so whatever an
+    entry may be an echo of is known when it is reached."""
     entries = select(ledger_entry).where(ledger_entry.c.status.is_not(None), ledger_entry.c.contact_id.is_not(None))
-    folded = _folded(stream(connection, _ordered(entries, ledger_entry, _CHOICE_KEY)), _CHOICE_KEY, consent.apply)
+    key = [bytewise(ledger_entry.c[name]) for name in _CHOICE_KEY]
+    ordered = entries.order_by(*key[:3], ledger_entry.c.undoes.is_(None), key[3], ledger_entry.c.seq)
+    folded = _folded(_counting(stream(connection, ordered)), _CHOICE_KEY, consent.apply)
     rows = stream(connection, _ordered(select(preference), preference, _CHOICE_KEY))
     stored = ((_key(row, _CHOICE_KEY), choice_of(row)) for row in rows)
     report.preferences = _compare(folded, stored, "preference", report)
+
+
+def _counting(rows: Iterator[Row[Any]]) -> Iterator[Row[Any]]:
+    """The rows of entries that no undo has taken back."""
+    for _, scope in groupby(rows, lambda row: _key(row, _CHOICE_KEY[:3])):
+        undos: dict[int, Entry] = {}
+        undone: list[Undone] = []
+        for row in scope:
+            if row.undoes is not None:
+                undos[row.undoes] = entry_of(row)
+                continue
+            if row.seq in undos:
+                undone.append(consent.undone_by(undos[row.seq], entry_of(row)))
+            if not undone or consent.counts(entry_of(row), undone):
+                yield row
 
 
 def _verify_paces(connection: Connection, report: Report) -> None:

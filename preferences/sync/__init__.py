@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from preferences.connectors.base import Connector, Listed, Push, Refusal, may_lift
 from preferences.connectors.calls import in_parts
-from preferences.domain.acts import SUPPRESSING, ProviderEvent, provider_event
+from preferences.domain.acts import SUPPRESSING, EventKind, ProviderEvent, provider_event
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import Misconfigured, Rejected, TryLater
 from preferences.domain.terms import (
@@ -317,8 +317,10 @@ def _states_after(connection: Connection, connector: Connector, entries: Sequenc
 
 def _events(connector: Connector, rows: Iterable[Listed], fingerprints: Fingerprints) -> Iterator[ProviderEvent]:
     for row in rows:
+        # A list shows that somebody stands on it, and not who put them there: often it was a push of ours.
+        kind = EventKind.SUPPRESSION_ADDED if row.kind is EventKind.UNSUBSCRIBE else row.kind
         yield ProviderEvent(
-            kind=row.kind,
+            kind=kind,
             address=row.address,
             event_id=_row_id(row, fingerprints),
             occurred_at=row.occurred_at,

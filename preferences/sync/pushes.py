@@ -43,9 +43,17 @@ RETURNS: Final = frozenset({Verb.SUBSCRIBE, Verb.UNDO, Verb.LIFT})
 def changes(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> tuple[list[Push], list[Push]]:
     """What to tell of these entries: every no that holds now, and the returns that were the person's own act."""
     own = connector_origin(connector.name)
-    news = [entry for entry in entries if entry.changed and entry.origin != own and _is_told(entry)]
-    ids = list(dict.fromkeys(entry.contact_id for entry in news if entry.contact_id))
-    states = reached(connector, queries.states_of(connection, ids))
+    told = [entry for entry in entries if entry.origin != own and _is_told(entry)]
+    news = [entry for entry in told if entry.changed]
+    # A topic that is stopped while everything is changes nothing, and has a list of its own all the same.
+    covered = [entry for entry in told if not entry.changed and entry.status is Status.UNSUBSCRIBED]
+    ids = list(dict.fromkeys(entry.contact_id for entry in news + covered if entry.contact_id))
+    seqs, changed = {entry.seq for entry in covered}, {entry.contact_id for entry in news}
+    states = [
+        state
+        for state in reached(connector, queries.states_of(connection, ids))
+        if state.contact_id in changed or any(choice.seq in seqs for choice in state.choices.values())
+    ]
     pushes = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
     returns = _returns(connection, connector, news) if connector.can_lift else {}
     lifts = [push for state in states for push in _lifts(connector, state, returns)]

@@ -112,13 +112,14 @@ def _takes_numbers(site: Site) -> bool:
 
 
 class Skeleton:
-    """A page that is the same for everybody but for an address and a form's action.
+    """A page that is the same for everybody but for an address, a form's action and the name of its press.
 
     For the unsubscribe page of a contact who has stopped nothing: scanners fetch it for every mail of a mailing.
     """
 
     _ADDRESS: Final = "\ue000address\ue001"
     _ACTION: Final = "\ue000action\ue001"
+    _PRESS: Final = "\ue000press\ue001"
 
     def __init__(self, template: str) -> None:
         self._template = template
@@ -129,18 +130,29 @@ class Skeleton:
         return render(site, self._template, brand=brand, spoken=spoken, **context)
 
     def fill(
-        self, site: Site, *, brand: Brand | None, spoken: Spoken, address: str | None, action: str, **context: Any
+        self,
+        site: Site,
+        *,
+        brand: Brand | None,
+        spoken: Spoken,
+        address: str | None,
+        action: str,
+        press: str,
+        **context: Any,
     ) -> Response:
         """The same page, rendered once for all other values, which must be hashable."""
         key = (site.settings.root, site.style_version, brand, spoken, address is None, *context.values())
         html = self._filled_in.get(key)
         if html is None:
             marked = None if address is None else self._ADDRESS
-            page = self.render(site, brand=brand, spoken=spoken, address=marked, action=self._ACTION, **context)
+            marks = {"address": marked, "action": self._ACTION, "press": self._PRESS}
+            page = self.render(site, brand=brand, spoken=spoken, **marks, **context)
             html = page.get_data(as_text=True)
             if len(self._filled_in) < MOST_SKELETONS:
                 self._filled_in[key] = html
-        html = html.replace(self._ADDRESS, escape(address or "")).replace(self._ACTION, escape(action))
+        filled = ((self._ADDRESS, address or ""), (self._ACTION, action), (self._PRESS, press))
+        for mark, value in filled:
+            html = html.replace(mark, escape(value))
         return _response(html, 200, HTML)
 
 

@@ -7,9 +7,10 @@ durable.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -53,9 +54,6 @@ MOST_BODY: Final = 64 * 1024
 
 MOST_TAKEN: Final = 16 * 1024 * 1024
 """How much of a body is taken off the line: a program that is still sending would miss our answer."""
-
-SAME_PRESS: Final = timedelta(seconds=10)
-"""A button pressed twice sends two posts, and the browser shows the second answer: it too must offer the undo."""
 
 REASONS: Final = (
     ("too_many", to_translate("There were too many messages")),
@@ -101,10 +99,10 @@ def link(site: Site, request: Request, token: str) -> Response:
     if request.method != "POST":
         return page(site, request, token)
     opened = _open(site, token)  # before the body: whoever made the token up gets no thread to wait for theirs
-    intent = _intent(request)
-    if intent is None and "text/html" not in request.headers.get("Accept", ""):
+    form = _form(request)
+    if form is None and "text/html" not in request.headers.get("Accept", ""):
         return one_click(site, request, opened)
-    return page_form(site, request, token, opened=opened, intent=intent)
+    return page_form(site, request, token, opened=opened, form=form or _Form())
 
 
 def page(site: Site, request: Request, token: str) -> Response:
@@ -119,6 +117,7 @@ def page(site: Site, request: Request, token: str) -> Response:
         spoken=spoken_in(request, opened.brand),
         address=_masked(wishes),
         action=_action(site, opened, token),
+        press=_new_press(),
         channel=opened.link.channel,
         topic=opened.topic,
         all_stopped=all_stopped,
@@ -132,7 +131,8 @@ def one_click(site: Site, request: Request, opened: _Opened) -> Response:
     setting = opened.brand.one_click if opened.brand else OneClick.EVERYTHING
     topic = acts.one_click_topic(setting, opened.link.topic)
     try:
-        counts = _stop(site, request, opened, topic, Origin.ONE_CLICK, brands=[opened.link.brand]).hash
+        (entry,) = _stop(site, request, opened, topic, Origin.ONE_CLICK, brands=[opened.link.brand])
+        counts = entry.hash
     except TooOften:
         # Stopped it is, so a mail program must not tell its reader that it failed.
         counts = _what_stands(site, opened, topic)
@@ -148,17 +148,18 @@ def _what_stands(site: Site, opened: _Opened, topic: str) -> str:
     return wishes.entry_hashes[choice.seq] if choice else ""
 
 
-def page_form(site: Site, request: Request, token: str, *, opened: _Opened, intent: str | None) -> Response:
+def page_form(site: Site, request: Request, token: str, *, opened: _Opened, form: _Form) -> Response:
     """The page's own form, or another post from a browser: stop, and show what was stopped."""
     setting = opened.brand.one_click if opened.brand else OneClick.EVERYTHING
-    topic = {"all": BLANKET, EVERYWHERE: BLANKET, "topic": opened.link.topic}.get(intent or "")
+    topic = {"all": BLANKET, EVERYWHERE: BLANKET, "topic": opened.link.topic}.get(form.intent)
     topic = topic or acts.one_click_topic(setting, opened.link.topic)
-    brands = _all_brands(site, opened) if intent == EVERYWHERE else [opened.link.brand]
-    entry = _stop(site, request, opened, topic, Origin.PAGE, brands=brands)
+    brands = _all_brands(site, opened) if form.intent == EVERYWHERE else [opened.link.brand]
+    entries = _stop(site, request, opened, topic, Origin.PAGE, brands=brands, press=form.press)
+    entry = entries[0]
     wishes = [_wishes_after(site, opened, brand) for brand in brands]
     choice = wishes[0].choices.get(topic)
     reference = reference_of(wishes[0].entry_hashes.get(choice.seq, entry.hash) if choice else entry.hash)
-    undo = _undo_tokens(site, opened, topic, entry=entry, wishes=wishes)
+    undo = _undo_tokens(site, opened, entries, wishes)
     return render(
         site,
         "unsubscribe/done.html",
@@ -176,20 +177,28 @@ def page_form(site: Site, request: Request, token: str, *, opened: _Opened, inte
         channel=opened.link.channel,
         brand_names=_brand_names(site),
         action=_action(site, opened, token),
+        press=_new_press(),
     )
 
 
-def _undo_tokens(site: Site, opened: _Opened, topic: str, *, entry: Entry, wishes: Sequence[Wishes]) -> list[str]:
-    """What puts back all that this press, or the one just before it, has stopped: a token for each brand."""
-    tokens = []
-    for one in wishes:
-        choice = one.choices.get(topic)
-        covered = topic != BLANKET and _no(one.choices.get(BLANKET)) is not None
-        if choice is None or covered:
-            continue
-        if (choice.seq == entry.seq and entry.changed) or entry.recorded_at - choice.since < SAME_PRESS:
-            tokens.append(site.links.sign_undo(UndoToken(opened.link.contact_id, choice.seq, entry.recorded_at)))
-    return tokens
+def _undo_tokens(site: Site, opened: _Opened, entries: Sequence[Entry], wishes: Sequence[Wishes]) -> list[str]:
+    """What takes back all that this very press has stopped: a token for each brand.
+
+    Whoever presses twice sends the same press, and finds their own entry again. What somebody else has stopped, however
+    short a while ago, is not theirs to take back.
+    """
+    now = datetime.now(UTC)
+    return [
+        site.links.sign_undo(UndoToken(opened.link.contact_id, entry.seq, entry.recorded_at))
+        for entry, held in zip(entries, wishes, strict=True)
+        if entry.changed and now < entry.recorded_at + UNDO_LIFE and _is_stopped_since(held, entry)
+    ]
+
+
+def _is_stopped_since(wishes: Wishes, entry: Entry) -> bool:
+    """Whether what the entry stopped is stopped still, and not only again."""
+    choice = _no(wishes.choices.get(entry.topic))
+    return choice is not None and choice.seq <= entry.seq
 
 
 @blueprint.route("/u/<token>/undo", methods=["POST"], strict_slashes=False)
@@ -218,6 +227,7 @@ def undo(token: str) -> Response:
         channel=opened.link.channel,
         brand_names=_brand_names(site),
         action=_action(site, opened, token),
+        press=_new_press(),
     )
 
 
@@ -279,23 +289,39 @@ def _retired(link: UnsubscribeLink) -> Topic:
     )
 
 
-def _stop(site: Site, request: Request, opened: _Opened, topic: str, origin: Origin, *, brands: Sequence[str]) -> Entry:
-    """Stop the topic of each brand. Returns the first one's entry. Raises TooOften for what is not worth recording."""
+def _stop(
+    site: Site,
+    request: Request,
+    opened: _Opened,
+    topic: str,
+    origin: Origin,
+    *,
+    brands: Sequence[str],
+    press: str = "",
+) -> list[Entry]:
+    """Stop the topic of each brand. Returns an entry for each. Raises TooOften for what is not worth recording."""
     link = opened.link
     if _is_repetition(site, opened, topic, brands):
         raise TooOften("an opt-out that changes nothing, too many times in a minute")
     now, evidence = datetime.now(UTC), circumstances(request, link.message_ref)
-    entry, *others = site.writer.record(
+    entries = site.writer.record(
         [
             acts.unsubscribe(
-                link.contact_id, link.channel, brand=brand, topic=topic, origin=origin, now=now, evidence=evidence
+                link.contact_id,
+                link.channel,
+                brand=brand,
+                topic=topic,
+                origin=origin,
+                now=now,
+                evidence=evidence,
+                ref=acts.press_ref(press, link.contact_id, link.channel, brand=brand, topic=topic),
             )
             for brand in brands
         ]
     )
-    repeats.count([entry, *others])
-    metrics.RECORDED.labels(origin).inc(len(others) + 1)
-    return entry
+    repeats.count(entries)
+    metrics.RECORDED.labels(origin).inc(len(entries))
+    return entries
 
 
 def _is_repetition(site: Site, opened: _Opened, topic: str, brands: Sequence[str]) -> bool:
@@ -315,17 +341,31 @@ def _brand_names(site: Site) -> tuple[str, ...]:
     return tuple(brand.name for brand in site.catalog.get().brands.values())
 
 
-def _intent(request: Request) -> str | None:
-    """What the page's form asks for; None for a mail program, whose body does not matter."""
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What the page's form says: its intent, and the random field that names the press of its button."""
+
+    intent: str = ""
+    press: str = ""
+
+
+def _form(request: Request) -> _Form | None:
+    """The page's form; None for a mail program, whose body does not matter."""
     body = _beginning(request)
     if not request.headers.get("Content-Type", "").lower().startswith("application/x-www-form-urlencoded"):
         return None
     if b"intent=" not in body:
         return None
     try:
-        return parse_qs(body.decode("utf-8", "replace"), max_num_fields=50).get("intent", [""])[0]
+        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=50)
     except ValueError:
-        return ""
+        return _Form()
+    return _Form(fields.get("intent", [""])[0], fields.get("press", [""])[0])
+
+
+def _new_press() -> str:
+    """A name for the press of a button on the page, which nobody can guess."""
+    return secrets.token_urlsafe(16)
 
 
 def _beginning(request: Request) -> bytes:

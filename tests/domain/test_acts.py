@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -16,6 +17,7 @@ from preferences.domain.acts import (
     bears_on_permission,
     imported,
     one_click_topic,
+    press_ref,
     provider_event,
     unsubscribe,
 )
@@ -128,9 +130,32 @@ def test_whatever_a_provider_reports_reduces_mail_or_is_a_yes_that_revives_nothi
     assert not reported(EventKind.RESUBSCRIBE).trusted
 
 
-def test_a_no_that_somebody_else_put_there_counts_as_one() -> None:
+def test_a_no_that_somebody_else_put_there_counts_as_one_and_says_so() -> None:
     act = reported(EventKind.SUPPRESSION_ADDED)
-    assert (act.verb, act.topic, act.actor) == (Verb.UNSUBSCRIBE, "offers", Actor.PROVIDER)
+    assert (act.verb, act.topic, act.actor) == (Verb.UNSUBSCRIBE, "offers", Actor.SYSTEM)
+    assert reported(EventKind.UNSUBSCRIBE).actor is Actor.PROVIDER
+
+
+def test_a_press_is_named_after_all_that_it_is_about() -> None:
+    who, other = UUID(int=1), UUID(int=2)
+    press = "a-random-field-of-a-form"
+    names = {
+        press_ref(press, who, Channel.EMAIL, brand="default", topic="offers"),
+        press_ref(press, other, Channel.EMAIL, brand="default", topic="offers"),
+        press_ref(press, who, Channel.SMS, brand="default", topic="offers"),
+        press_ref(press, who, Channel.EMAIL, brand="tea", topic="offers"),
+        press_ref(press, who, Channel.EMAIL, brand="default", topic="*"),
+        press_ref(press + "2", who, Channel.EMAIL, brand="default", topic="offers"),
+    }
+    assert len(names) == 6
+    assert all(re.fullmatch("press:[0-9a-f]{32}", name or "") for name in names)
+
+
+@pytest.mark.parametrize(
+    "press", ["", "short", "x" * 65, "with a space in between", "<script>alert(1)</script>", "é" * 20]
+)
+def test_junk_in_the_field_of_a_press_names_nothing(press: str) -> None:
+    assert press_ref(press, UUID(int=1), Channel.EMAIL, brand="default", topic="*") is None
 
 
 @pytest.mark.parametrize("kind", EventKind)

@@ -18,6 +18,8 @@ from preferences.domain.consent import (
     clamp,
     effective,
     fold,
+    fold_by_topic,
+    is_echo,
     weigh,
 )
 from preferences.domain.terms import (
@@ -84,8 +86,19 @@ def yes(at: int | None, *, trusted: bool = True, basis: Basis | None = None, seq
     return entry(Verb.SUBSCRIBE, at=at, status=YES, trusted=trusted, basis=basis, seq=seq)
 
 
-def undone(at: int) -> Entry:
-    return entry(Verb.UNDO, at=at, status=NEVER, trusted=True)
+def echo(at: int | None, *, received: int = 90, seq: int = 1, topic: str = "offers") -> Entry:
+    told = replace(no(at, received=received, seq=seq), topic=topic)
+    return replace(told, actor=Actor.SYSTEM, origin="connector.mailer")
+
+
+def undo(target: int, *, at: int, seq: int = 99, status: Status = NEVER) -> Entry:
+    """The undo of entry `target`. It says a status, as each has always done, which weighs nothing."""
+    told = entry(Verb.UNDO, at=at, received=at, status=status, trusted=True, seq=seq)
+    return replace(told, undoes=target)
+
+
+def after_undo(*entries: Entry, topic: str = "offers") -> Choice | None:
+    return fold_by_topic(entries).get(topic)
 
 
 def suppress(at: int | None, *, received: int = 90, seq: int = 1) -> Entry:
@@ -145,12 +158,6 @@ def test_a_no_wins_a_tie_whichever_comes_first() -> None:
     assert status_after(no(1), yes(1)) is NO
 
 
-def test_an_undo_wins_a_tie_with_a_yes_and_loses_one_with_a_no() -> None:
-    assert status_after(yes(1), undone(1)) is NEVER
-    assert status_after(undone(1), yes(1)) is NEVER
-    assert status_after(no(1), undone(1)) is NO
-
-
 def test_a_yes_of_unknown_time_is_ignored() -> None:
     assert fold([yes(None)]) is None
     assert status_after(no(1), yes(None)) is NO
@@ -173,10 +180,6 @@ def test_an_untrusted_yes_never_revives_however_new_it_is() -> None:
     assert status_after(no(1), yes(80, trusted=False)) is NO
     assert status_after(yes(80, trusted=False), no(1)) is NO
     assert status_after(no(None, received=1), yes(80, trusted=False)) is NO
-
-
-def test_an_untrusted_yes_does_not_bring_back_what_an_undo_left_open() -> None:
-    assert status_after(undone(1), yes(80, trusted=False)) is NEVER
 
 
 def test_an_untrusted_yes_does_not_replace_a_trusted_one() -> None:
@@ -220,6 +223,107 @@ def test_a_suppression_is_not_taken_for_a_wish_nor_a_wish_for_a_suppression() ->
         apply_suppression(None, no(1))
 
 
+# Times at which nothing of the kind can have happened.
+
+IMPOSSIBLE = [datetime(1970, 1, 1, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC), datetime(1989, 12, 31, tzinfo=UTC)]
+impossible = pytest.mark.parametrize("at", IMPOSSIBLE, ids=["zero", "the year 1", "before there was such mail"])
+
+
+@impossible
+def test_a_no_of_an_impossible_time_counts_from_when_we_learned_of_it(at: datetime) -> None:
+    told = replace(no(None, received=5), occurred_at=at)
+    assert fold([told]) == fold([no(None, received=5)])
+    assert status_after(yes(4), told) is NO
+    assert status_after(told, yes(6)) is YES
+    assert clamp(at, minute(5)) is None
+
+
+@impossible
+def test_a_yes_of_an_impossible_time_weighs_nothing(at: datetime) -> None:
+    assert fold([replace(yes(None), occurred_at=at)]) is None
+
+
+@impossible
+def test_an_impossible_time_dates_no_suppression_and_no_pause(at: datetime) -> None:
+    assert is_suppressed(lift(4), replace(suppress(None, received=5), occurred_at=at))
+    assert is_suppressed(suppress(1), replace(lift(None), occurred_at=at))
+    assert slows_to(pause(4, None), replace(pause(None, 7, received=5), occurred_at=at)) == slows_to(
+        pause(None, 7, received=5)
+    )
+    assert slows_to(cap(4, 1), replace(cap(None, None), occurred_at=at)) == slows_to(cap(4, 1))
+
+
+# Undo: the fold without its target, and nothing more.
+
+
+def test_after_an_undo_what_held_before_keeps_its_time_its_trust_and_its_basis() -> None:
+    before = yes(1, trusted=False, basis=Basis.SOFT_OPT_IN, seq=1)
+    assert after_undo(before, no(2, seq=2), undo(2, at=3)) == fold([before])
+
+
+def test_after_the_undo_of_the_first_word_nothing_was_ever_said() -> None:
+    assert after_undo(no(1, seq=1), undo(1, at=3)) is None
+
+
+def test_an_undo_is_no_yes_so_an_older_no_that_is_learned_later_counts() -> None:
+    late = no(1, received=9, seq=9)
+    assert after_undo(no(2, seq=1), undo(1, at=3, status=YES), late) == fold([late])
+
+
+def test_an_undo_takes_back_its_target_and_no_other_opt_out() -> None:
+    mine, theirs = no(2, seq=2), no(3, seq=3)
+    assert after_undo(mine, theirs, undo(2, at=5)) == fold([theirs])
+
+
+def test_an_untrusted_yes_counts_again_where_the_only_no_was_undone() -> None:
+    assert after_undo(no(1, seq=1), undo(1, at=3), yes(80, trusted=False, seq=4)) == fold(
+        [yes(80, trusted=False, seq=4)]
+    )
+
+
+def test_the_echo_of_an_undone_opt_out_goes_with_it_whenever_it_is_told() -> None:
+    stop = no(2, received=2, seq=1)
+    before = echo(3, received=3, seq=2)
+    after = echo(3, received=9, seq=4)
+    assert after_undo(stop, before, undo(1, at=5, seq=3)) is None
+    assert after_undo(stop, undo(1, at=5, seq=3), after) is None
+
+
+def test_an_echo_from_before_the_opt_out_or_after_its_undo_counts() -> None:
+    stop, back = no(4, received=4, seq=1), undo(1, at=6, seq=2)
+    for told in (echo(3, received=9, seq=3), echo(7, received=9, seq=3), echo(None, received=9, seq=3)):
+        assert after_undo(stop, back, told) == fold([told])
+    earlier = echo(4, received=4, seq=1)
+    assert after_undo(earlier, replace(stop, seq=2), undo(2, at=6, seq=3)) == fold([earlier])
+
+
+def test_what_the_person_did_at_the_provider_is_no_echo() -> None:
+    stop = no(2, received=2, seq=1)
+    theirs = replace(echo(3, received=3, seq=2), actor=Actor.PROVIDER)
+    assert after_undo(stop, theirs, undo(1, at=5, seq=3)) == fold([theirs])
+
+
+def test_an_echo_that_gives_whole_seconds_is_one_all_the_same() -> None:
+    stop = replace(no(2, received=2, seq=1), occurred_at=minute(2) + timedelta(milliseconds=700))
+    assert after_undo(stop, echo(2, received=3, seq=2), undo(1, at=5, seq=3)) is None
+
+
+def test_the_echoes_of_a_stop_of_everything_are_about_any_topic() -> None:
+    stop = replace(no(2, received=2, seq=1), topic="*")
+    told, back = echo(3, received=3, seq=2), replace(undo(1, at=5, seq=3), topic="*")
+    assert fold_by_topic([stop, told, back]) == {}
+
+
+def test_the_echo_about_everything_outlives_the_undo_of_one_topic() -> None:
+    stop, told = no(2, received=2, seq=1), echo(3, received=3, seq=2, topic="*")
+    assert fold_by_topic([stop, told, undo(1, at=5, seq=3)]).keys() == {"*"}
+
+
+def test_an_undo_is_no_wish() -> None:
+    with pytest.raises(ValueError, match="an undo says nothing about a wish"):
+        apply(None, undo(1, at=1))
+
+
 # A topic and the blanket over it.
 
 
@@ -233,10 +337,6 @@ def test_a_suppression_is_not_taken_for_a_wish_nor_a_wish_for_a_suppression() ->
         ([yes(2)], [no(1)], YES),
         ([yes(1)], [no(1)], NO),
         ([yes(80, trusted=False)], [no(1)], NO),
-        ([undone(2)], [no(1)], NO),
-        ([yes(1)], [undone(2)], YES),
-        ([no(1)], [undone(2)], NO),
-        ([], [undone(2)], None),
     ],
 )
 def test_a_topic_follows_the_weightier_of_its_own_wish_and_a_blanket_no(
@@ -295,7 +395,6 @@ bases = st.sampled_from([None, Basis.CONSENT, Basis.SOFT_OPT_IN])
 wishes = st.one_of(
     st.builds(no, st.none() | instants, received=st.integers(2, 6)),
     st.builds(yes, st.none() | instants, trusted=st.booleans(), basis=bases),
-    st.builds(undone, instants),
 )
 words = st.one_of(
     st.builds(suppress, st.none() | instants, received=st.integers(2, 6)),
@@ -316,7 +415,7 @@ def by_the_book(history: Sequence[Entry]) -> Status | None:
         return None
     newest = max(at for at, _ in candidates)
     said = {one.status for at, one in candidates if at == newest}
-    return next(status for status in (NO, NEVER, YES) if status in said)
+    return NO if NO in said else YES
 
 
 @patiently
@@ -376,6 +475,69 @@ def test_words_on_a_suppression_may_arrive_in_any_order(history: list[Entry], ch
 def test_a_word_on_a_suppression_told_again_changes_nothing(history: list[Entry], data: st.DataObject) -> None:
     echo = data.draw(st.sampled_from(history))
     assert suppressed_after(*history, echo) == suppressed_after(*history)
+
+
+@st.composite
+def histories_with_undos(draw: st.DrawFn) -> list[Entry]:
+    """Wishes about two topics and about everything, as they were recorded, some of them echoes, some undone."""
+    wishes_or_echoes = st.lists(st.one_of(wishes, st.builds(echo, st.none() | instants)), max_size=8)
+    history: list[Entry] = []
+    for seq, one in enumerate(draw(wishes_or_echoes), start=1):
+        recorded = minute(seq)
+        topic = draw(st.sampled_from(["offers", "news", "*"])) if one.status is NO else "offers"
+        at = clamp(one.occurred_at, recorded)
+        history.append(replace(one, seq=seq, topic=topic, recorded_at=recorded, occurred_at=at))
+    stops = [one for one in history if one.status is NO]
+    undone = draw(st.lists(st.sampled_from(stops), unique_by=lambda one: one.seq)) if stops else []
+    for seq, target in enumerate(undone, start=len(history) + 1):
+        history.append(replace(undo(target.seq, at=seq, seq=seq), topic=target.topic))
+    return history
+
+
+def weights(history: Sequence[Entry]) -> dict[str, object]:
+    return {topic: counts(choice) for topic, choice in fold_by_topic(history).items()}
+
+
+@patiently
+@given(histories_with_undos(), st.randoms())
+def test_undos_may_stand_anywhere_in_the_fold(history: list[Entry], chance) -> None:
+    assert weights(chance.sample(history, len(history))) == weights(history)
+
+
+@patiently
+@given(histories_with_undos())
+def test_the_fold_is_the_greatest_of_what_no_undo_takes_back(history: list[Entry]) -> None:
+    named = {one.undoes for one in history if one.undoes is not None}
+    stays = [one for one in history if one.undoes is None and one.seq not in named]
+    # By the book: an echo goes when it came after an undone opt-out that covers it, and happened before the undo.
+    by_seq = {one.seq: one for one in history}
+    undos = [(by_seq[one.undoes], one.recorded_at) for one in history if one.undoes is not None]
+    kept = [
+        one
+        for one in stays
+        if not is_echo(one)
+        or not any(
+            one.seq > target.seq
+            and target.topic in {one.topic, "*"}
+            and (target.occurred_at or target.recorded_at) <= (one.occurred_at or one.recorded_at) <= until
+            for target, until in undos
+        )
+    ]
+    for topic in ("offers", "news", "*"):
+        expected = fold(one for one in kept if one.topic == topic)
+        assert weights(history).get(topic) == counts(expected)
+
+
+@patiently
+@given(histories_with_undos())
+def test_no_undo_removes_what_the_person_said_besides(history: list[Entry]) -> None:
+    named = {one.undoes for one in history if one.undoes is not None}
+    own = [one for one in history if one.undoes is None and one.seq not in named and not is_echo(one)]
+    for topic, choice in fold_by_topic(own).items():
+        if choice.status is NO:
+            found = fold_by_topic(history).get(topic)
+            assert found is not None
+            assert found.status is NO
 
 
 # Pauses and caps, which stand beside the wish.
@@ -485,12 +647,10 @@ def test_what_counts_was_said_at_the_newest_instant_of_all(history: list[Entry])
         (None, [], [no(5)], False),
         (6, [], [], False),
         (6, [], [yes(5)], False),
-        (6, [], [undone(5)], False),
         (6, [], [no(5), yes(7)], False),
         (6, [], [yes(4), no(5)], True),
         (6, [yes(7)], [no(5)], False),
         (6, [no(7)], [no(5)], False),
-        (6, [undone(7)], [no(5)], True),
         # Said again: it covers what it covered before, and what was added since.
         (6, [], [no(5), no(8)], True),
     ],

@@ -66,7 +66,8 @@ ALL_TOPICS: Final = {topic.slug: topic for topic in TOPICS}
 people = st.sampled_from(PEOPLE)
 marketing = st.sampled_from(["product-news", "offers"])
 scopes = st.sampled_from(["product-news", "offers", BLANKET])
-kinds = st.sampled_from([EventKind.UNSUBSCRIBE] * 4 + [EventKind.HARD_BOUNCE, EventKind.COMPLAINT])
+OPT_OUTS: Final = (EventKind.UNSUBSCRIBE, EventKind.SUPPRESSION_ADDED)
+kinds = st.sampled_from([*OPT_OUTS * 2, EventKind.UNSUBSCRIBE, EventKind.HARD_BOUNCE, EventKind.COMPLAINT])
 ages = st.sampled_from([timedelta(0), timedelta(seconds=30), timedelta(minutes=10), timedelta(days=2)])
 faults = st.sampled_from([None, None, None, *Fault])
 
@@ -82,8 +83,9 @@ class Report:
 class SyncMachine(RuleBasedStateMachine):
     """People, files and a provider act; workers pass over the ledger; anything may fail or come twice.
 
-    `noes` and `yeses` are what this test itself remembers: when somebody last said no, and when the person themself
-    last said yes, by address and topic. From them follows who must not be written to, without any rule of ours.
+    `noes` and `yeses` are what this test itself remembers: when somebody said no, and when the person themself last
+    said yes, by address and topic. From them follows who must not be written to, without any rule of ours. An undo
+    takes its own no away, and leaves a window: what was pushed from the no until its undo is nobody's no.
     """
 
     @initialize(mapping=st.sampled_from(MAPPINGS), can_lift=st.booleans(), compares=st.booleans())
@@ -112,7 +114,8 @@ class SyncMachine(RuleBasedStateMachine):
         self.reports: list[Report] = []
         self.heard: set[Report] = set()
         self.lost: set[Report] = set()
-        self.noes: dict[tuple[str, str], datetime] = {}
+        self.noes: dict[tuple[str, str], dict[str, datetime]] = {}
+        self.windows: list[tuple[str, str, datetime, datetime]] = []
         self.yeses: dict[tuple[str, str], datetime] = {}
         self.suppressed: set[str] = set()
         self.ids = {}
@@ -145,7 +148,7 @@ class SyncMachine(RuleBasedStateMachine):
         )
         entry = self.record(act)
         self.stops.append(entry)
-        self.note_no(who.value, topic, entry.recorded_at)
+        self.note_no(who.value, topic, entry.recorded_at, f"entry {entry.seq}")
 
     @rule(who=people, topic=marketing)
     def says_yes(self, who: Address, topic: str) -> None:
@@ -185,7 +188,10 @@ class SyncMachine(RuleBasedStateMachine):
         assert stop.contact_id is not None
         with suppress(NotAllowed):
             back = self.database.write(ledger.undo, stop.seq, contact_id=stop.contact_id, now=self.now(), details={})
-            self.yeses[self.address_of(stop), stop.topic] = back.recorded_at
+            address = self.address_of(stop)
+            del self.noes[address, stop.topic][f"entry {stop.seq}"]
+            since = stop.recorded_at.replace(microsecond=0)
+            self.windows.append((address, stop.topic, since, back.recorded_at))
 
     # What files say.
 
@@ -196,7 +202,7 @@ class SyncMachine(RuleBasedStateMachine):
         at = self.now() - ago
         self.record(self.line(who, verb, topic, at))
         if verb is Verb.UNSUBSCRIBE:
-            self.note_no(who.value, topic, at)
+            self.note_no(who.value, topic, at, f"entry {self.head}")
 
     # What happens at the provider.
 
@@ -310,7 +316,8 @@ class SyncMachine(RuleBasedStateMachine):
         self.database.save(cursors.resume, NAME)
         self.run_to_the_end()
         for row in self.provider.rows.values():
-            self.note_row(row)
+            if not self.is_from_undone_push(row):
+                self.note_row(row)
         self.reconcile()
         self.run_to_the_end()
         self.check_both_sides()
@@ -329,12 +336,12 @@ class SyncMachine(RuleBasedStateMachine):
         assert here <= there, "a no is missing there"
         for address, list_ref in there - here:
             topic = next(topic for topic, one in self.mapping.items() if one == list_ref)
-            row = self.provider.rows.get((email(address), list_ref, EventKind.UNSUBSCRIBE))
-            if row is None:
-                assert address in self.suppressed, "a bounce or a complaint there is unknown here"
-                continue
-            assert row.occurred_at is not None
-            assert row.occurred_at < self.yeses.get((address, topic), NEVER), "a no there is unknown here"
+            rows = [self.provider.rows.get((email(address), list_ref, kind)) for kind in OPT_OUTS]
+            assert any(rows) or address in self.suppressed, "a bounce or a complaint there is unknown here"
+            for row in rows:
+                at = row.occurred_at if row else None
+                is_older = at is None or at < self.yeses.get((address, topic), NEVER)
+                assert is_older or (row and self.is_from_undone_push(row)), "a no there is unknown here"
 
     def check_decisions(self) -> None:
         states = self.states()
@@ -413,13 +420,31 @@ class SyncMachine(RuleBasedStateMachine):
 
     def note_row(self, row: Listed) -> None:
         assert row.occurred_at is not None
-        if row.kind is not EventKind.UNSUBSCRIBE:
+        if row.kind not in OPT_OUTS:
             self.suppressed.add(row.address.value)
         elif topic := self.connector.topic_of(row.list_ref):
-            self.note_no(row.address.value, topic, row.occurred_at)
+            self.note_no(row.address.value, topic, row.occurred_at, f"{row.kind} {row.occurred_at}")
 
-    def note_no(self, address: str, topic: str, at: datetime) -> None:
-        self.noes[address, topic] = max(at, self.noes.get((address, topic), at))
+    def note_no(self, address: str, topic: str, at: datetime, who: str) -> None:
+        self.noes.setdefault((address, topic), {})[who] = at
+
+    def newest_no(self, address: str, topic: str) -> datetime:
+        noes = self.noes.get((address, topic), {}).items()
+        echo = EventKind.SUPPRESSION_ADDED
+        times = [at for who, at in noes if not (who.startswith(echo) and self.is_in_window(address, topic, at))]
+        return max(times, default=NEVER)
+
+    def is_from_undone_push(self, row: Listed) -> bool:
+        """Whether a row on the provider's list may be a push of an opt-out that was undone: a list does not say."""
+        topic = self.connector.topic_of(row.list_ref) or ""
+        assert row.occurred_at is not None
+        return row.kind in OPT_OUTS and self.is_in_window(row.address.value, topic, row.occurred_at)
+
+    def is_in_window(self, address: str, topic: str, at: datetime) -> bool:
+        return any(
+            whose == address and about in {topic, BLANKET} and since <= at <= until
+            for whose, about, since, until in self.windows
+        )
 
     def address_of(self, entry: Entry) -> str:
         return next(address.value for address, one in self.ids.items() if one == entry.contact_id)
@@ -478,16 +503,10 @@ class SyncMachine(RuleBasedStateMachine):
         )
 
     def must_not(self, state: AddressState, slug: str) -> bool:
-        """By what this test remembers. An undo of everything ends the blanket no; so, for its topic, does a yes."""
+        """By what this test remembers. A yes to its topic ends an older no to everything."""
         address = state.address.value
-        yes, undone = self.yeses.get((address, slug), NEVER), self.yeses.get((address, BLANKET), NEVER)
-        choice = state.choices.get(("default", slug))
-        asked = choice is not None and choice.trusted and choice.status is Status.SUBSCRIBED
-        return (
-            address in self.suppressed
-            or self.noes.get((address, slug), NEVER) > yes
-            or self.noes.get((address, BLANKET), NEVER) > max(undone, choice.at if choice and asked else NEVER)
-        )
+        no = max(self.newest_no(address, slug), self.newest_no(address, BLANKET))
+        return address in self.suppressed or no > self.yeses.get((address, slug), NEVER)
 
 
 TestSync = SyncMachine.TestCase

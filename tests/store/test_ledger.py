@@ -256,7 +256,7 @@ def test_acts_of_one_call_see_each_other(site: Site) -> None:
 
 def test_an_act_with_a_known_reference_is_not_recorded_again(site: Site) -> None:
     (first,) = record(site, suppress(JANE, origin="connector.mailer", origin_ref="evt-1"))
-    (again,) = record(site, suppress(JOHN, origin="connector.mailer", origin_ref="evt-1"), now=minute(1))
+    (again,) = record(site, suppress(JANE, origin="connector.mailer", origin_ref="evt-1"), now=minute(1))
     assert again == first
     assert count(site, ledger_entry) == count(site, contact) == 1
 
@@ -356,7 +356,8 @@ def test_an_undo_puts_back_what_its_entry_changed(site: Site) -> None:
     (opt_out,) = record(site, no(contact_id))
     entry = undo(site, opt_out.seq, contact_id)
     assert (entry.seq, entry.undoes, entry.status, entry.changed) == (2, 1, Status.NEVER_ASKED, True)
-    assert status(site, contact_id) is Status.NEVER_ASKED
+    assert status(site, contact_id) is None
+    assert count(site, preference) == 0
 
 
 def test_an_undo_restores_a_subscription_with_its_ground(site: Site) -> None:
@@ -365,23 +366,99 @@ def test_an_undo_restores_a_subscription_with_its_ground(site: Site) -> None:
     (opt_out,) = record(site, no(contact_id, occurred_at=minute(1)), now=minute(1))
     undo(site, opt_out.seq, contact_id)
     choice = choices(site, contact_id)["offers"]
-    assert (choice.status, choice.basis, choice.since) == (Status.SUBSCRIBED, Basis.CONSENT, minute(5))
+    assert (choice.status, choice.basis, choice.since) == (Status.SUBSCRIBED, Basis.CONSENT, NOON)
 
 
 def test_an_undo_touches_that_topic_and_no_other(site: Site) -> None:
     contact_id = add_contact(site, JANE)
     everything_, _ = record(site, no(contact_id, topic=BLANKET), no(contact_id, topic="product-news"))
     undo(site, everything_.seq, contact_id)
-    assert status(site, contact_id, BLANKET) is Status.NEVER_ASKED
+    assert status(site, contact_id, BLANKET) is None
     assert status(site, contact_id, "product-news") is Status.UNSUBSCRIBED
 
 
-def test_an_undo_beats_the_echo_that_a_provider_sent_meanwhile(site: Site) -> None:
+def echo(who: Address, at: int, **more: Any) -> Act:
+    """A connector's report that somebody other than the person has opted them out."""
+    told = {"origin": "connector.mailer", "actor": Actor.SYSTEM, "occurred_at": minute(at)}
+    return no(who, **(told | more))
+
+
+def test_an_undo_takes_back_the_echo_that_a_provider_sent_meanwhile(site: Site) -> None:
     contact_id = add_contact(site, JANE)
     (opt_out,) = record(site, no(contact_id))
-    record(site, no(JANE, origin="connector.mailer", occurred_at=minute(1)), now=minute(1))
+    record(site, echo(JANE, 1), now=minute(1))
+    assert undo(site, opt_out.seq, contact_id).changed
+    assert status(site, contact_id) is None
+
+
+def test_an_echo_that_arrives_after_the_undo_stops_nothing(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, yes(contact_id, occurred_at=minute(-1)))
+    (opt_out,) = record(site, no(contact_id))
     undo(site, opt_out.seq, contact_id)
-    assert status(site, contact_id) is Status.NEVER_ASKED
+    (late,) = record(site, echo(JANE, 1, origin_ref="row:1"), now=minute(9))
+    assert not late.changed
+    assert status(site, contact_id) is Status.SUBSCRIBED
+    (newer,) = record(site, echo(JANE, 8, origin_ref="row:2"), now=minute(9))
+    assert newer.changed
+    assert status(site, contact_id) is Status.UNSUBSCRIBED
+
+
+def test_the_undo_of_everything_takes_back_its_echoes_on_each_list(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    (opt_out,) = record(site, no(contact_id, topic=BLANKET))
+    record(site, echo(JANE, 1), echo(JANE, 1, topic="product-news"), now=minute(1))
+    undo(site, opt_out.seq, contact_id)
+    assert choices(site, contact_id) == {}
+
+
+def test_what_the_person_did_at_the_provider_refuses_the_undo(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    (opt_out,) = record(site, no(contact_id))
+    record(site, echo(JANE, 1, actor=Actor.PROVIDER), now=minute(1))
+    with pytest.raises(NotAllowed, match="newer opt-out"):
+        undo(site, opt_out.seq, contact_id)
+    assert status(site, contact_id) is Status.UNSUBSCRIBED
+
+
+@pytest.mark.parametrize("topic", ["offers", BLANKET])
+def test_an_opt_out_that_changed_nothing_refuses_the_undo_of_the_first(site: Site, topic: str) -> None:
+    contact_id = add_contact(site, JANE)
+    (opt_out,) = record(site, no(contact_id))
+    (later,) = record(site, no(JANE, topic=topic, occurred_at=minute(1)), now=minute(1))
+    assert later.changed is (topic == BLANKET)
+    with pytest.raises(NotAllowed, match="newer opt-out"):
+        undo(site, opt_out.seq, contact_id)
+    assert status(site, contact_id) is Status.UNSUBSCRIBED
+
+
+def test_an_undo_gives_no_newer_yes_to_hold_against_an_older_no(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    (opt_out,) = record(site, no(contact_id))
+    undo(site, opt_out.seq, contact_id)
+    (late,) = record(site, no(JANE, origin="import", origin_ref="row-1", occurred_at=minute(-900)), now=minute(9))
+    assert late.changed
+    assert status(site, contact_id) is Status.UNSUBSCRIBED
+
+
+def test_after_an_undo_an_untrusted_yes_is_as_weak_as_before(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, yes(contact_id, trusted=False, occurred_at=minute(-2)))
+    (opt_out,) = record(site, no(contact_id))
+    undo(site, opt_out.seq, contact_id)
+    choice = choices(site, contact_id)["offers"]
+    assert (choice.status, choice.trusted, choice.at) == (Status.SUBSCRIBED, False, minute(-2))
+
+
+def test_the_undo_of_a_second_stop_brings_back_what_held_between_the_two(site: Site) -> None:
+    contact_id = add_contact(site, JANE)
+    record(site, no(contact_id, topic=BLANKET))
+    record(site, yes(contact_id, occurred_at=minute(1)), now=minute(1))
+    (again,) = record(site, no(contact_id, topic=BLANKET, occurred_at=minute(2)), now=minute(2))
+    undo(site, again.seq, contact_id)
+    blanket, topic = choices(site, contact_id)[BLANKET], choices(site, contact_id)["offers"]
+    assert (blanket.status, blanket.at) == (Status.UNSUBSCRIBED, NOON)
+    assert (topic.status, topic.at) == (Status.SUBSCRIBED, minute(1))
 
 
 def test_an_undo_works_once(site: Site) -> None:

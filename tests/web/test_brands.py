@@ -479,8 +479,9 @@ def test_undoing_a_stop_of_all_brands_puts_all_of_it_back_or_nothing(client: Fla
 def test_pressed_twice_it_can_still_be_undone(sqlite_app: Flask, sqlite_site: Site) -> None:
     client, jane = sqlite_app.test_client(), add_contact(sqlite_site)
     url = unsubscribe_url(sqlite_site, jane, "acme")
-    at(client, url, "POST", data={"intent": "all-brands"})
-    again = at(client, url, "POST", data={"intent": "all-brands"})
+    form = {"intent": "all-brands", "press": "the-same-press-twice-over"}
+    at(client, url, "POST", data=form)
+    again = at(client, url, "POST", data=form)
     at(client, f"{url}/undo", "POST", data={"undo": undo_fields(again)})
     assert stopped(sqlite_site, jane) == set()
 
