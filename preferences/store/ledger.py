@@ -6,7 +6,6 @@ commits; each entry's hash covers the one before it; the projection is what the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,10 +34,10 @@ from preferences.domain.terms import (
     Suppression,
     Verb,
     is_connector,
-    is_reported,
 )
 from preferences.store.contacts import Found, find_or_create
 from preferences.store.db import Insert, WriteTransaction, any_of, insert_all
+from preferences.store.repeats import find_told, may_count_again, told_apart
 from preferences.store.rows import (
     PaceKey,
     PreferenceKey,
@@ -85,21 +84,17 @@ class _Batch:
     evidence: list[dict[str, Any]] = field(default_factory=list)
 
 
-Ref = tuple[str, str | None]
-"""The origin and the origin_ref of an act."""
-
-
 def record(write: WriteTransaction, acts: Sequence[Act], *, fingerprints: Fingerprints, now: datetime) -> list[Entry]:
     """Record acts, in order, and return the entry of each.
 
     An act whose (origin, origin_ref) is in the ledger already is not recorded again; its first entry is returned. Two
     opt-outs are recorded all the same, so that none is swallowed: one that says something else, or gives another time,
     than the act whose reference it bears; and one that gives no time and does not hold any more (see
-    `_may_count_again`). `now` is the time of receipt. Everything stands or falls with the transaction.
+    `may_count_again`). `now` is the time of receipt. Everything stands or falls with the transaction.
     """
     known = find_told(write.connection, acts)
-    acts = _told_apart(write.connection, acts, known, fingerprints=fingerprints, now=now)
-    fresh = [act for act in acts if (act.origin, act.origin_ref) not in known or _may_count_again(act, now)]
+    acts = told_apart(write.connection, acts, known, fingerprints=fingerprints, now=now)
+    fresh = [act for act in acts if (act.origin, act.origin_ref) not in known or may_count_again(act, now)]
     found = _contacts_of(write, fresh, fingerprints, now)
     batch = _read_state(write, fresh, found, now)
     results: list[Entry] = []
@@ -107,87 +102,13 @@ def record(write: WriteTransaction, acts: Sequence[Act], *, fingerprints: Finger
         entry = known.get((act.origin, act.origin_ref)) if act.origin_ref is not None else None
         if entry is None:
             entry = _append(batch, act, found)
-        elif _may_count_again(act, now) and _holds_no_more(batch, act, found):
+        elif may_count_again(act, now) and _holds_no_more(batch, act, found):
             entry = _append(batch, replace(act, origin_ref=f"{act.origin_ref}+{_next_seq(batch)}"), found)
         if act.origin_ref is not None:
             known[act.origin, act.origin_ref] = entry
         results.append(entry)
     _flush(batch)
     return results
-
-
-OPT_OUTS: Final = frozenset({Verb.UNSUBSCRIBE, Verb.SUPPRESS})
-
-
-def _may_count_again(act: Act, now: datetime) -> bool:
-    """Whether an opt-out that was told before is told anew, if it does not hold any more: nobody said when it was said,
-    or it is said at one of our own doors, where it is said now. What a provider reports twice happened once."""
-    if act.verb not in OPT_OUTS or act.origin_ref is None or is_connector(act.origin):
-        return False
-    at = consent.known_time(act.occurred_at)
-    return at is None or at > now or not is_reported(act.origin)
-
-
-def _told_apart(
-    connection: Connection,
-    acts: Sequence[Act],
-    known: dict[Ref, Entry],
-    *,
-    fingerprints: Fingerprints,
-    now: datetime,
-) -> list[Act]:
-    """The acts, each opt-out that bears another act's reference under one of its own; adds to `known`."""
-    first: dict[Ref, Act] = {}
-    apart, renamed = [], []
-    for act in acts:
-        ref = (act.origin, act.origin_ref)
-        if act.origin_ref is not None and not _lets_more_through(act):
-            entry, before = known.get(ref), first.get(ref)
-            if entry is not None:
-                is_another = not _is_told_again(act, entry, fingerprints, now)
-            else:
-                is_another = before is not None and _content(act, fingerprints) != _content(before, fingerprints)
-            if is_another:
-                digest = hashlib.sha256(repr(_content(act, fingerprints)).encode()).hexdigest()[:32]
-                act = replace(act, origin_ref=f"{act.origin_ref}~{digest}")  # noqa: PLW2901
-                renamed.append(act)
-        first.setdefault(ref, act)
-        apart.append(act)
-    known |= find_told(connection, renamed)
-    return apart
-
-
-def _lets_more_through(act: Act) -> bool:
-    """Whether nothing is lost where an act is taken for another: a yes, or a pause or a limit that ends."""
-    if act.verb in PACE_VERBS:
-        return act.until is None and act.per_week is None
-    return act.verb not in OPT_OUTS
-
-
-def _meaning(one: Act | Entry) -> tuple[object, ...]:
-    return (one.verb, one.channel, one.brand, one.topic, one.reason, one.until, one.per_week)
-
-
-def _content(act: Act, fingerprints: Fingerprints) -> tuple[str, ...]:
-    """All that an act says, as text that may stand in the ledger: of an address its keyed fingerprint."""
-    who = fingerprints.of(act.who) if isinstance(act.who, Address) else act.who
-    at = consent.known_time(act.occurred_at) if is_reported(act.origin) else None
-    return tuple(map(str, (who, at, *_meaning(act))))
-
-
-def _is_told_again(act: Act, entry: Entry, fingerprints: Fingerprints, now: datetime) -> bool:
-    """Whether an act says what the entry says, of the same time."""
-    if isinstance(act.who, Address):
-        is_theirs = entry.fingerprint in fingerprints.candidates(act.who)
-    else:
-        is_theirs = entry.contact_id == act.who
-    if not is_theirs or _meaning(act) != _meaning(entry):
-        return False
-    if not is_reported(act.origin):
-        return True
-    at, told = consent.known_time(act.occurred_at), consent.known_time(entry.occurred_at)
-    # What lay in the future was recorded as of its receipt.
-    return at == told or (at is not None and at > now and told == entry.recorded_at)
 
 
 def _holds_no_more(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> bool:
@@ -321,23 +242,6 @@ def find_entry(connection: Connection, seq: int) -> Entry | None:
     return None if row is None else entry_of(row)
 
 
-def find_by_refs(connection: Connection, origin: str, refs: Sequence[str]) -> list[Entry]:
-    """The entries that came from this door under these references, oldest first."""
-    rows = connection.execute(_BY_REF, {"refs": list(refs)})
-    return sorted((entry_of(row) for row in rows if row.origin == origin), key=lambda entry: entry.seq)
-
-
-def find_told(connection: Connection, acts: Sequence[Act]) -> dict[Ref, Entry]:
-    """The entries of those acts that were told before, by origin and origin_ref."""
-    refs = {act.origin_ref for act in acts if act.origin_ref is not None}
-    if not refs:
-        return {}
-    rows = connection.execute(_BY_REF, {"refs": list(refs)})
-    wanted = {(act.origin, act.origin_ref) for act in acts}
-    entries = (entry_of(row) for row in rows)
-    return {(entry.origin, entry.origin_ref): entry for entry in entries if (entry.origin, entry.origin_ref) in wanted}
-
-
 def _contacts_of(
     write: WriteTransaction, acts: Sequence[Act], fingerprints: Fingerprints, now: datetime
 ) -> dict[Address, Found]:
@@ -345,7 +249,6 @@ def _contacts_of(
     return find_or_create(write, addresses, fingerprints, now) if addresses else {}
 
 
-_BY_REF = select(ledger_entry).where(any_of(ledger_entry.c.origin_ref, "refs"))
 _PREFERENCES = select(preference).where(any_of(preference.c.contact_id, "contact_ids"))
 _UNDOS = select(ledger_entry).where(any_of(ledger_entry.c.contact_id, "contact_ids"), ledger_entry.c.verb == Verb.UNDO)
 _TARGETS = select(ledger_entry).where(ledger_entry.c.seq.in_(bindparam("seqs", expanding=True)))

@@ -22,7 +22,7 @@ from preferences.domain.references import reference_of
 from preferences.domain.terms import Channel, Entry, Origin
 from preferences.links import ConfirmLink, ManageLink, stem, trim
 from preferences.site import Site, current_site
-from preferences.store import ledger
+from preferences.store import repeats
 from preferences.web import choices
 from preferences.web.choices import Page, Saved
 from preferences.web.limits import RequestLimit
@@ -110,7 +110,7 @@ def _open(site: Site, token: str) -> _Opened:
     ref = site.links.confirm_ref(token)
     asked = list(_changes(page, link))
     refs = [choices.ref_of(ref, item.partition("=")[0]) for item in link.items]
-    earlier = site.database.read(ledger.find_by_refs, Origin.CONFIRMATION, refs)
+    earlier = site.database.read(repeats.find_by_refs, Origin.CONFIRMATION, refs)
     return _Opened(token, ref, link, page, [*asked, *choices.pauses_to_end(page, asked)], earlier)
 
 

@@ -38,7 +38,7 @@ from preferences.domain.terms import (
     api_origin,
 )
 from preferences.site import Site, current_site
-from preferences.store import ledger
+from preferences.store import ledger, repeats
 from preferences.store.queries import Catalog
 from preferences.web import errors, metrics
 from preferences.web.api.bodies import AddressText, BadFields, Slug, Strict, read_body, read_or_none
@@ -158,7 +158,7 @@ def post_acts() -> Response:
     """
     site, asked = current_site(), read_body(ActsRequest).root
     acts = _all_sound(site, asked)
-    known = site.database.read(ledger.find_told, acts)
+    known = site.database.read(repeats.find_told, acts)
     # Looked at before anything is written, and again afterwards, since another call may have come in between.
     clashes = _clashes(site, acts, [known.get((act.origin, act.origin_ref)) for act in acts])
     if clashes:
