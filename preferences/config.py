@@ -24,6 +24,9 @@ from sqlalchemy.exc import ArgumentError
 from preferences.domain.errors import Misconfigured
 
 SHORTEST_KEY: Final = 16
+STANDARD_SECRET: Final = f"each must be whsec_ and the base64 of {SHORTEST_KEY} octets or more"
+STANDARD_KINDS: Final = frozenset({"webhook", "resend"})
+"""Connectors whose messages are signed as Standard Webhooks."""
 
 SETTINGS_FILE: Final = Path("instance/settings.env")
 """Where `flask init` writes settings, for a shell or systemd to load."""
@@ -312,7 +315,7 @@ class FeedSettings(BaseModel):
     @classmethod
     def _standard_secrets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not all(_is_standard_secret(secret) for secret in value):
-            raise ValueError(f"each must be whsec_ and the base64 of {SHORTEST_KEY} octets or more")
+            raise ValueError(STANDARD_SECRET)
         return value
 
     @property
@@ -336,7 +339,26 @@ def read_connectors(path: Path, environment: Mapping[str, str]) -> dict[str, Con
     Raises Misconfigured naming the file, the connector and the setting.
     """
     tables = _tables(path, "connectors", "my-platform")
-    return {name: _checked(ConnectorSettings, "connector", name, tables[name], environment) for name in tables}
+    found = {name: _checked(ConnectorSettings, "connector", name, tables[name], environment) for name in tables}
+    for settings in found.values():
+        require_standard_secrets(settings)
+    return found
+
+
+def require_standard_secrets(settings: ConnectorSettings) -> None:
+    """Raises Misconfigured where a connector that speaks Standard Webhooks has secrets that are none.
+
+    The library reads what it can of any text. A public key (`whpk_…`) in place of the secret would let everybody sign
+    who knows it (Standard Webhooks, "Signature scheme": https://github.com/standard-webhooks/standard-webhooks).
+    """
+    if settings.kind not in STANDARD_KINDS:
+        return
+    for field, secrets in (
+        ("webhook_secrets", settings.webhook_secrets),
+        ("signing_secrets", settings.signing_secrets),
+    ):
+        if not all(_is_standard_secret(f"whsec_{secret.removeprefix('whsec_')}") for secret in secrets):
+            raise Misconfigured(f"connector {settings.name}: {field}: {STANDARD_SECRET}")
 
 
 def read_feeds(path: Path, environment: Mapping[str, str]) -> dict[str, FeedSettings]:

@@ -167,12 +167,15 @@ def _mail(site: Site, catalog: queries.Catalog) -> Iterator[Finding]:
 def _mappings(site: Site, catalog: queries.Catalog) -> Iterator[Finding]:
     for name, settings in site.connectors.items():
         for topic in (topic for brand in catalog.brands for topic in catalog.topics_of(brand, marketing=True)):
-            if topic.slug not in settings.topics:
+            if topic.slug not in settings.topics and topic.brand == settings.brand:
                 text = f"{name} has no list for topic {topic.slug}: opting out of it alone is not told there"
                 yield Finding("CONN-MAP", "warning", text)
         for slug in settings.topics:
             if slug != "*" and slug not in catalog.topics:
                 yield Finding("CONN-MAP", "wrong", f"{name} maps {slug}, which is not a topic")
+            elif slug != "*" and catalog.topics[slug].brand != settings.brand:
+                text = f"{name} maps {slug}, a topic of brand {catalog.topics[slug].brand}, and is of {settings.brand}"
+                yield Finding("CONN-MAP", "wrong", text)
             elif slug != "*" and catalog.topics[slug].retired_at is not None:
                 text = f"{name} maps {slug}, which is retired: take it out once nothing is sent to that list there"
                 yield Finding("CONN-MAP", "warning", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -314,8 +315,9 @@ def refusal_of(folder: Path, text: str, **environment: str) -> str:
 
 
 def test_a_connector_is_read_with_its_secrets(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("from-a-file\n")
-    found = connectors(tmp_path, GOOD, MAILER_KEY="key", MAILER_SIGNING="signing", MAILER_WEBHOOK="webhook")
+    signing, from_a_file, webhook = ("whsec_" + base64.b64encode(word * 24).decode() for word in (b"s", b"f", b"w"))
+    (tmp_path / "secret").write_text(f"{from_a_file}\n")
+    found = connectors(tmp_path, GOOD, MAILER_KEY="key", MAILER_SIGNING=signing, MAILER_WEBHOOK=webhook)
     assert found == {
         "shop-mailer": ConnectorSettings(
             name="shop-mailer",
@@ -323,8 +325,8 @@ def test_a_connector_is_read_with_its_secrets(tmp_path: Path) -> None:
             base_url="https://mailer.example.com/preferences",
             brand="maple",
             api_key="key",
-            signing_secrets=("signing",),
-            webhook_secrets=("from-a-file", "webhook"),
+            signing_secrets=(signing,),
+            webhook_secrets=(from_a_file, webhook),
             topics={"product-news": "list-17", "*": "global"},
         )
     }
@@ -401,3 +403,36 @@ def test_an_unknown_kind_is_refused_with_the_kinds_we_know(tmp_path: Path) -> No
     settings = connectors(tmp_path, PLAIN.replace("webhook", "pigeon"))["mailer"]
     with pytest.raises(Misconfigured, match="connector mailer: there is no kind 'pigeon'; known kinds: "):
         make_connector(settings)
+
+
+@pytest.mark.parametrize("kind", ["webhook", "resend"])
+@pytest.mark.parametrize("field", ["webhook_secrets", "signing_secrets"])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "whpk_MCowBQYDK2VwAyEAbm90IGEgcmVhbCBwdWJsaWMga2V5IGF0IGFsbA==",
+        "whsk_MC4CAQAwBQYDK2VwBCIEIG5vdCBhIHJlYWwgcHJpdmF0ZSBrZXkgYXQ=",
+        "whsec_no base64 at all, but long enough",
+        "a-plain-password-of-some-length",
+        "whsec_AAAA",
+        "",
+    ],
+)
+def test_a_secret_of_standard_webhooks_that_is_none_is_refused_at_start(
+    tmp_path: Path, kind: str, field: str, secret: str
+) -> None:
+    path = tmp_path / "config.toml"
+    text = f'[connectors.mailer]\nkind = "{kind}"\nbase_url = "https://x.example"\n{field} = ["{secret}"]\n'
+    path.write_text(text)
+    with pytest.raises(Misconfigured, match=f"connector mailer: {field}: each must be whsec_") as refusal:
+        read_connectors(path, {})
+    assert not secret or secret not in str(refusal.value)
+
+
+def test_a_standard_secret_may_come_without_its_prefix(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    secret = base64.b64encode(b"twenty-four octets or so").decode()
+    path.write_text(
+        f'[connectors.m]\nkind = "webhook"\nbase_url = "https://x.example"\nwebhook_secrets = ["{secret}"]\n'
+    )
+    assert read_connectors(path, {})["m"].webhook_secrets == (secret,)

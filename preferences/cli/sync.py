@@ -12,8 +12,9 @@ from flask.cli import with_appcontext
 from sqlalchemy import Connection
 
 from preferences.cli.common import Command, Group, fail, plain_errors, progress_bar
-from preferences.connectors import make_connector
+from preferences.connectors import make_connector, require_own_topics
 from preferences.connectors.base import Connector
+from preferences.domain.errors import StoreBusy
 from preferences.site import Site, current_site
 
 
@@ -33,12 +34,22 @@ def worker() -> None:
 
     site = current_site()
     with plain_errors():
-        connectors = [make_connector(one) for one in site.connectors.values()]
+        _require_own_topics(site)
+        connectors = [make_connector(settings) for settings in site.connectors.values()]
         feeds = [Feed(site.database, one, owner_name()) for one in site.feeds.values()]
         errands: list[Callable[[], bool]] = [Postman(site), Tidying(site.database), *feeds]
         loop = Worker(site.database, connectors, site.fingerprints, errands=errands)
         loop.stop_on_signals()
         loop.run()
+
+
+def _require_own_topics(site: Site) -> None:
+    try:
+        topics = site.catalog.get().topics
+    except StoreBusy:
+        return  # the worker starts all the same, and waits for the database
+    for settings in site.connectors.values():
+        require_own_topics(settings, topics)
 
 
 def _connector(site: Site, name: str) -> Connector:
@@ -47,6 +58,7 @@ def _connector(site: Site, name: str) -> Connector:
         known = ", ".join(site.connectors) or "none"
         fail(f"there is no connector {name} in {site.settings.config_file}; there are: {known}")
     with plain_errors():
+        require_own_topics(settings, site.catalog.get().topics)
         return make_connector(settings)
 
 

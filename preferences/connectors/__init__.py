@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
 
-from preferences.config import ConnectorSettings
+from preferences.config import ConnectorSettings, require_standard_secrets
 from preferences.connectors.base import Connector
 from preferences.domain.errors import Misconfigured
+from preferences.domain.terms import Topic
 
 # Loaded when configured, so that a process pays only for the providers it has.
 KINDS: Final = {
@@ -38,4 +40,16 @@ def make_connector(settings: ConnectorSettings) -> Connector:
     if kind is None:
         known = ", ".join(sorted(KINDS))
         raise Misconfigured(f"connector {settings.name}: there is no kind {settings.kind!r}; known kinds: {known}")
+    require_standard_secrets(settings)
     return kind(settings)
+
+
+def require_own_topics(settings: ConnectorSettings, topics: Mapping[str, Topic]) -> None:
+    """Raises Misconfigured where the mapping names a topic of another brand than the connector's.
+
+    An opt-out from it would be recorded for a topic that the connector's brand does not have, and so stop nothing.
+    """
+    for slug in settings.topics:
+        if slug in topics and topics[slug].brand != settings.brand:
+            whose = f"brand {topics[slug].brand}, and the connector is of brand {settings.brand}"
+            raise Misconfigured(f"connector {settings.name}: {slug} is a topic of {whose}; make a connector for each")

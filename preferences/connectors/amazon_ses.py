@@ -30,7 +30,7 @@ from preferences.connectors.base import (
 )
 from preferences.connectors.calls import Pace, raise_for
 from preferences.connectors.parsing import ODD, each_row, objects, part, read_json
-from preferences.connectors.sns import Certificates, read_envelope, signed_at
+from preferences.connectors.sns import LONGEST, Certificates, read_envelope, signed_at
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.terms import BLANKET, Address, Channel, SuppressionReason
@@ -93,6 +93,7 @@ class AmazonSes(Connector):
     freshness = timedelta(hours=8)
     # One address a call, and two calls for a contact: the limit of calls other than sending is about one a second.
     batch_size = 5
+    longest_body = LONGEST
     calls_per_second = 1.0
     can_lift = True
     dates_change_together = True

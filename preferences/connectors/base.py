@@ -107,12 +107,14 @@ class Parsed:
     """What a webhook's body holds: events in our words, and how many others there were.
 
     `token` is for a signature that does not cover the body: the door binds it to the first body that it came with, and
-    refuses any other.
+    refuses any other. `token_of` stands for the key that signed it, since another connector may have the same key, and
+    what was used there is used.
     """
 
     events: Sequence[ProviderEvent]
     ignored: int
     token: str | None = None
+    token_of: str = ""
 
 
 class Options(BaseModel):
@@ -144,6 +146,12 @@ class Connector(ABC):
     """Whether its suppressions can be read; without that there is nothing to compare."""
     channels: frozenset[Channel] = frozenset({Channel.EMAIL})
     """What it sends by: addresses of other channels are not told to it."""
+    longest_body: int = 256 * 1024
+    """Bytes in a report, at most: what is longer is not read. A quarter of a megabyte where one report is one event."""
+    signs_body: bool = True
+    """Whether the proof needs the body. Where it does not, nothing is read from somebody who does not have it."""
+    needs_length: bool = False
+    """Whether a body must say how long it is: where nothing signs it, and half of it can be read as well."""
     accepted: tuple[str, str] = ("recorded\n", "text/plain")
     """What it is answered when a report is recorded, and of which type."""
     options_type: ClassVar[type[Options]] = Options

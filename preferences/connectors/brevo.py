@@ -54,6 +54,8 @@ EVENTS: Final = {
 GLOBAL: Final = "global"
 LIST: Final = re.compile(r"global|list:[1-9][0-9]{0,17}")
 PAGE: Final = 1_000
+FIRST_MILLISECOND: Final = 100_000_000_000
+"""From here on a `ts_epoch` is in milliseconds: 1973, or in seconds the year 5138. Documents have both."""
 
 
 class Brevo(UnsignedConnector):
@@ -65,6 +67,8 @@ class Brevo(UnsignedConnector):
     calls_per_second = 8.0
     can_lift = True
     dates_change_together = True
+    # Batches have up to 500 events (developers.brevo.com, "Batched webhooks"), of two kilobytes or so each.
+    longest_body = 2 * 1024 * 1024
     channels = frozenset({Channel.EMAIL, Channel.SMS})
 
     def __init__(self, settings: ConnectorSettings) -> None:
@@ -177,12 +181,17 @@ class Brevo(UnsignedConnector):
         return rows_of(answer.get("contacts") if isinstance(answer, dict) else None)
 
 
-def _time(row: Mapping[str, Any]) -> Any:
-    """`ts_epoch` is in milliseconds and UTC, `ts_event` in seconds; `date` is in the account's zone and not read."""
-    milliseconds = row.get("ts_epoch")
-    if isinstance(milliseconds, int) and not isinstance(milliseconds, bool):
-        return instant(milliseconds // 1000)
-    return instant(row.get("ts_event"))
+def _time(row: Mapping[str, Any]) -> datetime | None:
+    """When it happened: `ts_epoch`, or at a marketing event, which has none, `ts_event` in seconds.
+
+    At a transactional event, which has a `message-id`, everything but `ts_epoch` is in the time of the account's zone,
+    and so is `date` at both (django-anymail's webhook; developers.brevo.com/docs/transactional-webhooks; 2026-11-30).
+    """
+    is_transactional = "message-id" in row or "ts_epoch" in row
+    at = row.get("ts_epoch") if is_transactional else row.get("ts_event")
+    if isinstance(at, int | float) and not isinstance(at, bool) and abs(at) >= FIRST_MILLISECOND:
+        at = at // 1000
+    return instant(at)
 
 
 def _named(address: Address) -> dict[str, Any]:

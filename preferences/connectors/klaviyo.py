@@ -96,6 +96,8 @@ class Klaviyo(Connector):
     # signed afresh is not published.
     freshness = timedelta(hours=48, minutes=5)
     batch_size = 100
+    # Up to a thousand events with their properties; the signature is over the bytes as they come.
+    longest_body = 8 * 1024 * 1024
     calls_per_second = 10.0
     channels = frozenset({Channel.EMAIL, Channel.SMS})
 

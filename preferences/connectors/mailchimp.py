@@ -30,23 +30,19 @@ from preferences.connectors.base import (
 )
 from preferences.connectors.calls import basic_auth, json_body, with_version
 from preferences.connectors.forms import read_form
+from preferences.connectors.parsing import each_row
 from preferences.connectors.unsigned import UnsignedConnector
-from preferences.domain.acts import EventKind, ProviderEvent
+from preferences.domain.acts import WISHES, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, TryLater
-from preferences.domain.terms import Address, Channel, SuppressionReason
+from preferences.domain.terms import BLANKET, Address, Channel, SuppressionReason
 
-KINDS: Final = {
-    ("subscribe", ""): EventKind.RESUBSCRIBE,
-    ("unsubscribe", "manual"): EventKind.UNSUBSCRIBE,
-    ("unsubscribe", "abuse"): EventKind.COMPLAINT,
-    ("unsubscribe", "delete"): EventKind.CONTACT_DELETED,
-    ("cleaned", "hard"): EventKind.HARD_BOUNCE,
-    ("cleaned", "abuse"): EventKind.COMPLAINT,
-    ("upemail", ""): EventKind.ADDRESS_CHANGED,
-}
-"""By `type`, and by `data[reason]` or `data[action]` where that decides. `profile` and `campaign` are ignored."""
+CLEANED: Final = {"hard": EventKind.HARD_BOUNCE, "abuse": EventKind.COMPLAINT}
+"""By `data[reason]`."""
 
-WISHES: Final = frozenset({EventKind.UNSUBSCRIBE, EventKind.RESUBSCRIBE})
+TAKEN_AWAY: Final = frozenset({"delete", "archive"})
+"""What `data[action]` of an unsubscribe says where the member's record was taken away, by a colleague or by the API:
+that is about the record, and no wish of the person's (Mailchimp's guides "About webhooks" and "Sync audience data with
+webhooks", and "Archive and unarchive contacts", 2026-11-30)."""
 LISTED: Final = {"unsubscribed": EventKind.UNSUBSCRIBE, "cleaned": EventKind.HARD_BOUNCE}
 UNDELIVERABLE: Final = frozenset({SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID})
 NOBODY: Final = "transactional"
@@ -63,6 +59,8 @@ class Mailchimp(UnsignedConnector):
 
     busy_code = 503
     refused_code = 403
+    # The end of a form that was cut off may be another person's address.
+    needs_length = True
     calls_per_second = 5.0
     can_lift = True
     dates_change_together = True
@@ -80,26 +78,35 @@ class Mailchimp(UnsignedConnector):
         form = read_form(body)
         if "type" not in form:
             raise BadPayload("not as Mailchimp describes it")
-        event = self._event(form)
-        return Parsed([event], 0) if event else Parsed([], 1)
+        return each_row([form], self._events)
 
-    def _event(self, form: Mapping[str, str]) -> ProviderEvent | None:
+    def _events(self, form: Mapping[str, str]) -> Iterator[ProviderEvent]:
         kind = _kind(form)
         text = form.get("data[old_email]" if kind is EventKind.ADDRESS_CHANGED else "data[email]")
         address = find_address(Channel.EMAIL, text)
-        topic = self.topic_of(f"list:{form.get('data[list_id]', '')}") if kind in WISHES else "*"
-        if kind is None or address is None or topic is None:
-            return None
+        if kind is None or address is None:
+            return
         told = {name: value for name, value in form.items() if not name.startswith("data[merges]")}
-        return ProviderEvent(
-            kind=kind,
-            address=address,
-            event_id=self.digest(told),
-            occurred_at=None,
-            brand=self.settings.brand,
-            topic=topic,
-            new_address=find_address(Channel.EMAIL, form.get("data[new_email]")),
-        )
+        topics = self._topics_of(kind, form.get("data[list_id]", "")) if kind in WISHES else [BLANKET]
+        for number, topic in enumerate(topics):
+            yield ProviderEvent(
+                kind=kind,
+                address=address,
+                event_id=self.digest(told, topic) if number else self.digest(told),
+                occurred_at=None,
+                brand=self.settings.brand,
+                topic=topic,
+                new_address=find_address(Channel.EMAIL, form.get("data[new_email]")),
+            )
+
+    def _topics_of(self, kind: EventKind, audience: str) -> list[str]:
+        """What is stopped: all that is mapped to the audience or to an interest in it, since nothing of it comes any
+        more. Who joins an audience has chosen none of its interests."""
+        inside = f"interest:{audience}/"
+        refs = [f"list:{audience}"]
+        if kind is not EventKind.RESUBSCRIBE:
+            refs += [ref for ref in self.settings.topics.values() if ref.startswith(inside)]
+        return [topic for ref in refs if (topic := self.topic_of(ref)) is not None]
 
     # Out.
 
@@ -224,13 +231,27 @@ def member_id(address: str) -> str:
 
 
 def _kind(form: Mapping[str, str]) -> EventKind | None:
-    what, action = form["type"], form.get("data[action]", "")
-    if what in {"subscribe", "upemail"}:
-        return KINDS[what, ""]
-    if action == "delete":
-        # The person's record was taken away, which says nothing about what the person wishes.
-        return KINDS.get((what, "delete"))
-    return KINDS.get((what, form.get("data[reason]", "manual" if action == "unsub" else "")))
+    """What a report says; `profile` and `campaign` are ignored.
+
+    Who did it is not said in so many words. Who signed up by a form has `data[ip_signup]`, and whom a colleague or the
+    API has added has `data[ip_opt]` alone. An unsubscribe by the link of a campaign has its `data[campaign_id]`, and
+    one by the API, which may be our own, has none.
+    """
+    reason = form.get("data[reason]", "")
+    match form["type"]:
+        case "subscribe":
+            return EventKind.RESUBSCRIBE if form.get("data[ip_signup]") else EventKind.SUPPRESSION_REMOVED
+        case "upemail":
+            return EventKind.ADDRESS_CHANGED
+        case "cleaned":
+            return CLEANED.get(reason)
+        case "unsubscribe" if reason == "abuse":
+            return EventKind.COMPLAINT
+        case "unsubscribe" if form.get("data[action]") in TAKEN_AWAY:
+            return EventKind.CONTACT_DELETED
+        case "unsubscribe":
+            return EventKind.UNSUBSCRIBE if form.get("data[campaign_id]") else EventKind.SUPPRESSION_ADDED
+    return None
 
 
 def _errors(answer: Any) -> dict[str, str]:

@@ -43,8 +43,10 @@ BOUNCES: Final = {
     "Blocked": EventKind.BLOCK,
     "DMARCPolicy": EventKind.BLOCK,
     "SpamComplaint": EventKind.COMPLAINT,
+    "Unsubscribe": EventKind.UNSUBSCRIBE,
 }
-"""By `Type`: one of the vendor's own pages has the numbers wrong."""
+"""By `Type`: one of the vendor's own pages has the numbers wrong. `Unsubscribe` is a mail in which somebody asks for it
+(postmarkapp.com/developer/api/bounce-api, "Bounce types", 2026-11-30)."""
 
 REASONS: Final = {
     "ManualSuppression": EventKind.UNSUBSCRIBE,
@@ -58,6 +60,8 @@ class Postmark(UnsignedConnector):
     """A list is a message stream, such as `broadcast`."""
 
     batch_size = 50
+    # A bounce may bear what the other server sent back (`Content`).
+    longest_body = 2 * 1024 * 1024
     can_lift = True
 
     def __init__(self, settings: ConnectorSettings) -> None:

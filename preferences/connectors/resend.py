@@ -184,13 +184,13 @@ class Resend(Connector):
 
 def _meanings(name: str, data: Mapping[str, Any]) -> Iterator[tuple[EventKind, str]]:
     """What an event says, and of which list where it is about one."""
+    # Who chose is not said, and our own pushes come back like this: so a yes is none, and a no is not the person's act.
     if name == "contact.updated" and data.get("unsubscribed") is True:
-        yield EventKind.UNSUBSCRIBE, GLOBAL
+        yield EventKind.SUPPRESSION_ADDED, GLOBAL
     elif name == "contact.topics.updated":
-        # Who chose is not said, so a yes is none; a no counts whoever said it.
         for topic in objects(data.get("topics")):
             if topic.get("subscription") == "opt_out":
-                yield EventKind.UNSUBSCRIBE, f"topic:{topic.get('id')}"
+                yield EventKind.SUPPRESSION_ADDED, f"topic:{topic.get('id')}"
     elif name == "email.bounced":
         yield _bounce(part(data, "bounce")), ""
     elif name in EVENTS:

@@ -68,6 +68,8 @@ class SparkPost(UnsignedConnector):
     busy_code = 503
     refused_code = 401
     batch_size = 10_000
+    # How much a batch may hold is not published; the secret is looked at before it is read.
+    longest_body = 8 * 1024 * 1024
     calls_per_second = 5.0
     can_lift = True
 

@@ -66,6 +66,9 @@ PHRASES: Final = (
 )
 """What a reasonable person would read as a stop as well, anywhere in a message."""
 
+PARTED: Final = re.compile(r"\b(opt|un|stop)[\W_]+(out|subscribe|all)\b")
+"""Words that stop, written as two: "opt-out please" and "please opt out" say the same as "optout"."""
+
 OPT_OUT_TYPES: Final = {"STOP": EventKind.UNSUBSCRIBE, "START": EventKind.RESUBSCRIBE, "HELP": None}
 """What Twilio says itself, where Advanced Opt-Out is on."""
 
@@ -241,7 +244,7 @@ def _words(text: str) -> list[str]:
     """The words of a message, in small letters, without accents and punctuation."""
     plain = unicodedata.normalize("NFKD", text.casefold().replace("'", "").replace("’", ""))
     letters = "".join(one for one in plain if not unicodedata.combining(one))
-    return re.findall(r"\w+", letters)
+    return re.findall(r"\w+", PARTED.sub(r"\1\2", letters))
 
 
 def _correlation_id(push: Push) -> str:

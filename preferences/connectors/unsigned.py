@@ -25,6 +25,8 @@ class UnsignedConnector(Connector):
     as a bearer token, in `X-Webhook-Secret`, or as `?secret=` of the address. Header where the vendor can: an address
     ends up in logs."""
 
+    signs_body = False
+
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
         given = [_digest(one) for one in _secrets_given(headers, url)]
         known = [_digest(one) for one in self.settings.webhook_secrets if one]

@@ -1,7 +1,8 @@
 """Signed tokens of webhooks whose signature does not cover the body, and the body that each came with first.
 
-Owns the rows `webhook_token`. Invariant: while a token is kept, it goes with one body and no other, however many
-requests bring it at the same time.
+Owns the rows `webhook_token`, whose column `connector` holds a digest of the key that signed the token: connectors may
+share one. Invariant: while a token is kept, it goes with one body and no other, however many requests bring it at the
+same time.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ KEPT_FOR: Final = timedelta(days=3)
 """Longer than any connector whose signature leaves the body out takes a signed time (`Connector.freshness`)."""
 
 
-def bind(connection: Connection, connector: str, token: str, *, digest: str, now: datetime) -> bool:
-    """Note the body that a token came with, unless it came before; whether this is that body. In `Database.save`."""
-    row = {"connector": connector, "token": token, "digest": digest, "at": now}
+def bind(connection: Connection, key: str, token: str, *, digest: str, now: datetime) -> bool:
+    """Note the body that a token of this key came with, unless it came before; whether this is that body. In
+    `Database.save`."""
+    row = {"connector": key, "token": token, "digest": digest, "at": now}
     insert_rows(connection, webhook_token, [row], on_conflict="ignore")
-    known = select(webhook_token.c.digest).where(webhook_token.c.connector == connector, webhook_token.c.token == token)
+    known = select(webhook_token.c.digest).where(webhook_token.c.connector == key, webhook_token.c.token == token)
     return bool(connection.execute(known).scalar_one() == digest)
 
 

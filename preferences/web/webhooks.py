@@ -15,7 +15,7 @@ from flask import Blueprint, abort, current_app, request
 from werkzeug.exceptions import ClientDisconnected, NotFound, RequestEntityTooLarge
 from werkzeug.wrappers import Response
 
-from preferences.connectors import find_kind, make_connector
+from preferences.connectors import find_kind, make_connector, require_own_topics
 from preferences.connectors.base import Connector, Parsed
 from preferences.domain.acts import bears_on_permission, provider_event
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, StoreBusy, TryLater
@@ -32,6 +32,7 @@ MADE: Final = "webhook-connectors"
 
 
 @blueprint.get("/webhooks/<name>")
+@blueprint.get("/webhooks/<name>/")
 def exists(name: str) -> Response:
     """Some providers look whether anybody is there before they accept the address."""
     if not _connector(name).takes_webhooks:
@@ -40,6 +41,7 @@ def exists(name: str) -> Response:
 
 
 @blueprint.post("/webhooks/<name>")
+@blueprint.post("/webhooks/<name>/")
 def report(name: str) -> Response:
     """Record what a provider reports."""
     connector = _connector(name)
@@ -56,20 +58,26 @@ def report(name: str) -> Response:
         metrics.EVENTS.labels(name, "unreadable").inc()
         log.warning("webhook not understood", connector=name)
         return plain("not understood\n", connector.busy_code)
-    except (NoTurn, StoreBusy, TryLater, Rejected, Misconfigured):
+    except (NoTurn, StoreBusy, TryLater, Rejected, Misconfigured) as failure:
+        if isinstance(failure, Misconfigured):
+            log.error("connector misconfigured", connector=name, why=str(failure))
         metrics.EVENTS.labels(name, "busy").inc()
         return plain("try again\n", connector.busy_code)
 
 
 def _take(connector: Connector) -> Response:
-    body = _body()
     headers = {key.lower(): value for key, value in request.headers.items()}
-    connector.verify(headers, body, url=_address(connector.name))
+    if not connector.signs_body:
+        connector.verify(headers, b"", url=_address(connector.name))
+    body = _body(connector)
+    if connector.signs_body:
+        connector.verify(headers, body, url=_address(connector.name))
     if connector.is_handshake(headers, body):
         return plain("ready\n")
     parsed = connector.parse(headers, body)
+    require_own_topics(connector.settings, current_site().catalog.get().topics)
     if parsed.token is not None:
-        _bind(connector.name, parsed.token, body)
+        _bind(connector.name, parsed, body)
     _record(connector.name, parsed)
     text, media_type = connector.accepted
     answer = plain(text)
@@ -84,29 +92,37 @@ def _record(name: str, parsed: Parsed) -> None:
     metrics.EVENTS.labels(name, "ignored").inc(parsed.ignored + len(parsed.events) - len(events))
 
 
-def _body() -> bytes:
-    """The raw bytes. Raises BadPayload when there are more than we take, or fewer than were announced."""
-    most = current_app.config["MAX_CONTENT_LENGTH"]
+def _body(connector: Connector) -> bytes:
+    """The raw bytes. Raises BadPayload when there are more than the connector takes, or fewer than were announced.
+
+    What says that it is longer is not read at all. A server may end a body without a word where the sender went away
+    (`wsgi.input_terminated`: granian does, seen 2026-11-30), and one without a length is cut at the limit.
+    """
+    length, most = request.content_length, connector.longest_body
+    if length is None and connector.needs_length:
+        raise BadPayload("without a length")
+    request.max_content_length = most
     try:
-        body = request.get_data()
+        body = request.get_data(cache=False)
     except (RequestEntityTooLarge, ClientDisconnected):
         raise BadPayload("too long, or cut off") from None
-    # A body without a length is cut at the limit without a word, and half a form can look like a whole one.
-    if len(body) >= most:
-        raise BadPayload("too long")
+    if len(body) >= most or len(body) < (length or 0):
+        raise BadPayload("too long, or cut off")
     return body
 
 
 def _address(name: str) -> str:
     """This very address as the provider has it: from the settings, since a proxy may have changed what came here."""
-    query = request.query_string.decode("latin-1")
-    return f"{current_site().settings.public_url}/webhooks/{name}{'?' if query else ''}{query}"
+    query, slash = request.query_string.decode("latin-1"), "/" if request.path.endswith("/") else ""
+    return f"{current_site().settings.public_url}/webhooks/{name}{slash}{'?' if query else ''}{query}"
 
 
-def _bind(name: str, token: str, body: bytes) -> None:
-    """A signed token goes with the first body it came with; with another it proves nothing. Raises BadSignature."""
-    digest = hashlib.sha256(body).hexdigest()
-    if not current_site().database.save(webhook_tokens.bind, name, token, digest=digest, now=datetime.now(UTC)):
+def _bind(name: str, parsed: Parsed, body: bytes) -> None:
+    """A signed token goes with the first body it came with, at the connector where it came first; with another, or at
+    another that has the same key, it proves nothing. Raises BadSignature."""
+    digest = hashlib.sha256(name.encode() + b"\n" + body).hexdigest()
+    site, now = current_site(), datetime.now(UTC)
+    if not site.database.save(webhook_tokens.bind, parsed.token_of, str(parsed.token), digest=digest, now=now):
         raise BadSignature("the token came with another body before")
 
 

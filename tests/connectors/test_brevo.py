@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote
 
@@ -118,6 +119,22 @@ class TestParsing:
         (event,) = make().parse({}, body).events
         assert event.occurred_at is not None
         assert event.occurred_at.isoformat() == "2026-05-31T14:00:07+00:00"
+
+    @pytest.mark.parametrize("epoch", [1780236007, 1780236007000, 1780236007.0, "1780236007"])
+    def test_seconds_are_read_as_seconds(self, epoch: Any) -> None:
+        body = json.dumps({"event": "unsubscribed", "email": JANE, "message-id": "<1@x>", "ts_epoch": epoch}).encode()
+        (event,) = make().parse({}, body).events
+        assert event.occurred_at == datetime(2026, 5, 31, 14, 0, 7, tzinfo=UTC)
+
+    def test_the_account_s_own_time_of_a_transactional_event_is_no_clock(self) -> None:
+        times = {"ts_event": 1780243207, "ts": 1780243207, "date": "2026-05-31 16:00:07"}
+        body = json.dumps({"event": "unsubscribed", "email": JANE, "message-id": "<1@x>", **times}).encode()
+        (event,) = make().parse({}, body).events
+        assert event.occurred_at is None
+
+    def test_a_marketing_event_has_seconds_of_its_own(self) -> None:
+        (event,) = make().parse({}, TestTheContract().payloads["marketing-unsubscribe-of-a-list.json"]).events
+        assert event.occurred_at == datetime(2026, 5, 31, 14, 0, 7, tzinfo=UTC)
 
     def test_the_local_date_is_no_clock(self) -> None:
         body = json.dumps({"event": "unsubscribe", "email": JANE, "date": "2026-05-31 16:00:07"}).encode()

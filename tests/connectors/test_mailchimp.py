@@ -176,6 +176,30 @@ class TestParsing:
         assert ids[0] == ids[2] != ids[1]
         assert JANE not in str(ids)
 
+    @pytest.mark.parametrize("campaign_id", ["cb398d21d2", ""])
+    def test_who_leaves_an_audience_leaves_every_topic_inside_it(self, campaign_id: str) -> None:
+        topics = {
+            "product-news": f"list:{AUDIENCE}",
+            "offers": f"interest:{AUDIENCE}/{INTEREST}",
+            "events": f"interest:{OTHER}/{INTEREST}",
+        }
+        fields = {"type": "unsubscribe", "action": "unsub", "reason": "manual", "email": JANE, "list_id": AUDIENCE}
+        body = form(**fields, campaign_id=campaign_id)
+        events = make(topics=topics).parse({}, body).events
+        kind = EventKind.UNSUBSCRIBE if campaign_id else EventKind.SUPPRESSION_ADDED
+        assert [(event.kind, event.topic) for event in events] == [(kind, "product-news"), (kind, "offers")]
+        assert len({event.event_id for event in events}) == 2
+
+    def test_who_leaves_an_audience_that_has_interests_alone_leaves_those(self) -> None:
+        connector = make(topics={"offers": f"interest:{AUDIENCE}/{INTEREST}"})
+        (event,) = connector.parse({}, TestTheContract().payloads["unsubscribe.txt"]).events
+        assert event.topic == "offers"
+
+    def test_who_joins_an_audience_has_chosen_none_of_its_interests(self) -> None:
+        topics = {"product-news": f"list:{AUDIENCE}", "offers": f"interest:{AUDIENCE}/{INTEREST}"}
+        events = make(topics=topics).parse({}, TestTheContract().payloads["subscribe.txt"]).events
+        assert [(event.kind, event.topic) for event in events] == [(EventKind.RESUBSCRIBE, "product-news")]
+
     def test_both_addresses_of_a_change_are_told(self) -> None:
         (event,) = make().parse({}, TestTheContract().payloads["upemail.txt"]).events
         assert event.kind is EventKind.ADDRESS_CHANGED

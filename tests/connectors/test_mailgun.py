@@ -20,8 +20,8 @@ from preferences.domain.errors import BadSignature, Misconfigured, TryLater
 from preferences.domain.terms import Status, SuppressionReason
 from preferences.site import site_of
 from preferences.store import queries, webhook_tokens
-from tests.connectors.contract import JANE, NAME, Answer, ConnectorContract, Provider, provider_of
-from tests.support import new_sqlite
+from tests.connectors.contract import JANE, NAME, Answer, ConnectorContract, Provider, as_toml, provider_of
+from tests.support import close, new_app, new_sqlite
 
 KEY, NEXT, STRANGER = "signing-key-of-the-tests", "the-one-that-comes-after", "somebody-else's"
 DOMAIN: Final = "news.maple-and-finch.example"
@@ -123,6 +123,22 @@ class TestToken:
             entries = site_of(client.application).database.read(queries.head_seq)
         assert codes == [200, 200, 406, 200]
         assert entries == 0
+
+    def test_a_token_used_at_one_connector_is_used_at_all_that_have_its_key(self, tmp_path: Path) -> None:
+        contract = TestTheContract()
+        twin, apart = (
+            as_toml(contract.settings(**changes)).replace("connectors.mailer", f"connectors.{name}")
+            for name, changes in (("twin", {}), ("apart", {"webhook_secrets": (STRANGER,)}))
+        )
+        config_file = tmp_path / "connectors.toml"
+        config_file.write_text("\n".join([as_toml(contract.settings()), twin, apart]))
+        app = new_app(new_sqlite(tmp_path), config_file=config_file)
+        client, body = app.test_client(), sealed(BODY)
+        own = sealed(BODY, key=STRANGER)
+        places = [("mailer", body), ("twin", body), ("mailer", body), ("apart", body), ("apart", own)]
+        codes = [client.post(f"/webhooks/{name}", data=sent).status_code for name, sent in places]
+        close(app)
+        assert codes == [200, 406, 200, 406, 200]
 
     def test_a_token_that_another_domain_used_is_another(self, tmp_path: Path) -> None:
         contract = TestTheContract()

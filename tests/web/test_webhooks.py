@@ -9,11 +9,13 @@ import io
 import json
 import re
 import secrets
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import time_machine
@@ -25,10 +27,14 @@ from standardwebhooks.webhooks import Webhook
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
+from preferences.connectors import require_own_topics
+from preferences.domain.errors import Misconfigured
+from preferences.domain.terms import Brand, OneClick
 from preferences.site import site_of
-from preferences.store import queries
+from preferences.store import catalog, queries
 from preferences.store.proof import verify
-from tests.processes import contents, database_away
+from preferences.web.webhooks import MADE
+from tests.processes import Installation, contents, database_away
 from tests.support import add_contact, api_headers, close, email, link_for, new_app, new_sqlite
 
 SECRET = "whsec_" + base64.b64encode(b"the secret of the shop's platform").decode()
@@ -431,6 +437,48 @@ def test_bytes_that_are_no_text_are_refused(sqlite_app: Flask) -> None:
 # Doors.
 
 
+def test_with_a_slash_behind_it_is_the_same_door(sqlite_app: Flask) -> None:
+    body = event()
+    assert sqlite_app.test_client().get(f"{PATH}/").text == "ready\n"
+    assert send(sqlite_app, body, signed(body), f"{PATH}/").status_code == 200
+    assert reason(sqlite_app) == "unsubscribed"
+
+
+@pytest.mark.parametrize("terminated", [True, False])
+@pytest.mark.parametrize("missing", [1, 40])
+def test_a_body_that_ends_early_is_asked_for_again(sqlite_app: Flask, missing: int, *, terminated: bool) -> None:
+    body = event()
+    answer = sqlite_app.test_client().post(
+        PATH,
+        input_stream=io.BytesIO(body),
+        headers=signed(body),
+        environ_overrides={"CONTENT_LENGTH": str(len(body) + missing), "wsgi.input_terminated": terminated},
+    )
+    assert (answer.status_code, count_entries(sqlite_app)) == (503, 0)
+
+
+def test_a_topic_of_another_brand_in_the_mapping_is_refused_and_the_report_kept(sqlite_app: Flask) -> None:
+    site, now = site_of(sqlite_app), datetime.now(UTC)
+    acme = Brand(
+        slug="acme", name="Acme", postal_address="", contact_email="", one_click=OneClick.EVERYTHING, path="acme"
+    )
+    site.database.save(catalog.save_brand, acme, now)
+    deals = replace(site.catalog.get().topics["product-news"], slug="deals", brand="acme")
+    site.database.save(catalog.add_topic, deals, now)
+    settings = site.connectors["shop"]
+    mixed = settings.model_copy(update={"topics": {**settings.topics, "deals": "list-99"}})
+    with pytest.raises(Misconfigured, match="deals is a topic of brand acme"):
+        require_own_topics(mixed, site.catalog.get("deals").topics)
+    body = event()
+    assert report(sqlite_app, body).status_code == 200, "its own are taken"
+    cast(dict[str, Any], site.connectors)["shop"] = mixed
+    sqlite_app.extensions[MADE].clear()
+    with capture_logs() as logged:
+        assert report(sqlite_app, event(list_ref="list-99")).status_code == 503
+    assert "deals" in str(logged)
+    assert count_entries(sqlite_app) == 1
+
+
 @pytest.mark.parametrize("path", ["/webhooks/deaf", "/webhooks/nobody", "/webhooks/SHOP", "/webhooks/shop/more"])
 def test_without_a_secret_there_is_no_door(sqlite_app: Flask, path: str) -> None:
     body = event()
@@ -543,3 +591,57 @@ def test_no_signed_message_gets_anything_but_a_record_or_a_refusal(lasting: Flas
 
 def test_after_all_that_the_ledger_still_verifies(lasting: Flask) -> None:
     assert site_of(lasting).database.snapshot(verify, lambda _: None).problems == []
+
+
+# Through the server that is used in production.
+
+FORM_CONFIG = """
+[connectors.chimp]
+kind = "mailchimp"
+base_url = "https://us1.api.mailchimp.com"
+webhook_secrets = ["a-long-secret-for-mailchimp"]
+[connectors.chimp.topics]
+"product-news" = "list:a6b5da1054"
+"""
+HALF = b"type=unsubscribe&data%5Baction%5D=unsub&data%5Blist_id%5D=a6b5da1054&data%5Bemail%5D=jane.doe%40example.co"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s" % (len(HALF), HALF)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, Flask]]:
+    """A running granian, and an application on the same database to look in from the side."""
+    folder = tmp_path_factory.mktemp("real")
+    with Installation(folder, new_sqlite(folder), connectors=FORM_CONFIG) as installation:
+        installation.web.start()
+        app = new_app(installation.settings.database_url)
+        yield installation, app
+        close(app)
+
+
+@pytest.mark.parametrize(
+    "rest", [b"Content-Length: %d\r\n\r\n%s" % (len(HALF) + 1, HALF), CHUNKED, CHUNKED + b"\r\n5\r\nm"]
+)
+def test_half_a_form_is_never_taken_for_a_whole_one(real: tuple[Installation, Flask], rest: bytes) -> None:
+    installation, app = real
+    before = count_entries(app)
+    with socket.create_connection(("127.0.0.1", installation.port), timeout=20) as connection:
+        head = b"POST /webhooks/chimp?secret=a-long-secret-for-mailchimp HTTP/1.1\r\nHost: localhost\r\n"
+        connection.sendall(head + b"Content-Type: application/x-www-form-urlencoded\r\n" + rest)
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.recv(1_000)
+    assert b" 200 " not in answer.partition(b"\r\n")[0]
+    assert count_entries(app) == before
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_whole_form_is_taken(real: tuple[Installation, Flask], slash: str) -> None:
+    installation, app = real
+    before = count_entries(app)
+    connection = installation.connect()
+    path = f"/webhooks/chimp{slash}?secret=a-long-secret-for-mailchimp"
+    connection.request(
+        "POST", path, HALF + b"m&fired_at=" + slash.encode(), {"Content-Type": "application/x-www-form-urlencoded"}
+    )
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert count_entries(app) == before + 1
