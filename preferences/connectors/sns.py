@@ -42,9 +42,11 @@ LONGEST: Final = 256 * 1024
 """Bytes in a message: what SNS takes at most, all together (Amazon SNS quotas, 2026-11-30)."""
 MOST_FETCHED: Final = 64 * 1024
 MOST_CERTIFICATES: Final = 16
-MOST_FETCHES: Final = 20
+MOST_FETCHES: Final = 60
 """Certificates fetched a minute. Amazon changes its own once in some months."""
 MINUTE: Final = 60.0
+REMEMBERED: Final = {BadSignature: MINUTE, TryLater: 10.0}
+"""For how many seconds a failure counts. One that passes must be over when SNS comes again, 20 seconds later."""
 
 
 def read_envelope(body: bytes) -> dict[str, Any]:
@@ -99,7 +101,7 @@ class Certificates:
         return self._fetch_key(url) if key is None else key
 
     def _fetch_key(self, url: str) -> Any:
-        """The key, fetched now unless that failed less than a minute ago. Raises BadSignature or TryLater."""
+        """The key, fetched now unless that failed a moment ago. Raises BadSignature or TryLater."""
         self._begin(url, time.monotonic())
         try:
             key = _read_certificate(_fetch(self._reachable(url)))
@@ -115,7 +117,9 @@ class Certificates:
 
     def _begin(self, url: str, now: float) -> None:
         with self._lock:
-            self._failures = {other: found for other, found in self._failures.items() if now - found[0] < MINUTE}
+            self._failures = {
+                other: (at, kind) for other, (at, kind) in self._failures.items() if now - at < REMEMBERED[kind]
+            }
             self._fetches = [at for at in self._fetches if now - at < MINUTE]
             if url in self._failures:
                 raise self._failures[url][1]("no certificate there a moment ago")
