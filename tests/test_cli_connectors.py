@@ -285,6 +285,7 @@ def test_a_look_at_one_names_all_that_is_wrong(app: Flask, vendor: Fake) -> None
         ({"webhook_secrets": ()}, "warn  CONN-SECRET  sendgrid has no webhook secret"),
         ({"topics": {"*": "global"}}, "warn  CONN-MAP  sendgrid has no list for topic offers"),
         ({"topics": {"offers": "global"}}, "BAD   CONN-KIND  connector sendgrid: offers maps to global"),
+        ({"brand": "acme"}, "BAD   CONN-MAP  sendgrid maps offers, a topic of brand default, and is of acme"),
     ],
 )
 def test_a_look_at_the_settings(tmp_path: Path, vendor: Fake, change: dict[str, object], line: str) -> None:
@@ -301,4 +302,17 @@ def test_while_its_settings_are_wrong_the_provider_is_asked_to_wait(tmp_path: Pa
     config_file.write_text(as_toml(settings))
     app = new_app(new_sqlite(tmp_path), config_file=config_file)
     assert app.test_client().post("/webhooks/sendgrid", data=b"[]").status_code == 503
+    close(app)
+
+
+@pytest.mark.parametrize("command", [["reconcile", "sendgrid"], ["backfill", "sendgrid"], ["worker"]])
+def test_a_mapping_that_names_another_brand_s_topic_is_refused(
+    tmp_path: Path, vendor: Fake, command: list[str]
+) -> None:
+    config_file = tmp_path / "config.toml"
+    settings = SendGridContract().settings(name="sendgrid", base_url=vendor.url, brand="acme")
+    config_file.write_text(as_toml(settings))
+    app = new_app(new_sqlite(tmp_path), config_file=config_file)
+    assert is_refused(run(app, *command), "sendgrid", "is a topic of brand default", "make a connector for each")
+    assert vendor.asked == []
     close(app)

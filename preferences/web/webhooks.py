@@ -93,7 +93,8 @@ def _record(name: str, parsed: Parsed) -> None:
 
 
 def _body(connector: Connector) -> bytes:
-    """The raw bytes. Raises BadPayload when there are more than the connector takes, or fewer than were announced.
+    """The raw bytes. Raises BadSignature when there are more than this provider ever sends, and BadPayload when there
+    are fewer than were announced.
 
     What says that it is longer is not read at all. A server may end a body without a word where the sender went away
     (`wsgi.input_terminated`: granian does, seen 2026-11-30), and one without a length is cut at the limit.
@@ -104,10 +105,14 @@ def _body(connector: Connector) -> bytes:
     request.max_content_length = most
     try:
         body = request.get_data(cache=False)
-    except (RequestEntityTooLarge, ClientDisconnected):
-        raise BadPayload("too long, or cut off") from None
-    if len(body) >= most or len(body) < (length or 0):
-        raise BadPayload("too long, or cut off")
+    except RequestEntityTooLarge:
+        raise BadSignature("too long") from None
+    except ClientDisconnected:
+        raise BadPayload("cut off") from None
+    if len(body) >= most:
+        raise BadSignature("too long")
+    if len(body) < (length or 0):
+        raise BadPayload("cut off")
     return body
 
 
