@@ -156,6 +156,11 @@ class Settings(BaseModel):
         return urlsplit(self.public_url).path.rstrip("/")
 
     @property
+    def is_local(self) -> bool:
+        """Whether the site can be reached on this machine alone."""
+        return _is_local(self.host)
+
+    @property
     def host(self) -> str:
         """The host of `public_url`."""
         return urlsplit(self.public_url).hostname or ""

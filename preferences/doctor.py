@@ -33,6 +33,8 @@ class Finding:
     rule: str
     level: str
     text: str
+    public_only: bool = False
+    """Whether it matters only once real people are written to, and not in a trial on one machine."""
 
     @property
     def mark(self) -> str:
@@ -60,9 +62,8 @@ def _settings(site: Site) -> Iterator[Finding]:
     if url.startswith("https://"):
         yield Finding("URL-HTTPS", "ok", "links are https")
     else:
-        yield Finding(
-            "URL-HTTPS", "wrong", "PUBLIC_URL is not https: right for a trial on this machine, never for mail"
-        )
+        text = "PUBLIC_URL is not https: right for a trial on this machine (`flask doctor --local`), never for mail"
+        yield Finding("URL-HTTPS", "wrong", text, public_only=True)
     keys = [*site.settings.secret_keys, *site.settings.link_keys, *site.settings.fingerprint_keys]
     if len(set(keys)) == len(keys):
         yield Finding("KEYS-APART", "ok", "every key serves one purpose")
@@ -77,7 +78,8 @@ def _settings(site: Site) -> Iterator[Finding]:
             yield Finding("CONN-KIND", "wrong", str(error))
             continue
         if not connector.takes_webhooks:
-            yield Finding("CONN-SECRET", "warning", f"{name} has no webhook secret, so its reports are not taken")
+            text = f"{name} has no webhook secret, so its reports are not taken"
+            yield Finding("CONN-SECRET", "warning", text, public_only=True)
 
 
 def _database(site: Site) -> Iterator[Finding]:
@@ -142,7 +144,7 @@ def _brands(catalog: queries.Catalog) -> Iterator[Finding]:
         ]
         if missing:
             text = f"brand {brand.slug} has no {' and no '.join(missing)}; set it with `flask brand set`"
-            yield Finding("BRAND-WHO", "warning", text)
+            yield Finding("BRAND-WHO", "warning", text, public_only=True)
     if not _sends_marketing(catalog):
         yield Finding("TOPIC-ANY", "warning", "there is no marketing topic yet; `flask topic add` makes one")
 
@@ -156,7 +158,9 @@ def _mail(site: Site, catalog: queries.Catalog) -> Iterator[Finding]:
     if not site.settings.smtp_url:
         marketing = _sends_marketing(catalog)
         text = "SMTP_URL is not set: nobody can sign up, sign in or get a lost link, since no letter is sent"
-        yield Finding("MAIL-OUT", "wrong" if marketing or waiting else "warning", text)
+        if site.settings.is_local:
+            text += " (for a trial, `make run` starts a mail server at smtp://127.0.0.1:8026)"
+        yield Finding("MAIL-OUT", "wrong" if marketing or waiting else "warning", text, public_only=True)
     if waiting:
         text = f"{waiting} of our own letters wait for more than 15 minutes: is `flask worker` running, and what does"
         yield Finding("MAIL-OUT", "wrong", f"{text} it log about the mail server?")

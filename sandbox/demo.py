@@ -26,6 +26,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 INSTANCE: Final = Path("instance")
 SETTINGS_FILE: Final = INSTANCE / "demo.env"
 DATABASE_FILE: Final = INSTANCE / "demo.db"
+CONNECTORS_FILE: Final = INSTANCE / "demo.toml"
+"""Not `config.toml`, which is for a site of one's own in the same folder: it would lack the demo's secrets."""
 
 INTERRUPTED: Final = 130
 """What a program ends with that was stopped by Ctrl-C, by the custom of shells."""
@@ -114,6 +116,7 @@ def _settings(kept: Mapping[str, str], ports: Mapping[str, int]) -> dict[str, st
         "PREFERENCES_URL": f"http://127.0.0.1:{web}",
         "SMTP_URL": f"smtp://127.0.0.1:{smtp}",
         "DATABASE_URL": f"sqlite:///{DATABASE_FILE}",
+        "CONFIG_FILE": str(CONNECTORS_FILE),
         "SANDBOX_URL": f"http://127.0.0.1:{sandbox}",
         "SANDBOX_DATABASE": str(INSTANCE / "sandbox.db"),
         "SANDBOX_FIRST_NEWSLETTER": "product-news",
@@ -146,7 +149,7 @@ def _write_settings(settings: Mapping[str, str]) -> None:
 
 def _write_connectors(settings: Mapping[str, str]) -> None:
     """Tell the preference center about the platform: a new file if there is none, else the right port."""
-    path = Path(os.environ.get("CONFIG_FILE", "instance/config.toml"))
+    path = Path(settings["CONFIG_FILE"])
     base_url = settings["SANDBOX_URL"] + PREFIX
     if not path.exists():
         path.write_text(CONNECTORS.format(base_url=base_url))

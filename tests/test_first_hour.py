@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from flask import Flask
 from preferences.config import Settings
 from preferences.store.migrations import HEAD
 from tests.processes import ROOT
-from tests.support import close, new_app
+from tests.support import close, new_app, new_sqlite
 from tests.test_cli import is_refused, run
 
 FLASK = [sys.executable, "-m", "flask"]
@@ -132,6 +133,43 @@ def test_the_first_brand_is_made_once_and_changed_afterwards(tmp_path: Path) -> 
     said = [run(app, "brand", "set", "default", "--name", name).stdout for name in ("Maple & Finch", "Finch")]
     assert said == ["Made brand default.\n", "Changed brand default.\n"]
     close(app)
+
+
+# The doctor of a trial.
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Iterator[Flask]:
+    """A site on this machine alone, without a mail server, as a newcomer has it."""
+    app = new_app(new_sqlite(tmp_path), public_url="http://localhost:8000")
+    yield app
+    close(app)
+
+
+def marks(said: str) -> dict[str, str]:
+    return {line.split()[1]: line.split()[0] for line in said.splitlines() if re.match(r"(ok|warn|BAD|pub) ", line)}
+
+
+def test_doctor_of_a_trial_tells_what_only_matters_in_public(trial: Flask) -> None:
+    run(trial, "brand", "set", "default", "--postal-address", "")
+    public, local = run(trial, "doctor"), run(trial, "doctor", "--local")
+    assert public.exit_code == 1
+    assert {marks(public.stdout)[rule] for rule in ("URL-HTTPS", "MAIL-OUT")} == {"BAD"}
+    assert {marks(local.stdout)[rule] for rule in ("URL-HTTPS", "MAIL-OUT", "BRAND-WHO")} == {"pub"}
+    assert marks(local.stdout)["DB-SCHEMA"] == "ok"
+    assert local.exit_code == int("BAD" in marks(local.stdout).values())
+    assert "smtp://127.0.0.1:8026" in local.stdout
+
+
+def test_what_is_wrong_in_a_trial_too_is_still_wrong(tmp_path: Path) -> None:
+    app = new_app(f"sqlite:///{tmp_path / 'empty.db'}", public_url="http://127.0.0.1:8000")
+    result = run(app, "doctor", "--local")
+    assert (result.exit_code, marks(result.stdout)["DB-SCHEMA"]) == (1, "BAD")
+    close(app)
+
+
+def test_a_public_site_is_never_looked_at_as_a_trial(sqlite_app: Flask) -> None:
+    assert is_refused(run(sqlite_app, "doctor", "--local"), "--local", "http://localhost")
 
 
 # The end.

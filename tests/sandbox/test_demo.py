@@ -68,7 +68,8 @@ def test_a_database_without_its_keys_is_not_started(capsys: pytest.CaptureFixtur
 
 
 def test_connectors_are_written_once_and_then_only_moved() -> None:
-    path = Path("instance/config.toml")
+    path = demo.CONNECTORS_FILE
+    assert settings()["CONFIG_FILE"] == str(path)
     demo._write_connectors(settings())
     connector = tomllib.loads(path.read_text())["connectors"]["sandbox"]
     assert connector["base_url"] == "http://127.0.0.1:8025/platform-api"
