@@ -244,6 +244,21 @@ def _is_local(host: str) -> bool:
         return False
 
 
+PROVIDER_NAMES: Final = {
+    "amazon_ses": "Amazon SES",
+    "brevo": "Brevo",
+    "klaviyo": "Klaviyo",
+    "mailchimp": "Mailchimp",
+    "mailgun": "Mailgun",
+    "postmark": "Postmark",
+    "resend": "Resend",
+    "sendgrid": "SendGrid",
+    "sparkpost": "SparkPost",
+    "twilio": "Twilio",
+}
+"""The providers by the kind of their connector, as they write themselves."""
+
+
 class ConnectorSettings(BaseModel):
     """One `[connectors.NAME]` table of the configuration file, with its secrets resolved."""
 
@@ -253,12 +268,19 @@ class ConnectorSettings(BaseModel):
     kind: str
     base_url: str
     brand: str = "default"
+    label: Annotated[str, Field(max_length=80)] = ""
+    """What people are told it is called, such as in their history. Empty for the usual name of the kind."""
     api_key: str = ""
     signing_secrets: tuple[str, ...] = ()
     webhook_secrets: tuple[str, ...] = ()
     topics: Mapping[str, str] = Field(default_factory=dict)
     options: Mapping[str, Any] = Field(default_factory=dict)
     """What only this kind of connector has; the connector itself says what may stand here."""
+
+    @property
+    def shown_as(self) -> str:
+        """What people are told it is called."""
+        return self.label or PROVIDER_NAMES.get(self.kind, self.name)
 
     @field_validator("topics")
     @classmethod

@@ -1,7 +1,7 @@
 """Pictures of the pages: `make screenshots`.
 
-Writes the pictures of the README to `docs/images/`, and every page in light and dark, wide and narrow, to
-`instance/screenshots/` for somebody to look at.
+Writes the pictures of the README to `docs/images/`, and every page in light and dark, wide and narrow, and in three
+languages to `instance/screenshots/` for somebody to look at.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import base64
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product, starmap
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +33,23 @@ README_PICTURES = {
 FOLDER = ROOT / "instance" / "screenshots"
 SIZES = {"wide": 1280, "narrow": 320}
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+LANGUAGES = ("en", "de", "ar")
+"""The source, a language of long words, and one that is written from the right."""
+PLAIN_PAGES = {"15-home": "/", "16-lost-link": "/link", "17-sign-in": "/sign-in", "18-sign-up": "/sign-up"}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a page is looked at."""
+
+    theme: Literal["light", "dark"]
+    size: str
+    language: str
+
+    @property
+    def name(self) -> str:
+        """Part of the names of files and of addresses."""
+        return f"{self.theme}-{self.size}" + ("" if self.language == "en" else f"-{self.language}")
 
 
 def main() -> None:
@@ -43,9 +62,8 @@ def main() -> None:
         with Installation(Path(folder), url) as installation:
             installation.web.start()
             browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_ARGUMENTS)
-            for theme in THEMES:
-                for size in SIZES:
-                    _walk(browser, installation.url, site_of(app), theme, size)
+            for look in starmap(Look, product(THEMES, SIZES, LANGUAGES)):
+                _walk(browser, installation.url, site_of(app), look)
             for name, sides in README_PICTURES.items():
                 _readme_picture(browser, IMAGES / name, sides)
             browser.close()
@@ -53,53 +71,68 @@ def main() -> None:
     print(f"Wrote {', '.join(README_PICTURES)} to {IMAGES.relative_to(ROOT)}/, and {FOLDER.relative_to(ROOT)}/")
 
 
-def _walk(browser: Browser, base: str, site: Site, theme: Literal["light", "dark"], size: str) -> None:
-    contact = add_contact(site, email(f"jane.{theme}.{size}@example.com"))
-    other = add_contact(site, email(f"omar.{theme}.{size}@example.com"))
+def _walk(browser: Browser, base: str, site: Site, look: Look) -> None:
+    contact, other = (add_contact(site, email(f"{name}.{look.name}@example.com")) for name in ("jane", "omar"))
     manage = site.links.sign_manage(ManageLink(contact, email().channel, BRAND.slug, _now()))
-    with _page(browser, theme, size) as page:
+    query = f"?lang={look.language}"
+    with _page(browser, look) as page:
 
         def shoot(name: str) -> None:
             # As high as the page: what sticks to the bottom of a window would else stand in its middle.
-            height = page.evaluate("document.documentElement.scrollHeight")
-            page.set_viewport_size({"width": SIZES[size], "height": height})
-            page.screenshot(path=FOLDER / f"{name}-{theme}-{size}.png")
-            page.set_viewport_size({"width": SIZES[size], "height": 800})
+            width, height = SIZES[look.size], page.evaluate("document.documentElement.scrollHeight")
+            page.set_viewport_size({"width": width, "height": height})
+            page.screenshot(path=FOLDER / f"{name}-{look.name}.png")
+            page.set_viewport_size({"width": width, "height": 800})
 
-        def press(name: str) -> None:
-            page.get_by_role("button", name=name).first.click()
+        def press(intent: str) -> None:
+            page.locator(f"form:has([name=intent][value='{intent}']) button").first.click()
 
-        page.goto(base + link_for(site, contact))
+        page.goto(base + link_for(site, contact) + query)
         shoot("1-link")
-        press("Unsubscribe")
+        press("topic")
         shoot("2-topic-stopped")
-        page.goto(base + link_for(site, contact))
+        page.goto(base + link_for(site, contact) + query)
         shoot("3-link-after-topic")
-        press("Unsubscribe from everything")
+        press("all")
         shoot("4-all-stopped")
-        press("Undo")
+        page.locator("form[action*='/undo'] button").click()
         shoot("5-undone")
-        page.goto(base + link_for(site, other))
-        press("Unsubscribe from everything")
-        page.get_by_label("There were too many messages").check()
-        press("Send this reason")
+        page.goto(base + link_for(site, other) + query)
+        press("all")
+        page.locator("details.reason summary").click()
+        page.locator("input[value=too_many]").check()
+        page.locator("details.reason button").click()
         shoot("6-reason")
-        page.goto(base + link_for(site, other))
+        page.goto(base + link_for(site, other) + query)
         shoot("7-link-after-all")
-        page.goto(f"{base}/p/{manage}")
+        page.goto(f"{base}/p/{manage}{query}")
         shoot("8-manage")
-        page.goto(f"{base}/optout")
-        shoot("9-address-box")
-        page.get_by_role("button").first.click()
-        shoot("10-address-box-error")
-        page.goto(f"{base}/u/not-a-link")
-        shoot("11-bad-link")
+        page.emulate_media(media="print")
+        shoot("8-manage-printed")
+        page.emulate_media(media="screen")
+        page.locator("[name='set.sms.product-news.status'][value=off]").check()
+        page.locator("[name='set.email.offers.status'][value=on]").check()
+        shoot("9-manage-moved")
+        press("save")
+        shoot("10-manage-saved")
+        page.goto(f"{base}/optout{query}")
+        shoot("11-address-box")
+        page.locator("main button").first.click()
+        shoot("12-address-box-error")
+        page.locator("#address").fill("+1 202 555 0123")
+        page.locator("main button").first.click()
+        shoot("13-number-stopped")
+        page.goto(f"{base}/u/not-a-link{query}")
+        shoot("14-bad-link")
+        for name, path in PLAIN_PAGES.items():
+            page.goto(f"{base}{path}{query}")
+            shoot(name)
 
 
 @contextmanager
-def _page(browser: Browser, theme: Literal["light", "dark"], size: str) -> Iterator[Page]:
+def _page(browser: Browser, look: Look) -> Iterator[Page]:
     context = browser.new_context(
-        viewport={"width": SIZES[size], "height": 800}, color_scheme=theme, java_script_enabled=False
+        viewport={"width": SIZES[look.size], "height": 800}, color_scheme=look.theme, java_script_enabled=False
     )
     yield context.new_page()
     context.close()

@@ -324,6 +324,7 @@ def addresses(rule: Rule, site: Site) -> Iterator[str]:
         "slug": ["default", "nobody"],
         "filename": ["style.css", "nothing.css"],
         "reference": ["0000-0000", "junk"],
+        "ref": [str(UUID(int=7)), "junk"],
         "address_id": [str(known)],
         "contact_id": [str(known), str(lost)],
     }

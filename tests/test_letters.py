@@ -146,9 +146,7 @@ def test_plain_text_has_air_between_its_parts(posting: Flask, mail: MailSink, ki
 def test_a_letter_asks_in_the_words_that_stood_beside_the_box(posting: Flask, mail: MailSink) -> None:
     order(site_of(posting), LetterKind.SIGN_UP)
     send_letters(site_of(posting))
-    wording = (
-        "Maple & Finch may send me this: Offers by e-mail. Reduced prices. Once a week. I can stop it at any time."
-    )
+    wording = "I want Offers by email from Maple & Finch. Reduced prices. Once a week. I can unsubscribe at any time."
     assert f"\n- {wording}\n" in text_of(mail.letters[0])
     assert wording.replace("&", "&amp;") in mail.letters[0].html
 
@@ -323,7 +321,7 @@ def test_a_letter_that_comes_too_late_is_not_sent_but_a_warning_is(posting: Flas
     order(site, LetterKind.ADDRESS_CHANGED, now=now - timedelta(days=6))
     send_letters(site)
     assert sorted(one.message["Subject"] for one in mail.letters) == [
-        "Please confirm: do you want our e-mail?",
+        "Please confirm your sign-up",
         "Your address was changed",
     ]
     assert waiting(site) == 0

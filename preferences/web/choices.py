@@ -36,11 +36,11 @@ from preferences.domain.choices import (
     settings_of,
     slugs_had,
 )
-from preferences.domain.consent import is_stopped
+from preferences.domain.consent import effective, is_stopped
 from preferences.domain.letters import LetterKind
 from preferences.domain.notices import Notice
 from preferences.domain.references import reference_of
-from preferences.domain.terms import BLANKET, Address, Brand, Channel, Edit, Entry, Purpose, Topic, Verb
+from preferences.domain.terms import BLANKET, Address, Brand, Channel, Edit, Entry, Purpose, Status, Topic, Verb
 from preferences.domain.topics import Section, is_shown, sections_of
 from preferences.languages import Spoken
 from preferences.site import Site
@@ -315,13 +315,23 @@ def context(
         "cannot_be_reached": cannot_be_reached(page),
         "reference_of": reference_of,
         "always_sent": catalog.topics_of(page.brand.slug, marketing=False),
-        "many_brands": len(catalog.brands) > 1,
+        "brand_names": [brand.name for brand in catalog.brands.values()],
+        "stopped_since": partial(_stopped_since, page),
         "saved": saved,
         "problem": problem,
         "say": partial(_say, site, page),
         "first_day": (datetime.now(UTC) + timedelta(days=1)).date().isoformat(),
         "last_day": (datetime.now(UTC) + LONGEST_PAUSE).date().isoformat(),
     }
+
+
+def _stopped_since(page: Page, control: Control) -> datetime | None:
+    """When the person unsubscribed from what a control is about; None if what counts is something else."""
+    own, blanket = (
+        page.standing.choices.get((control.channel, page.brand.slug, slug)) for slug in (control.topic, BLANKET)
+    )
+    choice = effective(own, blanket)
+    return choice.since if choice is not None and choice.status is Status.UNSUBSCRIBED else None
 
 
 def _say(site: Site, page: Page, change: Change) -> str:

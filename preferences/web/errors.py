@@ -59,14 +59,14 @@ MESSAGES: Final = {
     405: Message(to_translate("That does not work here"), UNCHANGED, address_box=True),
     408: Message(UNREAD, UNCHANGED, address_box=True, retry=True),
     409: Message(
-        to_translate("That was done already, or something newer counts"),
-        to_translate("Nothing was changed. Each undo works once, and only while its choice is the newest."),
+        to_translate("That can no longer be undone"),
+        to_translate("Nothing was changed. An undo works once, and only while nothing newer was chosen."),
         address_box=True,
     ),
     410: Message(
-        to_translate("That time has passed"),
+        to_translate("This link has expired"),
         to_translate(
-            "Nothing was changed. The choice you made still counts. You can also stop all marketing e-mail here."
+            "Nothing was changed. The choice you made still counts. You can also unsubscribe from everything here."
         ),
         address_box=True,
     ),
@@ -75,9 +75,7 @@ MESSAGES: Final = {
     415: Message(UNREAD, UNCHANGED, address_box=True),
     429: Message(
         to_translate("Please wait a minute"),
-        to_translate(
-            "The same thing was asked many times in a row. What was done first still counts. Try again in a minute."
-        ),
+        to_translate("Too many requests in a row. What was done first still counts. Try again in a minute."),
         retry=True,
     ),
     500: Message(
@@ -89,7 +87,7 @@ MESSAGES: Final = {
         retry=True,
     ),
     503: Message(
-        to_translate("We cannot save anything just now"),
+        to_translate("We cannot save your choice right now"),
         to_translate(
             "Your choice was not saved. Please try again in a minute, or write to %(us)s and we will do it for you."
         ),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from flask import g, request
+from flask import current_app, g, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 from werkzeug.wrappers import Response
@@ -75,6 +75,12 @@ def by_session() -> Response | None:
         identity.sign_out()
     brand = brand_here(site, request)
     place = f"{site.root_of(brand)}/sign-in{spoken_in(request, brand).query}"
-    # Whoever pressed a button must be told that it did nothing.
-    lapsed = ("&" if "?" in place else "?") + "lapsed=1" if request.method == "POST" else ""
-    return Response(status=303, headers={"Location": place + lapsed})
+    return Response(status=303, headers={"Location": place + _why("&" if "?" in place else "?")})
+
+
+def _why(separator: str) -> str:
+    """What the sign-in page has to explain: a press that did nothing, or a session that has ended meanwhile."""
+    if request.method == "POST":
+        return f"{separator}lapsed=1"
+    name = current_app.config["SESSION_COOKIE_NAME"]
+    return f"{separator}ended=1" if name in request.cookies else ""

@@ -8,6 +8,7 @@ there are.
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Final
 
 from flask import Blueprint, g, request
@@ -15,11 +16,12 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 from preferences.domain.receipts import Consent, document, is_consent
-from preferences.domain.terms import Brand, Entry, Purpose
+from preferences.domain.terms import Brand, Entry, Purpose, connector_origin
 from preferences.links import UnsubscribeLink
 from preferences.site import Site, current_site
 from preferences.store import history
-from preferences.store.history import Happening, Whose
+from preferences.store.history import Chapter, Happening, Whose
+from preferences.store.queries import KnownAddress
 from preferences.web.account import contact_id, own_page
 from preferences.web.visits import brand_here
 
@@ -41,17 +43,39 @@ def show() -> Response:
     before = request.args.get("before")
     start = _find(site, before) if before else None
     catalog = site.catalog.get()
+    chapter = site.database.read(history.read, _me(site), start.entry if start else None)
     return own_page(
         site,
         "account/history.html",
         room="history",
         here=f"?before={start.reference}" if start else "",
-        chapter=site.database.read(history.read, _me(site), start.entry if start else None),
+        chapter=chapter,
+        rows=_rows(chapter, start.entry.recorded_at if start else None),
+        connectors=_connectors(site),
         later=start is not None,
         brands=catalog.brands,
         topics=catalog.topics,
         is_consent=is_consent,
     )
+
+
+def _rows(chapter: Chapter, before: datetime | None) -> list[Happening | KnownAddress]:
+    """What happened, and in between, by time, each address that the person added later: none of these is an entry."""
+    standing = g.standing
+    oldest = chapter.happenings[-1].entry.recorded_at if chapter.more else None
+    added = [
+        known
+        for known in standing.addresses
+        if standing.created_at is not None
+        and known.added_at > standing.created_at
+        and (oldest is None or known.added_at >= oldest)
+        and (before is None or known.added_at < before)
+    ]
+    return sorted([*chapter.happenings, *added], key=_time_of, reverse=True)
+
+
+def _time_of(row: Happening | KnownAddress) -> datetime:
+    return row.entry.recorded_at if isinstance(row, Happening) else row.added_at
 
 
 @blueprint.get("/notices/<reference>")
@@ -78,6 +102,7 @@ def receipt(reference: str) -> Response:
         consent=consent,
         reference=happening.reference,
         by_link=happening.entry.topic not in PURPOSES,
+        connectors=_connectors(site),
         topics=site.catalog.get().topics,
     )
 
@@ -90,6 +115,11 @@ def receipt_file(reference: str) -> Response:
     body = json.dumps(document(_consent(site, happening)), ensure_ascii=False, indent=2)
     headers = {"Content-Disposition": f'attachment; filename="receipt-{happening.reference}.json"'}
     return Response(f"{body}\n", headers=headers, content_type="application/json")
+
+
+def _connectors(site: Site) -> dict[str, str]:
+    """What people are told the providers are called, by the origin of what these report."""
+    return {connector_origin(name): connector.shown_as for name, connector in site.connectors.items()}
 
 
 def _me(site: Site) -> Whose:
@@ -117,7 +147,7 @@ def _consent(site: Site, happening: Happening) -> Consent:
         brand=brand,
         purpose=_purpose(site, entry),
         notice=happening.notice,
-        recipients=sorted(site.connectors),
+        recipients=sorted({one.shown_as for one in site.connectors.values()}),
         home=site.url_of(brand),
         withdrawal_url=_withdrawal_url(site, brand, entry),
     )

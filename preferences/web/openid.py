@@ -32,18 +32,18 @@ _KEPT: Final = "elsewhere"
 
 AWAY: Final = Refusal(
     503,
-    to_translate("We cannot reach your account just now"),
-    to_translate("Nothing was changed. Try again in a few minutes, or sign in here with a code by e-mail."),
+    to_translate("We cannot reach your account right now"),
+    to_translate("Nothing was changed. Try again in a few minutes, or sign in here with a code by email."),
 )
 UNVERIFIED: Final = Refusal(
     403,
-    to_translate("Your e-mail address is not confirmed there"),
-    to_translate("Your account does not say for certain which address is yours. Sign in here with a code by e-mail."),
+    to_translate("Your email address is not confirmed there"),
+    to_translate("Your account has not confirmed which address is yours. Sign in here with a code by email."),
 )
 FAILED: Final = Refusal(
     400,
     to_translate("You are not signed in"),
-    to_translate("It was stopped, or did not end where it began. Start again here, in the same browser."),
+    to_translate("The sign-in was cancelled or ended in another browser. Start again here."),
 )
 
 

@@ -25,7 +25,7 @@ from preferences.web.pages import render
 from preferences.web.postbox import LETTERS, ask_for_letter, typed_address
 from preferences.web.visits import brand_here, spoken_in
 
-NOTHING_TICKED: Final = to_translate("Choose at least one kind of e-mail")
+NOTHING_TICKED: Final = to_translate("Choose at least one")
 
 FROM_ALL_NETWORKS: Final = "2000 per hour"
 """Letters to strangers that we let ourselves be made to send, should very many networks ask for them at once."""

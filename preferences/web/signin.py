@@ -40,7 +40,7 @@ arriving = Blueprint("arriving", __name__)
 leaving = Blueprint("leaving", __name__)
 """For those who are signed in."""
 
-SIX_DIGITS: Final = to_translate("Enter the six digits of the code")
+SIX_DIGITS: Final = to_translate("Enter the six-digit code")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +54,24 @@ class Refusal:
 
 OVER: Final = Refusal(
     410,
-    to_translate("That code cannot be used any more"),
-    to_translate("A code works for 10 minutes, for three tries, and once. Nothing was changed. Get a new one here."),
+    to_translate("This code no longer works"),
+    to_translate("A code works once, for 10 minutes and three tries. Get a new one here."),
 )
 REFUSALS: Final = {
     410: Refusal(
         410,
-        to_translate("That link's time has passed"),
-        to_translate("It works for a few minutes only. Nothing was changed. Get a new code here."),
+        to_translate("This link has expired"),
+        to_translate("It works for a few minutes only. Get a new code here."),
     ),
     409: Refusal(
         409,
-        to_translate("That link was used already"),
-        to_translate("It signs you in once. If that was not you, or you need to sign in again, get a new code here."),
+        to_translate("This link was already used"),
+        to_translate("It works once. To sign in again, get a new code here."),
     ),
     404: Refusal(
         404,
-        to_translate("We cannot read that link"),
-        to_translate("A part of it may be missing. Open it from the letter once more, or get a new code here."),
+        to_translate("We cannot read this link"),
+        to_translate("Part of it may be missing. Open it from the email again, or get a new code here."),
     ),
 }
 
@@ -79,7 +79,7 @@ REFUSALS: Final = {
 @blueprint.get("/sign-in", strict_slashes=False)
 def ask() -> Response:
     """The box for the address, and the buttons for accounts elsewhere."""
-    return _ask(lapsed="lapsed" in request.args)
+    return _ask(ended="ended" in request.args, unsaved="lapsed" in request.args)
 
 
 @blueprint.post("/sign-in", strict_slashes=False)
@@ -93,7 +93,9 @@ def begin() -> Response:
         return _ask(value=typed, error=HOW_TO_WRITE)
     brand = brand_here(site, request)
     sign_in_id = site.database.save(_begin, site, address, brand=brand, spoken=spoken_in(request, brand))
-    return _code_page(sign_in_id)
+    # A page of its own, so that going back to it, or loading it again, orders no second letter.
+    place = f"{site.root_of(brand)}/sign-in/code/{sign_in_id}{spoken_in(request, brand).query}"
+    return Response(status=303, headers={"Location": place})
 
 
 def _begin(connection: Connection, site: Site, address: Address, *, brand: Brand, spoken: Spoken) -> UUID:
@@ -112,13 +114,20 @@ def _begin(connection: Connection, site: Site, address: Address, *, brand: Brand
     return sign_in_id
 
 
-@blueprint.post("/sign-in/code")
+@blueprint.get("/sign-in/code/<ref>")
+def ask_for_code(ref: str) -> Response:
+    """The box for the code, whether there is such a sign-in or not: the address says nothing about anybody."""
+    sign_in_id = _read_id(ref)
+    return refused(OVER) if sign_in_id is None else _code_page(sign_in_id)
+
+
+@blueprint.post("/sign-in/code/<ref>")
 @limiter.limit(GUESSES)
-def try_code() -> Response:
+def try_code(ref: str) -> Response:
     """Try a code. One that cannot be right is no try."""
     refuse_other_sites()
     site = current_site()
-    sign_in_id, code = _read_id(request.form.get("sign_in", "")), read_code(request.form.get("code", ""))
+    sign_in_id, code = _read_id(ref), read_code(request.form.get("code", ""))
     if sign_in_id is None:
         return refused(OVER)
     if code is None:
@@ -226,14 +235,23 @@ def refused(refusal: Refusal) -> Response:
     return page("refused.html", status=refusal.status, title=refusal.title, lead=refusal.lead)
 
 
-def _ask(*, value: str = "", error: str | None = None, lapsed: bool = False) -> Response:
+def _ask(*, value: str = "", error: str | None = None, ended: bool = False, unsaved: bool = False) -> Response:
     providers = {name: one.label for name, one in current_site().sign_in_providers.items()}
     status = 400 if error else 200
-    return page("sign_in.html", status=status, value=value, error=error, lapsed=lapsed, providers=providers)
+    return page(
+        "sign_in.html",
+        status=status,
+        value=value,
+        error=error,
+        ended=ended,
+        unsaved=unsaved,
+        providers=providers,
+    )
 
 
 def _code_page(sign_in_id: UUID, *, error: str | None = None, left: int = 0) -> Response:
-    return page("code.html", status=400 if error or left else 200, sign_in_id=sign_in_id, error=error, left=left)
+    status, here = 400 if error or left else 200, f"/sign-in/code/{sign_in_id}"
+    return page("code.html", status=status, here=here, sign_in_id=sign_in_id, error=error, left=left)
 
 
 def page(template: str, *, status: int = 200, here: str = "/sign-in", **context: Any) -> Response:

@@ -56,9 +56,9 @@ MOST_TAKEN: Final = 16 * 1024 * 1024
 """How much of a body is taken off the line: a program that is still sending would miss our answer."""
 
 REASONS: Final = (
-    ("too_many", to_translate("There were too many messages")),
-    ("not_relevant", to_translate("They were not relevant to me")),
-    ("never_asked", to_translate("I never asked for them")),
+    ("too_many", to_translate("Too many messages")),
+    ("not_relevant", to_translate("Not relevant to me")),
+    ("never_asked", to_translate("I never signed up")),
     ("other_address", to_translate("I get them at another address")),
     ("other", to_translate("Another reason")),
 )

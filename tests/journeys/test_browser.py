@@ -202,7 +202,7 @@ def test_a_reason_can_be_given_afterwards_and_changes_nothing(page: Page, world:
     assert page.get_by_role("radio").count() == len(REASONS)
     assert page.locator("input:checked").count() == 0, "nothing is ticked for anybody"
 
-    page.get_by_label("There were too many messages").check()
+    page.get_by_label("Too many messages").check()
     button(page, "Send").click()
 
     assert "Your reason is recorded." in page.inner_text("main")
@@ -247,14 +247,14 @@ def test_the_manage_page_stops_one_thing_and_then_everything(page: Page, world: 
     somebody = world.somebody()
     page.goto(world.manage(somebody))
 
-    switch(page, "Product news", "E-mail", "Off").check()
-    button(page, "Save my choices").click()
+    switch(page, "Product news", "Email", "Off").check()
+    button(page, "Save changes").click()
     saved = page.get_by_role("status").inner_text()
-    assert "Maple & Finch may not send me this: Product news by e-mail." in saved
+    assert "I do not want Product news by email from Maple & Finch." in saved
     assert world.stopped(somebody) == {"product-news"}
 
     button(page, "Unsubscribe from everything").first.click()
-    assert heading(page) == "You are unsubscribed"
+    assert heading(page) == "You are unsubscribed from everything"
     assert world.stopped(somebody) == {"product-news", "*"}
 
 
@@ -263,22 +263,58 @@ def test_a_pause_and_a_cap_are_chosen_saved_and_shown_again(page: Page, world: W
     page.goto(world.manage(somebody))
     page.locator("#product-news summary").first.click()
     page.get_by_label("At most").first.select_option("2 a week")
-    page.get_by_label("Nothing before this day").first.fill(day.isoformat())
-    button(page, "Save my choices").click()
+    page.get_by_label("Pause until").first.fill(day.isoformat())
+    button(page, "Save changes").click()
 
     saved = page.get_by_role("status").inner_text()
-    assert "At most 2 messages a week: Product news by e-mail." in saved
-    assert f"Nothing before {day.day}" in saved
+    assert "At most 2 messages a week: Product news by email." in saved
+    assert f"Paused until {day.day}" in saved
     assert page.locator("details[open]").count() == 1, "what slows a topic down is in sight"
-    assert page.get_by_label("Nothing before this day").first.input_value() == day.isoformat()
+    assert page.get_by_label("Pause until").first.input_value() == day.isoformat()
+
+
+def test_the_bar_to_save_is_there_once_something_was_moved_and_goes_when_it_is_moved_back(
+    page: Page, world: World
+) -> None:
+    page.goto(world.manage(world.somebody()))
+    save = button(page, "Save changes")
+    assert not save.is_visible()
+
+    switch(page, "Product news", "Email", "Off").check()
+    assert save.is_visible()
+    switch(page, "Product news", "Email", "On").check()
+    assert not save.is_visible()
+
+    page.locator("#product-news summary").first.click()
+    page.get_by_label("At most").first.select_option("2 a week")
+    assert save.is_visible()
+    page.get_by_label("At most").first.select_option("No limit")
+    assert not save.is_visible()
+
+    page.get_by_label("Pause until").first.focus()
+    page.keyboard.type("12312099")  # month, day and year, as a browser set to American English asks for them
+    page.keyboard.press("Tab")
+    assert save.is_visible()
+
+
+def test_a_switch_that_waits_for_the_mailbox_says_so_and_one_that_is_off_says_since_when(
+    page: Page, world: World
+) -> None:
+    page.goto(world.manage(world.somebody()))
+    switch(page, "Offers", "Email", "On").check()
+    switch(page, "Product news", "Email", "Off").check()
+    button(page, "Save changes").click()
+    assert "Waiting for you to confirm" in page.locator("#offers").inner_text()
+    assert "Unsubscribed since" in page.locator("#product-news").inner_text()
+    assert page.title().startswith("One more step:")
 
 
 def test_a_yes_on_the_page_by_link_waits_for_the_mailbox(page: Page, world: World) -> None:
     page.goto(world.manage(world.somebody()))
-    switch(page, "Offers", "E-mail", "On").check()
-    button(page, "Save my choices").click()
-    assert "One more step: look into the mailbox of" in page.get_by_role("status").inner_text()
-    assert switch(page, "Offers", "E-mail", "Off").is_checked()
+    switch(page, "Offers", "Email", "On").check()
+    button(page, "Save changes").click()
+    assert "One more step: check your email at" in page.get_by_role("status").inner_text()
+    assert switch(page, "Offers", "Email", "Off").is_checked()
 
 
 def test_a_broken_link_leads_to_the_address_box_and_to_the_end(page: Page, world: World) -> None:
@@ -332,7 +368,7 @@ def test_everything_can_be_done_with_tab_and_enter(page: Page, world: World) -> 
     page.goto(world.link(somebody))
     tab_to(page, STOP_ALL)
     page.keyboard.press("Enter")
-    page.get_by_role("heading", name="You are unsubscribed").wait_for()
+    page.get_by_role("heading", name=ALL_STOPPED).wait_for()
 
     tab_to(page, "Undo")
     page.keyboard.press("Enter")
@@ -378,21 +414,24 @@ def visit_every_state(page: Page, world: World, check: Visit) -> int:
     stop("done with the topic", 200)
     stop("link, topic stopped", 200, page.goto(link))
     page.goto(manage)
-    button(page, "Save my choices").click()
+    assert not button(page, "Save changes").is_visible(), "there is nothing to save yet"
+    with page.expect_navigation():
+        page.locator("form.all").evaluate("form => form.requestSubmit()")
     stop("manage, nothing moved", 200)
     switch(page, "Product news", "Text message", "Off").check()
-    switch(page, "Offers", "E-mail", "On").check()
+    switch(page, "Offers", "Email", "On").check()
     page.locator("#product-news summary").first.click()
-    button(page, "Save my choices").click()
+    button(page, "Save changes").click()
     stop("manage, less saved and more asked for", 200)
     page.goto(paced := world.manage(world.somebody()))
     page.locator("#product-news summary").first.click()
-    page.get_by_label("Nothing before this day").first.fill("2020-01-01")
-    button(page, "Save my choices").click()
+    page.get_by_label("Pause until").first.fill("2020-01-01")
+    page.get_by_label("At most").first.select_option("2 a week")
+    button(page, "Save changes").click()
     stop("manage, mistake", 400)
-    page.get_by_label("Nothing before this day").first.fill("")
+    page.get_by_label("Pause until").first.fill("")
     page.get_by_label("At most").first.select_option("One a week")
-    button(page, "Save my choices").click()
+    button(page, "Save changes").click()
     stop("manage, slowed down", 200)
     page.goto(paced)
     button(page, "End this link").click()

@@ -87,8 +87,8 @@ def page(browser: Browser) -> Iterator[Page]:
 def sign_in(page: Page, world: World, address: str, letters: int = 1) -> None:
     """Ask for a code, read it in the mailbox, type it."""
     page.goto(f"{world.url}/sign-in")
-    page.get_by_label("Your e-mail address").fill(address)
-    button(page, "Send me a code").click()
+    page.get_by_label("Email address").fill(address)
+    button(page, "Email me a code").click()
     code = world.mail.wait_for(address, letters).code
     page.locator("input[name=code]").fill(f"{code[:3]} {code[3:]}")
     page.keyboard.press("Enter")
@@ -101,17 +101,17 @@ def test_a_newcomer_signs_up_confirms_and_can_leave_in_fewer_presses(page: Page,
     page.goto(f"{world.url}/sign-up")
     assert page.locator("input:checked").count() == 0, "nothing is ticked for anybody"
     page.get_by_label("Offers").check()
-    page.get_by_label("Your e-mail address").fill(address)
+    page.get_by_label("Email address").fill(address)
     button(page, "Sign up").click()
     presses_to_give += 2
-    assert heading(page) == "Look into your mailbox"
+    assert heading(page) == "Check your email"
 
     page.goto(world.letter_to(address))
     presses_to_give += 1
     assert world.choices(address) == {}, "opening the link changes nothing"
     button(page, "Yes, send me this").click()
     presses_to_give += 1
-    assert heading(page) == "Confirmed: this starts now"
+    assert heading(page) == "Confirmed"
     assert world.choices(address) == {("email", "offers"): "subscribed"}
     assert page.context.cookies() == []
 
@@ -126,8 +126,8 @@ def test_a_newcomer_signs_up_confirms_and_can_leave_in_fewer_presses(page: Page,
 def test_a_confirm_pressed_again_after_leaving_does_not_bring_anybody_back(page: Page, world: World) -> None:
     contact_id, address = world.somebody()
     page.goto(world.url + manage_link_for(world.site, contact_id))
-    switch(page, "Offers", "E-mail", "On").check()
-    button(page, "Save my choices").click()
+    switch(page, "Offers", "Email", "On").check()
+    button(page, "Save changes").click()
     confirm = world.letter_to(address)
     page.goto(confirm)
     page.locator("main button").first.click()
@@ -141,7 +141,7 @@ def test_a_confirm_pressed_again_after_leaving_does_not_bring_anybody_back(page:
 
     assert world.choices(address)["email", "*"] == "unsubscribed"
     page.goto(world.url + manage_link_for(world.site, contact_id))
-    assert switch(page, "Offers", "E-mail", "Off").is_checked()
+    assert switch(page, "Offers", "Email", "Off").is_checked()
 
 
 def test_signed_in_a_yes_is_at_once_and_its_wording_can_be_read_and_kept(page: Page, world: World) -> None:
@@ -149,8 +149,8 @@ def test_signed_in_a_yes_is_at_once_and_its_wording_can_be_read_and_kept(page: P
     sign_in(page, world, address)
     assert address in page.inner_text("main")
 
-    switch(page, "Offers", "E-mail", "On").check()
-    button(page, "Save my choices").click()
+    switch(page, "Offers", "Email", "On").check()
+    button(page, "Save changes").click()
 
     assert "Saved. It takes effect now." in page.get_by_role("status").inner_text()
     assert world.choices(address) == {("email", "offers"): "subscribed"}
@@ -158,7 +158,7 @@ def test_signed_in_a_yes_is_at_once_and_its_wording_can_be_read_and_kept(page: P
     assert heading(page) == "Your history"
     assert "Offers" in page.inner_text("main")
     page.locator("main a[href*='/receipts/']").first.click()
-    assert "Maple & Finch may send me this: Offers by e-mail." in page.inner_text("main")
+    assert "I want Offers by email from Maple & Finch." in page.inner_text("main")
 
 
 def test_a_changed_address_takes_its_choices_along_and_the_old_one_is_told(page: Page, world: World) -> None:
@@ -169,9 +169,9 @@ def test_a_changed_address_takes_its_choices_along_and_the_old_one_is_told(page:
     sign_in(page, world, old)
     page.get_by_role("link", name="Addresses", exact=True).click()
     page.get_by_role("link", name="Change").first.click()
-    page.get_by_label("New e-mail address").fill(new)
-    button(page, "Send the letter").click()
-    assert heading(page) == "Look into your mailbox"
+    page.get_by_label("New email address").fill(new)
+    button(page, "Send the email").click()
+    assert heading(page) == "Check your email"
 
     page.goto(world.letter_to(new))
     button(page, "Yes, this is my address").click()
@@ -185,10 +185,10 @@ def test_a_changed_address_takes_its_choices_along_and_the_old_one_is_told(page:
 def test_somebody_who_has_lost_everything_gets_a_link_by_mail(page: Page, world: World) -> None:
     _, address = world.somebody()
     page.goto(f"{world.url}/link")
-    page.get_by_label("Your e-mail address").fill(address)
-    button(page, "Mail me a link").click()
+    page.get_by_label("Email address").fill(address)
+    button(page, "Email me a link").click()
     page.goto(world.letter_to(address))
-    assert heading(page) == "Your choices"
+    assert heading(page) == "Your preferences"
     assert page.context.cookies() == []
 
 
@@ -299,13 +299,13 @@ def test_every_page_is_accessible_fits_and_keeps_its_language(browser: Browser, 
 def test_all_works_with_the_keyboard_alone(page: Page, world: World) -> None:
     contact_id, address = world.somebody()
     page.goto(world.url + manage_link_for(world.site, contact_id))
-    off = switch(page, "Product news", "E-mail", "Off")
-    switch(page, "Product news", "E-mail", "On").focus()
+    off = switch(page, "Product news", "Email", "Off")
+    switch(page, "Product news", "Email", "On").focus()
     page.keyboard.press("ArrowRight")
     assert off.is_checked()
     for _ in range(60):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.innerText") == "Save my choices":
+        if page.evaluate("document.activeElement.innerText") == "Save changes":
             break
     page.keyboard.press("Enter")
     page.get_by_role("status").wait_for()
@@ -318,8 +318,8 @@ def test_at_four_hundred_percent_nothing_is_lost(browser: Browser, world: World)
     with opened(browser, viewport={"width": 320, "height": 256}, device_scale_factor=4) as page:
         page.goto(world.url + manage_link_for(world.site, contact_id))
         assert overflow(page) == 0
-        switch(page, "Product news", "E-mail", "Off").check()
-        button(page, "Save my choices").click()
+        switch(page, "Product news", "Email", "Off").check()
+        button(page, "Save changes").click()
         page.get_by_role("status").wait_for()
 
 

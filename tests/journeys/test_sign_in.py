@@ -129,9 +129,9 @@ def page(browser: Browser, world: World) -> Iterator[Page]:
 
 def ask(page: Page, world: World, address: str) -> None:
     page.goto(f"{world.url}/sign-in")
-    page.get_by_label("Your e-mail address").fill(address)
-    button(page, "Send me a code").click()
-    page.get_by_role("heading", name="Look into your mailbox").wait_for()
+    page.get_by_label("Email address").fill(address)
+    button(page, "Email me a code").click()
+    page.get_by_role("heading", name="Check your email").wait_for()
 
 
 def is_on_own_page(page: Page, world: World) -> bool:
@@ -141,12 +141,12 @@ def is_on_own_page(page: Page, world: World) -> bool:
 
 def test_by_the_code_and_by_keyboard_alone_and_out_again(page: Page, world: World) -> None:
     page.goto(f"{world.url}/sign-in")
-    page.get_by_label("Your e-mail address").focus()
+    page.get_by_label("Email address").focus()
     page.keyboard.type("carla@example.com")
     page.keyboard.press("Enter")
-    page.get_by_role("heading", name="Look into your mailbox").wait_for()
+    page.get_by_role("heading", name="Check your email").wait_for()
     code = world.mail.wait_for("carla@example.com").code
-    page.get_by_label("The six digits of the code").focus()
+    page.get_by_label("Six-digit code").focus()
     page.keyboard.type(f"{code[:3]} {code[3:]}")
     page.keyboard.press("Enter")
 
@@ -161,6 +161,19 @@ def test_by_the_code_and_by_keyboard_alone_and_out_again(page: Page, world: Worl
     assert heading(page) == "Sign in"
 
 
+def test_going_back_to_the_code_and_loading_it_again_sends_no_second_one(page: Page, world: World) -> None:
+    before = len(world.mail.to("carla@example.com"))
+    ask(page, world, "carla@example.com")
+    sent = world.mail.wait_for("carla@example.com", before + 1).code
+    page.reload()
+    page.get_by_role("link", name="Get another code").click()
+    page.go_back()
+    page.get_by_role("heading", name="Check your email").wait_for()
+    page.get_by_label("Six-digit code").fill(sent)
+    button(page, "Sign in").click()
+    assert is_on_own_page(page, world)
+
+
 def test_by_the_link_in_the_letter(page: Page, world: World) -> None:
     ask(page, world, "linda@example.com")
     link = world.mail.wait_for("linda@example.com").url
@@ -170,7 +183,7 @@ def test_by_the_link_in_the_letter(page: Page, world: World) -> None:
     assert is_on_own_page(page, world)
     page.goto(link)
     button(page, "Sign in").click()
-    assert heading(page) == "That link was used already"
+    assert heading(page) == "This link was already used"
 
 
 def test_with_an_account_elsewhere(page: Page, world: World) -> None:
@@ -194,7 +207,7 @@ def test_from_the_companys_own_page_in_a_frame(page: Page, world: World) -> None
     world.shop.framed = world.hand_off("frida@example.com", "shop")
     page.goto(world.shop.url)
     frame = page.frame_locator("iframe")
-    frame.get_by_role("button", name="See my choices").click()
+    frame.get_by_role("button", name="See my preferences").click()
     frame.get_by_role("button", name="Sign out", exact=True).click()
     frame.get_by_role("heading", name="You are signed out").wait_for()
 
@@ -205,7 +218,7 @@ def test_in_the_frame_of_a_stranger_there_is_nothing(page: Page, world: World) -
     page.wait_for_timeout(500)
     assert page.frame_locator("iframe").get_by_role("button").count() == 0
     page.goto(world.stranger.framed)
-    assert button(page, "See my choices").is_visible(), "it was a good one"
+    assert button(page, "See my preferences").is_visible(), "it was a good one"
 
 
 def test_every_state_is_accessible_small_and_fits_a_small_screen(browser: Browser, world: World) -> None:
@@ -246,6 +259,6 @@ def test_every_state_is_accessible_small_and_fits_a_small_screen(browser: Browse
         page.goto(f"{world.url}/sign-in")
         button(page, ELSEWHERE).click()
         button(page, "nobody").click()
-        page.get_by_role("heading", name="We hold nothing for this address yet").wait_for()
+        page.get_by_role("heading", name="We have nothing for this address").wait_for()
         look("nobody")
     assert problems == {}

@@ -84,7 +84,7 @@ def test_it_is_the_same_page_as_by_link_with_the_address_in_full(jane: SignedIn,
 def test_it_says_truthfully_that_there_is_one_cookie(jane: SignedIn) -> None:
     for path in (ACCOUNT, "/account/history", "/account/addresses"):
         page = jane.open(path)
-        assert "This page uses one cookie, to keep you signed in for 30 minutes. It tracks nothing." in page.text
+        assert "One cookie keeps you signed in for 30 minutes. No tracking." in page.text
         assert "sets no cookies" not in page.text
 
 
@@ -130,7 +130,7 @@ def test_a_yes_is_immediate_and_kept_with_the_exact_wording(
 ) -> None:
     page = jane.save({"email.offers.status": "on"}, path=f"{ACCOUNT}?lang=en")
 
-    text = "Maple & Finch may send me this: Offers by e-mail. Reduced prices. Once a week. I can stop it at any time."
+    text = "I want Offers by email from Maple & Finch. Reduced prices. Once a week. I can unsubscribe at any time."
     assert text.replace("&", "&amp;") in page.text
     assert "Saved. It takes effect now." in page.text
     assert state(page, "email.offers.status") == "on"
@@ -170,7 +170,7 @@ def test_no_letter_is_sent_for_what_is_chosen_here(jane: SignedIn, site: Site) -
 
 def test_stopping_everything_stops_every_channel(jane: SignedIn, site: Site) -> None:
     page = jane.press(ACCOUNT, intent="all")
-    assert "Saved. We stopped all marketing." in page.text
+    assert "You are unsubscribed from everything." in page.text
     assert {(entry.channel, entry.topic) for entry in entries(site)} == {("email", BLANKET), ("sms", BLANKET)}
     assert "You are unsubscribed" in jane.open().text
     assert proven(site)

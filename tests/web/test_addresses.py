@@ -134,7 +134,7 @@ def test_a_new_address_counts_once_its_owner_has_pressed_the_button(
 
     page = stranger.post(path)
     assert page.status_code == 200
-    assert "We use your new address" in page.text
+    assert "Your new address is confirmed" in page.text
     assert "Set-Cookie" not in page.headers
     assert used(site, contact_id) == [OLD, NEW]
     assert NEW in jane.open(ADDRESSES).text
@@ -154,7 +154,7 @@ def test_a_changed_address_takes_the_others_place_and_the_old_one_is_told(
 ) -> None:
     page = changed(jane, site, mail)
 
-    assert "We no longer use the old one, and have written to it to say so." in page.text
+    assert "We have told your old address." in page.text
     assert used(site, contact_id) == [NEW]
     (letter,) = letters_to(site, mail, OLD)
     assert letter.message["Subject"] == "Your address was changed"
@@ -188,7 +188,7 @@ def test_what_is_no_address_is_said_beside_the_field_and_kept(jane: SignedIn, si
     assert "<title>Error:" in page.text
     assert "There is a problem" in page.text
     assert 'href="#address"' in page.text
-    assert page.text.count("Enter an e-mail address, like name@example.com") == 2
+    assert page.text.count("Enter an email address, like name@example.com") == 2
     assert contents(site.settings.database_url)["address_request"] == []
 
 
@@ -281,7 +281,7 @@ def test_whoever_lost_their_address_to_a_thief_can_take_it_back(
 
     jane.press(door(jane.open(ADDRESSES), "remove", NEW))
     thiefs = letters_to(site, mail, NEW)[-1]
-    assert "If it was not you, please answer this letter." in thiefs.text
+    assert "If it was not you, please reply to this email." in thiefs.text
     assert "https://" not in thiefs.text, "the thief has no way back"
     assert used(site, contact_id) == [OLD]
 
@@ -296,7 +296,7 @@ def test_an_address_of_somebody_else_is_told_to_its_owner_alone(
     path = ask(jane, site, mail, ADD, JOHNS)
     page = jane.client.post(path)
     assert page.status_code == 200
-    assert "This address has choices of its own" in page.text
+    assert "This address has preferences of its own" in page.text
     assert 'href="/sign-in?lang=en"' in page.text
     assert (used(site, contact_id), used(site, john)) == ([OLD], [JOHNS])
     assert count(site) == 0
@@ -333,8 +333,8 @@ def test_a_link_that_was_used_has_a_kind_page(jane: SignedIn, site: Site, mail: 
     before = contents(site.settings.database_url)
     for page in (jane.client.get(path), jane.client.post(path)):
         assert page.status_code == 409
-        assert "That was done already" in page.text
-        assert "ask for it once more" in page.text
+        assert "This link was already used" in page.text
+        assert "If not, sign in and add it again." in page.text
     assert contents(site.settings.database_url) == before
 
 
@@ -343,7 +343,7 @@ def test_a_link_that_is_too_old_has_a_kind_page(jane: SignedIn, site: Site, mail
     with time_machine.travel(datetime.now(UTC) + timedelta(days=1, minutes=1)):
         for page in (jane.client.get(path), jane.client.post(path)):
             assert page.status_code == 410
-            assert "The day for this letter has passed" in page.text
+            assert "This link has expired" in page.text
     assert used(site, contact_id) == [OLD]
 
 

@@ -28,7 +28,7 @@ from tests.support import PUBLIC_URL, add_contact, api_headers, link_for, manage
 
 JANE = "jane.doe@example.com"
 OFFERS, NEWS = "email.offers.status=on", "email.product-news.status=on"
-WORDING = "Maple & Finch may send me this: Offers by e-mail. Reduced prices. Once a week. I can stop it at any time."
+WORDING = "I want Offers by email from Maple & Finch. Reduced prices. Once a week. I can unsubscribe at any time."
 
 
 def link(site: Site, *items: str, age: timedelta = timedelta(hours=1), contact_id: UUID | None = None) -> str:
@@ -56,7 +56,7 @@ def heading(page: TestResponse) -> str:
 
 def asked_for(page: TestResponse) -> list[str]:
     """The words in the page's list of what it is about."""
-    return [unescape(one) for one in re.findall(r"<li>(Maple.*?)</li>", page.text)]
+    return [unescape(one) for one in re.findall(r"<li>((?:I |Maple |Paused |No |At most ).*?)</li>", page.text)]
 
 
 def reference(page: TestResponse) -> str:
@@ -92,9 +92,9 @@ def test_from_the_form_to_the_first_letter_of_a_list(mailing_app: Flask, mail: M
     assert done.status_code == 200
     assert "Location" not in done.headers
     assert "Set-Cookie" not in done.headers
-    assert heading(done) == "Confirmed: this starts now"
+    assert heading(done) == "Confirmed"
     assert asked_for(done) == [WORDING]
-    assert "Every e-mail has a link that stops it with one press." in done.text
+    assert "Every email has an unsubscribe link." in done.text
     assert allowed(mailing_app)
     (entry,) = entries(site)
     assert (entry.verb, entry.topic, entry.origin, entry.basis) == (
@@ -183,7 +183,7 @@ def test_pressed_twice_it_counts_once_and_says_when_it_was_confirmed(app: Flask)
     assert len(entries(site)) == 1
     for page in again:
         assert page.status_code == 200
-        assert heading(page) == "You have confirmed this already"
+        assert heading(page) == "You have already confirmed this"
         assert reference(page) == reference(first)
         assert asked_for(page) == [WORDING]
         assert "stays off" not in page.text
@@ -208,9 +208,9 @@ def test_pressed_again_days_after_its_person_has_left_it_brings_nothing_back(app
 
     for page in (client.post(path), client.get(path)):
         assert page.status_code == 200
-        assert heading(page) == "You have confirmed this already"
-        assert "Some of it was turned off afterwards, and stays off." in page.text
-        assert asked_for(page) == ["Maple & Finch may not send me this: Offers by e-mail."]
+        assert heading(page) == "You have already confirmed this"
+        assert "Some of it was turned off since, and stays off." in page.text
+        assert asked_for(page) == ["I do not want Offers by email from Maple & Finch."]
         assert reference(page) == reference(first)
         assert 'href="/sign-up"' in page.text
     assert len(entries(site)) == 2
@@ -239,7 +239,7 @@ def test_who_stopped_after_asking_stays_stopped(app: Flask, how: str) -> None:
     page = client.post(path)
 
     assert page.status_code == 409
-    assert heading(page) == "You stopped this after you asked for it"
+    assert heading(page) == "You unsubscribed from this after you asked for it"
     assert asked_for(page) == [WORDING]
     assert 'href="/sign-up"' in page.text
     assert len(entries(site)) == before
@@ -255,8 +255,8 @@ def test_who_stopped_one_thing_after_asking_gets_the_other(app: Flask) -> None:
     page = client.post(path)
 
     assert page.status_code == 200
-    assert heading(page) == "Confirmed: this starts now"
-    assert "You stopped this after you asked for it, so we left it stopped:" in page.text
+    assert heading(page) == "Confirmed"
+    assert "You unsubscribed from this after you asked for it, so it stays off:" in page.text
     assert allowed(app)
     assert not allowed(app, "product-news")
 
@@ -291,7 +291,7 @@ def test_a_pause_from_before_ends_with_the_yes(app: Flask) -> None:
     assert not allowed(app, "product-news")
 
     path = link(site, NEWS)
-    assert "No pause any more: Product news by e-mail." in client.get(path).text
+    assert "No longer paused: Product news by email." in client.get(path).text
     client.post(path)
     client.post(path)
 

@@ -92,7 +92,7 @@ def test_it_says_when_it_ends_and_ends_then(app: Flask, headers: dict[str, str])
         clock.move_to(datetime(2026, 11, 25, 12, 2, 0, tzinfo=UTC))
         for page in (visitor.get(path_from(second)), visitor.post(path_from(second))):
             assert page.status_code == 410
-            assert "That link's time has passed" in page.text
+            assert "This link has expired" in page.text
             assert "Get a new code" in page.text
 
 
@@ -102,7 +102,7 @@ def test_it_works_once(app: Flask, headers: dict[str, str]) -> None:
     stranger = app.test_client()
     again = stranger.post(path)
     assert again.status_code == 409
-    assert "That link was used already" in again.text
+    assert "This link was already used" in again.text
     assert not is_signed_in(stranger)
 
 
@@ -176,7 +176,7 @@ def test_it_leads_to_the_pages_of_the_brand_that_is_named(app: Flask, site: Site
         assert answer.json is not None
         path = answer.json["url"].removeprefix(PUBLIC_URL)
         assert path.startswith("/acme/sign-in/hand-off/")
-        assert "Choose what Acme may send you." in visitor.get(path).text
+        assert "Choose what Acme sends you." in visitor.get(path).text
         assert visitor.post(path).headers["Location"] == "/acme/account/"
 
 

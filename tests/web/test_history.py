@@ -67,7 +67,7 @@ def from_file(ref: str, **changes: object) -> Act:
 def told(page: TestResponse) -> list[tuple[str, str]]:
     """What, and how, of each entry on the page, the newest first."""
     facts = re.findall(r'<h2 class="fact">(.*?)</h2>', page.text, re.DOTALL)
-    ways = re.findall(r"</time> · (.*?)(?: · .*?)?</p>", page.text)
+    ways = re.findall(r"</time>(?: · (.*?)(?: · .*?)?)?</p>", page.text)
     return [(plain(what), plain(how)) for what, how in zip(facts, ways, strict=True)]
 
 
@@ -95,20 +95,20 @@ def test_each_door_is_told_in_plain_words(jane: SignedIn, site: Site, contact_id
     record(site, reported(EventKind.UNSUBSCRIBE, "1"))
 
     assert told(jane.open(HISTORY)) == [
-        ("No to all marketing by e-mail", "reported by our e-mail platform"),
-        ("No to all marketing by e-mail", "on the page where one enters an address"),
-        ("No to all marketing by e-mail", "by one press in your mail program"),
-        ("Yes to Offers by e-mail", "on this page, signed in"),
-        ("No to all marketing by text message", "on the page behind a link"),
-        ("No to all marketing by e-mail", "on the page behind a link"),
-        ("Yes to Offers by e-mail", "taken over from our earlier records"),
+        ("Unsubscribed: All marketing email", "reported by the company that sends for us"),
+        ("Unsubscribed: All marketing email", "by entering your address"),
+        ("Unsubscribed: All marketing email", "in your mail app"),
+        ("Subscribed: Offers by email", "here, signed in"),
+        ("Unsubscribed: All marketing text messages", "through a link in a message"),
+        ("Unsubscribed: All marketing email", "through a link in a message"),
+        ("Subscribed: Offers by email", "from our earlier records"),
     ]
 
 
 def test_bounces_and_complaints_are_plain_facts(jane: SignedIn, site: Site) -> None:
     record(site, reported(EventKind.HARD_BOUNCE, "1"), reported(EventKind.COMPLAINT, "2"))
     assert [what for what, _ in told(jane.open(HISTORY))] == [
-        "A message to jane.doe@example.com was reported as spam, so we stopped sending marketing there",
+        "A message to jane.doe@example.com was reported as spam, so we stopped marketing there",
         "A message to jane.doe@example.com could not be delivered, so we stopped sending there",
     ]
 
@@ -118,10 +118,10 @@ def test_pauses_caps_and_purposes_are_told_too(jane: SignedIn, site: Site) -> No
     jane.save({"email.product-news.pause": day.date().isoformat(), "email.product-news.cap": "2"})
     jane.save({"email.product-news.pause": "", "email.@tracking.status": "off"})
     assert {what for what, _ in told(jane.open(HISTORY))} == {
-        f"Nothing before {day.day} {day:%B} {day.year}: Product news by e-mail",
-        "At most 2 messages a week: Product news by e-mail",
-        "The pause is over: Product news by e-mail",
-        "No to recording what I open and click",
+        f"Paused until {day.day} {day:%B} {day.year}: Product news by email",
+        "At most 2 messages a week: Product news by email",
+        "Pause ended: Product news by email",
+        "Turned off: Tracking of opens and clicks",
     }
 
 
@@ -151,7 +151,7 @@ def test_somebody_without_a_history_is_told_so(jane: SignedIn) -> None:
 
 def test_a_topic_that_is_no_more_is_still_told(jane: SignedIn, site: Site) -> None:
     record(site, from_file("row-1", topic="old-magazine"))
-    assert told(jane.open(HISTORY)) == [("Yes to old-magazine by e-mail", "taken over from our earlier records")]
+    assert told(jane.open(HISTORY)) == [("Subscribed: old-magazine by email", "from our earlier records")]
     (reference,) = references(jane.open(HISTORY))
     assert jane.open(f"/account/receipts/{reference}.json").json["pii_processing"]["purpose"] == "old-magazine"  # type: ignore[index]
 
@@ -216,9 +216,9 @@ def test_what_an_address_did_with_another_owner_is_not_told_to_the_next(
     site.database.write(
         contacts.attach, contact_id, email("john.roe@example.com"), site.fingerprints, datetime.now(UTC)
     )
-    assert "Nothing has happened yet." in jane.open(HISTORY).text
+    assert told(jane.open(HISTORY)) == [("You added john.roe@example.com", "")]
     record(site, reported(EventKind.COMPLAINT, "2", "john.roe@example.com"))
-    assert len(told(jane.open(HISTORY))) == 1
+    assert len(told(jane.open(HISTORY))) == 2
 
 
 def test_a_rotation_of_keys_hides_nothing(jane: SignedIn, site: Site, contact_id: UUID) -> None:
@@ -267,7 +267,7 @@ def test_the_wording_is_shown_exactly_as_it_was(jane: SignedIn, site: Site) -> N
 
 def test_an_entry_without_a_wording_has_none_to_show(jane: SignedIn, site: Site) -> None:
     jane.press(ACCOUNT, intent="all")
-    assert "The wording you were shown" not in jane.open(HISTORY).text
+    assert "What you agreed to" not in jane.open(HISTORY).text
     assert jane.open(f"/account/notices/{reference_of(newest(site).hash)}").status_code == 404
 
 
@@ -283,13 +283,12 @@ def test_each_consent_has_a_receipt_to_print_and_to_download(jane: SignedIn, sit
     file = jane.open(f"/account/receipts/{reference}.json")
 
     assert "Receipt of your consent" in page.text
-    assert "This consent stands." in page.text
+    assert "You gave this consent, and can withdraw it at any time." in page.text
     assert file.headers["Content-Type"] == "application/json"
     assert file.headers["Content-Disposition"] == f'attachment; filename="receipt-{reference}.json"'
     told = json.loads(file.data)
     for said in (
         told["header"]["receipt_id"],
-        told["header"]["pii_principal_id"],
         told["pii_processing"]["privacy_notice"]["text"],
         told["pii_processing"]["privacy_notice"]["sha256"],
         told["pii_processing"]["storage_locations"][0],
@@ -312,7 +311,7 @@ def test_the_receipts_withdrawal_address_takes_the_consent_back(jane: SignedIn, 
     assert [newest(site).verb, newest(site).topic] == ["unsubscribe", "offers"]
     events = json.loads(jane.open(f"{path}.json").data)["events"]
     assert [one["event_state"] for one in events] == ["consent given", "consent withdrawn"]
-    assert "This consent was given, and no longer stands." in jane.open(path).text
+    assert "You gave this consent, and it has ended." in jane.open(path).text
 
 
 def test_only_a_consent_has_a_receipt(jane: SignedIn, site: Site) -> None:
@@ -330,7 +329,7 @@ def test_only_a_consent_has_a_receipt(jane: SignedIn, site: Site) -> None:
 def test_a_consent_that_was_given_elsewhere_says_what_is_not_on_record(jane: SignedIn, site: Site) -> None:
     record(site, from_file("row-1"))
     path = f"/account/receipts/{reference_of(newest(site).hash)}"
-    assert "It was shown elsewhere, and we have no copy of it." in jane.open(path).text
+    assert "shown elsewhere; we have no copy" in jane.open(path).text
     assert json.loads(jane.open(f"{path}.json").data)["pii_processing"]["privacy_notice"] == {"on_record": False}
 
 

@@ -101,8 +101,8 @@ def test_a_program_on_one_network_is_stopped_and_nobody_else(asked: Flask) -> No
 def test_a_mistake_is_explained_and_what_was_typed_is_kept(sqlite_app: Flask, typed: str) -> None:
     page = ask(sqlite_app.test_client(), typed)
     assert page.status_code == 400
-    assert "<title>Error: Get a link to your choices" in page.text
-    assert page.text.count("Enter an e-mail address, like name@example.com") == 2
+    assert "<title>Error: Get a link to your preferences" in page.text
+    assert page.text.count("Enter an email address, like name@example.com") == 2
     assert 'href="#address"' in page.text
     assert f'value="{typed}"' in page.text
 

@@ -165,7 +165,7 @@ def test_the_language_is_kept_on_the_way(visitor: FlaskClient) -> None:
 def test_an_address_that_nobody_has_is_told_so_and_shown_a_way_in(visitor: FlaskClient) -> None:
     page = visitor.get(at_the_provider(leave(visitor), "stranger"))
     assert page.status_code == 404
-    assert "We hold nothing for this address yet" in page.text
+    assert "We have nothing for this address" in page.text
     assert 'href="/sign-up"' in page.text
     assert not is_signed_in(visitor)
 
@@ -183,7 +183,7 @@ def test_an_address_that_was_replaced_opens_nothing(shop: Flask, visitor: FlaskC
 def test_an_address_that_the_provider_does_not_vouch_for_is_refused(visitor: FlaskClient, person: str) -> None:
     page = visitor.get(at_the_provider(leave(visitor), person))
     assert page.status_code == 403
-    assert "Your e-mail address is not confirmed there" in page.text
+    assert "Your email address is not confirmed there" in page.text
     assert "Get a new code" in page.text
     assert not is_signed_in(visitor)
 
@@ -251,7 +251,7 @@ def test_a_provider_that_is_down_is_said_to_be_and_a_code_is_offered(tmp_path: P
     with capture_logs() as events:
         page = app.test_client().post("/sign-in/with/shop")
     assert page.status_code == 503
-    assert "We cannot reach your account just now" in page.text
+    assert "We cannot reach your account right now" in page.text
     assert "Get a new code" in page.text
     assert events == [
         {"event": "sign-in elsewhere failed", "kind": "TryLater", "why": "ConnectionError", "log_level": "warning"}
@@ -600,4 +600,4 @@ def test_a_wrong_setting_is_named_and_not_shown(tmp_path: Path, old: str, new: s
 def test_without_a_provider_there_is_no_button(sqlite_app: Flask) -> None:
     page = sqlite_app.test_client().get("/sign-in")
     assert page.text.count("<form") == 1
-    assert "If you have an account with us" not in page.text
+    assert "Have an account with us?" not in page.text

@@ -28,9 +28,7 @@ from tests.processes import contents
 from tests.support import BRAND, PUBLIC_URL, TOPICS, add_contact, close, email, new_app, send_letters
 
 JANE, STRANGER = "jane.doe@example.com", "nobody.we.know@example.org"
-WORDING = (
-    "Maple &amp; Finch may send me this: Offers by e-mail. Reduced prices. Once a week. I can stop it at any time."
-)
+WORDING = "I want Offers by email from Maple &amp; Finch. Reduced prices. Once a week. I can unsubscribe at any time."
 
 
 @pytest.fixture(autouse=True)
@@ -97,9 +95,9 @@ def test_nothing_is_ticked_beforehand_and_each_box_stands_beside_its_words(sqlit
 def test_it_says_who_sends_how_to_stop_what_is_kept_and_that_nobody_has_to(sqlite_app: Flask) -> None:
     page = sqlite_app.test_client().get("/sign-up")
     assert "From Maple &amp; Finch." in page.text
-    assert "Every e-mail has a link that stops it with one press." in page.text
+    assert "Every email has an unsubscribe link." in page.text
     assert 'id="kept"' in page.text
-    assert "without any of this" in page.text
+    assert "You can buy from us without signing up." in page.text
     assert "<script" not in page.text
     assert len(page.data) < 50_000
 
@@ -109,7 +107,7 @@ def test_a_brand_that_sends_no_marketing_says_so(sqlite_app: Flask) -> None:
     quiet = replace(BRAND, slug="quiet", name="Quiet", path="quiet-brand")
     site.database.save(save_brand, quiet, datetime.now(UTC))
     page = sqlite_app.test_client().get("/quiet-brand/sign-up")
-    assert "Quiet sends no marketing at present" in page.text
+    assert "Quiet sends no marketing at the moment" in page.text
     assert "<button" not in page.text
 
 
@@ -125,7 +123,7 @@ def test_each_brand_offers_its_own(mailing_app: Flask, mail: MailSink) -> None:
     assert client.post("/other-shop/sign-up", data={"address": JANE, "topic": ["other-deals"]}).status_code == 200
     send_letters(site)
 
-    assert "Other Shop may send me this: Deals by e-mail." in mail.to(JANE)[0].text
+    assert "I want Deals by email from Other Shop." in mail.to(JANE)[0].text
     assert mail.to(JANE)[0].url.startswith(f"{PUBLIC_URL}/other-shop/confirm/")
 
 
@@ -137,7 +135,7 @@ def test_it_orders_one_letter_and_signs_nobody_up(mailing_app: Flask, mail: Mail
     page = sign_up(mailing_app.test_client(), JANE, "offers", "product-news")
 
     assert page.status_code == 200
-    assert "<title>Look into your mailbox" in page.text
+    assert "<title>Check your email" in page.text
     assert site.database.read(queries.head_seq) == 0, "nothing is recorded"
     assert contents(site.settings.database_url)["contact"] == [], "and nobody is known yet"
     send_letters(site)
@@ -256,12 +254,12 @@ def test_no_person_meets_the_trap(sqlite_app: Flask) -> None:
 @pytest.mark.parametrize(
     ("data", "problems"),
     [
-        ({"address": JANE}, ["Choose at least one kind of e-mail"]),
-        ({"topic": "offers"}, ["Enter an e-mail address, like name@example.com"]),
-        ({"topic": "offers", "address": "jane@"}, ["Enter an e-mail address, like name@example.com"]),
-        ({"topic": "receipts", "address": JANE}, ["Choose at least one kind of e-mail"]),
-        ({"topic": "*", "address": JANE}, ["Choose at least one kind of e-mail"]),
-        ({}, ["Choose at least one kind of e-mail", "Enter an e-mail address, like name@example.com"]),
+        ({"address": JANE}, ["Choose at least one"]),
+        ({"topic": "offers"}, ["Enter an email address, like name@example.com"]),
+        ({"topic": "offers", "address": "jane@"}, ["Enter an email address, like name@example.com"]),
+        ({"topic": "receipts", "address": JANE}, ["Choose at least one"]),
+        ({"topic": "*", "address": JANE}, ["Choose at least one"]),
+        ({}, ["Choose at least one", "Enter an email address, like name@example.com"]),
     ],
 )
 def test_a_mistake_is_explained_beside_its_field_and_what_was_given_is_kept(
@@ -271,7 +269,7 @@ def test_a_mistake_is_explained_beside_its_field_and_what_was_given_is_kept(
     form = Form(page.text)
 
     assert page.status_code == 400
-    assert "<title>Error: Sign up for our e-mail" in page.text
+    assert "<title>Error: Sign up for email" in page.text
     assert "There is a problem" in page.text
     for problem in problems:
         assert page.text.count(problem) == 2, "in the summary and at the field"

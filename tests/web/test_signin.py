@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import time_machine
@@ -57,9 +57,15 @@ def visitor(mailing_app: Flask, jane: UUID) -> FlaskClient:
 def ask(visitor: FlaskClient, address: str = KNOWN) -> str:
     """Ask for a code, and return the id of the sign-in that stands in the page."""
     page = visitor.post("/sign-in", data={"address": address})
-    assert page.status_code == 200
-    (sign_in_id,) = re.findall(r'name="sign_in" value="([^"]+)"', page.text)
-    return str(sign_in_id)
+    assert page.status_code == 303
+    return id_in(page)
+
+
+def id_in(answer: TestResponse) -> str:
+    """The sign-in that a page with a box for the code is about, by its address."""
+    found = re.fullmatch("/sign-in/code/([0-9a-f-]{36})", answer.headers["Location"])
+    assert found
+    return found[1]
 
 
 def letter(app: Flask, mail: MailSink, address: str = KNOWN) -> Received:
@@ -68,7 +74,7 @@ def letter(app: Flask, mail: MailSink, address: str = KNOWN) -> Received:
 
 
 def type_code(visitor: FlaskClient, sign_in_id: str, code: str) -> TestResponse:
-    return visitor.post("/sign-in/code", data={"sign_in": sign_in_id, "code": code})
+    return visitor.post(f"/sign-in/code/{sign_in_id}", data={"code": code})
 
 
 def other_than(code: str) -> str:
@@ -83,7 +89,7 @@ def is_signed_in(visitor: FlaskClient) -> bool:
     page = visitor.get("/account/")
     assert page.status_code in {200, 303}
     if page.status_code == 303:
-        assert page.headers["Location"] == "/sign-in"
+        assert page.headers["Location"].partition("?")[0] == "/sign-in"
     return page.status_code == 200
 
 
@@ -115,7 +121,8 @@ def test_the_mailed_code_signs_in(mailing_app: Flask, mail: MailSink, visitor: F
 
 
 def test_the_code_field_is_what_telephones_and_password_managers_look_for(sqlite_app: Flask) -> None:
-    page = sqlite_app.test_client().post("/sign-in", data={"address": KNOWN})
+    client = sqlite_app.test_client()
+    page = client.get(f"/sign-in/code/{ask(client)}")
     (field,) = re.findall(r'<input[^>]* id="code"[^>]*>', page.text)
     assert 'inputmode="numeric"' in field
     assert 'autocomplete="one-time-code"' in field
@@ -140,7 +147,7 @@ def test_what_is_no_code_is_no_try(mailing_app: Flask, mail: MailSink, visitor: 
     for _ in range(5):
         page = type_code(visitor, sign_in_id, "12345")
         assert page.status_code == 400
-        assert page.text.count("Enter the six digits of the code") == 2, "in the summary and at the field"
+        assert page.text.count("Enter the six-digit code") == 2, "in the summary and at the field"
     assert arrived(type_code(visitor, sign_in_id, code))
 
 
@@ -153,8 +160,8 @@ def test_a_wrong_code_says_how_many_tries_are_left(mailing_app: Flask, mail: Mai
     assert first.status_code == second.status_code == 400
     assert "<title>Error: " in first.text
     assert 'href="#code"' in first.text
-    assert "You can try 2 more times." in first.text
-    assert "You can try once more." in second.text
+    assert "You have 2 more tries." in first.text
+    assert "You have one more try." in second.text
     assert arrived(type_code(visitor, sign_in_id, code)), "the third try is a try"
 
 
@@ -167,7 +174,7 @@ def test_a_fourth_try_fails_even_with_the_right_code(mailing_app: Flask, mail: M
 
     for page in (third, fourth):
         assert page.status_code == 410
-        assert "That code cannot be used any more" in page.text
+        assert "This code no longer works" in page.text
         assert 'href="/sign-in">Get a new code' in page.text
     assert not is_signed_in(visitor)
 
@@ -247,7 +254,7 @@ def test_the_mailbox_of_a_replaced_address_opens_nothing(
     send_letters(site)
 
     assert late.status_code == 404
-    assert "We hold nothing for this address yet" in late.text
+    assert "We have nothing for this address" in late.text
     assert len(mail.to(KNOWN)) == 1, "and no second letter came"
     assert not is_signed_in(visitor)
 
@@ -283,7 +290,7 @@ def test_the_button_signs_in_once(mailing_app: Flask, mail: MailSink, visitor: F
     stranger = mailing_app.test_client()
     again = stranger.post(path)
     assert again.status_code == 409
-    assert "That link was used already" in again.text
+    assert "This link was already used" in again.text
     assert "Get a new code" in again.text
     assert type_code(stranger, sign_in_id, received.code).status_code == 410, "nor does the code beside it"
     assert not is_signed_in(stranger)
@@ -303,7 +310,7 @@ def test_a_stale_link_offers_a_new_code(mailing_app: Flask, mail: MailSink, visi
     with time_machine.travel(datetime.now(UTC) + timedelta(minutes=10)):
         for page in (visitor.get(path), visitor.post(path)):
             assert page.status_code == 410
-            assert "That link's time has passed" in page.text
+            assert "This link has expired" in page.text
             assert "Get a new code" in page.text
         assert not is_signed_in(visitor)
 
@@ -320,7 +327,7 @@ def test_a_link_of_another_kind_does_not_sign_in(sqlite_app: Flask) -> None:
     ):
         for page in (visitor.get(f"/sign-in/link/{token}"), visitor.post(f"/sign-in/link/{token}")):
             assert page.status_code == 404
-            assert "We cannot read that link" in page.text
+            assert "We cannot read this link" in page.text
 
 
 def test_letter_and_arrival_keep_the_language(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
@@ -335,18 +342,19 @@ def test_letter_and_arrival_keep_the_language(mailing_app: Flask, mail: MailSink
 
 
 def without_id(page: TestResponse) -> str:
-    return re.sub(r'name="sign_in" value="[^"]+"', "", page.text)
+    return re.sub("/sign-in/code/[0-9a-f-]{36}", "", page.text)
 
 
 def test_the_answer_is_the_same_for_everybody_but_for_a_random_id(app: Flask) -> None:
     site, visitor = site_of(app), app.test_client()
     add_contact(site, email(KNOWN))
     answers = [visitor.post("/sign-in", data={"address": one}) for one in (KNOWN, UNKNOWN, KNOWN, UNKNOWN)]
-    assert {one.status_code for one in answers} == {200}
-    assert len({without_id(one) for one in answers}) == 1
-    assert len({one.content_length for one in answers}) == 1
+    assert {one.status_code for one in answers} == {303}
+    assert {one.text for one in answers} == {""}
     assert len({tuple(sorted(one.headers.keys())) for one in answers}) == 1
-    wrong = [type_code(visitor, re.findall(r'value="([0-9a-f-]{36})"', one.text)[0], "123456") for one in answers[:2]]
+    ids = [id_in(one) for one in answers]
+    assert len({without_id(visitor.get(f"/sign-in/code/{one}")) for one in ids}) == 1
+    wrong = [type_code(visitor, one, "123456") for one in ids[:2]]
     assert {one.status_code for one in wrong} == {400}
     assert len({without_id(one) for one in wrong}) == 1
 
@@ -393,7 +401,7 @@ def test_a_program_that_asks_without_end_is_stopped(sqlite_app: Flask) -> None:
     with time_machine.travel(datetime.now(UTC), tick=False):
         answers = [visitor.post("/sign-in", data={"address": f"p{number}@example.com"}) for number in range(21)]
         codes = [type_code(visitor, secrets.token_hex(16), "123456") for _ in range(61)]
-    assert [one.status_code for one in answers] == [*[200] * 20, 429]
+    assert [one.status_code for one in answers] == [*[303] * 20, 429]
     assert [one.status_code for one in codes] == [*[410] * 60, 429]
 
 
@@ -405,7 +413,7 @@ def test_a_mistake_is_explained_beside_the_field_and_what_was_typed_is_kept(sqli
     assert page.status_code == 400
     assert "<title>Error: Sign in" in page.text
     assert "There is a problem" in page.text
-    assert page.text.count("Enter an e-mail address, like name@example.com") == 2, "in the summary and at the field"
+    assert page.text.count("Enter an email address, like name@example.com") == 2, "in the summary and at the field"
     assert f'value="{typed}"' in page.text
     assert contents(url) == before
 
@@ -478,7 +486,7 @@ def test_no_page_that_needs_none_sets_a_cookie(sqlite_app: Flask) -> None:
     ]
     for path in pages:
         assert "Set-Cookie" not in visitor.get(path).headers, path
-    for path in ("/optout", "/sign-in", "/sign-in/code", "/sign-up", "/link", link_for(site, contact_id)):
+    for path in ("/optout", "/sign-in", f"/sign-in/code/{uuid4()}", "/sign-up", "/link", link_for(site, contact_id)):
         assert "Set-Cookie" not in visitor.post(path, data={"address": KNOWN}).headers, path
 
 
@@ -520,7 +528,7 @@ def test_signing_out_everywhere_ends_every_session_and_every_manage_link(
 
     page = visitor.post("/sign-in/out-everywhere", data={"csrf_token": csrf_of(visitor)})
 
-    assert "So is everybody else who was signed in as you" in page.text
+    assert "So is anyone else who was signed in as you" in page.text
     assert not is_signed_in(visitor)
     assert not is_signed_in(other)
     assert other.get(stolen).status_code == 410
@@ -575,7 +583,7 @@ def test_signing_out_needs_a_session(sqlite_app: Flask, path: str) -> None:
     answer = client.post(path)
     assert answer.status_code == 303
     assert answer.headers["Location"] == "/sign-in?lapsed=1"
-    assert "Nothing was saved: you had been signed out." in client.get(answer.headers["Location"]).text
+    assert "Your last change was not saved." in client.get(answer.headers["Location"]).text
 
 
 @pytest.mark.parametrize("site_header", ["cross-site", "same-site"])
@@ -588,20 +596,20 @@ def test_no_other_site_signs_anybody_in_here_unnoticed(
     site = site_of(mailing_app)
     hand_off = site.links.sign_hand_off(Ticket(add_contact(site, email(KNOWN)), datetime.now(UTC)))
     headers = {"Sec-Fetch-Site": site_header}
-    form = {"sign_in": sign_in_id, "code": received.code}
-    for path in ("/sign-in/code", path_of(received.url), f"/sign-in/hand-off/{hand_off}"):
+    form, code_path = {"code": received.code}, f"/sign-in/code/{sign_in_id}"
+    for path in (code_path, path_of(received.url), f"/sign-in/hand-off/{hand_off}"):
         assert visitor.post(path, data=form, headers=headers).status_code == 400
         assert not is_signed_in(visitor)
-    assert arrived(visitor.post("/sign-in/code", data=form, headers={"Sec-Fetch-Site": "same-origin"}))
+    assert arrived(visitor.post(code_path, data=form, headers={"Sec-Fetch-Site": "same-origin"}))
 
 
 @pytest.mark.parametrize("name", ["next", "url", "return_to", "redirect", "continue"])
 def test_nobody_is_led_to_another_site(mailing_app: Flask, mail: MailSink, visitor: FlaskClient, name: str) -> None:
     evil = "https://evil.example/"
     page = visitor.post(f"/sign-in?{name}={evil}", data={"address": KNOWN, name: evil})
-    (sign_in_id,) = re.findall(r'name="sign_in" value="([^"]+)"', page.text)
-    form = {"sign_in": sign_in_id, "code": letter(mailing_app, mail).code, name: evil}
-    answer = visitor.post(f"/sign-in/code?{name}={evil}", data=form, headers={"Referer": evil})
+    sign_in_id = re.findall("/sign-in/code/([0-9a-f-]{36})", page.headers["Location"])[0]
+    form = {"code": letter(mailing_app, mail).code, name: evil}
+    answer = visitor.post(f"/sign-in/code/{sign_in_id}?{name}={evil}", data=form, headers={"Referer": evil})
     assert answer.headers["Location"] == "/account/"
     assert "evil" not in page.text
 
