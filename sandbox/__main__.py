@@ -10,6 +10,7 @@ import threading
 
 from sandbox.app import SandboxServer
 from sandbox.config import Config, MissingSettings
+from sandbox.mailer import KEY_NAME
 from sandbox.offers import OUTLET_FOLDER
 from sandbox.world import Sandbox
 
@@ -57,7 +58,9 @@ def _try_it(url: str, config: Config) -> str:
     {config.preferences_url}/optout     the address box, for those without a mail
     {config.preferences_url}/{OUTLET_FOLDER}/   the second brand
 
-  Ctrl-C stops it. The data stays in instance/.
+  Ctrl-C stops it. The data stays in instance/. A mail saved from its Raw source passes
+
+    .venv/bin/flask lint-eml mail-1.eml --local --dkim-key {KEY_NAME}=instance/demo-dkim.pub
 """
 
 

@@ -16,7 +16,7 @@ from sandbox.client import Center, Links, NoAnswer
 from sandbox.clock import iso_now
 from sandbox.config import Person
 from sandbox.mailbox import Mailbox
-from sandbox.mailer import LETTERS, Letter, compose
+from sandbox.mailer import LETTERS, Letter, compose, sign
 from sandbox.store import Store
 
 BATCH: Final = 100
@@ -45,8 +45,17 @@ class Sending:
 class Company:
     """Maple & Finch, its customers and its letters."""
 
-    def __init__(self, store: Store, center: Center, mailbox: Mailbox, people: Sequence[Person]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        center: Center,
+        mailbox: Mailbox,
+        people: Sequence[Person],
+        *,
+        dkim_key: bytes | None = None,
+    ) -> None:
         self.people = tuple(people)
+        self._dkim_key = dkim_key
         self._store = store
         self._center = center
         self._mailbox = mailbox
@@ -86,6 +95,7 @@ class Company:
                 continue
             now = datetime.now(UTC)
             raw = compose(letter, person, links.get(person.address), number=number, now=now)
+            raw = sign(raw, self._dkim_key) if self._dkim_key else raw
             self._mailbox.deliver(person.address, raw, topic=letter.topic)
             sending.sent.append(person.address)
 

@@ -33,6 +33,7 @@ class Config:
     The platform accepts pushes signed with `signing_secret` and lists its suppressions to whoever shows `api_key`;
     it signs its own webhooks with `webhook_secret`. The company calls the preference center with
     `preferences_api_key`. `first_newsletter` names a topic to send once, as soon as the preference center answers.
+    With `dkim_key`, a private key as PEM, the company signs its mails.
     """
 
     preferences_url: str
@@ -44,6 +45,7 @@ class Config:
     database: str = ":memory:"
     first_newsletter: str | None = None
     first_retry_seconds: float = 1.0
+    dkim_key: bytes | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
@@ -60,7 +62,12 @@ class Config:
             people=read_people(CONTACTS_FILE),
             database=env.get("SANDBOX_DATABASE", ":memory:"),
             first_newsletter=env.get("SANDBOX_FIRST_NEWSLETTER"),
+            dkim_key=_read_key(env.get("SANDBOX_DKIM_FILE")),
         )
+
+
+def _read_key(path: str | None) -> bytes | None:
+    return Path(path).read_bytes() if path else None
 
 
 def read_people(path: Path) -> tuple[Person, ...]:

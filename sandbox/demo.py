@@ -18,6 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
 from sandbox import offers
 from sandbox.config import CONTACTS_FILE
 from sandbox.platform_api import PREFIX
@@ -26,6 +29,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 INSTANCE: Final = Path("instance")
 SETTINGS_FILE: Final = INSTANCE / "demo.env"
 DATABASE_FILE: Final = INSTANCE / "demo.db"
+DKIM_KEY_FILE: Final = INSTANCE / "demo-dkim.pem"
 CONNECTORS_FILE: Final = INSTANCE / "demo.toml"
 """Not `config.toml`, which is for a site of one's own in the same folder: it would lack the demo's secrets."""
 
@@ -72,6 +76,7 @@ def main() -> None:
         settings.pop(API_KEY, None)  # it stands in the other database
     _write_settings(settings)
     _write_connectors(settings)
+    _make_dkim_key()
     _prepare(settings)
     print("Starting ...", flush=True)
     os.execve(sys.executable, [sys.executable, "-m", "honcho", "start"], _environment(settings))
@@ -120,6 +125,7 @@ def _settings(kept: Mapping[str, str], ports: Mapping[str, int]) -> dict[str, st
         "SANDBOX_URL": f"http://127.0.0.1:{sandbox}",
         "SANDBOX_DATABASE": str(INSTANCE / "sandbox.db"),
         "SANDBOX_FIRST_NEWSLETTER": "product-news",
+        "SANDBOX_DKIM_FILE": str(DKIM_KEY_FILE),
     }
     made = {
         **{name: secrets.token_urlsafe(32) for name in ("SECRET_KEYS", "LINK_KEYS", "FINGERPRINT_KEYS")},
@@ -158,6 +164,18 @@ def _write_connectors(settings: Mapping[str, str]) -> None:
     right = re.sub(rf'"http://127\.0\.0\.1:\d+{PREFIX}"', f'"{base_url}"', text)
     if right != text:
         path.write_text(right)
+
+
+def _make_dkim_key() -> None:
+    """What the company signs its mails with, and the public half, which a real company has in its DNS."""
+    if DKIM_KEY_FILE.exists():
+        return
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    DKIM_KEY_FILE.with_suffix(".pub").write_bytes(public)
+    with os.fdopen(os.open(DKIM_KEY_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(private)
 
 
 def _prepare(settings: dict[str, str]) -> None:

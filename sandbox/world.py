@@ -27,7 +27,7 @@ class Sandbox:
         self.store = Store(config.database)
         self.center = Center(config.preferences_url, config.preferences_api_key)
         self.mailbox = Mailbox(self.store)
-        self.company = Company(self.store, self.center, self.mailbox, config.people)
+        self.company = Company(self.store, self.center, self.mailbox, config.people, dkim_key=config.dkim_key)
         self.outbox = Outbox(
             self.store,
             config.preferences_url.rstrip("/") + WEBHOOK_PATH,

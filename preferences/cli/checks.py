@@ -45,8 +45,15 @@ NOT_ALL_CHECKED: Final = 3
 @click.option("--no-dns", is_flag=True, help="Look no DKIM key up.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--address", default="", help="The postal address that must stand in the mail.")
+@click.option("--local", is_flag=True, help="Take links over http to this machine, as in a trial.")
 def lint_eml(
-    files: tuple[Path, ...], message_class: str, keys: tuple[str, ...], no_dns: bool, form: str, address: str
+    files: tuple[Path, ...],
+    message_class: str,
+    keys: tuple[str, ...],
+    no_dns: bool,
+    form: str,
+    address: str,
+    local: bool,
 ) -> None:
     """Check mails, saved as .eml by any program, against the rules for mail that people can leave.
 
@@ -64,6 +71,7 @@ def lint_eml(
         keys=dict(_key(one) for one in keys),
         look_up=None if no_dns else look_up,
         address=address,
+        local=local,
     )
     reports = [(file, lint(_first_bytes(file, MOST_BYTES + 1), options)) for file in files]
     (_print_json if form == "json" else _print_text)(reports)

@@ -39,13 +39,15 @@ class Options:
     """What is known about the mail besides its bytes.
 
     `keys` holds records of DKIM keys by their full name in small letters; `look_up` finds any other, gives None where
-    there is none and raises KeyUnknown when it cannot tell. `address` is the postal address to look for.
+    there is none and raises KeyUnknown when it cannot tell. `address` is the postal address to look for. `local` allows
+    links over http to this very machine, as in a trial.
     """
 
     message_class: MessageClass = MessageClass.MARKETING
     keys: Mapping[str, bytes] = field(default_factory=dict)
     look_up: Callable[[str], bytes | None] | None = None
     address: str = ""
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

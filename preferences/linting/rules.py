@@ -89,12 +89,17 @@ def _https_uri(mail: Mail) -> str:
     return next((one for one in _uris(mail) if one.lower().startswith("https:")), "")
 
 
-def _schemes(mail: Mail, _options: Options) -> Verdict:
+_THIS_MACHINE: Final = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?/", re.IGNORECASE)
+
+
+def _schemes(mail: Mail, options: Options) -> Verdict:
     if not _header(mail):
         return _NO_HEADER
     if re.sub(r"\([^()]*\)|[\s,]", "", _ITEM.sub("", _header(mail))):
         return Verdict(FAIL, "Put each URI of List-Unsubscribe in angle brackets, with commas between them.")
     schemes = [one.partition(":")[0].lower() for one in _uris(mail)]
+    if options.local and sum(bool(_THIS_MACHINE.match(uri)) for uri in _uris(mail)) == schemes.count("http") == 1:
+        return Verdict(WARN, "An http URI on this machine: right for a trial, and never for mail to others.")
     if "http" in schemes:
         return Verdict(FAIL, "Take the http: URI out of List-Unsubscribe, or make it https:.")
     if schemes.count("https") != 1:

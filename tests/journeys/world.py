@@ -74,7 +74,7 @@ class World:
     def __init__(self, folder: Path, database_url: str, people: Sequence[str], **environment: str) -> None:
         self.people = [email(address) for address in people]
         port = free_port()
-        secrets = {"signing_secret": secret("signing"), "webhook_secret": secret("webhook")}
+        secrets: dict[str, Any] = {"signing_secret": secret("signing"), "webhook_secret": secret("webhook")}
         connectors = CONNECTORS.format(
             url=f"http://127.0.0.1:{port}",
             api_key=API_KEY,

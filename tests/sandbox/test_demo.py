@@ -54,6 +54,7 @@ def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_settings_are_enough_for_the_sandbox() -> None:
+    demo._make_dkim_key()
     config = Config.from_env({**settings(), demo.API_KEY: "key"})
     assert config.people == read_people(CONTACTS_FILE)
     assert len(config.people) == 12
