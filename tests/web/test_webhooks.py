@@ -437,6 +437,12 @@ def test_bytes_that_are_no_text_are_refused(sqlite_app: Flask) -> None:
 # Doors.
 
 
+@pytest.mark.parametrize("name", ["Jane Doe", '"Doe, Jane"', ""])
+def test_a_name_beside_the_address_loses_no_opt_out(app: Flask, name: str) -> None:
+    assert report(app, event(address=f"{name} <{ADDRESS}>")).status_code == 200
+    assert reason(app) == "unsubscribed"
+
+
 def test_with_a_slash_behind_it_is_the_same_door(sqlite_app: Flask) -> None:
     body = event()
     assert sqlite_app.test_client().get(f"{PATH}/").text == "ready\n"
