@@ -683,6 +683,17 @@ class TestNewerThere:
         assert desk.provider.returns == []
         assert ("jane@example.com", OFFERS) in desk.provider.holds
 
+    def test_an_undo_leaves_an_opt_out_that_stood_there_before_the_one_it_takes_back(self, desk: Desk) -> None:
+        """The report of January was lost; the provider keeps its own time for whoever leaves twice."""
+        entry = desk.stop(JANE, "offers")
+        desk.passes()
+        desk.provider.rows.clear()
+        desk.provider.add(a_row(JANE, OFFERS, at=JANUARY))
+        desk.undo(entry)
+        desk.passes()
+        assert desk.provider.returns == []
+        assert desk.provider.holds == {("jane@example.com", OFFERS)}
+
     def test_a_return_that_fails_keeps_no_opt_out_back(self, desk: Desk) -> None:
         both = desk.connect(FakeProvider(), name="both")
         both.dates_change_together = True

@@ -40,7 +40,8 @@ class Push:
 
     `list_ref` is the provider's own name of the list (the right side of the topic mapping). `status` UNSUBSCRIBED
     means: do not send; SUBSCRIBED: lift that. `reason` says that it is a suppression and not a wish. `since` is when it
-    was said, never when we learned of it. `entry` is the ledger entry behind it.
+    was said, never when we learned of it. `entry` is the ledger entry behind it. `undoes` is when the opt-out was said
+    that an undo takes back: it lifts that one, and nothing that stood there before.
     """
 
     contact_id: UUID
@@ -50,6 +51,7 @@ class Push:
     reason: SuppressionReason | None
     since: datetime
     entry: int
+    undoes: datetime | None = None
 
     @property
     def is_lift(self) -> bool:
@@ -83,10 +85,18 @@ def may_lift(lift: Push, held: Sequence[Listed]) -> bool:
     """Whether an opt-in may take away what the provider holds against its address on its list at this moment.
 
     Only if every row there is older than the opt-in: an equally old one stays, and so do one without a time, a bounce
-    and a complaint. Where nothing is held there is nothing to take away, and nothing is written.
+    and a complaint. For an undo, what stood there before the opt-out that it takes back stays as well. Where nothing is
+    held there is nothing to take away, and nothing is written.
     """
     rows = [row for row in held if (row.address, row.list_ref) == (lift.address, lift.list_ref)]
-    return bool(rows) and all(_is_older(row, lift.since) for row in rows)
+    return bool(rows) and all(_is_older(row, lift.since) and not _stood_before(row, lift.undoes) for row in rows)
+
+
+def _stood_before(row: Listed, undone: datetime | None) -> bool:
+    """Whether a row is of another opt-out than the one undone, as far as clocks agree."""
+    if undone is None or row.occurred_at is None:
+        return False
+    return _last_moment(row.occurred_at) < undone - MOST_AHEAD
 
 
 def _is_older(row: Listed, opted_in_at: datetime) -> bool:

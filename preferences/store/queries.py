@@ -355,6 +355,15 @@ def first_stops(connection: Connection, contact_ids: Sequence[UUID]) -> dict[Sto
     return {(row.contact_id, Channel(row.channel), row.brand, row.topic): row.seq for row in rows}
 
 
+def said_at(connection: Connection, seqs: Sequence[int]) -> dict[int, datetime]:
+    """When each of these entries was said, or else recorded."""
+    if not seqs:
+        return {}
+    about = select(ledger_entry.c.seq, ledger_entry.c.occurred_at, ledger_entry.c.recorded_at)
+    rows = connection.execute(about.where(ledger_entry.c.seq.in_(seqs)))
+    return {row.seq: row.occurred_at or row.recorded_at for row in rows}
+
+
 def active_suppressions(
     connection: Connection, fingerprints: Sequence[str]
 ) -> dict[tuple[str, str], list[Suppression]]:

@@ -56,7 +56,8 @@ def changes(connection: Connection, connector: Connector, entries: Sequence[Entr
     ]
     pushes = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
     returns = _returns(connection, connector, news) if connector.can_lift else {}
-    lifts = [push for state in states for push in _lifts(connector, state, returns)]
+    undone = queries.said_at(connection, [entry.undoes for entry in returns.values() if entry.undoes])
+    lifts = [push for state in states for push in _lifts(connector, state, returns, undone)]
     return pushes, lifts
 
 
@@ -134,6 +135,7 @@ def _push(
     seq: int,
     reason: SuppressionReason | None = None,
     status: Status = Status.UNSUBSCRIBED,
+    undoes: datetime | None = None,
 ) -> Push:
     return Push(
         contact_id=state.contact_id,
@@ -143,10 +145,13 @@ def _push(
         reason=reason,
         since=since,
         entry=seq,
+        undoes=undoes,
     )
 
 
-def _lifts(connector: Connector, state: AddressState, returns: Mapping[LiftKey, Entry]) -> Iterator[Push]:
+def _lifts(
+    connector: Connector, state: AddressState, returns: Mapping[LiftKey, Entry], undone: Mapping[int, datetime]
+) -> Iterator[Push]:
     topics = connector.settings.topics
     for topic, list_ref in topics.items():
         about = [topic] if BLANKET in topics else [topic, BLANKET]
@@ -158,7 +163,8 @@ def _lifts(connector: Connector, state: AddressState, returns: Mapping[LiftKey, 
         entries = [returns[key] for key in keys if key in returns]
         if entries and connector.lifts_from(list_ref) and _may_be_sent(connector, state, list_ref):
             entry = max(entries, key=_said_at)
-            yield _push(state, list_ref, _said_at(entry), entry.seq, status=Status.SUBSCRIBED)
+            undoes = undone.get(entry.undoes) if entry.undoes else None
+            yield _push(state, list_ref, _said_at(entry), entry.seq, status=Status.SUBSCRIBED, undoes=undoes)
 
 
 def _may_be_sent(connector: Connector, state: AddressState, list_ref: str) -> bool:

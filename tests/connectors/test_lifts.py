@@ -6,6 +6,7 @@ For each `fake_<kind>.py` beside this, and each list of its mapping.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -210,6 +211,12 @@ class TestMayLift:
     def test_nothing_where_nothing_stands(self) -> None:
         assert not may_lift(BACK, [])
         assert not may_lift(BACK, [row(NOW - timedelta(days=9), list_ref="list-18")])
+
+    def test_an_undo_lifts_what_it_takes_back_and_nothing_that_stood_there_before(self) -> None:
+        undo = replace(BACK, undoes=NOW - timedelta(minutes=9))
+        assert may_lift(undo, [row(NOW - timedelta(minutes=9))])
+        assert may_lift(undo, [row(NOW - timedelta(minutes=10))]), "clocks differ by as much"
+        assert not may_lift(undo, [row(NOW - timedelta(days=90))])
 
     def test_the_newest_of_several_counts(self) -> None:
         assert not may_lift(BACK, [row(NOW - timedelta(days=9)), row(NOW + timedelta(days=1))])

@@ -51,8 +51,7 @@ class Center:
     def may_send(self) -> bool:
         question = {"channel": "email", "class": "marketing", "topic": "offers", "addresses": [ADA]}
         answer = self.app.test_client().post("/api/v1/decisions", json=question, headers=self.headers)
-        allowed: bool = answer.json["decisions"][0]["allowed"]
-        return allowed
+        return '"allowed":true' in answer.text.replace(" ", "")
 
     def sync(self) -> None:
         connector = make_connector(self.site.connectors["sandbox"])
