@@ -7,21 +7,18 @@ file of any length takes the memory of one block.
 from __future__ import annotations
 
 import csv
-import gzip
-import io
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO, cast
+from typing import Final, TextIO
 
 from preferences.domain.addresses import read_address
-from preferences.domain.errors import BadAddress, PreferencesError
+from preferences.domain.errors import BadAddress
 from preferences.domain.terms import BLANKET, Address, Channel, MessageClass, Topic
 from preferences.files.spreadsheets import harmless_cell
+from preferences.files.tables import BadFile, Table, place_of_address, table_of
 from preferences.links import ManageLink, UnsubscribeLink
 from preferences.site import Site
 from preferences.store import contacts
@@ -31,14 +28,6 @@ BLOCK: Final = 1_000
 """Contacts made in one transaction: it holds the ledger's lock, and clicks wait for it."""
 
 ADDED: Final = ("unsubscribe_url", "manage_url", "list_unsubscribe", "list_unsubscribe_post", "list_id")
-
-GZIP: Final = b"\x1f\x8b"
-FAULTS: Final = (csv.Error, UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile)
-"""What a file that is no CSV file in UTF-8 says of itself, packed or not."""
-
-
-class BadFile(PreferencesError):
-    """The file cannot be used. Says the line and the column, never the value."""
 
 
 def contacts_of(site: Site, addresses: Sequence[Address]) -> dict[Address, Found]:
@@ -65,53 +54,50 @@ def list_headers(site: Site, url: str, brand: str, topic: str) -> dict[str, str]
 class Minting:
     """What to mint: links that stop `topic`, or all of `brand`'s mail (the first one's if it is None), on a channel.
 
-    `column` is the one that holds the addresses.
+    `column` is the one that holds the addresses, where the header does not say.
     """
 
     topic: str
     channel: Channel
     brand: str | None = None
-    column: str = "address"
+    column: str | None = None
+    encoding: str = "utf-8-sig"
     for_spreadsheets: bool = False
 
 
 def count_rows(site: Site, path: Path, asked: Minting) -> int:
     """How many rows there are to mint. Raises BadFile for the first that is wrong, before anything is made."""
     _brand(site, _topic(site, asked.topic, asked.channel), asked.brand)
-    with _opened(path) as file:
-        return sum(1 for _ in _rows(_reader(file, asked), asked))
+    with table_of(path, asked.encoding) as table:
+        return sum(1 for _ in _rows(table, asked))
 
 
 def mint(site: Site, path: Path, asked: Minting, *, out: TextIO, progress: Callable[[int], None]) -> None:
-    """Write the CSV file with the links added, a block of rows at a time."""
+    """Write the table as CSV with the links added, a block of rows at a time."""
     brand = _brand(site, _topic(site, asked.topic, asked.channel), asked.brand)
     now = datetime.now(UTC)
-    with _opened(path) as file:
-        reader = _reader(file, asked)
-        writer = csv.DictWriter(out, [*(reader.fieldnames or ()), *ADDED])
-        writer.writeheader()
-        rows = _rows(reader, asked)
+    with table_of(path, asked.encoding) as table:
+        writer = csv.writer(out, delimiter=table.head.delimiter)
+        writer.writerow([*table.head.names, *ADDED])
+        rows = _rows(table, asked)
         while block := list(islice(rows, BLOCK)):
             found = contacts_of(site, [address for _, address in block])
-            minted = (row | _links(site, found[address], asked, brand, now) for row, address in block)
+            minted = ([*row, *_links(site, found[address], asked, brand, now)] for row, address in block)
             writer.writerows(map(_harmless, minted) if asked.for_spreadsheets else minted)
             progress(len(block))
 
 
-def _harmless(row: dict[str, str]) -> dict[str, str]:
-    return {name: harmless_cell(value) for name, value in row.items()}
+def _harmless(row: list[str]) -> list[str]:
+    return list(map(harmless_cell, row))
 
 
-def _links(site: Site, found: Found, asked: Minting, brand: str, now: datetime) -> dict[str, str]:
+def _links(site: Site, found: Found, asked: Minting, brand: str, now: datetime) -> list[str]:
     if found.contact_id is None:
-        return dict.fromkeys(ADDED, "")
+        return [""] * len(ADDED)
     url = site.unsubscribe_url(UnsubscribeLink(found.contact_id, asked.channel, brand, asked.topic))
     headers = list_headers(site, url, brand, asked.topic) if asked.channel is Channel.EMAIL else {}
-    return {
-        "unsubscribe_url": url,
-        "manage_url": site.manage_url(ManageLink(found.contact_id, asked.channel, brand, now)),
-        **{name.lower().replace("-", "_"): value for name, value in headers.items()},
-    }
+    manage = site.manage_url(ManageLink(found.contact_id, asked.channel, brand, now))
+    return [url, manage, *(headers.values() or ("", "", ""))]
 
 
 def _topic(site: Site, slug: str, channel: Channel) -> Topic | None:
@@ -138,43 +124,18 @@ def _brand(site: Site, topic: Topic | None, asked: str | None) -> str:
     return asked or catalog.first_brand.slug
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    with path.open("rb") as raw:
-        packed = raw.read(2) == GZIP
-        raw.seek(0)
-        octets = cast(BinaryIO, gzip.open(raw) if packed else raw)  # noqa: SIM115 - closed with the text
-        with io.TextIOWrapper(octets, encoding="utf-8-sig", newline="") as text:
-            yield text
-
-
-def _reader(file: TextIO, asked: Minting) -> csv.DictReader[str]:
-    reader = csv.DictReader(file, strict=True)
-    try:
-        names = list(reader.fieldnames or ())
-    except FAULTS:
-        raise BadFile("line 1: not a well-formed CSV row in UTF-8") from None
-    if asked.column not in names:
-        raise BadFile(f"line 1: the header has no column {asked.column}; name the one with the addresses by --column")
+def _rows(table: Table, asked: Minting) -> Iterator[tuple[Sequence[str], Address]]:
+    """Each row with its address. Raises BadFile at the first that is wrong."""
+    names = table.head.names
     if set(ADDED) & set(names):
         raise BadFile("line 1: the file has links already; remove those columns first")
-    return reader
-
-
-def _rows(reader: csv.DictReader[str], asked: Minting) -> Iterator[tuple[dict[str, str], Address]]:
-    """Each row with its address. Raises BadFile at the first that is wrong."""
-    number = 1
-    while True:
-        number += 1
-        try:
-            row = next(reader, None)
-        except FAULTS:
-            raise BadFile(f"line {reader.line_num + 1}: not a well-formed CSV row in UTF-8") from None
+    place = place_of_address(names, asked.channel, asked.column)
+    for line, row in table.rows():
         if row is None:
-            return
-        if None in row or None in row.values():
-            raise BadFile(f"line {reader.line_num}: the number of columns differs from the header's")
+            raise BadFile(f"line {line}: not a well-formed CSV row")
+        if len(row) != len(names):
+            raise BadFile(f"line {line}: the row has {len(row)} columns and the header {len(names)}")
         try:
-            yield row, read_address(asked.channel, row[asked.column])
+            yield row, read_address(asked.channel, row[place])
         except BadAddress as error:
-            raise BadFile(f"row {number}, column {asked.column}: {error}") from None
+            raise BadFile(f"line {line}, column {place + 1}: {error}") from None

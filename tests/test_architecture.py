@@ -60,7 +60,7 @@ MAY_IMPORT = {
     "explaining": {"domain", "store", "site"},
     "doctor": {"domain", "store", "connectors", "site"},
     "web": {
-        *("domain", "store", "connectors", "links", "site", "minting", "scrubbing"),
+        *("domain", "store", "connectors", "links", "site", "minting", "scrubbing", "files"),
         *("languages", "wording", "oidc", "sign_up_form"),
     },
     "cli": {

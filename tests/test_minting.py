@@ -16,7 +16,8 @@ from flask import Flask
 
 from preferences import minting
 from preferences.domain.terms import Channel
-from preferences.minting import BadFile, Minting, count_rows, mint
+from preferences.files.tables import BadFile
+from preferences.minting import Minting, count_rows, mint
 from preferences.site import Site, site_of
 from tests.processes import contents
 from tests.support import api_headers
@@ -72,7 +73,7 @@ def test_a_wrong_row_far_down_leaves_nothing_behind(sqlite_app: Flask, tmp_path:
     before = contents(url)
     result = run(sqlite_app, "links", "mint", str(path), "--output", str(output), "--force")
     assert result.exit_code == 1
-    assert "row 1502" in result.stderr
+    assert "line 1502" in result.stderr
     assert "jane" not in result.stderr
     assert contents(url) == before
     assert output.read_text() == "what was there"

@@ -37,17 +37,15 @@ from preferences.domain.terms import (
     Verb,
 )
 from preferences.files.atomic import CannotWrite
+from preferences.files.tables import LONGEST_ROW, BadFile, open_table
 from preferences.scrubbing import question
 from preferences.scrubbing.rows import Sorter, addresses_of, hashed_rows
 from preferences.scrubbing.run import Counts, Files, scrub
 from preferences.scrubbing.shares import Job, sort_together, state_of
 from preferences.scrubbing.table import (
-    LONGEST_ROW,
     PIECE,
-    BadFile,
     Encoding,
     Piece,
-    open_table,
     pieces,
     read_layout,
     rows_of,
@@ -460,7 +458,8 @@ class Small(io.BytesIO):
         (b"", "line 1 is empty"),
         (b"name\nx\n", "no column is called"),
         (b"email,email\nx,y\n", "two columns"),
-        ("email\n".encode("utf-16"), "UTF-16"),
+        (b"PK\x03\x04", "save the table as CSV"),
+        (b'"email\nx@example.com\n', "a quote is opened in the header"),
         (b"email\rx@example.com\r", "line feed"),
         (b'email\n"x@example.com\n', "line 2: a quote is opened"),
         (b'email\nperson-1@example.com\n"' + b"x\n" * LONGEST_ROW, "line 3: a row longer"),
@@ -486,7 +485,7 @@ def test_the_encoding_that_is_named_is_kept_to(site: Site, tmp_path: Path) -> No
 
 def test_what_is_no_compressed_file_is_read_as_it_is(tmp_path: Path) -> None:
     with written(tmp_path, b"e").open("rb") as raw:
-        assert open_table(raw) == (raw, False)
+        assert open_table(raw) == (raw, False, False)
 
 
 def test_telephone_numbers_are_scrubbed_too(site: Site, tmp_path: Path) -> None:

@@ -97,6 +97,15 @@ def check_output(path: Path, *, force: bool, source: Path | None = None) -> None
         fail(f"{path} is there already; give another name, or --force to write over it")
 
 
+def encoding_of(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Checks the name of an encoding on the command line."""
+    try:
+        "a".encode(value)
+    except (LookupError, UnicodeError):
+        raise click.BadParameter("there is no such encoding; try utf-8 or latin-1", param=parameter) from None
+    return value
+
+
 FOR_SPREADSHEETS: Final = "Make cells harmless that a spreadsheet program would calculate; alters them."
 
 

@@ -11,7 +11,15 @@ from typing import TextIO
 
 import click
 
-from preferences.cli.common import FOR_SPREADSHEETS, Group, check_output, choice, plain_errors, progress_bar
+from preferences.cli.common import (
+    FOR_SPREADSHEETS,
+    Group,
+    check_output,
+    choice,
+    encoding_of,
+    plain_errors,
+    progress_bar,
+)
 from preferences.domain.terms import BLANKET, Channel
 from preferences.files.atomic import atomic_write
 from preferences.site import current_site
@@ -24,7 +32,10 @@ links_group = Group("links", help="Signed links.")
 @click.option("--topic", default=BLANKET, show_default=True, help="What the link stops; * is everything.")
 @click.option("--brand", help="Whose mail * stops; the first brand's if not given.")
 @click.option("--channel", type=choice(Channel), default=Channel.EMAIL.value, show_default=True)
-@click.option("--column", default="address", show_default=True, help="The column that holds the addresses.")
+@click.option("--column", help="The column of the addresses, where the header does not say.")
+@click.option(
+    "--encoding", default="utf-8-sig", callback=encoding_of, help="Such as latin-1; UTF-8 if nothing is said."
+)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write; else standard output.")
 @click.option("--force", is_flag=True, help="Write over the file of --output.")
 @click.option("--for-spreadsheets", is_flag=True, help=FOR_SPREADSHEETS)
@@ -33,7 +44,8 @@ def links_mint(
     topic: str,
     brand: str | None,
     channel: str,
-    column: str,
+    column: str | None,
+    encoding: str,
     output: Path | None,
     force: bool,
     for_spreadsheets: bool,
@@ -50,7 +62,12 @@ def links_mint(
     if output is not None:
         check_output(output, force=force, source=file)
     asked = Minting(
-        topic=topic, channel=Channel(channel), brand=brand, column=column, for_spreadsheets=for_spreadsheets
+        topic=topic,
+        channel=Channel(channel),
+        brand=brand,
+        column=column,
+        encoding=encoding,
+        for_spreadsheets=for_spreadsheets,
     )
     site = current_site()
     with plain_errors():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -10,7 +11,16 @@ from uuid import UUID
 import click
 from flask.cli import with_appcontext
 
-from preferences.cli.common import FOR_SPREADSHEETS, Command, check_output, choice, fail, plain_errors, progress_bar
+from preferences.cli.common import (
+    FOR_SPREADSHEETS,
+    Command,
+    check_output,
+    choice,
+    encoding_of,
+    fail,
+    plain_errors,
+    progress_bar,
+)
 from preferences.cli.export import restore
 from preferences.domain.addresses import read_address
 from preferences.domain.terms import Channel
@@ -29,7 +39,10 @@ if TYPE_CHECKING:
 @click.option(
     "--rejects", type=click.Path(dir_okay=False, path_type=Path), help="Put wrong rows there and take the others."
 )
-@click.option("--encoding", default="utf-8-sig", help="Such as latin-1; UTF-8 if nothing is said.")
+@click.option(
+    "--encoding", default="utf-8-sig", callback=encoding_of, help="Such as latin-1; UTF-8 if nothing is said."
+)
+@click.option("--column", default="", help="The column of the addresses, where it has another name.")
 @click.option("--force", is_flag=True, help="Write over the file of --rejects.")
 @click.option("--for-spreadsheets", is_flag=True, help=f"In the file of --rejects. {FOR_SPREADSHEETS}")
 @with_appcontext
@@ -41,6 +54,7 @@ def import_command(
     dry_run: bool,
     rejects: Path | None,
     encoding: str,
+    column: str,
     force: bool,
     for_spreadsheets: bool,
 ) -> None:
@@ -67,7 +81,7 @@ def import_command(
     if rejects is not None:
         check_output(rejects, force=force, source=file)
     site = current_site()
-    source = _source(tool, topic, encoding, mapping)
+    source = replace(_source(tool, topic, encoding, mapping), column=column)
     with plain_errors(), rejects_to(rejects, replace=force, for_spreadsheets=for_spreadsheets) as reject:
         catalog = site.database.read(queries.catalog)
         if dry_run:
@@ -96,15 +110,9 @@ def _rejected(count: int) -> str:
 
 
 def _source(tool: str, topic: str, encoding: str, mapping: tuple[str, ...]) -> Source:
-    import codecs
-
     from preferences.importing import Source
     from preferences.importing.formats import Options
 
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        fail("--encoding: there is no such encoding; try utf-8 or latin-1")
     pairs = [one.rpartition("=") for one in mapping]
     if not all(name and slug for name, _, slug in pairs):
         fail('--map: write it like "Weekly letter=product-news"')

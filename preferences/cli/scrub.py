@@ -50,9 +50,9 @@ def scrub_command(
 ) -> None:
     """Sort a CSV FILE into those who may be sent a mailing now and those who may not.
 
-    The file may be compressed (gzip), in UTF-8 or Latin-1, with its columns in any order. Rows that are kept stay as
-    they are; the others get two columns, `reason` and `rule`. Files of any size take the same little memory. Nobody's
-    place in their week is taken. Do it again when you send: whoever leaves meanwhile is not in this file.
+    The file may be compressed (gzip), in UTF-8, UTF-16 or Latin-1, with its columns in any order. Rows that are kept
+    stay as they are; the others get two columns, `reason` and `rule`. Files of any size take the same little memory.
+    Nobody's place in their week is taken. Do it again when you send: whoever leaves meanwhile is not in this file.
 
     \b
     Example:
@@ -91,7 +91,9 @@ def _tell(files: Files, counts: Counts) -> None:
     click.echo(f"{counts.removed.total():,} may not and are in {files.removed.name}{end}")
     for reason, number in counts.removed.most_common():
         click.echo(f"  {reason}: {number:,}")
-    if counts.encodings:
+    if counts.translated:
+        click.echo("The file is in UTF-16; what was written is in UTF-8.")
+    elif counts.encodings:
         click.echo(f"Read as {' and '.join(sorted(counts.encodings))}.")
 
 

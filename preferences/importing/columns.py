@@ -17,6 +17,7 @@ from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress, PreferencesError
 from preferences.domain.instants import NO_DATE, parse_instant
 from preferences.domain.terms import BLANKET, Address, Basis, Channel, MessageClass, SuppressionReason, Verb
+from preferences.files.tables import ADDRESS_NAMES, plain_name, told_columns
 from preferences.store.new_people import Told
 from preferences.store.queries import Catalog
 
@@ -37,6 +38,8 @@ ALIASES: Final = {"email": "address", "phone": "address", "date": "occurred_at"}
 
 _FLAG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
+_ADDRESS_NAMES: Final = ADDRESS_NAMES[Channel.EMAIL]
+
 LONGEST_PROOF: Final = 500
 """Characters of each column of evidence that are kept."""
 
@@ -52,16 +55,20 @@ class BadRow(PreferencesError):
 
 
 def column_names(header: Sequence[str]) -> list[str]:
-    """Our names of the columns. A file without a header begins with somebody's address, so no name is quoted."""
-    names = [ALIASES.get(name.strip().lower(), name.strip().lower()) for name in header]
-    known = f"the columns are {', '.join(COLUMNS)}"
+    """Our names of the columns."""
+    lowered = [" ".join(name.split()).lower() for name in header]
+    names = [ALIASES.get(name, name) for name in lowered]
+    if "address" not in names:
+        place = next((place for place, name in enumerate(lowered) if plain_name(name) in _ADDRESS_NAMES), None)
+        names = ["address" if number == place else name for number, name in enumerate(names)]
+    known = f"the columns are {', '.join(COLUMNS)}; {told_columns(header)}"
+    if "address" not in names:
+        raise BadRow(1, "", f"the header has no column address; {known}; name yours with --column")
     for number, name in enumerate(names, start=1):
         if name not in COLUMNS:
             raise BadRow(1, str(number), f"not a column that is known; {known}")
         if name in names[: number - 1]:
             raise BadRow(1, str(number), f"{name} is there twice")
-    if "address" not in names:
-        raise BadRow(1, "", f"the header has no column address; {known}")
     return names
 
 

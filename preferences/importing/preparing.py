@@ -21,6 +21,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
+from preferences.domain.terms import Channel
+from preferences.files.tables import ADDRESS_NAMES, place_of_address, plain_name
 from preferences.forking import can_fork, cores, helpers
 from preferences.importing.columns import BadRow, FingerprintOf, Reader, column_names
 from preferences.importing.files import Chunk, Source, read_file, rows_of
@@ -49,6 +51,7 @@ class Parser:
     """Turns lines of one file into acts."""
 
     names: Sequence[str]
+    delimiter: str
     kind: Kind | None
     source: Source
     reader: Reader
@@ -59,7 +62,7 @@ class Parser:
         parts: dict[str, list[tuple[str | None, ...]]] = {}
         rejects: list[Reject] = []
         count = 0
-        for number, values in rows_of(chunk):
+        for number, values in rows_of(chunk, self.delimiter):
             try:
                 told = self._line(number, values)
             except BadRow as bad:
@@ -129,17 +132,13 @@ def prepared(
     progress: Progress,
     reject: Callable[[Reject], None] | None,
 ) -> Iterator[Prepared]:
-    """Read the whole file. Raises BadRow for the first wrong line, unless `reject` takes such lines."""
-    chunks = read_file(path, source)
-    _, header = next(chain.from_iterable(map(rows_of, chunks)), (1, ()))
-    if header is None:
-        raise BadRow(1, "", "not a well-formed CSV row")
-    names, kind = _columns(header, source)
-    large = path.stat().st_size > LARGE
-    parser = Parser(names, kind, source, Reader(catalog, fingerprint_of), sorted=large)
-    with tempfile.TemporaryDirectory(prefix="import-") as folder:
+    """Read the whole file. Raises BadFile; and BadRow for the first wrong line, unless `reject` takes such lines."""
+    with read_file(path, source) as found, tempfile.TemporaryDirectory(prefix="import-") as folder:
+        names, kind = _columns(found.names, source)
+        large = path.stat().st_size > LARGE
+        parser = Parser(names, found.delimiter, kind, source, Reader(catalog, fingerprint_of), sorted=large)
         laid = Prepared(Path(folder), large)
-        for parts, count, rejects in _parsed(parser, chunks, several=large):
+        for parts, count, rejects in _parsed(parser, found.chunks, several=large):
             if rejects and reject is None:
                 raise BadRow(rejects[0].line, rejects[0].column, rejects[0].why)
             for one in rejects:
@@ -154,6 +153,8 @@ def prepared(
 
 def _columns(header: Sequence[str], source: Source) -> tuple[Sequence[str], Kind | None]:
     """The names of the columns, and what kind of export they are of."""
+    if source.column:
+        header = _with_addresses_in(header, place_of_address(header, Channel.EMAIL, source.column))
     if not source.tool:
         if tool := recognise(header):
             raise BadRow(1, "", f"the columns are those of an export of {FORMATS[tool].title}; say --from {tool}")
@@ -163,6 +164,13 @@ def _columns(header: Sequence[str], source: Source) -> tuple[Sequence[str], Kind
         return kind.columns(header), kind
     except BadExport as error:
         raise BadRow(1, error.column, error.why) from None
+
+
+def _with_addresses_in(header: Sequence[str], place: int) -> list[str]:
+    """The header with one column called that of the addresses, and no other."""
+    names = [f"not {name}" if plain_name(name) in ADDRESS_NAMES[Channel.EMAIL] else name for name in header]
+    names[place] = "email"
+    return names
 
 
 _Parsed = tuple[dict[str, bytes], int, list[Reject]]

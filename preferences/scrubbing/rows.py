@@ -64,13 +64,14 @@ class Sorter:
         out = self._out(len(rows), self._unlike_strangers(keys), bad)
         lines = _lines_of(piece, rows) if bad else []
         cells_for = cache(self._cells_for)
+        blank = b' \t\r\n"' + self.layout.delimiter
         removed: list[bytes] = []
         reasons: Counter[str] = Counter()
         for number, reason in out:
             if number not in bad:
                 removed.append(with_cells(rows[number], cells_for(reason)))
-            elif not rows[number].strip():
-                continue  # an empty line is no row
+            elif not rows[number].strip(blank):
+                continue  # a row with nothing in it is none
             else:
                 told = f"line {lines[number]}: {bad[number]}"
                 removed.append(with_cells(rows[number], added_cells(self.layout, (reason.encode(), told.encode()))))

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from preferences.domain.addresses import Fingerprints
 from preferences.files.atomic import atomic_write
+from preferences.files.tables import BOM, open_table, opened
 from preferences.forking import nothing_collected
 from preferences.scrubbing.rows import ADDED, GZIP_LEVEL, Sorter, header_with
 from preferences.scrubbing.shares import (
@@ -29,7 +30,7 @@ from preferences.scrubbing.shares import (
     sort_together,
     state_of,
 )
-from preferences.scrubbing.table import BOM, Encoding, open_table, opened, read_layout
+from preferences.scrubbing.table import Encoding, read_layout
 from preferences.scrubbing.verdicts import Verdicts
 from preferences.store.db import Database
 from preferences.store.queries import head_seq
@@ -54,12 +55,14 @@ class Files:
 
 @dataclass(slots=True)
 class Counts:
-    """Rows kept, and rows removed by reason, as things stood at entry `as_of` of the ledger."""
+    """Rows kept, and rows removed by reason, as things stood at entry `as_of` of the ledger; how the file was read, and
+    whether it was in UTF-16, so that what is written is in UTF-8."""
 
     as_of: int = 0
     kept: int = 0
     removed: Counter[str] = field(default_factory=Counter)
     encodings: set[Encoding] = field(default_factory=set)
+    translated: bool = False
 
 
 def scrub(
@@ -70,7 +73,7 @@ def scrub(
         stack.enter_context(nothing_collected())
         raw = stack.enter_context(opened(files.source))
         state = state_of(files.source)
-        text, compressed = open_table(raw)
+        text, compressed, translated = open_table(raw)
         layout = read_layout(text, asked.channel, files.column, files.encoding)
         processes = files.processes or processes_for(files.source)
         with hashed_meanwhile(
@@ -94,7 +97,11 @@ def scrub(
             _begun(keep, _packed(layout.header.rstrip(b"\r\n") + _end(layout.header), compressed)),
             _begun(remove, _packed(header_with(layout, ADDED), compressed)),
         )
-        counts = Counts(as_of=as_of, encodings={Encoding.UTF_8} if layout.header.startswith(BOM) else set())
+        counts = Counts(
+            as_of=as_of,
+            encodings={Encoding.UTF_8} if layout.header.startswith(BOM) else set(),
+            translated=translated,
+        )
         place_of = _places(counts, begin, progress)
         job = Job(source=files.source, state=state, sorter=sorter, hashed=hashed, outputs=(keep, remove))
         if processes == 1:

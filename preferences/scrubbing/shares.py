@@ -20,9 +20,10 @@ from typing import IO, Any, Final
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.terms import Channel
+from preferences.files.tables import BadFile, open_table, opened
 from preferences.forking import can_fork, cores
 from preferences.scrubbing.rows import Hashed, Sorted, Sorter, hashed_rows
-from preferences.scrubbing.table import BadFile, Encoding, Layout, Piece, open_table, opened, pieces, rows_of
+from preferences.scrubbing.table import Encoding, Layout, Piece, pieces, rows_of
 
 AHEAD: Final = 3
 """Sorted pieces that a process holds until it is told their places: enough to keep it busy, and little memory."""
@@ -128,7 +129,7 @@ def _sort_share(
         one.close()  # else whoever is at the other end would not be missed
     try:
         with opened(job.source) as raw:
-            text, _ = open_table(raw)
+            text = open_table(raw).text
             text.seek(len(job.sorter.layout.header))
             work = islice(_work(job, raw, text), share, None, processes)
             _sort(job, work, tell=desk.send, place=desk.recv)
@@ -185,7 +186,7 @@ def hashed_meanwhile(
     def hash_pieces() -> None:
         done: list[Hashed] = []
         with suppress(BadFile), opened(source) as raw:  # whoever sorts the file comes to the same place
-            text, _ = open_table(raw)
+            text = open_table(raw).text
             text.seek(len(layout.header))
             for piece in islice(pieces(text, layout), MOST_HASHED):
                 if enough.is_set():

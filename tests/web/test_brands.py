@@ -16,9 +16,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import Client, TestResponse
 
 from preferences.domain.terms import Basis, Brand, Channel, MessageClass, OneClick, Topic
+from preferences.files.tables import BadFile
 from preferences.importing import BadRow, check, import_file
 from preferences.links import ManageLink, UnsubscribeLink
-from preferences.minting import BadFile, Minting, mint
+from preferences.minting import Minting, mint
 from preferences.site import Site, site_of
 from preferences.store import cursors, queries
 from preferences.store.catalog import add_topic, change_brand, save_brand

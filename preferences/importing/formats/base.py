@@ -16,7 +16,8 @@ from typing import Final
 
 from preferences.domain.errors import PreferencesError
 from preferences.domain.instants import NO_DATE, epoch_instant, parse_instant
-from preferences.domain.terms import BLANKET
+from preferences.domain.terms import BLANKET, Channel
+from preferences.files.tables import ADDRESS_NAMES, plain_name, told_columns
 
 LONGEST: Final = 500
 """Characters of evidence that an import keeps."""
@@ -27,20 +28,7 @@ _NUMBER: Final = re.compile(r"[0-9]{9,16}(\.[0-9]+)?", re.ASCII).fullmatch
 TRUE: Final = ("true", "yes", "1")
 Fields = Mapping[str, str]
 
-ADDRESS_NAMES: Final = frozenset(
-    (
-        *("email", "e-mail", "mail", "email address", "e-mail address", "emailaddress", "email_address"),
-        *("e-mail-adresse", "emailadresse", "adresse e-mail", "adresse email", "adresse mail", "adresse électronique"),
-        *("courriel", "correo electrónico", "dirección de correo electrónico", "correo", "correu electrònic"),
-        *("endereço de e-mail", "endereço de email", "indirizzo e-mail", "indirizzo email", "posta elettronica"),
-        *("e-mailadres", "e-postadress", "e-postadresse", "e-mailadresse", "e-post", "adres e-mail", "e-posta"),
-        *("sähköposti", "sähköpostiosoite", "e-mailová adresa", "e-mail cím", "adresă de e-mail", "meil", "surel"),
-        *("электронная почта", "электронная пошта", "адрес электронной почты", "електронна поща", "електронна пошта"),
-        *("البريد الإلكتروني", "عنوان البريد الإلكتروني", "پست الکترونیکی", "אימייל", 'דוא"ל', "อีเมล", "địa chỉ email"),
-        *("メール", "メールアドレス", "eメール", "邮件地址", "電子郵件", "电子邮件", "邮箱", "郵件地址", "이메일"),
-    )
-)
-"""What the column of addresses is called, in the languages in which these tools speak, as `folded` gives it."""
+_EMAIL: Final = ADDRESS_NAMES[Channel.EMAIL]
 
 
 class BadExport(PreferencesError):
@@ -142,11 +130,11 @@ class Kind:
     def columns(self, header: Sequence[str]) -> list[str]:
         """The header with the names that this kind knows: under which `rows` looks for values."""
         names = [folded(name) for name in header]
-        for column, others in ((self.address[0], ADDRESS_NAMES), *self.also.items()):
-            known = {folded(name) for name in (self.address if column == self.address[0] else (column,))}
-            place = next((place for place, name in enumerate(names) if name in others), None)
-            if place is not None and not known.intersection(names):
-                names[place] = folded(column)
+        for column, others in self.also.items():
+            if folded(column) not in names:
+                names = _renamed(names, column, next((name for name in names if name in others), ""))
+        if not {folded(name) for name in self.address}.intersection(names):
+            names = _renamed(names, self.address[0], next((name for name in names if plain_name(name) in _EMAIL), ""))
         return names
 
     def missing(self, header: Sequence[str]) -> str:
@@ -247,7 +235,10 @@ class Format:
             return found[0]
         if not found:
             kinds = ", ".join(f"{self.name}:{kind.name}" for kind in self.kinds)
-            raise BadExport("", f"the header is none of {self.title}'s; if it is one of them, name it: {kinds}")
+            raise BadExport(
+                "",
+                f"the header is none of {self.title}'s; if it is one of them, name it: {kinds}; {told_columns(header)}",
+            )
         names = " or ".join(f"{self.name}:{kind.name}" for kind in found)
         raise BadExport("", f"the header does not tell what kind of file this is; say --from {names}")
 
@@ -256,8 +247,17 @@ class Format:
         if kind is None:
             raise BadExport("", f"the kinds of {self.title} are {', '.join(one.name for one in self.kinds)}")
         if absent := kind.missing(header):
-            raise BadExport(absent, f"is not there; {self.title} exports it with {kind.name}")
+            raise BadExport(
+                absent,
+                f"is not there; {self.title} exports it with {kind.name}; {told_columns(header)}."
+                " If it has another name, rename it, or export with English column names; --column names that of the"
+                " addresses",
+            )
         return kind
+
+
+def _renamed(names: list[str], column: str, found: str) -> list[str]:
+    return [folded(column) if name == found else name for name in names] if found else names
 
 
 def make(name: str, title: str, kinds: Iterable[Kind], *, epoch: bool = False) -> Format:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from preferences.importing.formats.base import ADDRESS_NAMES, TRUE, Kind, Rule, make
+from preferences.domain.terms import Channel
+from preferences.files.tables import ADDRESS_NAMES
+from preferences.importing.formats.base import TRUE, Kind, Rule, make
 
 _REASON: Final = "reason"
 _AT: Final = ("date_added",)
@@ -30,7 +32,7 @@ _CONTACTABLE: Final = (
     ),
     *("i̇letişim kurulabilir", "kontakt", "kontaktierbar", "puede contactar", "кантактны", "контактный", "連絡可能"),
 )
-_EMAIL: Final = ("channel", (*ADDRESS_NAMES, "електронно писмо"))
+_EMAIL: Final = ("channel", (*ADDRESS_NAMES[Channel.EMAIL], "e-mail", "e-posta", "e-post", "електронно писмо"))
 _SMS: Final = (
     "channel",
     (

@@ -19,9 +19,10 @@ from werkzeug.wrappers import Response
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.permission import Decision, Reason, may_send
 from preferences.domain.terms import Address, Channel, MessageClass, Scope
+from preferences.files.tables import BadFile
 from preferences.scrubbing import BadQuestion, question
 from preferences.scrubbing.rows import added_cells, addresses_of, header_with, with_cells
-from preferences.scrubbing.table import BadFile, Layout, Piece, pieces, read_layout, rows_of
+from preferences.scrubbing.table import Layout, Piece, pieces, read_layout, rows_of
 from preferences.site import current_site
 from preferences.store.facts import facts_for
 from preferences.store.scrub import Question
