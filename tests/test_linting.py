@@ -116,6 +116,164 @@ def test_not_naming_the_fields_twice_is_only_advice() -> None:
     assert report.result is Result.PASS
 
 
+# How it is signed, and when.
+
+UNSIGNED = mails.mail(mails.UNSUBSCRIBE, mails.POST, mails.LIST_ID)
+ED25519 = Options(keys={mails.KEY_NAME: mails.ED25519_RECORD})
+WRITTEN = 1_795_590_000
+"""The Date of those mails."""
+
+
+def test_a_signature_of_ed25519_is_verified() -> None:
+    raw = mails.sign(UNSIGNED, algorithm="ed25519-sha256")
+    assert found(lint(raw, ED25519), "M-05") is Result.PASS
+    changed = raw.replace(b"new tables have come", b"new tables are gone!")
+    assert found(lint(changed, ED25519), "M-05") is Result.FAIL
+    broken = raw.replace(b"b=", b"b=AAAA", 1)
+    assert found(lint(broken, ED25519), "M-05") is Result.FAIL
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *(b"v=DKIM1; k=ed25519; p=", b"v=DKIM1; k=ed25519; p=AAAA", b"v=DKIM1; k=ed25519", b"k=rsa; p=AAAA", b"x"),
+        b"v=DKIM1; k=ed25519; p=" + b"A" * 43 + b"=",
+        b"v=DKIM2; " + mails.ED25519_RECORD[9:],
+        mails.key_pair()[1],
+    ],
+)
+def test_a_signature_of_ed25519_holds_by_its_own_key_alone(record: bytes) -> None:
+    raw = mails.sign(UNSIGNED, algorithm="ed25519-sha256")
+    assert found(lint(raw, Options(keys={mails.KEY_NAME: record})), "M-05") is Result.FAIL
+    assert found(lint(mails.good(), ED25519), "M-05") is Result.FAIL
+
+
+def test_a_key_of_ed25519_is_read_from_pem() -> None:
+    pem = (
+        b"-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n"
+        b"-----END PUBLIC KEY-----\n"
+    )
+    assert read_key(pem) == mails.ED25519_RECORD
+
+
+def test_a_signature_of_rsa_sha1_counts_for_nothing_though_it_would_hold() -> None:
+    raw = mails.sign(UNSIGNED, algorithm="rsa-sha1")
+    assert dkim.verify(raw, dnsfunc=lambda *_, **__: mails.key_pair()[1])
+    report = lint(raw, mails.options())
+    assert report.with_result(Result.FAIL) == ["M-05"]
+    assert "rsa-sha1" in next(finding.text for finding in report.findings if finding.rule == "M-05")
+    both = mails.sign(raw)
+    assert found(lint(both, mails.options()), "M-05") is Result.PASS
+
+
+def expiring(at: int, received: str = "", *, signed: int = WRITTEN) -> bytes:
+    raw = mails.sign(UNSIGNED, fields=[(b"t", str(signed).encode()), (b"x", str(at).encode())])
+    return received.encode() + raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "result"),
+    [
+        (expiring(WRITTEN + 3_600), Result.PASS),
+        (expiring(1_000_000_000, signed=999_999_999), Result.FAIL),
+        (expiring(WRITTEN + 3_600, "Received: from a by b; Wed, 25 Nov 2026 07:00:05 +0000\r\n"), Result.PASS),
+        (expiring(WRITTEN + 3_600, "Received: from a by b; Fri, 27 Nov 2026 07:00:05 +0000\r\n"), Result.FAIL),
+        (expiring(WRITTEN + 3_600, "Received: from a by b; Wed, 25 Nov 2020 07:00:05 +0000\r\n"), Result.FAIL),
+        (expiring(WRITTEN - 3_600), Result.FAIL),
+        (expiring(WRITTEN), Result.FAIL),
+    ],
+    ids=["long ago", "expired before it was written", "in time", "late", "signed later", "x before t", "x is t"],
+)
+def test_a_signature_is_judged_as_of_when_the_mail_was_received(raw: bytes, result: Result) -> None:
+    assert found(lint(raw, mails.options()), "M-05") is result
+
+
+def test_an_old_mail_is_not_told_as_expired() -> None:
+    old = UNSIGNED.replace(b"Date: Wed, 25 Nov 2026 07:00:00", b"Date: Mon, 1 Jun 2020 07:00:00")
+    raw = mails.sign(old, fields=[(b"t", b"1590994800"), (b"x", b"1591599600")])
+    assert not dkim.verify(raw, dnsfunc=lambda *_, **__: mails.key_pair()[1])  # by today's clock
+    assert found(lint(raw, mails.options()), "M-05") is Result.PASS
+
+
+# Who it is from.
+
+
+@pytest.mark.parametrize("author", ["Acme, Inc. <news@shop.example>", "Shop, The <news@shop.example>"])
+def test_a_comma_outside_quotes_in_from_is_named_as_such(author: str) -> None:
+    raw = mails.sign(mails.mail(mails.UNSUBSCRIBE, mails.POST, mails.LIST_ID, author=author))
+    report = lint(raw, mails.options())
+    assert report.with_result(Result.FAIL) == ["M-00"]
+    assert "comma that is not in quotes" in report.findings[0].text
+    assert "shop.example" not in report.findings[0].text
+
+
+@pytest.mark.parametrize(
+    "author",
+    ['"Acme, Inc." <news@shop.example>', "Acme (books, tables) <news@shop.example>", "news@shop.example"],
+)
+def test_a_comma_in_quotes_or_in_a_comment_is_fine(author: str) -> None:
+    raw = mails.sign(mails.mail(mails.UNSUBSCRIBE, mails.POST, mails.LIST_ID, author=author))
+    assert lint(raw, mails.options()).with_result(Result.FAIL) == []
+
+
+@pytest.mark.parametrize("author", ["a@shop.example, b@shop.example", "A <a@shop.example>, B <b@shop.example>", "Acme"])
+def test_a_mail_is_from_one_address(author: str) -> None:
+    raw = mails.sign(mails.mail(mails.UNSUBSCRIBE, mails.POST, mails.LIST_ID, author=author))
+    assert "M-00" in lint(raw, mails.options()).with_result(Result.FAIL)
+
+
+# Links.
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *("q3Jk9sVx2L%2BTz8RbYw5%2FcEoPhUaG%3D%3D", "%71%33Jk9sVx2LmTz8RbYw5NcEo", "q3Jk9sVx2L%252BTz8RbYw5NcEoPh"),
+        *("q3Jk%40s%2BVx2LmTz8RbYw5NcEoP%2Fh", "%7Bq3Jk9sVx2LmTz8RbYw5NcEo%7D"),
+    ],
+)
+def test_a_token_that_is_percent_encoded_is_as_long_as_it_is(token: str) -> None:
+    raw = mails.with_url(f"https://mail.shop.example/u/{token}")
+    assert found(lint(raw, mails.options()), "M-06") is Result.PASS
+
+
+@pytest.mark.parametrize("part", ["jane.doe%40example.com", "jane.doe%2540example.com", "u/1234", "%31%32%33%34"])
+def test_an_address_or_a_number_is_found_however_it_is_encoded(part: str) -> None:
+    raw = mails.with_url(f"https://mail.shop.example/{part}")
+    assert found(lint(raw, mails.options()), "M-06") is Result.FAIL
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("配信停止", "退订", "수신거부", "Отписаться", "Wypisz się", "Avregistrera dig", "Uitschrijven", "Odhlásit"),
+        *("Leiratkozás", "Abonelikten çık", "Διαγραφή", "להסרה מרשימת התפוצה", "إلغاء الاشتراك", "लिङ्क", "Cliquez ici"),
+    ],
+)
+def test_the_way_out_is_seen_in_any_language(words: str) -> None:
+    other = "https://mail.shop.example/u/Zx81kQm4Tn6VbYc2LsPdGhRf"
+    text = f"…\n\n{words}: {other}\n\nMaple, {mails.ADDRESS}\n"
+    html = f'<p>…</p><p><a href="{other}">{words}</a></p><p>Maple, {mails.ADDRESS}</p>\n'
+    raw = mails.sign(mails.mail(mails.UNSUBSCRIBE, mails.POST, mails.LIST_ID, text=text, html=html))
+    assert found(lint(raw, mails.options()), "M-09") is Result.PASS
+
+
+@pytest.mark.parametrize("words", ["配信停止", "退订", "수신거부", "Отписаться", "Uitschrijven", "إلغاء الاشتراك"])
+def test_words_that_say_so_are_enough(words: str) -> None:
+    other = "https://mail.shop.example/centre"
+    text = f"…\n\n{words}: {other}\n\nMaple, {mails.ADDRESS}\n"
+    html = f'<p>…</p><p><a href="{other}">{words}</a></p><p>Maple, {mails.ADDRESS}</p>\n'
+    raw = mails.sign(mails.mail(mails.UNSUBSCRIBE, mails.POST, mails.LIST_ID, text=text, html=html))
+    assert found(lint(raw, mails.options()), "M-09") is Result.PASS
+
+
+def test_a_link_to_something_else_is_no_way_out() -> None:
+    text, html = (part.replace(mails.URL, "https://shop.example/tables") for part in (mails.TEXT, mails.HTML))
+    text, html = (part.replace("Unsubscribe", "Tische") for part in (text, html))
+    raw = mails.sign(mails.mail(mails.UNSUBSCRIBE, mails.POST, mails.LIST_ID, text=text, html=html))
+    assert found(lint(raw, mails.options()), "M-09") is Result.FAIL
+
+
 def test_a_key_is_read_in_each_form_that_people_have_it_in() -> None:
     record = mails.key_pair()[1]
     body = record.rpartition(b"p=")[2]

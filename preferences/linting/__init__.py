@@ -13,7 +13,7 @@ from preferences.linting.rules import RULES, Rule
 
 __all__ = ["MOST_BYTES", "RULES", "Finding", "Options", "Report", "Result", "lint"]
 
-READABLE = Rule("M-00", "The mail can be read", "RFC 5322", lambda _mail, _options: None)
+READABLE = Rule("M-00", "The mail can be read, From included", "RFC 5322", lambda _mail, _options: None)
 
 
 def lint(raw: bytes, options: Options) -> Report:
@@ -24,7 +24,9 @@ def lint(raw: bytes, options: Options) -> Report:
         unseen = Verdict(Result.NOT_APPLICABLE, "The mail could not be read.")
         first = _finding(READABLE, Verdict(Result.FAIL, str(error)))
         return Report((first, *(_finding(rule, unseen) for rule in RULES)))
-    first = _finding(READABLE, Verdict(Result.PASS, "The mail can be read."))
+    fault = mail.fault_of_sender
+    said = Verdict(Result.FAIL, fault) if fault else Verdict(Result.PASS, "The mail can be read.")
+    first = _finding(READABLE, said)
     return Report((first, *(_finding(rule, rule.check(mail, options)) for rule in RULES)))
 
 

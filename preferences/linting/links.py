@@ -13,8 +13,16 @@ from urllib.parse import urlsplit
 
 WORDS: Final = re.compile(
     r"unsubscribe|un-subscribe|opt[ -]?out|stop (?:these|all|this|receiving|getting)|leave this list|preferences"
-    r"|abmelden|abbestellen|austragen|d[ée]sabonner|d[ée]sinscri|cancelar (?:la )?(?:suscripci|subscri|inscri)"
-    r"|darse de baja|dar de baja|إلغاء الاشتراك",
+    r"|abmelden|abbestellen|austragen|abmeldung|d[ée]sabonn|d[ée]sinscri|se désengager"
+    r"|cancelar (?:la |a )?(?:suscripci|subscri|inscri)|darse de baja|dar de baja|descadastr|anular (?:la )?suscrip"
+    r"|annulla (?:l.)?iscrizione|cancella(?:re|ti)? (?:l.)?iscrizione|disiscri|disdici|uitschrijv|afmelden"
+    r"|avregistrera|avprenumerera|avsluta prenumeration|avmeld|meld deg av|afmeld|frameld"
+    r"|peruuta (?:tilaus|uutiskirje)|lopeta tilaus|wypisz|zrezygnuj|anuluj subskrypc|rezygnacja z"
+    r"|odhlásit|odhlásiť|leiratkoz|dezabon|abonelikten|aboneliği iptal|odjav|atsisakyti|atrakst|loobu"
+    r"|отпи[сш]|отказаться от|відпис|διαγραφή|κατάργηση εγγραφής|הסר|להסרה|ביטול (?:הרשמה|מינוי)"
+    r"|[إا]لغاء (?:ال)?اشتراك|لغو (?:اشتراک|عضویت)|अनसब्सक्राइब|सदस्यता (?:समाप्त|रद्द)|আনসাবস্ক্রাইব"
+    r"|配信(?:の)?停止|配信を停止|購読(?:の)?解除|登録(?:の)?解除|退会|退订|退訂|取消订阅|取消訂閱"
+    r"|수신\s?거부|구독\s?(?:취소|해지)|hủy (?:đăng ký|nhận)|ยกเลิกการ(?:รับ|สมัคร|ติดตาม)|berhenti (?:ber)?langganan",
     re.IGNORECASE,
 )
 IN_URL: Final = re.compile(r"unsub|opt-?out|/u/", re.IGNORECASE)
@@ -100,9 +108,13 @@ def visible_text(html: str) -> str:
 
 
 def ways_out_in_html(html: str, header: str) -> list[Anchor]:
-    """The anchors that stop the mail: those to the header's URI, and those that say so."""
-    found = [one for one in _shown(html).anchors if host_of(one.url)]
-    return [one for one in found if same_place(one.url, header) or WORDS.search(one.words) or IN_URL.search(one.url)]
+    """The anchors that stop the mail: those to the door of the header's URI, and those that say so in any language."""
+    found = [anchor for anchor in _shown(html).anchors if host_of(anchor.url)]
+    return [
+        anchor
+        for anchor in found
+        if same_door(anchor.url, header) or WORDS.search(anchor.words) or IN_URL.search(anchor.url)
+    ]
 
 
 def ways_out_in_text(text: str, header: str) -> list[str]:
@@ -112,7 +124,7 @@ def ways_out_in_text(text: str, header: str) -> list[str]:
     for line in text.splitlines():
         for match in URL.findall(line):
             url = match.rstrip(".,;:!?)]")
-            if same_place(url, header) or WORDS.search(above + line) or IN_URL.search(url):
+            if same_door(url, header) or WORDS.search(above + line) or IN_URL.search(url):
                 found.append(url)
         above = line if line.strip() else above
     return found
@@ -121,6 +133,25 @@ def ways_out_in_text(text: str, header: str) -> list[str]:
 def same_place(one: str, other: str) -> bool:
     """Whether both URLs lead to one page."""
     return bool(one) and one.strip().rstrip("/") == other.strip().rstrip("/")
+
+
+def same_door(one: str, other: str) -> bool:
+    """Whether both URLs lead to one page, or to the same page for two tokens: in whatever language it is spoken of."""
+    return same_place(one, other) or (bool(door := _door(one)) and door == _door(other))
+
+
+def _door(url: str) -> tuple[str, ...]:
+    """Host, and folders and names of parameters without what is made up for each mail; nothing without a folder."""
+    if not host_of(url):
+        return ()
+    parts = urlsplit(url)
+    words = [word for word in re.split(r"[/?&=#;]", f"{parts.path}?{parts.query}") if word]
+    kept = tuple(word for word in words if len(word) < _MADE_UP and not re.search(r"\d{3}", word))
+    return (host_of(url), *kept) if kept and len(kept) < len(words) else ()
+
+
+_MADE_UP: Final = 16
+"""Characters from which on a part of a URL is taken for a token."""
 
 
 def host_of(url: str) -> str:

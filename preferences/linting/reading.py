@@ -64,14 +64,33 @@ class Mail:
     @property
     def sender_domain(self) -> str:
         """The domain of From, in small letters; empty when there is none."""
-        found = _ADDRESS.match(parseaddr(self.value("From"))[1])
+        bare = _bare(self.value("From"))
+        inside = re.findall(r"<([^<>]*)>", bare)
+        found = _ADDRESS.match(inside[0].strip() if len(inside) == 1 else parseaddr(self.value("From"))[1])
         return found[1].lower() if found else ""
+
+    @property
+    def fault_of_sender(self) -> str:
+        """What is wrong with From, in one sentence; empty when nothing is (RFC 5322 §3.4, §3.6.2)."""
+        if len(self.named("From")) > 1:
+            return "There are two From fields: put one on the mail."
+        bare = _bare(self.value("From"))
+        if "," in re.sub(r"<[^<>]*>", "", bare):
+            if bare.count("@") == 1:
+                return 'The name in From has a comma that is not in quotes: write "Acme, Inc." <news@acme.example>.'
+            return "There are several addresses in From: put one there."
+        return "" if self.sender_domain else "From holds no address that can be read: write Acme <news@acme.example>."
 
     @property
     def recipients(self) -> list[str]:
         """The addresses of To, in small letters."""
         values = ",".join(one.value for one in self.named("To"))
         return [found.lower() for found in re.findall(r"[^\s@<>,;\"]+@[^\s@<>,;\"]+", values)]
+
+
+def _bare(value: str) -> str:
+    """A field without what stands in quotes and comments, where a comma separates nothing."""
+    return re.sub(r'"(?:[^"\\]|\\.)*"|\((?:[^()\\]|\\.)*\)', "", value)
 
 
 def read_mail(raw: bytes) -> Mail:

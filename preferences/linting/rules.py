@@ -138,15 +138,26 @@ def _opaque(mail: Mail, _options: Options) -> Verdict:
         return Verdict(NOT_APPLICABLE, "There is no https URI to look at.")
     plain = unquote(unquote(uri))
     pieces = [piece for piece in re.split(r"[/?&=#.;,:]+", plain.partition("//")[2]) if piece]
-    if "@" in plain or any(_hides_address(piece) for piece in [*pieces, *re.split(r"[/?&;]|\w+=", plain)]):
+    if _ADDRESS.search(plain) or any(_hides_address(piece) for piece in [*pieces, *re.split(r"[/?&;]|\w+=", plain)]):
         return Verdict(FAIL, "Take the address out of the URI, encoded or not: use a random or signed token.")
     digests = {kind(one.encode()).hexdigest() for one in mail.recipients for kind in _DIGESTS}
     if digests & {piece.lower() for piece in pieces}:
         return Verdict(FAIL, "The URI holds a digest of the address, which anybody can compute: use a signed token.")
-    path = plain.partition("//")[2].partition("/")[2]
-    if not any(len(one) >= SHORTEST_TOKEN and not one.isdigit() for one in re.findall(r"[A-Za-z0-9_-]+", path)):
+    # Only what separates before anything is decoded separates: a token may hold an encoded slash or plus.
+    parts = re.split(r"[/?&=#;.]", uri.partition("//")[2].partition("/")[2])
+    tokens = [run for part in parts for run in _TOKEN.findall(_decoded(part))]
+    if not any(not token.isdigit() for token in tokens):
         return Verdict(FAIL, "The URI can be guessed: give it a random or signed token of 128 bits, not a number.")
     return Verdict(PASS, "The URI tells nothing and cannot be guessed.")
+
+
+_TOKEN: Final = re.compile(rf"[^\s./?&=#;,:]{{{SHORTEST_TOKEN},}}")
+_ADDRESS: Final = re.compile(r"[\w.+%-]{1,64}@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
+
+
+def _decoded(part: str) -> str:
+    """A part of a URI as it was before it was percent-encoded, once or twice; what separates elsewhere is left out."""
+    return re.sub(r"[/+=.]", "", unquote(unquote(part)))
 
 
 _DIGESTS: Final = (

@@ -1,7 +1,7 @@
 """The signature of a mail (DKIM).
 
-Owns whether one is valid, whose it is, and what it covers. Invariant: a key that could not be looked up is never told
-as a bad signature.
+Owns whether one is valid, whose it is, and what it covers. Invariants: a key that could not be looked up is never told
+as a bad signature; a mail is judged as of when it was received, so that an old one is not told as expired.
 """
 
 from __future__ import annotations
@@ -11,13 +11,19 @@ import binascii
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import dkim
+import dkim.util
 import dns.exception
 import dns.resolver
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
+from preferences.domain.instants import parse_instant
 from preferences.linting.findings import KeyUnknown, Options, Result, Verdict
 from preferences.linting.reading import Mail
 
@@ -26,6 +32,12 @@ MOST_SIGNATURES: Final = 8
 """More than this many are not looked at: each costs a look-up."""
 
 COVERED: Final = ("list-unsubscribe", "list-unsubscribe-post")
+
+ALGORITHMS: Final = ("rsa-sha256", "ed25519-sha256")
+"""RFC 8301 §3.1 and RFC 8463 §3. A signature of rsa-sha1 counts for nothing: it must not be verified."""
+
+_SLACK: Final = 36_000
+"""Seconds by which the clocks of sender and receiver may differ."""
 
 _quiet = logging.getLogger(f"{__name__}.library")
 _quiet.addHandler(logging.NullHandler())
@@ -41,9 +53,12 @@ class _Signature:
     """What a signature says of itself."""
 
     index: int
+    algorithm: str
     domain: str
     covers: tuple[str, ...]
     has_length: bool
+    signed_at: int | None
+    expires_at: int | None
 
 
 def read_key(data: bytes) -> bytes:
@@ -54,7 +69,7 @@ def read_key(data: bytes) -> bytes:
     text = data.decode("ascii", "replace").strip()
     pem = re.search(r"-----BEGIN PUBLIC KEY-----(.+?)-----END PUBLIC KEY-----", text, re.DOTALL)
     if pem:
-        return b"v=DKIM1; k=rsa; p=" + "".join(pem[1].split()).encode("ascii", "replace")
+        return _ed25519_record(pem[0]) or b"v=DKIM1; k=rsa; p=" + "".join(pem[1].split()).encode("ascii", "replace")
     quoted = re.findall(r'"([^"]*)"', text)
     record = "".join(quoted) if quoted else " ".join(text.split())
     found = re.search(r"(?:^|;)\s*p=([A-Za-z0-9+/=\s]+)", record)
@@ -64,6 +79,17 @@ def read_key(data: bytes) -> bytes:
     except binascii.Error:
         pass
     raise BadKey("not a public key: give the DNS record (v=DKIM1; k=rsa; p=…) or a PEM file (BEGIN PUBLIC KEY)")
+
+
+def _ed25519_record(pem: str) -> bytes | None:
+    """The record of an Ed25519 key: its 32 bytes alone (RFC 8463 §4), without what PEM puts before them."""
+    try:
+        key = load_pem_public_key(pem.encode("ascii", "replace"))
+    except Exception:  # noqa: BLE001 - the library raises errors of many kinds on what is no key
+        return None
+    if not isinstance(key, Ed25519PublicKey):
+        return None
+    return b"v=DKIM1; k=ed25519; p=" + base64.b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
 
 
 def look_up(name: str) -> bytes | None:
@@ -91,6 +117,8 @@ def _check_one(mail: Mail, options: Options, index: int) -> Verdict:
     signature = _read(mail, index)
     if signature is None:
         return Verdict(Result.FAIL, "The DKIM signature cannot be read: sign the mail again with another signer.")
+    if fault := _out_of_use(mail, signature):
+        return Verdict(Result.FAIL, fault)
     missing = [name for name in COVERED if mail.named(name) and name not in signature.covers]
     if missing:
         return Verdict(Result.FAIL, f"Name {' and '.join(missing)} in h= of the DKIM signature, so that it covers it.")
@@ -100,6 +128,32 @@ def _check_one(mail: Mail, options: Options, index: int) -> Verdict:
     if aligned is Result.FAIL:
         return Verdict(Result.FAIL, "The DKIM signature is of another domain than From: sign with From's domain.")
     return _verified(mail, options, signature, aligned)
+
+
+def _out_of_use(mail: Mail, signature: _Signature) -> str:
+    """Why the signature counts for nothing, whatever it says: how it was made, or when."""
+    if signature.algorithm == "rsa-sha1":
+        return "The DKIM signature is made with rsa-sha1, which counts for nothing (RFC 8301): sign with rsa-sha256."
+    if signature.algorithm not in ALGORITHMS:
+        return "The DKIM signature is made in a way that receivers do not know: sign with rsa-sha256."
+    begin, end = signature.signed_at, signature.expires_at
+    received = _time_of(mail.value("Received").rpartition(";")[2])
+    if begin is not None and end is not None and end <= begin:
+        return "x= of the DKIM signature is not after t=: receivers take it for expired at once."
+    if begin is not None and received is not None and begin > received + _SLACK:
+        return "t= of the DKIM signature is later than when the mail was received: set the signer's clock."
+    taken = received if received is not None else _time_of(mail.value("Date"))
+    if end is not None and taken is not None and end < taken - _SLACK:
+        return "The DKIM signature had expired (x=) when the mail was received: leave x= out, or sign for longer."
+    return ""
+
+
+def _time_of(text: str) -> float | None:
+    """When the last server took the mail, or when it was written; None where that cannot be read."""
+    try:
+        return parse_instant(text).latest.timestamp()
+    except ValueError:
+        return None
 
 
 def _verified(mail: Mail, options: Options, signature: _Signature, aligned: Result) -> Verdict:
@@ -117,16 +171,33 @@ def _verified(mail: Mail, options: Options, signature: _Signature, aligned: Resu
     if any(signature.covers.count(name) <= len(mail.named(name)) for name in COVERED if mail.named(name)):
         text = "The signature holds. Name both list fields once more in h=, so that nobody can add a second one."
         return Verdict(Result.WARN, text)
+    if signature.algorithm != "rsa-sha256":
+        text = (
+            "The DKIM signature holds and covers both list fields. Sign with rsa-sha256 beside it: many know no other."
+        )
+        return Verdict(Result.PASS, text)
     return Verdict(Result.PASS, "The DKIM signature holds, is From's, and covers both list fields.")
 
 
 def _read(mail: Mail, index: int) -> _Signature | None:
     value = mail.named("DKIM-Signature")[index].value
     tags = {name.strip(): text.strip() for name, _, text in (one.partition("=") for one in value.split(";"))}
-    if not {"d", "s", "h", "b", "bh"} <= tags.keys():
+    if not {"a", "d", "s", "h", "b", "bh"} <= tags.keys():
         return None
-    covers = tuple(one.strip().lower() for one in tags["h"].split(":"))
-    return _Signature(index, tags["d"].lower().rstrip("."), covers, "l" in tags)
+    times = [tags.get(name, "") for name in ("t", "x")]
+    if any(text and not re.fullmatch(r"[0-9]{1,12}", text) for text in times):
+        return None
+    signed_at, expires_at = (int(text) if text else None for text in times)
+    covers = tuple(name.strip().lower() for name in tags["h"].split(":"))
+    return _Signature(
+        index=index,
+        algorithm=tags["a"].lower(),
+        domain=tags["d"].lower().rstrip("."),
+        covers=covers,
+        has_length="l" in tags,
+        signed_at=signed_at,
+        expires_at=expires_at,
+    )
 
 
 def _alignment(signer: str, sender: str) -> Result:
@@ -155,8 +226,48 @@ def _verify(raw: bytes, index: int, find: Callable[[str], bytes | None]) -> bool
         return find(text.rstrip(".").lower())
 
     try:
-        return bool(dkim.DKIM(raw, logger=_quiet).verify(idx=index, dnsfunc=from_name))
+        return bool(_Verifier(raw, logger=_quiet).verify(idx=index, dnsfunc=from_name))
     except KeyUnknown:
         raise
     except Exception:  # noqa: BLE001 - the library raises what Python raised on odd signatures and keys
         return False
+
+
+class _Verifier(dkim.DKIM):  # type: ignore[misc]  # the library has no types
+    """The library's verifier, without its clock, and with Ed25519 by the library that is there anyway."""
+
+    def verify_headerprep(self, idx: int = 0) -> Any:
+        found = [(name, value) for name, value in self.headers if name.lower() == b"dkim-signature"]
+        fields = dkim.util.parse_tag_value(found[idx][1])
+        # Times are judged by `_out_of_use`, as of when the mail was received.
+        dkim.validate_signature_fields({name: value for name, value in fields.items() if name not in {b"t", b"x"}})
+        self.signature_fields, self.domain, self.selector = fields, fields[b"d"], fields[b"s"]
+        covers = [name.lower() for name in re.split(rb"\s*:\s*", fields[b"h"])]
+        self.include_headers = tuple(covers)
+        return fields, covers, found
+
+    def verify_sig(self, sig: Any, include_headers: Any, sig_header: Any, dnsfunc: Callable[..., bytes | None]) -> bool:
+        if sig[b"a"] != b"ed25519-sha256":
+            # A key of one kind holds no signature of the other (RFC 6376 §3.6.1).
+            holds = bool(super().verify_sig(sig, include_headers, sig_header, dnsfunc))
+            return holds and bool(self.ktag == b"rsa")  # type: ignore[has-type]
+        record = dnsfunc(sig[b"s"] + b"._domainkey." + sig[b"d"] + b".")
+        tags = dkim.util.parse_tag_value(record or b"")
+        if tags.get(b"k") != b"ed25519" or tags.get(b"v", b"DKIM1") != b"DKIM1":
+            return False
+        self.pk = _Ed25519(base64.b64decode(b"".join(tags[b"p"].split()), validate=True))
+        self.keysize, self.ktag, self.seqtlsrpt = 256, b"ed25519", False
+        return bool(self.verify_sig_process(sig, include_headers, sig_header, dnsfunc)) and self.pk.holds
+
+
+class _Ed25519:
+    """A key as the verifier calls it. Whether it held is remembered, since the verifier asks for another error."""
+
+    def __init__(self, data: bytes) -> None:
+        self._key = Ed25519PublicKey.from_public_bytes(data)
+        self.holds = False
+
+    def verify(self, digest: bytes, signature: bytes) -> None:
+        with suppress(InvalidSignature):
+            self._key.verify(signature, digest)
+            self.holds = True
