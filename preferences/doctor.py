@@ -16,6 +16,7 @@ from preferences.domain.errors import PreferencesError, StoreBusy
 from preferences.site import Site
 from preferences.store import cursors, letters, queries, workers
 from preferences.store.migrations import pending
+from preferences.store.proof import missing_triggers
 
 MOST_SKEW_SECONDS: Final = 5.0
 MOST_LAG: Final = 1_000
@@ -87,6 +88,7 @@ def _database(site: Site) -> Iterator[Finding]:
         yield Finding("DB-SCHEMA", "wrong", "tables are missing or old: run `flask db upgrade`")
         return
     yield Finding("DB-SCHEMA", "ok", "the database has every migration")
+    yield _append_only(site)
     skew = _skew_seconds(site)
     level = "ok" if skew <= MOST_SKEW_SECONDS else "wrong"
     yield Finding("CLOCK", level, f"this machine's clock and the database's differ by {skew:.1f} s")
@@ -96,6 +98,16 @@ def _database(site: Site) -> Iterator[Finding]:
     yield from _mappings(site, catalog)
     yield from _workers(site)
     yield from _cursors(site)
+
+
+def _append_only(site: Site) -> Finding:
+    if missing := site.database.read(missing_triggers):
+        names = ", ".join(missing)
+        text = f"entries can be changed: the database lacks {names}; find out who dropped or disabled it, then run"
+        return Finding(
+            "LEDGER-GUARD", "wrong", f"{text} `flask ledger verify`. docs/operator.md says how it comes back"
+        )
+    return Finding("LEDGER-GUARD", "ok", "the database lets nobody change an entry")
 
 
 def examine_connector(site: Site, name: str) -> Iterator[Finding]:

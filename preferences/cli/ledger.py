@@ -16,6 +16,9 @@ ledger_group = Group("ledger", help="The record of every act.")
 def ledger_verify() -> None:
     """Recompute every hash and the whole projection. Exit code 1, and the entry, if anything differs.
 
+    The wordings that people were shown and the evidence of each act are held against the entries that name them.
+    Evidence that was erased is counted and is no error: its entry still proves that there was some.
+
     \b
     Example:
       flask ledger verify
@@ -31,6 +34,10 @@ def ledger_verify() -> None:
     click.echo(
         f"{report.entries} entries form one chain; {report.preferences} preferences, {report.paces} pauses and caps"
         f" and {report.suppressions} suppressions are what they add up to."
+    )
+    click.echo(
+        f"{report.wordings} wordings and the evidence of {report.evidence} entries are as they were recorded; the"
+        f" evidence of {report.erased} is erased, and of {report.unsealed} is from before entries sealed it."
     )
 
 

@@ -338,6 +338,7 @@ class Entry:
     until: datetime | None = None
     per_week: int | None = None
     notice: str | None = None
+    evidence_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

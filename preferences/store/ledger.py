@@ -46,6 +46,8 @@ from preferences.store.rows import (
     choice_of,
     entry_of,
     entry_row,
+    evidence_digest,
+    new_salt,
     pace_of,
     pace_row,
     preference_row,
@@ -330,14 +332,17 @@ def _draft(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> Entry:
 
 
 def _seal(batch: _Batch, draft: Entry, details: Mapping[str, str]) -> Entry:
+    """Chain an entry to the one before, with the digest of its evidence, which is stored beside it."""
     previous = batch.entries[-1].hash if batch.entries else batch.write.hash
     row = entry_row(draft)
+    if details:
+        text, salt = _EVIDENCE.encode(details), new_salt()
+        row["evidence_digest"] = evidence_digest(salt, text)
+        batch.evidence.append({"seq": draft.seq, "details": text, "salt": salt})
     row["hash"] = chain_hash(previous, row)
-    entry = replace(draft, hash=row["hash"])
+    entry = replace(draft, hash=row["hash"], evidence_digest=row["evidence_digest"])
     batch.entries.append(entry)
     batch.rows.append(row)
-    if details:
-        batch.evidence.append({"seq": entry.seq, "details": _EVIDENCE.encode(details)})
     return entry
 
 

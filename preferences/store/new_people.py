@@ -16,14 +16,28 @@ from preferences.domain import consent
 from preferences.domain.terms import Actor, Origin
 from preferences.store.ledger import STATUS_OF
 from preferences.store.loading import Fields, Form
+from preferences.store.rows import evidence_digest, new_salt
 
 CONTACT: Final = ("id", "created_at")
 ADDRESS: Final = ("id", "contact_id", "created_at", "fingerprint", "channel", "value")
 ENTRY: Final = (
-    *("seq", "recorded_at", "occurred_at", "contact_id", "fingerprint", "origin_ref", "verb", "channel", "brand"),
-    *("topic", "status", "reason", "basis", "origin", "actor", "trusted", "changed", "hash"),
+    *("seq", "recorded_at", "occurred_at", "contact_id", "fingerprint", "origin_ref", "evidence_digest"),
+    *(
+        "verb",
+        "channel",
+        "brand",
+        "topic",
+        "status",
+        "reason",
+        "basis",
+        "origin",
+        "actor",
+        "trusted",
+        "changed",
+        "hash",
+    ),
 )
-EVIDENCE: Final = ("seq", "details")
+EVIDENCE: Final = ("seq", "details", "salt")
 PREFERENCE: Final = ("seq", "at", "since", "contact_id", "channel", "brand", "topic", "status", "trusted", "basis")
 SUPPRESSION: Final = ("seq", "at", "since", "fingerprint", "channel", "reason", "active")
 
@@ -112,14 +126,19 @@ class Rendering:
             occurred_at = min(row.occurred_at, self._now)
             when, at = f'"occurred_at":"{occurred_at}",', form.instant(occurred_at)
             happened = at
+        digest, proof, sealed = None, None, ""
+        if row.evidence:
+            salt = new_salt()
+            digest, proof = evidence_digest(salt, row.evidence), form.text(row.evidence) + form.text(salt)
+            sealed = f'"evidence_digest":"{digest}",'
         covered = (
-            f'{words.before}{contact_id}","fingerprint":"{row.fingerprint}",{when}"origin":"{_ORIGIN}",'
+            f'{words.before}{contact_id}",{sealed}"fingerprint":"{row.fingerprint}",{when}"origin":"{_ORIGIN}",'
             f'"origin_ref":"{ref}",{words.between}"recorded_at":"{self._now}","seq":'
         )
-        entry = received + happened + own_id + fingerprint + form.text(ref) + words.entry
+        entry = received + happened + own_id + fingerprint + form.text(ref) + form.word(digest) + words.entry
         suppresses = row.reason is not None
         state = at + at + (fingerprint if suppresses else own_id) + words.state
-        return covered, words.after, entry, form.text(row.evidence) if row.evidence else None, suppresses, state
+        return covered, words.after, entry, proof, suppresses, state
 
     def _words_of(
         self, verb: str, channel: str, brand: str, topic: str, reason: str | None, basis: str | None

@@ -12,14 +12,23 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy import Connection, Row, Table, func, or_, select, text
 
 from preferences.domain import consent
 from preferences.domain.consent import Undone
+from preferences.domain.notices import Notice
 from preferences.domain.terms import PACE_VERBS, Choice, Entry, Pace, Suppression
 from preferences.store.db import bytewise, stream
-from preferences.store.rows import GENESIS, chain_hash, choice_of, entry_of, pace_of, suppression_of
-from preferences.store.tables import ledger_entry, ledger_head, pace, preference, suppression
+from preferences.store.rows import (
+    GENESIS,
+    chain_hash,
+    choice_of,
+    entry_of,
+    evidence_digest,
+    pace_of,
+    suppression_of,
+)
+from preferences.store.tables import evidence, ledger_entry, ledger_head, notice, pace, preference, suppression
 
 MOST_PROBLEMS: Final = 20
 """Enough to see a pattern; a broken chain would otherwise name every row after the break."""
@@ -36,6 +45,13 @@ class Report:
     preferences: int = 0
     paces: int = 0
     suppressions: int = 0
+    wordings: int = 0
+    evidence: int = 0
+    """Evidence that is as it was when it was recorded."""
+    erased: int = 0
+    """Entries whose evidence is no longer there: their hash still proves that there was some."""
+    unsealed: int = 0
+    """Evidence from before entries held its digest: nothing says whether it was altered."""
     problems: list[str] = field(default_factory=list)
 
     def add(self, problem: str) -> None:
@@ -48,6 +64,10 @@ def verify(connection: Connection, progress: Progress) -> Report:
     report = Report()
     with _unreadable_reported("the ledger", report):
         _verify_chain(connection, report, progress)
+    with _unreadable_reported("a piece of evidence", report):
+        _verify_evidence(connection, report)
+    with _unreadable_reported("a wording", report):
+        _verify_wordings(connection, report)
     with _unreadable_reported("a preference or its entry", report):
         _verify_choices(connection, report)
     with _unreadable_reported("a pause or a cap, or its entry,", report):
@@ -82,6 +102,56 @@ def _verify_chain(connection: Connection, report: Report, progress: Progress) ->
         report.add("the head is missing: nothing can be recorded")
     elif (head.seq, head.hash) != (expected - 1, previous):
         report.add(f"the head stands at {head.seq}, the newest entry is {expected - 1}: entries were cut off")
+
+
+_EVIDENCE: Final = (
+    select(ledger_entry.c.evidence_digest, evidence)
+    .outerjoin(evidence, evidence.c.seq == ledger_entry.c.seq)
+    .where(or_(ledger_entry.c.evidence_digest.is_not(None), evidence.c.seq.is_not(None)))
+    .add_columns(ledger_entry.c.seq.label("entry"))
+    .order_by(ledger_entry.c.seq)
+)
+_EVIDENCE_ALONE: Final = (
+    select(evidence.c.seq)
+    .where(~select(ledger_entry.c.seq).where(ledger_entry.c.seq == evidence.c.seq).exists())
+    .order_by(evidence.c.seq)
+)
+
+
+def _verify_evidence(connection: Connection, report: Report) -> None:
+    for row in stream(connection, _EVIDENCE):
+        if row.seq is None:
+            report.erased += 1
+        elif row.evidence_digest is None and row.salt is None:
+            report.unsealed += 1
+        elif row.salt is not None and row.evidence_digest == evidence_digest(row.salt, row.details):
+            report.evidence += 1
+        else:
+            report.add(f"the evidence of entry {row.entry} was altered")
+    for seq in stream(connection, _EVIDENCE_ALONE):
+        report.add(f"there is evidence of entry {seq[0]}, which is not in the ledger")
+
+
+_WORDINGS_LOST: Final = (
+    select(func.min(ledger_entry.c.seq))
+    .where(
+        ledger_entry.c.notice.is_not(None),
+        ~select(notice.c.hash).where(notice.c.hash == ledger_entry.c.notice).exists(),
+    )
+    .group_by(ledger_entry.c.notice)
+    .order_by(func.min(ledger_entry.c.seq))
+)
+
+
+def _verify_wordings(connection: Connection, report: Report) -> None:
+    """An entry holds the hash of the wording that was shown, so a wording is as it was if it still has its hash."""
+    for row in stream(connection, select(notice).order_by(notice.c.slug, notice.c.language, notice.c.version)):
+        if row.hash == Notice(row.slug, row.language, row.text).hash:
+            report.wordings += 1
+        else:
+            report.add(f"the wording {row.slug} in {row.language}, version {row.version}, was altered")
+    for seq in stream(connection, _WORDINGS_LOST):
+        report.add(f"the wording that entry {seq[0]} names is not there: it was removed, or its hash was altered")
 
 
 _CHOICE_KEY: Final = ("contact_id", "channel", "brand", "topic")
@@ -175,3 +245,24 @@ def _compare(folded: Iterator[Any], stored: Iterator[Any], what: str, report: Re
             report.add(f"{what} begun by entry {theirs[1].seq} differs from what the ledger adds up to")
         ours, theirs = next(folded, None), next(stored, None)
     return count
+
+
+_TRIGGERS: Final = {
+    "sqlite": ("ledger_entry_no_update", "ledger_entry_no_delete", "ledger_entry_no_replace"),
+    "postgresql": ("ledger_entry_no_change", "ledger_entry_no_truncate"),
+}
+_TRIGGERS_AT_WORK: Final = {
+    "sqlite": "SELECT lower(name) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'ledger_entry'",
+    # 'R' fires on a replica alone, 'D' never.
+    "postgresql": (
+        "SELECT tgname FROM pg_trigger WHERE tgrelid = 'ledger_entry'::regclass AND tgenabled IN ('O', 'A')"
+        " AND current_setting('session_replication_role') <> 'replica'"
+    ),
+}
+
+
+def missing_triggers(connection: Connection) -> list[str]:
+    """The triggers that keep entries from being changed, and are dropped or disabled in this database."""
+    engine = connection.dialect.name
+    at_work = set(connection.execute(text(_TRIGGERS_AT_WORK[engine])).scalars())
+    return [name for name in _TRIGGERS[engine] if name not in at_work]

@@ -7,7 +7,9 @@ Invariant: what is read back equals what was written, so a recomputed hash equal
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -63,6 +65,19 @@ def chain_hash(previous: str, row: Mapping[str, Any]) -> str:
     return hashlib.sha256(previous.encode("ascii") + canonical(row)).hexdigest()
 
 
+def new_salt() -> str:
+    """128 random bits, in hex."""
+    return os.urandom(16).hex()
+
+
+def evidence_digest(salt: str, details: str) -> str:
+    """What an entry holds of its evidence, in hex: HMAC-SHA-256 under a salt that is stored with the evidence alone.
+
+    Once both are erased, nobody can find out by guessing what the evidence said, and the entry's hash still holds.
+    """
+    return hmac.digest(salt.encode("ascii"), details.encode(), "sha256").hex()
+
+
 def entry_row(entry: Entry) -> dict[str, Any]:
     """An entry as a row of `ledger_entry`."""
     return {
@@ -88,6 +103,7 @@ def entry_row(entry: Entry) -> dict[str, Any]:
         "until": entry.until,
         "per_week": entry.per_week,
         "notice": entry.notice,
+        "evidence_digest": entry.evidence_digest,
     }
 
 
@@ -116,6 +132,7 @@ def entry_of(row: Row[Any]) -> Entry:
         until=row.until,
         per_week=row.per_week,
         notice=row.notice,
+        evidence_digest=row.evidence_digest,
     )
 
 

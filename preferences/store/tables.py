@@ -185,6 +185,7 @@ ledger_entry: Final = Table(
     Column("until", UtcDateTime),
     Column("per_week", Integer),
     Column("notice", String(64)),
+    Column("evidence_digest", String(64)),
     Index(
         "uq_ledger_entry_origin_ref_origin",
         "origin_ref",
@@ -198,11 +199,13 @@ ledger_entry: Final = Table(
 )
 
 # Written with its entry, in one transaction and by one function, so a foreign key would only cost: a look-up a row.
+# `salt` goes into the digest that the entry holds; evidence from before that was introduced has none.
 evidence: Final = Table(
     "evidence",
     metadata,
     _key("seq", NUMBER, autoincrement=False),
     _not_null("details", Text),
+    Column("salt", String(32)),
 )
 
 stated_reason: Final = Table(

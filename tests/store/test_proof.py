@@ -11,11 +11,13 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import ColumnElement, Executable, delete, select, text, update
 
+from preferences import doctor
 from preferences.domain.errors import NotAllowed
+from preferences.domain.notices import Notice
 from preferences.domain.terms import BLANKET, Act, Actor, Address, Basis, Channel, SuppressionReason, Verb
 from preferences.site import Site
-from preferences.store import contacts, ledger, proof, queries
-from preferences.store.tables import ledger_entry, ledger_head, pace, preference, suppression
+from preferences.store import contacts, ledger, notices, proof, queries
+from preferences.store.tables import evidence, ledger_entry, ledger_head, notice, pace, preference, suppression
 from tests.support import email
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -190,6 +192,7 @@ OTHER_VALUES = {
     "until": minute(9),
     "per_week": 3,
     "notice": "f" * 64,
+    "evidence_digest": "a" * 64,
 }
 
 
@@ -361,3 +364,91 @@ def test_a_broken_chain_does_not_name_every_row(site: Site) -> None:
     record(site, *(act(Verb.UNSUBSCRIBE, email(f"person-{number}@example.com")) for number in range(100)))
     tamper(site, update(ledger_entry).values(brand="other"))
     assert len(problems(site)) == proof.MOST_PROBLEMS
+
+
+# Wordings and evidence.
+
+WORDS = Notice("default/email/offers", "en", "Yes, send me offers.")
+OTHER_WORDS = Notice("default/email/offers", "de", "Ja, Angebote bitte.")
+SHOP = {"source": "checkout page", "network": "192.0.2.0/24"}
+
+
+@pytest.fixture
+def proven(site: Site) -> Site:
+    """A site where Jane and John said yes to wordings, each with evidence."""
+    site.database.write(lambda write: notices.keep(write.connection, [WORDS, OTHER_WORDS], NOON))
+    yes = {"trusted": True, "basis": Basis.CONSENT, "evidence": SHOP}
+    record(
+        site,
+        act(Verb.SUBSCRIBE, JANE, notice=WORDS.hash, **yes),
+        act(Verb.SUBSCRIBE, JOHN, notice=OTHER_WORDS.hash, **yes),
+    )
+    assert verify(site) == proof.Report(entries=2, preferences=2, wordings=2, evidence=2)
+    return site
+
+
+@pytest.mark.parametrize("change", [{"text": "Yes to all."}, {"slug": "default/email/all"}, {"language": "fr"}])
+def test_an_altered_wording_is_named(proven: Site, change: dict[str, str]) -> None:
+    tamper(proven, update(notice).where(notice.c.hash == WORDS.hash).values(**change))
+    slug, language = change.get("slug", WORDS.slug), change.get("language", WORDS.language)
+    assert problems(proven) == [f"the wording {slug} in {language}, version 1, was altered"]
+
+
+def test_a_wording_that_was_altered_with_its_hash_is_missed_by_its_entry(proven: Site) -> None:
+    forged = Notice(WORDS.slug, WORDS.language, "Yes to all.")
+    tamper(proven, update(notice).where(notice.c.hash == WORDS.hash).values(text=forged.text, hash=forged.hash))
+    assert problems(proven) == ["the wording that entry 1 names is not there: it was removed, or its hash was altered"]
+
+
+@pytest.mark.parametrize("change", [{"details": '{"source": "forged"}'}, {"salt": "0" * 32}, {"salt": None}])
+def test_altered_evidence_is_named_by_its_entry(proven: Site, change: dict[str, str | None]) -> None:
+    tamper(proven, update(evidence).where(evidence.c.seq == 2).values(**change))
+    assert problems(proven) == ["the evidence of entry 2 was altered"]
+
+
+def test_erased_evidence_is_counted_and_keeps_the_proof(proven: Site) -> None:
+    tamper(proven, delete(evidence).where(evidence.c.seq == 2))
+    assert verify(proven) == proof.Report(entries=2, preferences=2, wordings=2, evidence=1, erased=1)
+
+
+def test_evidence_that_was_added_later_is_named(proven: Site) -> None:
+    record(proven, act(Verb.UNSUBSCRIBE, JANE, occurred_at=minute(1)), now=minute(2))
+    tamper(proven, evidence.insert().values(seq=3, details="{}", salt="0" * 32))
+    assert problems(proven) == ["the evidence of entry 3 was altered"]
+
+
+def test_evidence_of_no_entry_is_named(proven: Site) -> None:
+    tamper(proven, evidence.insert().values(seq=77, details="{}", salt=None))
+    assert problems(proven) == ["there is evidence of entry 77, which is not in the ledger"]
+
+
+def test_a_digest_cannot_be_taken_off_an_entry(proven: Site) -> None:
+    """Otherwise its evidence would pass for older than the digests."""
+    tamper(
+        proven,
+        update(ledger_entry).where(ledger_entry.c.seq == 2).values(evidence_digest=None),
+        update(evidence).where(evidence.c.seq == 2).values(salt=None, details="{}"),
+    )
+    assert problems(proven) == ["entry 2 does not match its hash: it, or the one before it, was altered"]
+
+
+def test_the_same_evidence_has_another_digest_each_time(proven: Site) -> None:
+    digests = [entry.evidence_digest for entry in proven.database.read(queries.entries_after, 0, 10)]
+    assert None not in digests
+    assert len(set(digests)) == 2
+
+
+# The triggers that keep entries from being changed.
+
+
+def test_no_trigger_is_missing_from_a_migrated_database(site: Site) -> None:
+    assert site.database.read(proof.missing_triggers) == []
+    assert {finding.level for finding in doctor.examine(site) if finding.rule == "LEDGER-GUARD"} == {"ok"}
+
+
+def test_a_dropped_or_disabled_trigger_is_found_by_the_doctor(site: Site) -> None:
+    tamper(site)
+    assert len(site.database.read(proof.missing_triggers)) == (3 if site.database.is_sqlite else 2)
+    (finding,) = [finding for finding in doctor.examine(site) if finding.rule == "LEDGER-GUARD"]
+    assert finding.is_wrong
+    assert "ledger_entry_no_" in finding.text
