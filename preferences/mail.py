@@ -1,4 +1,4 @@
-"""A letter as an e-mail, and the way to the mail server.
+"""A letter as an email, and the way to the mail server.
 
 Owns the headers and the bytes on the wire. Invariants: no header that machines read is folded or encoded; an automatic
 letter says that it is one; a password never travels in the clear; nothing here knows what a letter is about.

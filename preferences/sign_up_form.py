@@ -31,7 +31,7 @@ class Offer:
 
 
 def offers_of(site: Site, brand: Brand, spoken: Spoken) -> list[Offer]:
-    """What the brand offers to anybody by e-mail. Raises StoreBusy."""
+    """What the brand offers to anybody by email. Raises StoreBusy."""
     live = site.catalog.get().topics_of(brand.slug, marketing=True)
     sections = sections_of(topic for topic in live if Channel.EMAIL in topic.channels and is_public(topic))
     return [

@@ -52,7 +52,7 @@ def _try_it(url: str, config: Config) -> str:
 
     {url}/           the story in four steps, with buttons
     {url}/mailbox    mails of made-up people: press Unsubscribe
-    {url}/platform   their e-mail platform learns of it within a second
+    {url}/platform   their email platform learns of it within a second
 
     {config.preferences_url}/sign-up    become a customer: the letter arrives in the mailbox
     {config.preferences_url}/optout     the address box, for those without a mail

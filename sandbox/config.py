@@ -16,7 +16,7 @@ CONTACTS_FILE: Final = Path(__file__).with_name("demo-contacts.csv")
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A customer of the company: a name for the salutation, and one e-mail address."""
+    """A customer of the company: a name for the salutation, and one email address."""
 
     name: str
     address: str
@@ -71,7 +71,7 @@ def _read_key(path: str | None) -> bytes | None:
 
 
 def read_people(path: Path) -> tuple[Person, ...]:
-    """Everybody with an e-mail address in a file that the preference center can import, in its order."""
+    """Everybody with an email address in a file that the preference center can import, in its order."""
     with path.open(newline="", encoding="utf-8") as file:
         addresses = dict.fromkeys(row["address"] for row in csv.DictReader(file) if row["channel"] == "email")
     return tuple(Person(name_from(address), address) for address in addresses)

@@ -39,7 +39,7 @@ INTERRUPTED: Final = 130
 API_KEY: Final = "PREFERENCES_API_KEY"
 
 CONNECTORS: Final = """\
-# The demo's e-mail platform. `make run` keeps its port right, and changes nothing else here.
+# The demo's email platform. `make run` keeps its port right, and changes nothing else here.
 [connectors.sandbox]
 kind = "webhook"
 base_url = "{base_url}"

@@ -26,7 +26,7 @@ BRANDS: Final = {
 
 Topic = dict[str, str | tuple[str, ...]]
 
-# Nothing goes out by SMS without consent: the law of most countries is stricter there than for e-mail.
+# Nothing goes out by SMS without consent: the law of most countries is stricter there than for email.
 TOPICS: Final[dict[str, Topic]] = {
     "product-news": {
         "class": "marketing",

@@ -79,7 +79,7 @@ def mail_body(mail_id: int) -> Response:
 
 @blueprint.get("/platform")
 def platform() -> str:
-    """The pretend e-mail platform: its list, its faults, and what it heard and said."""
+    """The pretend email platform: its list, its faults, and what it heard and said."""
     sandbox = current_sandbox()
     suppressions = sandbox.platform.suppressions()
     lists_of: dict[str, list[str]] = {}

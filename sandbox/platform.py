@@ -1,4 +1,4 @@
-"""The pretend e-mail platform: its suppression list, and what it makes of a push.
+"""The pretend email platform: its suppression list, and what it makes of a push.
 
 Owns the meaning of pushes and of what happens at the platform itself. Sending webhooks is the outbox's work, HTTP is
 `platform_api`'s. Invariant: the list is a set, so hearing something twice is the same as hearing it once.

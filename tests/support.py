@@ -142,7 +142,7 @@ def close(app: Flask) -> None:
 
 
 def email(text: str = "jane.doe@example.com") -> Address:
-    """An e-mail address in normal form."""
+    """An email address in normal form."""
     return read_address(Channel.EMAIL, text)
 
 

@@ -332,6 +332,15 @@ def test_a_connector_is_read_with_its_secrets(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("kind", "label", "shown"),
+    [("sendgrid", "", "SendGrid"), ("sendgrid", "Our newsletters", "Our newsletters"), ("webhook", "", "my-platform")],
+)
+def test_people_are_told_a_providers_label_or_its_usual_name(kind: str, label: str, shown: str) -> None:
+    settings = ConnectorSettings(name="my-platform", kind=kind, base_url="https://api.example.com", label=label)
+    assert settings.shown_as == shown
+
+
 def test_without_a_file_or_in_an_empty_one_there_are_no_connectors(tmp_path: Path) -> None:
     assert read_connectors(tmp_path / "nothing-here.toml", {}) == {}
     assert connectors(tmp_path, "") == {}

@@ -192,7 +192,7 @@ def _canary(site: Site) -> Canary:
     topics = (topic for brand in catalog.brands for topic in catalog.topics_of(brand, marketing=True))
     topic = next((topic for topic in topics if Channel.EMAIL in topic.channels), None)
     if topic is None:
-        fail("there is no marketing topic by e-mail to leave; `flask topic add` makes one")
+        fail("there is no marketing topic by email to leave; `flask topic add` makes one")
     address = read_address(Channel.EMAIL, f"canary+{secrets.token_hex(8)}@preferences-selftest.invalid")
     found = site.database.write(contacts.find_or_create, [address], site.fingerprints, datetime.now(UTC))
     contact_id = found[address].contact_id

@@ -40,8 +40,8 @@ def sign_up_form(brand_slug: str, language: str | None, slugs: Sequence[str]) ->
         known = {offer.topic.slug for offer in offers}
         for slug in slugs:
             if slug not in known:
-                fail(f"{slug} is not a marketing topic of brand {brand_slug} by e-mail")
+                fail(f"{slug} is not a marketing topic of brand {brand_slug} by email")
         chosen = [offer for offer in offers if not slugs or offer.topic.slug in slugs]
         if not chosen:
-            fail(f"brand {brand_slug} has no marketing topic by e-mail; `flask topic add` makes one")
+            fail(f"brand {brand_slug} has no marketing topic by email; `flask topic add` makes one")
         click.echo(embeddable(site, brand, spoken, offers=chosen), nl=False)

@@ -24,7 +24,7 @@ UNKNOWN_LANGUAGE: Final = "und"
 """What BCP 47 calls a language that nobody noted."""
 
 PII_OF: Final = {
-    Channel.EMAIL: "e-mail address",
+    Channel.EMAIL: "email address",
     Channel.SMS: "telephone number",
     Channel.VOICE: "telephone number",
     Channel.POST: "postal address",

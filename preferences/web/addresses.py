@@ -65,14 +65,14 @@ def show() -> Response:
 @own.route("/addresses/add", methods=["GET", "POST"])
 @limiter.limit(ASKED, key_func=lambda: str(contact_id()), methods=["POST"])
 def add() -> Response:
-    """One more e-mail address."""
+    """One more email address."""
     return _ask(None) if request.method == "POST" else _form(None)
 
 
 @own.route("/addresses/<uuid:address_id>/change", methods=["GET", "POST"])
 @limiter.limit(ASKED, key_func=lambda: str(contact_id()), methods=["POST"])
 def change(address_id: UUID) -> Response:
-    """Another e-mail address in the place of this one."""
+    """Another email address in the place of this one."""
     old = _mine(address_id)
     if old.address.channel is not Channel.EMAIL:
         raise NotFound

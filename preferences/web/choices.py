@@ -220,7 +220,7 @@ def _record(
 
 
 def ask_by_mail(site: Site, page: Page, changes: Sequence[Change], saved: Saved) -> None:
-    """Send a letter that asks whether it was them. Where there is no e-mail address, nobody can be asked."""
+    """Send a letter that asks whether it was them. Where there is no email address, nobody can be asked."""
     known = page.standing.current_addresses(Channel.EMAIL)
     saved.mailed += changes
     if not known:
@@ -272,7 +272,7 @@ def values_to_show(page: Page, form: Mapping[str, str] | None) -> dict[str, str]
 
 
 def cannot_be_reached(page: Page) -> bool:
-    """Whether no e-mail address of the contact can be written to, whatever they choose."""
+    """Whether no email address of the contact can be written to, whatever they choose."""
     known = page.standing.current_addresses(Channel.EMAIL)
     return bool(known) and all(one.cannot_be_reached for one in known)
 

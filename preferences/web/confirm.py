@@ -163,7 +163,7 @@ def _say(site: Site, opened: _Opened, changes: Sequence[Change]) -> list[str]:
 
 
 def _fresh_link(site: Site, opened: _Opened) -> str:
-    """To the person's own page: it can do no more than the links in every e-mail."""
+    """To the person's own page: it can do no more than the links in every email."""
     brand = opened.page.brand
     link = ManageLink(opened.link.contact_id, Channel.EMAIL, brand.slug, datetime.now(UTC))
     return f"{site.root_of(brand)}/p/{site.links.sign_manage(link)}"

@@ -24,7 +24,7 @@ LETTERS: Final = "20 per minute; 100 per hour"
 
 
 def typed_address(text: str) -> Address | None:
-    """The e-mail address that somebody typed, or None where it is none."""
+    """The email address that somebody typed, or None where it is none."""
     try:
         return read_address(Channel.EMAIL, text)
     except BadAddress:

@@ -106,7 +106,7 @@ def whose(page: TestResponse) -> str:
 
 
 def stopped(site: Site, contact_id: UUID) -> set[str]:
-    """The brands whose marketing e-mail this contact has stopped altogether."""
+    """The brands whose marketing email this contact has stopped altogether."""
     found = set()
     for slug in site.database.read(queries.catalog).brands:
         choice = site.reader.wishes(WishesKey(contact_id, Channel.EMAIL, slug)).choices.get("*")

@@ -221,6 +221,16 @@ def test_what_an_address_did_with_another_owner_is_not_told_to_the_next(
     assert len(told(jane.open(HISTORY))) == 2
 
 
+def test_an_address_that_was_added_stands_among_what_happened(jane: SignedIn, site: Site, contact_id: UUID) -> None:
+    jane.press(ACCOUNT, intent="all")
+    site.database.write(contacts.attach, contact_id, email("new@example.com"), site.fingerprints, datetime.now(UTC))
+    jane.save({"email.offers.status": "on"})
+    assert [what for what, _ in told(jane.open(HISTORY))][:2] == [
+        "Subscribed: Offers by email",
+        "You added new@example.com",
+    ]
+
+
 def test_a_rotation_of_keys_hides_nothing(jane: SignedIn, site: Site, contact_id: UUID) -> None:
     record(site, reported(EventKind.HARD_BOUNCE, "1"))
     keys = (*site.settings.fingerprint_keys, "another-key-of-the-tests")

@@ -577,6 +577,19 @@ def test_no_token_of_a_form_outlives_its_session(mailing_app: Flask, mail: MailS
         assert visitor.post("/sign-in/out", data={"csrf_token": old}).status_code == 400
 
 
+def test_whose_session_has_ended_is_told_why_they_are_asked_again(
+    mailing_app: Flask, mail: MailSink, visitor: FlaskClient
+) -> None:
+    assert visitor.get("/account/").headers["Location"] == "/sign-in", "who never signed in is told nothing"
+    now = datetime.now(UTC)
+    with time_machine.travel(now):
+        sign_in(mailing_app, mail, visitor)
+    with time_machine.travel(now + timedelta(minutes=31)):
+        visitor.set_cookie("preferences-session", "what a browser may still hold")
+        answer = visitor.get("/account/")
+        assert "You were signed out after 30 minutes." in visitor.get(answer.headers["Location"]).text
+
+
 @pytest.mark.parametrize("path", ["/sign-in/out", "/sign-in/out-everywhere"])
 def test_signing_out_needs_a_session(sqlite_app: Flask, path: str) -> None:
     client = sqlite_app.test_client()

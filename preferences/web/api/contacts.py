@@ -52,7 +52,7 @@ class AddressOf(Strict):
 
     channel: Channel = Channel.EMAIL
     address: AddressText
-    """An e-mail address, a telephone number with its country code (`+12025550147`), or a postal address."""
+    """An email address, a telephone number with its country code (`+12025550147`), or a postal address."""
 
 
 class ContactOf(Strict):
@@ -73,8 +73,8 @@ class ContactsRequest(Strict):
 class ContactAfter(Strict):
     """What became of a contact; `why` says why one was refused.
 
-    `unsubscribe_url` stops everything of the first brand by e-mail and never expires, so an e-mail platform can keep
-    it as a merge field. It is null for a contact without an e-mail address.
+    `unsubscribe_url` stops everything of the first brand by email and never expires, so an email platform can keep
+    it as a merge field. It is null for a contact without an email address.
     """
 
     id: UUID | None

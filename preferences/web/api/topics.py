@@ -58,7 +58,7 @@ class TopicOf(Strict):
     basis: Basis
     """The lawful ground. With `consent`, only those who said yes get it."""
     channels: Annotated[list[Channel], Field(min_length=1)] | None = None
-    """How it is sent: by e-mail if left out. They never change."""
+    """How it is sent: by email if left out. They never change."""
     section: Line | None = None
     """The heading that it stands under on a page, with the others of the same section; empty for none."""
     default: Default | None = None
