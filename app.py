@@ -15,9 +15,9 @@ is_command = bool(os.environ.get("FLASK_RUN_FROM_CLI"))
 try:
     app = create_app()
 except Misconfigured as problem:
-    if not is_command or ("--help" not in sys.argv and sys.argv[1:2] not in ([], ["init"])):
+    if not is_command or ("--help" not in sys.argv and sys.argv[1:2] not in ([], ["init"], ["lint-eml"])):
         sys.exit(str(problem))
-    # Help is for those, too, who have no settings yet, and so is the command that writes them.
+    # Help is for those, too, who have no settings yet, and so are the commands that write them or need none.
     app = Flask("preferences")
 
 if is_command:

@@ -113,6 +113,13 @@ def test_a_command_without_settings_points_to_init(tmp_path: Path) -> None:
     assert "`flask init`" in done.stderr.splitlines()[-1]
 
 
+def test_a_mail_is_checked_without_settings(tmp_path: Path) -> None:
+    (tmp_path / "mail.eml").write_bytes(b"From: a@example.com\r\n\r\nHello\r\n")
+    done = flask(tmp_path, "lint-eml", "mail.eml", "--no-dns")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "1 checked: 0 pass, 1 fail" in done.stdout
+
+
 # What commands say.
 
 
