@@ -193,7 +193,7 @@ def machines(caller: Caller, key: str) -> None:
     assert caller.api("links", key, channel="sms", topic="product-news", addresses=["+12025550177"])[0] == 200
     assert caller.report(WEBHOOK_SECRET, address="canary.reported@example.com", list="canary-list") == 200
     assert caller.report(WEBHOOK_SECRET, address="canary.unmapped@example.com", list="canary-other") == 200
-    assert caller.report(WEBHOOK_SECRET, address="canary.unreadable", list="canary-list") == 401
+    assert caller.report(WEBHOOK_SECRET, address="canary.unreadable", list="canary-list") == 503
     assert caller.report(SIGNING_SECRET, address="canary.forged@example.com", list="canary-list") == 401
 
 
