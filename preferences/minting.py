@@ -138,4 +138,4 @@ def _rows(table: Table, asked: Minting) -> Iterator[tuple[Sequence[str], Address
         try:
             yield row, read_address(asked.channel, row[place])
         except BadAddress as error:
-            raise BadFile(f"line {line}, column {place + 1}: {error}") from None
+            raise BadFile(f"line {line}, column {names[place].strip()}: {error}") from None
