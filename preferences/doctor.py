@@ -13,8 +13,10 @@ from typing import Final
 from preferences.connectors import make_connector
 from preferences.connectors.base import Connector
 from preferences.domain.errors import PreferencesError, StoreBusy
+from preferences.domain.terms import USUAL_SCOPES, Scope
 from preferences.site import Site
 from preferences.store import cursors, letters, queries, workers
+from preferences.store.keys import list_keys
 from preferences.store.migrations import pending
 from preferences.store.proof import missing_triggers
 
@@ -93,6 +95,7 @@ def _database(site: Site) -> Iterator[Finding]:
     level = "ok" if skew <= MOST_SKEW_SECONDS else "wrong"
     yield Finding("CLOCK", level, f"this machine's clock and the database's differ by {skew:.1f} s")
     catalog = site.database.read(queries.catalog)
+    yield from _keys(site)
     yield from _brands(catalog)
     yield from _mail(site, catalog)
     yield from _mappings(site, catalog)
@@ -145,6 +148,17 @@ def _skew_seconds(site: Site) -> float:
         return 0.0
     theirs = site.database.read(queries.server_time)
     return abs((datetime.now(UTC) - theirs).total_seconds())
+
+
+def _keys(site: Site) -> Iterator[Finding]:
+    """A key made before `hand-offs` was given by name alone can do everything of that time: seldom is it meant to."""
+    for key in site.database.read(list_keys):
+        if key.revoked_at is None and USUAL_SCOPES | {Scope.HAND_OFFS} <= key.scopes:
+            text = (
+                f"the key {key.name} can sign in as anybody (hand-offs) beside all else that it may;"
+                " make a key with the scopes it needs, then revoke it"
+            )
+            yield Finding("KEY-SCOPES", "warning", text)
 
 
 def _brands(catalog: queries.Catalog) -> Iterator[Finding]:

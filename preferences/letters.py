@@ -20,8 +20,8 @@ from preferences.domain.addresses import mask
 from preferences.domain.choices import Change, read_item
 from preferences.domain.colours import ink_on
 from preferences.domain.errors import Rejected, StoreBusy, TryLater
-from preferences.domain.letters import LETTER_LIFE, SIGN_IN_LIFE, Letter, LetterKind, wait_after
-from preferences.domain.terms import Address, Brand, Channel, Purpose
+from preferences.domain.letters import LETTER_LIFE, SIGN_IN_LIFE, WARNINGS, Letter, LetterKind, wait_after
+from preferences.domain.terms import Address, Brand, Channel, Purpose, Relation
 from preferences.languages import Spoken
 from preferences.links import ConfirmLink, ManageLink, Ticket
 from preferences.mail import MailServer, ServerAway, Writing, compose
@@ -42,7 +42,7 @@ may use up its time-out at every step (about 90 seconds)."""
 LONGEST_AWAY: Final = timedelta(minutes=1)
 """How long a mail server that took nothing is left alone at the most: each look at one that hangs takes ten seconds."""
 
-LIVES: Final = {LetterKind.SIGN_IN: SIGN_IN_LIFE, LetterKind.ADDRESS_CHANGED: timedelta(days=7)}
+LIVES: Final = {LetterKind.SIGN_IN: SIGN_IN_LIFE, **dict.fromkeys(WARNINGS, timedelta(days=7))}
 """Letters whose life is not the usual one: a code that is dead helps nobody, and whoever did not change their address
 must hear of it, however late."""
 
@@ -183,7 +183,8 @@ def _is_offered(site: Site, brand: Brand, change: Change) -> bool:
 
 def _sign_up(site: Site, brand: Brand, letter: Letter) -> Context | None:
     address = Address(Channel.EMAIL, letter.address)
-    site.database.write(contacts.find_or_create, [address], site.fingerprints, datetime.now(UTC))
+    typed = [address]
+    site.database.write(contacts.find_or_create, typed, site.fingerprints, datetime.now(UTC), strangers=typed)
     owner = _owner(site, letter)
     return _confirm(site, brand, letter, owner.contact_id) if owner and owner.contact_id else None
 
@@ -193,7 +194,7 @@ def _opt_in(site: Site, brand: Brand, letter: Letter) -> Context | None:
 
 
 def _owner(site: Site, letter: Letter) -> Found | None:
-    """Who may get what opens their own page: nobody at an address that its owner has replaced."""
+    """Whose letter this is: nobody's at an address that its owner has replaced, or that a system has added to them."""
     address = Address(Channel.EMAIL, letter.address)
     found = site.database.read(contacts.find_addresses, [address], site.fingerprints).get(address)
     if found is None or site.database.read(contacts.find_by_fingerprint, found.fingerprint) is None:
@@ -201,8 +202,14 @@ def _owner(site: Site, letter: Letter) -> Found | None:
     return found
 
 
-def _manage_link(site: Site, brand: Brand, letter: Letter) -> Context | None:
+def _customer(site: Site, letter: Letter) -> Found | None:
+    """Who may get what opens their own page: nobody of whom we know no more than that somebody typed their address."""
     owner = _owner(site, letter)
+    return None if owner is None or owner.relation is Relation.STRANGER else owner
+
+
+def _manage_link(site: Site, brand: Brand, letter: Letter) -> Context | None:
+    owner = _customer(site, letter)
     if owner is None or owner.contact_id is None:
         return None
     url = site.manage_url(ManageLink(owner.contact_id, Channel.EMAIL, brand.slug, datetime.now(UTC)))
@@ -210,7 +217,7 @@ def _manage_link(site: Site, brand: Brand, letter: Letter) -> Context | None:
 
 
 def _sign_in(site: Site, brand: Brand, letter: Letter) -> Context | None:
-    owner = _owner(site, letter)
+    owner = _customer(site, letter)
     if owner is None:
         return None
     sign_in_id = UUID(letter.details["sign_in"])
@@ -232,6 +239,12 @@ def _address_changed(site: Site, brand: Brand, letter: Letter) -> Context | None
     return {**said, **_new_address(site, brand, letter)} if "request" in letter.details else said
 
 
+def _address_added(site: Site, brand: Brand, letter: Letter) -> Context:
+    old = mask(Address(Channel.EMAIL, letter.address))
+    url = f"{site.url_of(brand)}/account/addresses{_query(letter)}"
+    return {"old": old, "new": letter.details["new"], "confirmed": letter.details["confirmed"], "url": url}
+
+
 WRITERS: Final[Mapping[LetterKind, Callable[[Site, Brand, Letter], Context | None]]] = {
     LetterKind.SIGN_UP: _sign_up,
     LetterKind.OPT_IN: _opt_in,
@@ -239,5 +252,6 @@ WRITERS: Final[Mapping[LetterKind, Callable[[Site, Brand, Letter], Context | Non
     LetterKind.SIGN_IN: _sign_in,
     LetterKind.NEW_ADDRESS: _new_address,
     LetterKind.ADDRESS_CHANGED: _address_changed,
+    LetterKind.ADDRESS_ADDED: _address_added,
 }
 """What each kind needs to be written; None where nobody may get it."""

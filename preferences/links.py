@@ -101,6 +101,13 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOff(Ticket):
+    """Signs a contact in, for two minutes. `may_opt_in` says whether they may then opt in without a letter."""
+
+    may_opt_in: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class UndoToken:
     """Stands on the done page only, for 30 minutes from `issued_at`: puts back what entry `seq` changed."""
 
@@ -234,13 +241,15 @@ class Links:
         """Raises BadLink for a token that is not ours, StaleLink for one older than 10 minutes."""
         return _read_ticket(self._sign_in, token, SIGN_IN_LIFE, now)
 
-    def sign_hand_off(self, ticket: Ticket) -> str:
+    def sign_hand_off(self, ticket: Ticket, *, may_opt_in: bool = False) -> str:
         """The token with which a company's own logged-in page hands somebody over. Names a contact."""
-        return _sign_ticket(self._hand_off, ticket)
+        return self._hand_off.sign(_ticket_bytes(ticket) + bytes([may_opt_in]))
 
-    def read_hand_off(self, token: str, now: datetime) -> Ticket:
+    def read_hand_off(self, token: str, now: datetime) -> HandOff:
         """Raises BadLink for a token that is not ours, StaleLink for one older than 2 minutes."""
-        return _read_ticket(self._hand_off, token, HAND_OFF_LIFE, now)
+        ticket = _read_ticket(self._hand_off, token, HAND_OFF_LIFE, now)
+        # A token from before the last byte was added may not.
+        return HandOff(ticket.id, ticket.issued_at, may_opt_in=self._hand_off.read(token)[25:] == b"\x01")
 
     def code_digest(self, sign_in_id: UUID, code: str) -> str:
         """What is stored of a sign-in code: six digits are too few for a hash without a key."""
@@ -263,8 +272,12 @@ def _derived(key: bytes, purpose: str) -> bytes:
 
 
 def _sign_ticket(purpose: _Purpose, ticket: Ticket) -> str:
+    return purpose.sign(_ticket_bytes(ticket))
+
+
+def _ticket_bytes(ticket: Ticket) -> bytes:
     # The random part makes two tickets of one second differ, so that each can be used once.
-    return purpose.sign(ticket.id.bytes + _seconds(ticket.issued_at) + os.urandom(4))
+    return ticket.id.bytes + _seconds(ticket.issued_at) + os.urandom(4)
 
 
 def _read_ticket(purpose: _Purpose, token: str, life: timedelta, now: datetime) -> Ticket:

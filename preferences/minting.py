@@ -16,7 +16,7 @@ from typing import Final, TextIO
 
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress
-from preferences.domain.terms import BLANKET, Address, Channel, MessageClass, Topic
+from preferences.domain.terms import BLANKET, Address, Channel, MessageClass, Relation, Topic
 from preferences.files.spreadsheets import harmless_cell
 from preferences.files.tables import BadFile, Table, place_of_address, table_of
 from preferences.links import ManageLink, UnsubscribeLink
@@ -33,7 +33,8 @@ ADDED: Final = ("unsubscribe_url", "manage_url", "list_unsubscribe", "list_unsub
 def contacts_of(site: Site, addresses: Sequence[Address]) -> dict[Address, Found]:
     """Each address's contact: read without a lock, and made, a block at a time, where there is none."""
     found = site.database.read(contacts.find_addresses, set(addresses), site.fingerprints)
-    missing = [one for one in dict.fromkeys(addresses) if one not in found]
+    # A stranger to whom the company writes is none any more.
+    missing = [one for one in dict.fromkeys(addresses) if one not in found or found[one].relation is Relation.STRANGER]
     for start in range(0, len(missing), BLOCK):
         block = missing[start : start + BLOCK]
         found |= site.database.write(contacts.find_or_create, block, site.fingerprints, datetime.now(UTC))

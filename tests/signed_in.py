@@ -26,7 +26,7 @@ class SignedIn:
         self.client = app.test_client()
         self.token = ""
         ticket = Ticket(contact_id, datetime.now(UTC))
-        entered = self.client.post(f"/sign-in/hand-off/{site_of(app).links.sign_hand_off(ticket)}")
+        entered = self.client.post(f"/sign-in/hand-off/{site_of(app).links.sign_hand_off(ticket, may_opt_in=True)}")
         assert entered.status_code == 303
 
     def open(self, path: str = ACCOUNT) -> TestResponse:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
+from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from flask_migrate import upgrade
 from preferences import cli, create_app
 from preferences.config import Settings
 from preferences.domain.addresses import read_address
-from preferences.domain.terms import Address, Basis, Brand, Channel, MessageClass, OneClick, Topic
+from preferences.domain.terms import USUAL_SCOPES, Address, Basis, Brand, Channel, MessageClass, OneClick, Scope, Topic
 from preferences.letters import Postman
 from preferences.links import ManageLink, UnsubscribeLink
 from preferences.site import Site, site_of
@@ -161,9 +162,9 @@ def link_for(site: Site, contact_id: UUID, topic: str = "product-news", message_
     return f"/u/{token}"
 
 
-def api_headers(site: Site, name: str = "shop") -> dict[str, str]:
+def api_headers(site: Site, name: str = "shop", *, scopes: Collection[Scope] = USUAL_SCOPES) -> dict[str, str]:
     """The headers of a call to the API by a new key."""
-    key = site.database.save(create_key, name, datetime.now(UTC))
+    key = site.database.save(create_key, name, datetime.now(UTC), scopes)
     return {"Authorization": f"Bearer {key}"}
 
 

@@ -37,11 +37,11 @@ def test_a_key_is_printed_alone_and_never_again(app: Flask, client: FlaskClient)
     assert key not in listed
 
 
-def test_a_new_key_may_do_all_but_bring_people_back(app: Flask, site: Site) -> None:
+def test_a_new_key_may_neither_bring_people_back_nor_sign_anybody_in(app: Flask, site: Site) -> None:
     flask(app, "create", "shop")
     found = site.database.read(find_named, "shop")
     assert found is not None
-    assert found.scopes == USUAL_SCOPES == frozenset(Scope) - {Scope.RETURNS, Scope.UNSUPPRESS}
+    assert found.scopes == USUAL_SCOPES == frozenset(Scope) - {Scope.RETURNS, Scope.HAND_OFFS, Scope.UNSUPPRESS}
 
 
 def test_a_key_with_one_scope_opens_one_door_and_says_what_it_lacks(app: Flask, client: FlaskClient) -> None:

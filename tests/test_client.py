@@ -217,7 +217,7 @@ def center(app: Flask) -> Iterator[str]:
 
 @pytest.fixture
 def shop(app: Flask, center: str) -> Iterator[Client]:
-    key = site_of(app).database.save(create_key, f"shop-{next(KEYS)}", datetime.now(UTC))
+    key = site_of(app).database.save(create_key, f"shop-{next(KEYS)}", datetime.now(UTC), frozenset(Scope))
     with closing(Client(center, key)) as one:
         yield one
 

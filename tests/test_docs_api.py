@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from preferences.domain.terms import USUAL_SCOPES, Scope
 from preferences.site import site_of
 from preferences.store.keys import create_key
 from preferences.web.api.operations import OPERATIONS
@@ -64,7 +65,7 @@ def test_the_examples_of_the_guide_do_what_it_says(
 ) -> None:
     url = new_sqlite(tmp_path)
     app = new_app(url)
-    key = site_of(app).database.save(create_key, "shop", datetime.now(UTC))
+    key = site_of(app).database.save(create_key, "shop", datetime.now(UTC), USUAL_SCOPES | {Scope.HAND_OFFS})
     close(app)
     shutil.copy(GUIDE.parent.parent / "preferences" / "client.py", tmp_path / "center.py")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -20,8 +20,9 @@ from flask import Flask
 
 from preferences import configure_logging
 from preferences import letters as postmen
+from preferences.domain.addresses import mailbox_of
 from preferences.domain.colours import contrast, ink_on
-from preferences.domain.letters import LETTER_LIFE, LetterKind
+from preferences.domain.letters import LETTER_LIFE, WARNINGS, LetterKind
 from preferences.domain.terms import LANGUAGES, Channel
 from preferences.languages import Spoken
 from preferences.letters import Postman
@@ -59,6 +60,7 @@ def details_for(site: Site, kind: LetterKind, address: str) -> dict[str, Any]:
         LetterKind.MANAGE_LINK: {},
         LetterKind.NEW_ADDRESS: {"request": str(uuid4())},
         LetterKind.ADDRESS_CHANGED: {"new": "n•••@example.com", "request": str(uuid4())},
+        LetterKind.ADDRESS_ADDED: {"new": "n•••@example.com", "confirmed": True},
     }
     return details[kind]
 
@@ -76,7 +78,7 @@ def order(
     wanted = Order(
         kind=kind,
         address=address,
-        fingerprint=site.fingerprints.of(email(address)),
+        mailbox=site.fingerprints.of(mailbox_of(email(address))),
         brand="default",
         language=language,
         details=details or details_for(site, kind, address),
@@ -140,7 +142,7 @@ def test_plain_text_has_air_between_its_parts(posting: Flask, mail: MailSink, ki
     assert re.search(r"\n\n.+\nhttps://\S+\n\n", text, re.MULTILINE), "the link stands on a line of its own"
     assert text.endswith(f"\n\n-- \n{BRAND.name}\n{BRAND.postal_address}\n{BRAND.contact_email}\n")
     unasked = "If you did not ask for this, you do not need to do anything."
-    assert (unasked in text) == (unasked in mail.letters[0].html) == (kind is not LetterKind.ADDRESS_CHANGED)
+    assert (unasked in text) == (unasked in mail.letters[0].html) == (kind not in WARNINGS)
 
 
 def test_a_letter_asks_in_the_words_that_stood_beside_the_box(posting: Flask, mail: MailSink) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from standardwebhooks.webhooks import Webhook
 
+from preferences.domain.terms import Scope
 from tests.mail_sink import MailSink
 from tests.processes import Installation, Process, contents
 from tests.servers import PostgresServer, free_port
@@ -45,6 +46,8 @@ signing_secrets = ["{signing}"]
 [connectors.gone.topics]
 "*" = "canary-global"
 """
+
+ALL_SCOPES = [part for scope in Scope for part in ("--scope", scope)]
 
 
 class Talkative(BaseHTTPRequestHandler):
@@ -228,7 +231,7 @@ def test_a_whole_journey_leaves_nothing_about_anybody_in_the_output(
         with MailSink() as mail, Installation(tmp_path, url, connectors=config, SMTP_URL=mail.url) as installation:
             installation.web.start()
             installation.worker.start()
-            key = installation.flask("api-key", "create", "shop").stdout.strip()
+            key = installation.flask("api-key", "create", "shop", *ALL_SCOPES).stdout.strip()
             caller = Caller(installation)
             links = mailing(caller, key, *(f"canary.{name}@example.com" for name in ("one", "two", "three")))
             recipients(caller, links)

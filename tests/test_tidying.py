@@ -45,7 +45,7 @@ def fill(site: Site, now: datetime) -> None:
     letter = Order(
         kind=LetterKind.MANAGE_LINK,
         address="jane.doe@example.com",
-        fingerprint="of Jane",
+        mailbox="of Jane",
         brand="default",
         language="en",
         details={},

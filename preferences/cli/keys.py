@@ -32,13 +32,15 @@ def name_of(_context: click.Context, parameter: click.Parameter, value: str) -> 
     "scopes",
     type=choice(Scope),
     multiple=True,
-    help="What it may be used for; give it again for each. All but `returns` and `unsuppress` if not given.",
+    help="What it may do; give it again for each. All but `returns`, `hand-offs` and `unsuppress` if not given.",
 )
 def key_create(name: str, scopes: Sequence[str]) -> None:
     """Make a key for the system NAME and print it, once, alone on a line.
 
     With the scope `returns`, a yes that the system tells may turn a no into a yes: only for a system at which people
-    say so themselves, such as a signed-in account page. With `unsuppress` it may lift suppressions.
+    say so themselves, such as a signed-in account page. With `hand-offs`, it can sign in as anybody here: only for the
+    system that has signed them in already. Who comes by it opts in at once only if the key has `returns`, too. With
+    `unsuppress` it may lift suppressions.
 
     \b
     Example:

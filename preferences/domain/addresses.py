@@ -311,3 +311,18 @@ def mask(address: Address) -> str:
         local = local.removeprefix('"')
         return f"{local[0] if len(local) > 2 else ''}•••@{domain}"
     return f"•••{address.value[-2:]}"
+
+
+GMAIL: Final = frozenset({"gmail.com", "googlemail.com"})
+
+
+def mailbox_of(address: Address) -> Address:
+    """The mailbox that an e-mail address leads to at most providers: without `+tag`, at Gmail without dots. For limits
+    alone, never for whose it is: somebody else's name may have a plus sign."""
+    if address.channel is not Channel.EMAIL:
+        return address
+    local, _, domain = address.value.rpartition("@")
+    local = (local.partition("+")[0] or local).lower()
+    if domain in GMAIL:
+        local, domain = local.replace(".", ""), "gmail.com"
+    return Address(Channel.EMAIL, f"{local}@{domain}")

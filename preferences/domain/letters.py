@@ -29,6 +29,8 @@ class LetterKind(StrEnum):
     """To an address that somebody wants to add to theirs: press here if it is yours."""
     ADDRESS_CHANGED = "address_changed"
     """To the old address, once another has taken its place."""
+    ADDRESS_ADDED = "address_added"
+    """To the addresses from before, once there is another one beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,17 @@ LIMITS: Final = {
     LetterKind.SIGN_IN: Limit(5, timedelta(hours=1)),
     LetterKind.NEW_ADDRESS: Limit(3, timedelta(days=1)),
     LetterKind.ADDRESS_CHANGED: Limit(10, timedelta(days=1)),
+    LetterKind.ADDRESS_ADDED: Limit(10, timedelta(days=1)),
 }
-"""For each address, however many networks ask. A form that sends mail is a weapon without it (list bombing)."""
+"""For each mailbox, however many networks ask. A form that sends mail is a weapon without it (list bombing)."""
 
-REMEMBERED: Final = max(limit.per for limit in LIMITS.values())
+ALL_KINDS: Final = Limit(12, timedelta(days=1))
+"""For each mailbox, whatever the letters are about: those that a stranger can cause add up."""
+
+WARNINGS: Final = frozenset({LetterKind.ADDRESS_CHANGED, LetterKind.ADDRESS_ADDED})
+"""Letters that are sent whatever was sent before: nobody may keep a warning from somebody by asking for other mail."""
+
+REMEMBERED: Final = max(ALL_KINDS.per, *(limit.per for limit in LIMITS.values()))
 """How long it must be known that a letter was asked for."""
 
 SIGN_IN_LIFE: Final = timedelta(minutes=10)

@@ -175,6 +175,7 @@ class Scope(StrEnum):
     DECISIONS = "decisions"
     LINKS = "links"
     HAND_OFFS = "hand-offs"
+    """Whoever holds the key can sign in as anybody. Never given unless it is asked for by name."""
     CONTACTS = "contacts"
     ACTS = "acts"
     RETURNS = "returns"
@@ -186,8 +187,18 @@ class Scope(StrEnum):
     TOPICS = "topics"
 
 
-USUAL_SCOPES: Final = frozenset(Scope) - {Scope.RETURNS, Scope.UNSUPPRESS}
+USUAL_SCOPES: Final = frozenset(Scope) - {Scope.RETURNS, Scope.HAND_OFFS, Scope.UNSUPPRESS}
 """What a new key may do where nothing else is said."""
+
+
+class Relation(StrEnum):
+    """How we came by an address, as far as it bears on who may sign in with it."""
+
+    KNOWN = "known"
+    UNCONFIRMED = "unconfirmed"
+    """Told by a system as one more address of a contact. Signs nobody in until the contact has confirmed it."""
+    STRANGER = "stranger"
+    """Typed by somebody to opt out or to sign up, and nothing else since. Gets no code and no link."""
 
 
 @dataclass(frozen=True, slots=True)

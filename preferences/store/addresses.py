@@ -20,11 +20,11 @@ from preferences.domain.acts import put_away, taken_back
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import NotAllowed
 from preferences.domain.letters import ADDRESS_LIFE
-from preferences.domain.terms import Act, Address, Channel, SuppressionReason
-from preferences.store import ledger
+from preferences.domain.terms import Act, Address, Channel, Relation, SuppressionReason
+from preferences.store import contacts, ledger
 from preferences.store.contacts import NEVER_STORED_AGAIN, attach, find_addresses, new_id, suppressed_for
 from preferences.store.db import WriteTransaction, insert_rows
-from preferences.store.queries import KnownAddress, addresses_of
+from preferences.store.queries import KnownAddress, addresses_of, own_mailboxes
 from preferences.store.tables import address_request, contact
 
 
@@ -41,12 +41,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed:
-    """A confirmed request: what became of it, the address, and the one that it took the place of."""
+    """A confirmed request: what became of it, the address, and the one that it took the place of.
+
+    `told` are the contact's other mailboxes, which shall hear of it.
+    """
 
     outcome: Outcome
     contact_id: UUID
     address: Address
     replaced: Address | None = None
+    told: tuple[Address, ...] = ()
 
 
 def request(connection: Connection, contact_id: UUID, *, wanted: Address, replaces: UUID | None, now: datetime) -> UUID:
@@ -114,16 +118,24 @@ def confirm(
     held = suppressed_for(write.connection, wanted, fingerprints)
     if held & set(NEVER_STORED_AGAIN):
         return Confirmed(outcome=Outcome.BARRED, contact_id=contact_id, address=wanted)
+    others = own_mailboxes(addresses_of(write.connection, contact_id))
     if owner is None:
         attach(write, contact_id, wanted, fingerprints, now)
+    is_confirmed = owner is not None and owner.relation is Relation.UNCONFIRMED
+    if owner is not None and is_confirmed:
+        contacts.confirm(write.connection, owner.fingerprint)
     acts: list[Act] = [taken_back(wanted, now, evidence)] if SuppressionReason.REPLACED in held else []
     old = _still_used(addresses_of(write.connection, contact_id), row.replaces, wanted)
     if old is not None:
         acts.append(put_away(old, now, evidence))
     ledger.record(write, acts, fingerprints=fingerprints, now=now)
-    news = owner is None or bool(acts)
+    news = owner is None or is_confirmed or bool(acts)
     return Confirmed(
-        outcome=Outcome.ADDED if news else Outcome.HAD_ALREADY, contact_id=contact_id, address=wanted, replaced=old
+        outcome=Outcome.ADDED if news else Outcome.HAD_ALREADY,
+        contact_id=contact_id,
+        address=wanted,
+        replaced=old,
+        told=tuple(one for one in others if one not in {wanted, old}) if news else (),
     )
 
 

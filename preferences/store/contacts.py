@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, exists, select
+from sqlalchemy import Connection, bindparam, exists, select, update
 
 from preferences.domain.addresses import Fingerprints
-from preferences.domain.terms import Address, Channel, SuppressionReason
+from preferences.domain.terms import Address, Channel, Relation, SuppressionReason
 from preferences.store.db import WriteTransaction, any_of, insert_rows
 from preferences.store.tables import address, contact, suppression
 
@@ -31,9 +31,10 @@ class Found:
     contact_id: UUID | None
     fingerprint: str
     created: bool = False
+    relation: Relation = Relation.KNOWN
 
 
-_BY_FINGERPRINT = select(address.c.fingerprint, address.c.contact_id).where(
+_BY_FINGERPRINT = select(address.c.fingerprint, address.c.contact_id, address.c.relation).where(
     any_of(address.c.fingerprint, "fingerprints")
 )
 _NEVER_AGAIN = select(suppression.c.fingerprint).where(
@@ -56,7 +57,10 @@ def find_addresses(
     """Those of the addresses that some contact has."""
     by_fingerprint = fingerprints.by_print(addresses)
     rows = connection.execute(_BY_FINGERPRINT, {"fingerprints": list(by_fingerprint)})
-    return {by_fingerprint[row.fingerprint]: Found(row.contact_id, row.fingerprint) for row in rows}
+    return {
+        by_fingerprint[row.fingerprint]: Found(row.contact_id, row.fingerprint, relation=Relation(row.relation))
+        for row in rows
+    }
 
 
 def page_of(connection: Connection, channel: Channel, after: str, limit: int) -> list[tuple[str, Address]]:
@@ -83,7 +87,7 @@ def reached_by(connection: Connection, channel: Channel, contact_ids: Collection
 
 _CURRENT_OWNER = (
     select(address.c.contact_id)
-    .where(address.c.fingerprint == bindparam("fingerprint"))
+    .where(address.c.fingerprint == bindparam("fingerprint"), address.c.relation != Relation.UNCONFIRMED.value)
     .where(
         ~exists().where(
             suppression.c.fingerprint == address.c.fingerprint,
@@ -95,7 +99,8 @@ _CURRENT_OWNER = (
 
 
 def find_by_fingerprint(connection: Connection, fingerprint: str) -> UUID | None:
-    """Whose address this is, if they use it: whoever can read the mail of one that was replaced is not its owner."""
+    """Whose address this is, if they use it: whoever can read the mail of one that was replaced is not its owner, nor
+    is, for all we know, who can read that of one that a system added."""
     contact_id: UUID | None = connection.execute(_CURRENT_OWNER, {"fingerprint": fingerprint}).scalar_one_or_none()
     return contact_id
 
@@ -107,19 +112,48 @@ def find_owner(connection: Connection, one: Address, fingerprints: Fingerprints)
 
 
 def find_or_create(
-    write: WriteTransaction, addresses: Iterable[Address], fingerprints: Fingerprints, now: datetime
+    write: WriteTransaction,
+    addresses: Iterable[Address],
+    fingerprints: Fingerprints,
+    now: datetime,
+    *,
+    strangers: Collection[Address] = (),
 ) -> dict[Address, Found]:
-    """Each address with its contact, made where nobody has it yet. The ledger's lock keeps two from making the same."""
+    """Each address with its contact, made where nobody has it yet. The ledger's lock keeps two from making the same.
+
+    `strangers` are those that somebody typed, to opt out or to sign up: of the others the company itself knows.
+    """
     connection = write.connection
     wanted = list(dict.fromkeys(addresses))
     found = find_addresses(connection, wanted, fingerprints)
+    _become_known(connection, (found[one] for one in wanted if one in found and one not in strangers))
     missing = [one for one in wanted if one not in found]
     if not missing:
         return found
     barred = _never_stored_again(connection, missing, fingerprints)
     found |= barred
-    found |= _create(connection, [one for one in missing if one not in barred], fingerprints, now)
+    found |= _create(connection, [one for one in missing if one not in barred], fingerprints, now, strangers)
     return found
+
+
+def _become_known(connection: Connection, found: Iterable[Found]) -> None:
+    prints = [one.fingerprint for one in found if one.relation is Relation.STRANGER]
+    if prints:
+        rows = address.c.fingerprint.in_(prints) & (address.c.relation == Relation.STRANGER.value)
+        connection.execute(update(address).where(rows).values(relation=Relation.KNOWN.value))
+
+
+def become_known(connection: Connection, contact_id: UUID) -> None:
+    """Somebody has said yes from their own mailbox: they are no stranger any more."""
+    rows = (address.c.contact_id == contact_id) & (address.c.relation == Relation.STRANGER.value)
+    connection.execute(update(address).where(rows).values(relation=Relation.KNOWN.value))
+
+
+def confirm(connection: Connection, fingerprint: str) -> None:
+    """The contact has confirmed an address that a system added: it signs them in."""
+    connection.execute(
+        update(address).where(address.c.fingerprint == fingerprint).values(relation=Relation.KNOWN.value)
+    )
 
 
 def _never_stored_again(
@@ -153,11 +187,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Upserted:
-    """One contact after `upsert`. `why` says why it was refused; it has no id then."""
+    """One contact after `upsert`. `why` says why it was refused; it has no id then.
+
+    `added` are the e-mail addresses that a contact who was there already has got: nobody has confirmed them.
+    """
 
     contact_id: UUID | None
     outcome: Outcome
     why: str = ""
+    added: tuple[Address, ...] = ()
 
 
 def upsert(
@@ -165,10 +203,12 @@ def upsert(
 ) -> list[Upserted]:
     """Each group of addresses as one contact: made where nobody has any of them, and given those that are new.
 
-    Refused are groups whose addresses two contacts have, and those with an address that is never stored again.
+    Refused are groups whose addresses two contacts have, and those with an address that is never stored again. Of a
+    contact's e-mail addresses only the one that it is made with signs in: the others are for the contact to confirm.
     """
     everything = list(dict.fromkeys(one for group in wanted for one in group))
     found = find_addresses(write.connection, everything, fingerprints)
+    _become_known(write.connection, found.values())
     missing = [one for one in everything if one not in found]
     barred = _never_stored_again(write.connection, missing, fingerprints)
     owners: dict[Address, UUID] = {one: held.contact_id for one, held in found.items() if held.contact_id}
@@ -178,16 +218,32 @@ def upsert(
     for group in wanted:
         result = _place(group, owners, barred, now)
         if result.contact_id is not None:
-            fresh = {one: Found(result.contact_id, fingerprints.of(one)) for one in group if one not in owners}
+            fresh = _fresh(result, [one for one in dict.fromkeys(group) if one not in owners], fingerprints)
             added |= fresh
             owners |= dict.fromkeys(fresh, result.contact_id)
             made += [result.contact_id] if result.outcome is Outcome.CREATED else []
+            if result.outcome is Outcome.UPDATED:
+                result = replace(result, added=tuple(one for one in fresh if one.channel is Channel.EMAIL))
         results.append(result)
     if made:
         insert_rows(write.connection, contact, [{"id": one, "created_at": now} for one in made])
     if added:
         _insert_addresses(write.connection, added, now)
     return results
+
+
+def _fresh(placed: Upserted, addresses: Sequence[Address], fingerprints: Fingerprints) -> dict[Address, Found]:
+    """The new addresses of a contact. A new contact's first e-mail address is theirs, whoever they are."""
+    by_email = [one for one in addresses if one.channel is Channel.EMAIL]
+    unconfirmed = by_email[1:] if placed.outcome is Outcome.CREATED else by_email
+    return {
+        one: Found(
+            placed.contact_id,
+            fingerprints.of(one),
+            relation=Relation.UNCONFIRMED if one in unconfirmed else Relation.KNOWN,
+        )
+        for one in addresses
+    }
 
 
 def _place(
@@ -205,9 +261,21 @@ def _place(
 
 
 def _create(
-    connection: Connection, addresses: list[Address], fingerprints: Fingerprints, now: datetime
+    connection: Connection,
+    addresses: list[Address],
+    fingerprints: Fingerprints,
+    now: datetime,
+    strangers: Collection[Address],
 ) -> dict[Address, Found]:
-    made = {one: Found(new_id(now), fingerprints.of(one), created=True) for one in addresses}
+    made = {
+        one: Found(
+            new_id(now),
+            fingerprints.of(one),
+            created=True,
+            relation=Relation.STRANGER if one in strangers else Relation.KNOWN,
+        )
+        for one in addresses
+    }
     insert_rows(connection, contact, [{"id": new.contact_id, "created_at": now} for new in made.values()])
     _insert_addresses(connection, made, now)
     return made
@@ -225,6 +293,7 @@ def _insert_addresses(connection: Connection, made: Mapping[Address, Found], now
                 "value": one.value,
                 "fingerprint": new.fingerprint,
                 "created_at": now,
+                "relation": new.relation.value,
             }
             for one, new in made.items()
         ],

@@ -107,7 +107,7 @@ def _new_key() -> str:
 
 
 def _as_text(scopes: Collection[Scope]) -> str:
-    return "" if frozenset(scopes) == USUAL_SCOPES else " ".join(sorted(scopes))
+    return " ".join(sorted(scopes))
 
 
 def _key(row: Row[Any]) -> Key:

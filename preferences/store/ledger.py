@@ -248,7 +248,10 @@ def _contacts_of(
     write: WriteTransaction, acts: Sequence[Act], fingerprints: Fingerprints, now: datetime
 ) -> dict[Address, Found]:
     addresses = [act.who for act in acts if isinstance(act.who, Address)]
-    return find_or_create(write, addresses, fingerprints, now) if addresses else {}
+    if not addresses:
+        return {}
+    typed = {act.who for act in acts if isinstance(act.who, Address) and act.origin == Origin.ADDRESS_BOX}
+    return find_or_create(write, addresses, fingerprints, now, strangers=typed)
 
 
 _PREFERENCES = select(preference).where(any_of(preference.c.contact_id, "contact_ids"))

@@ -6,14 +6,14 @@ that we do not, since nothing is looked up; a letter is gone from here once the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
-from preferences.domain.letters import LIMITS, REMEMBERED, Letter, LetterKind
+from preferences.domain.letters import ALL_KINDS, LIMITS, REMEMBERED, WARNINGS, Letter, LetterKind, Limit
 from preferences.store.contacts import new_id
 from preferences.store.db import insert_rows, lock_name
 from preferences.store.tables import letter, letter_request
@@ -24,11 +24,11 @@ LEASE: Final = timedelta(minutes=2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A letter that somebody wants sent."""
+    """A letter that somebody wants sent. `mailbox` is the fingerprint of `domain.addresses.mailbox_of` its address."""
 
     kind: LetterKind
     address: str
-    fingerprint: str
+    mailbox: str
     brand: str
     language: str
     details: Mapping[str, Any]
@@ -39,16 +39,12 @@ def order(connection: Connection, wanted: Order, now: datetime, *, after: timede
 
     Run it inside `Database.save`. Counted one after the other, so that asking in parallel gains nothing.
     """
-    limit = LIMITS[wanted.kind]
-    lock_name(connection, f"letter {wanted.kind} {wanted.fingerprint}")
-    asked = select(func.count()).where(
-        letter_request.c.fingerprint == wanted.fingerprint,
-        letter_request.c.kind == wanted.kind.value,
-        letter_request.c.at > now - limit.per,
-    )
-    if connection.execute(asked).scalar_one() >= limit.most:
+    lock_name(connection, f"letter {wanted.mailbox}")
+    if _is_reached(connection, wanted, LIMITS[wanted.kind], [wanted.kind], now):
         return False
-    request = {"id": new_id(now), "fingerprint": wanted.fingerprint, "kind": wanted.kind.value, "at": now}
+    if wanted.kind not in WARNINGS and _is_reached(connection, wanted, ALL_KINDS, set(LetterKind) - WARNINGS, now):
+        return False
+    request = {"id": new_id(now), "fingerprint": wanted.mailbox, "kind": wanted.kind.value, "at": now}
     insert_rows(connection, letter_request, [request])
     connection.execute(
         letter.insert().values(
@@ -64,6 +60,18 @@ def order(connection: Connection, wanted: Order, now: datetime, *, after: timede
         )
     )
     return True
+
+
+def _is_reached(
+    connection: Connection, wanted: Order, limit: Limit, kinds: Iterable[LetterKind], now: datetime
+) -> bool:
+    asked = select(func.count()).where(
+        letter_request.c.fingerprint == wanted.mailbox,
+        letter_request.c.kind.in_([kind.value for kind in kinds]),
+        letter_request.c.at > now - limit.per,
+    )
+    count: int = connection.execute(asked).scalar_one()
+    return count >= limit.most
 
 
 def claim(connection: Connection, now: datetime, limit: int) -> list[Letter]:

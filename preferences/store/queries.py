@@ -5,7 +5,7 @@ Owns no rule: what is read here is decided in `domain`. Invariant: nothing here 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -25,6 +25,7 @@ from preferences.domain.terms import (
     OneClick,
     Pace,
     Purpose,
+    Relation,
     Suppression,
     SuppressionReason,
     Topic,
@@ -203,6 +204,8 @@ class KnownAddress:
     address: Address
     added_at: datetime
     suppressed: frozenset[SuppressionReason]
+    confirmed: bool = True
+    """False for one that a system added, until the contact confirms it: it gets nothing that opens their page."""
 
     @property
     def replaced(self) -> bool:
@@ -237,6 +240,13 @@ class Standing:
     def current_addresses(self, channel: Channel) -> list[KnownAddress]:
         """The addresses on this channel that are in use, the oldest first."""
         return [one for one in self.addresses if one.address.channel is channel and not one.replaced]
+
+
+def own_mailboxes(addresses: Iterable[KnownAddress]) -> list[Address]:
+    """The e-mail addresses that are the contact's own for certain, the oldest first: where letters to them go."""
+    return [
+        one.address for one in addresses if one.address.channel is Channel.EMAIL and one.confirmed and not one.replaced
+    ]
 
 
 _HASHES_OF: Final = select(ledger_entry.c.seq, ledger_entry.c.hash).where(
@@ -287,6 +297,7 @@ def addresses_of(connection: Connection, contact_id: UUID) -> list[KnownAddress]
             address=Address(Channel(row.channel), row.value),
             added_at=row.created_at,
             suppressed=frozenset(one.reason for one in held.get((row.fingerprint, row.channel), [])),
+            confirmed=row.relation != Relation.UNCONFIRMED,
         )
         for row in rows
     ]

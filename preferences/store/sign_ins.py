@@ -15,15 +15,18 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from preferences.domain.errors import NotAllowed
 from preferences.domain.letters import SIGN_IN_LIFE
 from preferences.store.contacts import new_id
 from preferences.store.db import insert_rows, lock_name
-from preferences.store.tables import contact, sign_in, used_token
+from preferences.store.tables import address, contact, sign_in, used_token
 
 MOST_TRIES: Final = 3
+MOST_TRIES_A_DAY: Final = 20
+"""With a contact's codes, however many were sent, of a million that there are. The letter's link still works."""
+
 KEPT: Final = timedelta(days=1)
 """How long a used token is remembered: longer than any token that works once lives."""
 
@@ -38,11 +41,19 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """A code or a link that was used: the fingerprint of the address it was sent to, and when it was asked for."""
+
+    fingerprint: str
+    began_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Try:
-    """The outcome, whose address it was about when it was right, and how many tries are left when it was wrong."""
+    """The outcome, what was used when it was right, and how many tries are left when it was wrong."""
 
     outcome: Outcome
-    fingerprint: str = ""
+    used: Used | None = None
     left: int = 0
 
 
@@ -77,25 +88,40 @@ def try_code(connection: Connection, sign_in_id: UUID, digest: Callable[[], str]
     ).one_or_none()
     if row is None:
         return Try(Outcome.OVER)
+    if _tries_today(connection, row.fingerprint, now) > MOST_TRIES_A_DAY:
+        return Try(Outcome.OVER)
     if not hmac.compare_digest(row.code_digest or "", digest()):
         left = MOST_TRIES - row.tries
         return Try(Outcome.WRONG, left=left) if left else Try(Outcome.OVER)
-    return Try(Outcome.RIGHT, fingerprint=_use(connection, sign_in_id, now) or "")
+    return Try(Outcome.RIGHT, used=_use(connection, sign_in_id, now))
 
 
-def use_link(connection: Connection, sign_in_id: UUID, now: datetime) -> str:
-    """The fingerprint behind the link of a sign-in letter. Raises NotAllowed when it was used already."""
-    fingerprint = _use(connection, sign_in_id, now)
-    if fingerprint is None:
+def _tries_today(connection: Connection, fingerprint: str, now: datetime) -> int:
+    """Tries with the codes of all addresses of the contact who has this one, counted one after the other."""
+    owner = select(address.c.contact_id).where(address.c.fingerprint == fingerprint)
+    lock_name(connection, f"tries {connection.execute(owner).scalar() or fingerprint}")
+    prints = select(address.c.fingerprint).where(address.c.contact_id.in_(owner))
+    of_theirs = (sign_in.c.fingerprint == fingerprint) | sign_in.c.fingerprint.in_(prints)
+    tried = select(func.coalesce(func.sum(sign_in.c.tries), 0)).where(
+        of_theirs, sign_in.c.created_at > now - timedelta(days=1)
+    )
+    count: int = connection.execute(tried).scalar_one()
+    return count
+
+
+def use_link(connection: Connection, sign_in_id: UUID, now: datetime) -> Used:
+    """Use the link of a sign-in letter. Raises NotAllowed when it was used already."""
+    used = _use(connection, sign_in_id, now)
+    if used is None:
         raise NotAllowed("used already")
-    return fingerprint
+    return used
 
 
-def _use(connection: Connection, sign_in_id: UUID, now: datetime) -> str | None:
+def _use(connection: Connection, sign_in_id: UUID, now: datetime) -> Used | None:
     unused = (sign_in.c.id == sign_in_id) & sign_in.c.used_at.is_(None)
-    used = update(sign_in).where(unused).values(used_at=now).returning(sign_in.c.fingerprint)
-    fingerprint: str | None = connection.execute(used).scalar_one_or_none()
-    return fingerprint
+    used = update(sign_in).where(unused).values(used_at=now).returning(sign_in.c.fingerprint, sign_in.c.created_at)
+    row = connection.execute(used).one_or_none()
+    return None if row is None else Used(row.fingerprint, row.created_at)
 
 
 def use_once(connection: Connection, token: str, now: datetime) -> None:
@@ -109,8 +135,17 @@ def use_once(connection: Connection, token: str, now: datetime) -> None:
 
 
 def revoke(connection: Connection, contact_id: UUID, now: datetime) -> None:
-    """Void every manage link and session that the contact has. Links that stop mail go on working."""
+    """Void every manage link, code, sign-in link, hand-off and session that the contact has. Links that stop mail go on
+    working."""
     connection.execute(update(contact).where(contact.c.id == contact_id).values(revoked_at=now))
+
+
+def revoked_at(connection: Connection, contact_id: UUID) -> datetime | None:
+    """Until when everything that signs the contact in is void; None if they never said so."""
+    found: datetime | None = connection.execute(
+        select(contact.c.revoked_at).where(contact.c.id == contact_id)
+    ).scalar_one_or_none()
+    return found
 
 
 def forget_old(connection: Connection, now: datetime) -> None:

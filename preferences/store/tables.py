@@ -149,6 +149,7 @@ address: Final = Table(
     _not_null("value", Text),
     _not_null("fingerprint", String(43)),
     _not_null("created_at", UtcDateTime),
+    _not_null("relation", String(12), server_default=text("'known'")),
     UniqueConstraint("fingerprint", "channel"),
 )
 

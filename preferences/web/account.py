@@ -1,7 +1,8 @@
 """The preferences page of somebody who has signed in, and the frame of everything else behind the sign-in.
 
 Owns `/account/`. Invariants: a post is acted on only with the token of its session; a yes is immediate here, since
-whoever is signed in has just proven who they are; GET writes nothing.
+whoever is signed in has just proven who they are, or was vouched for by a system that may opt people in; GET writes
+nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def save() -> Response:
         return _page(site, page, refused=True)
     asker = Asker(contact_id=page.standing.contact_id, brand=page.brand.slug, origin=Origin.ACCOUNT, evidence=proof())
     try:
-        saved = choices.answer(site, page, request.form, asker, fresh=True)
+        saved = choices.answer(site, page, request.form, asker, fresh=g.session.may_opt_in)
     except BadValue as problem:
         return _page(site, page, problem=problem.control.name, form=request.form)
     return _page(site, _read(site), saved=saved)

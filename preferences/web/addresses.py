@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
-from preferences.domain.addresses import mask
+from preferences.domain.addresses import mailbox_of, mask
 from preferences.domain.errors import NotAllowed, StaleLink
 from preferences.domain.letters import LetterKind
 from preferences.domain.terms import Address, Brand, Channel
@@ -192,6 +192,9 @@ def _confirm(
     done = addresses.confirm(write, request_id, fingerprints=fingerprints, now=now, evidence=evidence)
     if done.replaced is not None:
         _tell(write, place, done.contact_id, old=done.replaced, new=done.address, now=now)
+    for mailbox in done.told:
+        order = _letter(place, LetterKind.ADDRESS_ADDED, mailbox)
+        letters.order(write.connection, replace(order, details={"new": mask(done.address), "confirmed": True}), now)
     return done
 
 
@@ -225,7 +228,7 @@ def _letter(place: _Place, kind: LetterKind, to: Address) -> Order:
     return Order(
         kind=kind,
         address=to.value,
-        fingerprint=place.site.fingerprints.of(to),
+        mailbox=place.site.fingerprints.of(mailbox_of(to)),
         brand=place.brand.slug,
         language=place.spoken.language,
         details={},

@@ -46,7 +46,7 @@ from preferences.languages import Spoken
 from preferences.site import Site
 from preferences.store import ledger, notices, queries
 from preferences.store.db import WriteTransaction
-from preferences.store.queries import Standing
+from preferences.store.queries import Standing, own_mailboxes
 from preferences.web import metrics
 from preferences.web.limits import RequestLimit, TooOften, repeats
 from preferences.web.postbox import ask_for_letter
@@ -221,11 +221,11 @@ def _record(
 
 def ask_by_mail(site: Site, page: Page, changes: Sequence[Change], saved: Saved) -> None:
     """Send a letter that asks whether it was them. Where there is no email address, nobody can be asked."""
-    known = page.standing.current_addresses(Channel.EMAIL)
+    mailboxes = own_mailboxes(page.standing.addresses)
     saved.mailed += changes
-    if not known:
+    if not mailboxes:
         return
-    saved.mailed_to = address = known[0].address
+    saved.mailed_to = address = mailboxes[0]
     details = {"contact": str(page.standing.contact_id), "items": [change.item for change in changes]}
     ask_for_letter(site, LetterKind.OPT_IN, address, brand=page.brand, spoken=page.spoken, details=details)
 

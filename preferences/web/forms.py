@@ -6,6 +6,8 @@ behind a link, and public ones, have none: the link is the proof, or nothing is 
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from flask import request
 from flask_wtf import FlaskForm
 from markupsafe import Markup
@@ -37,8 +39,12 @@ def require_token() -> None:
 def refuse_other_sites() -> None:
     """Refuse a post by which another site would sign somebody in here, as a person of its choice, unnoticed.
 
-    There is no session yet, so no token either. Browsers say where a post comes from (W3C Fetch Metadata); whatever
-    does not say so is no browser in which somebody could be deceived. Raises BadRequest.
+    There is no session yet, so no token either. Browsers say where a post comes from: all in `Origin` (RFC 6454), and
+    most in `Sec-Fetch-Site` (W3C Fetch Metadata). Whatever says neither is no browser in which somebody could be
+    deceived. Raises BadRequest.
     """
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
+        raise BadRequest
     if request.headers.get("Sec-Fetch-Site", "none") not in {"same-origin", "none"}:
         raise BadRequest

@@ -14,11 +14,11 @@ from uuid import UUID
 from flask import session
 
 from preferences.domain.letters import LetterKind
-from preferences.domain.terms import Brand, Channel
+from preferences.domain.terms import Brand
 from preferences.languages import Spoken
 from preferences.site import Site
 from preferences.store import sign_ins
-from preferences.store.queries import Standing
+from preferences.store.queries import Standing, own_mailboxes
 from preferences.web.postbox import ask_for_letter
 
 SESSION_LIFE: Final = timedelta(minutes=30)
@@ -27,24 +27,30 @@ SESSION_LIFE: Final = timedelta(minutes=30)
 A_MOMENT: Final = timedelta(seconds=2)
 """Links are dated to the second: a fresh one must be younger than the end of the old ones."""
 
-_CONTACT, _SINCE, _WAY = "contact", "since", "way"
+_CONTACT, _SINCE, _WAY, _MAY_OPT_IN = "contact", "since", "way", "may_opt_in"
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who is signed in, since when, and by which way (`code`, `link`, `hand_off`, or the name of a provider)."""
+    """Who is signed in, since when, and by which way (`code`, `link`, `hand_off`, or the name of a provider).
+
+    `may_opt_in` is False for somebody whom a system has handed over that may not opt people in: what they ask for more
+    of is confirmed from their own mailbox.
+    """
 
     contact_id: UUID
     since: datetime
     way: str
+    may_opt_in: bool
 
 
-def sign_in(contact_id: UUID, way: str) -> None:
+def sign_in(contact_id: UUID, way: str, *, may_opt_in: bool = True) -> None:
     """Begin a session."""
     session.clear()
     session[_CONTACT] = str(contact_id)
     session[_SINCE] = datetime.now(UTC).timestamp()
     session[_WAY] = way
+    session[_MAY_OPT_IN] = may_opt_in
 
 
 def sign_out() -> None:
@@ -62,7 +68,9 @@ def current_session() -> Session | None:
     since = datetime.fromtimestamp(session[_SINCE], UTC)
     if datetime.now(UTC) - since > SESSION_LIFE:
         return None
-    return Session(UUID(session[_CONTACT]), since, session[_WAY])
+    # Sessions from before this was noted live for half an hour at the most; nobody handed over has it by default.
+    may_opt_in = session.get(_MAY_OPT_IN, session[_WAY] != "hand_off")
+    return Session(UUID(session[_CONTACT]), since, session[_WAY], may_opt_in)
 
 
 def is_void(current: Session, standing: Standing) -> bool:
@@ -73,6 +81,6 @@ def is_void(current: Session, standing: Standing) -> bool:
 def end_links(site: Site, standing: Standing, brand: Brand, spoken: Spoken) -> None:
     """Void every manage link and session of the contact, and mail them a fresh link."""
     site.database.save(sign_ins.revoke, standing.contact_id, datetime.now(UTC))
-    for known in standing.current_addresses(Channel.EMAIL)[:1]:
-        kind, address = LetterKind.MANAGE_LINK, known.address
+    for address in own_mailboxes(standing.addresses)[:1]:
+        kind = LetterKind.MANAGE_LINK
         ask_for_letter(site, kind, address, brand=brand, spoken=spoken, details={}, after=A_MOMENT)

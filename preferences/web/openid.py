@@ -18,6 +18,7 @@ from preferences.languages import Spoken, to_translate
 from preferences.site import Site, current_site
 from preferences.store import contacts
 from preferences.web import signin
+from preferences.web.forms import refuse_other_sites
 from preferences.web.limits import GUESSES, limiter
 from preferences.web.signin import Refusal
 from preferences.web.visits import brand_here, spoken_in
@@ -55,6 +56,7 @@ def leave(name: str) -> Response:
     By a page that goes on by itself, and not by a redirect: browsers hold a redirected form to the page's own policy,
     which lets forms go nowhere else.
     """
+    refuse_other_sites()
     site = current_site()
     url, kept = _provider(site, name).leave()
     spoken = spoken_in(request, brand_here(site, request))

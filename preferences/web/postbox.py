@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from preferences.domain.addresses import read_address
+from preferences.domain.addresses import mailbox_of, read_address
 from preferences.domain.errors import BadAddress
 from preferences.domain.letters import LetterKind
 from preferences.domain.terms import Address, Brand, Channel
@@ -45,7 +45,7 @@ def ask_for_letter(
     wanted = Order(
         kind=kind,
         address=address.value,
-        fingerprint=site.fingerprints.of(address),
+        mailbox=site.fingerprints.of(mailbox_of(address)),
         brand=brand.slug,
         language=spoken.language,
         details=details,

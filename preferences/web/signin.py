@@ -17,6 +17,7 @@ from flask import Blueprint, g, request
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response
 
+from preferences.domain.addresses import mailbox_of
 from preferences.domain.errors import BadLink, NotAllowed, StaleLink
 from preferences.domain.letters import LetterKind
 from preferences.domain.terms import Address, Brand
@@ -25,7 +26,7 @@ from preferences.links import trim
 from preferences.site import Site, current_site
 from preferences.store import contacts, letters, sign_ins
 from preferences.store.letters import Order
-from preferences.store.sign_ins import Outcome
+from preferences.store.sign_ins import Outcome, Used
 from preferences.web import errors, identity
 from preferences.web.forms import refuse_other_sites, require_token
 from preferences.web.limits import GUESSES, limiter
@@ -100,12 +101,11 @@ def begin() -> Response:
 
 def _begin(connection: Connection, site: Site, address: Address, *, brand: Brand, spoken: Spoken) -> UUID:
     now = datetime.now(UTC)
-    fingerprint = site.fingerprints.of(address)
-    sign_in_id = sign_ins.begin(connection, fingerprint, now)
+    sign_in_id = sign_ins.begin(connection, site.fingerprints.of(address), now)
     wanted = Order(
         kind=LetterKind.SIGN_IN,
         address=address.value,
-        fingerprint=fingerprint,
+        mailbox=site.fingerprints.of(mailbox_of(address)),
         brand=brand.slug,
         language=spoken.language,
         details={"sign_in": str(sign_in_id)},
@@ -134,8 +134,8 @@ def try_code(ref: str) -> Response:
         return _code_page(sign_in_id, error=SIX_DIGITS)
     digest = site.links.code_digest(sign_in_id, code)
     tried = site.database.save(sign_ins.try_code, sign_in_id, lambda: digest, datetime.now(UTC))
-    if tried.outcome is Outcome.RIGHT:
-        return _enter_by(site, tried.fingerprint, "code")
+    if tried.outcome is Outcome.RIGHT and tried.used is not None:
+        return _enter_by(site, tried.used, "code")
     return refused(OVER) if tried.outcome is Outcome.OVER else _code_page(sign_in_id, left=tried.left)
 
 
@@ -180,9 +180,11 @@ def use_hand_off(token: str) -> Response:
     """Sign in, once."""
     refuse_other_sites()
     site, now = current_site(), datetime.now(UTC)
-    ticket = site.links.read_hand_off(token, now)
+    hand_off = site.links.read_hand_off(token, now)
     site.database.save(sign_ins.use_once, token, now)
-    return enter(site, ticket.id, "hand_off")
+    if _is_ended(site, hand_off.id, hand_off.issued_at):
+        raise StaleLink("ended by its owner")
+    return enter(site, hand_off.id, "hand_off", may_opt_in=hand_off.may_opt_in)
 
 
 @arriving.errorhandler(BadLink)
@@ -212,14 +214,24 @@ def sign_out_everywhere() -> Response:
     return page("signed_out.html", everywhere=True)
 
 
-def _enter_by(site: Site, fingerprint: str, way: str) -> Response:
-    contact_id = site.database.read(contacts.find_by_fingerprint, fingerprint)
-    return nobody() if contact_id is None else enter(site, contact_id, way)
+def _enter_by(site: Site, used: Used, way: str) -> Response:
+    contact_id = site.database.read(contacts.find_by_fingerprint, used.fingerprint)
+    if contact_id is None:
+        return nobody()
+    if _is_ended(site, contact_id, used.began_at):
+        return refused(OVER)
+    return enter(site, contact_id, way)
 
 
-def enter(site: Site, contact_id: UUID, way: str, spoken: Spoken | None = None) -> Response:
+def _is_ended(site: Site, contact_id: UUID, began_at: datetime) -> bool:
+    """Whether the contact has since ended everything that signs them in."""
+    revoked_at = site.database.read(sign_ins.revoked_at, contact_id)
+    return revoked_at is not None and began_at <= revoked_at
+
+
+def enter(site: Site, contact_id: UUID, way: str, spoken: Spoken | None = None, *, may_opt_in: bool = True) -> Response:
     """Begin the session, and show the person their own page."""
-    identity.sign_in(contact_id, way)
+    identity.sign_in(contact_id, way, may_opt_in=may_opt_in)
     brand = brand_here(site, request)
     query = (spoken or spoken_in(request, brand)).query
     return Response(status=303, headers={"Location": f"{site.root_of(brand)}/account/{query}"})

@@ -14,6 +14,7 @@ import pytest
 import requests
 from flask import Flask
 
+from preferences.domain.terms import Scope
 from preferences.site import site_of
 from tests.journeys.looks import MOST_BYTES, NARROW, WIDE, button, heading, opened, overflow, small_targets, violations
 from tests.mail_sink import MailSink
@@ -90,7 +91,7 @@ class World:
 
     def hand_off(self, address: str, name: str) -> str:
         """What the shop asks for on somebody's behalf."""
-        headers = api_headers(site_of(self.app), name)
+        headers = api_headers(site_of(self.app), name, scopes={Scope.HAND_OFFS, Scope.RETURNS})
         answer = requests.post(f"{self.url}/api/v1/hand-offs", json={"address": address}, headers=headers, timeout=10)
         return str(answer.json()["url"])
 

@@ -24,7 +24,7 @@ SECOND = timedelta(seconds=1)
 TO_JANE = Order(
     kind=LetterKind.MANAGE_LINK,
     address="jane.doe@example.com",
-    fingerprint="of Jane",
+    mailbox="of Jane",
     brand="default",
     language="en",
     details={"channel": "email"},
@@ -63,7 +63,7 @@ def test_each_address_and_each_kind_has_a_limit_of_its_own(site: Site) -> None:
     assert order(site, sign_up)
     assert not order(site, sign_up)
     assert order(site, TO_JANE)
-    assert order(site, replace(sign_up, fingerprint="of John"))
+    assert order(site, replace(sign_up, mailbox="of John"))
 
 
 def test_asking_many_times_at_once_gains_nothing(site: Site) -> None:
@@ -140,7 +140,7 @@ def test_a_letter_may_be_ordered_for_later(site: Site) -> None:
 
 def test_the_one_that_is_due_first_is_claimed_first(site: Site) -> None:
     for name, after in (("c", 3), ("a", 1), ("b", 2)):
-        order(site, replace(TO_JANE, fingerprint=name, address=name), after=after * SECOND)
+        order(site, replace(TO_JANE, mailbox=name, address=name), after=after * SECOND)
     assert [one.address for one in claim(site, NOON + timedelta(minutes=1), limit=2)] == ["a", "b"]
     assert [one.address for one in claim(site, NOON + timedelta(minutes=1), limit=2)] == ["c"]
 
@@ -150,7 +150,7 @@ def test_a_worker_skips_what_another_is_just_taking(postgres: PostgresServer) ->
     app = new_app(new_postgresql(postgres))
     site = site_of(app)
     for number in range(4):
-        order(site, replace(TO_JANE, fingerprint=str(number)))
+        order(site, replace(TO_JANE, mailbox=str(number)))
     with site.database.engine.connect() as one, site.database.engine.connect() as other:
         mine, theirs = letters.claim(one, NOON, 2), letters.claim(other, NOON, 2)
         assert len({found.id for found in mine + theirs}) == 4
@@ -160,7 +160,7 @@ def test_a_worker_skips_what_another_is_just_taking(postgres: PostgresServer) ->
 
 def test_many_workers_claim_each_letter_once(site: Site) -> None:
     for number in range(40):
-        order(site, replace(TO_JANE, fingerprint=str(number)))
+        order(site, replace(TO_JANE, mailbox=str(number)))
     everybody = Barrier(6)
 
     def work(_number: int) -> list[Letter]:

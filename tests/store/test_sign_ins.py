@@ -15,7 +15,7 @@ from preferences.domain.errors import NotAllowed
 from preferences.domain.letters import SIGN_IN_LIFE
 from preferences.site import Site
 from preferences.store import queries, sign_ins
-from preferences.store.sign_ins import KEPT, MOST_TRIES, Outcome, Try
+from preferences.store.sign_ins import KEPT, MOST_TRIES, Outcome, Try, Used
 from preferences.store.tables import sign_in, used_token
 from tests.support import add_contact
 
@@ -39,7 +39,7 @@ def attempt(site: Site, sign_in_id: UUID, code: str, now: datetime = NOON) -> Tr
 
 def test_the_right_code_tells_whose_it_is_and_works_once(site: Site) -> None:
     one = begin(site)
-    assert attempt(site, one, CODE) == Try(Outcome.RIGHT, fingerprint=JANE)
+    assert attempt(site, one, CODE) == Try(Outcome.RIGHT, used=Used(JANE, NOON))
     assert attempt(site, one, CODE) == Try(Outcome.OVER)
 
 
@@ -109,7 +109,7 @@ def test_a_code_is_right_for_its_own_sign_in_alone(site: Site) -> None:
 
 def test_a_link_works_once_and_ends_its_code(site: Site) -> None:
     one = begin(site)
-    assert site.database.save(sign_ins.use_link, one, NOON) == JANE
+    assert site.database.save(sign_ins.use_link, one, NOON) == Used(JANE, NOON)
     with pytest.raises(NotAllowed):
         site.database.save(sign_ins.use_link, one, NOON)
     assert attempt(site, one, CODE) == Try(Outcome.OVER)

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from preferences.domain.terms import Act, Actor, Brand, Channel, OneClick, Origin, SuppressionReason, Verb
+from preferences.domain.terms import Act, Actor, Brand, Channel, OneClick, Origin, Scope, SuppressionReason, Verb
 from preferences.links import Ticket
 from preferences.site import Site, site_of
 from preferences.store import ledger
@@ -27,7 +27,7 @@ KNOWN = "jane.doe@example.com"
 @pytest.fixture
 def headers(site: Site) -> dict[str, str]:
     """The shop's key."""
-    return api_headers(site)
+    return api_headers(site, scopes={Scope.HAND_OFFS})
 
 
 def hand_off(client: FlaskClient, headers: dict[str, str], **body: Any) -> TestResponse:

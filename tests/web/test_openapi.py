@@ -17,12 +17,14 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from werkzeug.test import TestResponse
 
+from preferences.domain.terms import Scope
 from preferences.site import site_of
 from preferences.web.api.openapi import CONTACT
 from preferences.web.api.operations import OPERATIONS, blueprint, require_declared
 from tests.processes import database_away
 from tests.support import api_headers, close, new_app, new_sqlite
 
+EVERYTHING = frozenset(Scope)
 CANARY = "canary-7f3a@example.com"
 
 
@@ -80,7 +82,7 @@ def test_a_call_that_declares_nothing_keeps_the_site_from_starting(sqlite_app: F
 
 
 def test_every_example_is_a_call_that_works(sqlite_app: Flask) -> None:
-    client, headers = sqlite_app.test_client(), api_headers(site_of(sqlite_app))
+    client, headers = sqlite_app.test_client(), api_headers(site_of(sqlite_app), scopes=EVERYTHING)
     for path, method, one in calls(document(client)):
         query = {each["name"]: each["example"] for each in one["parameters"] if "example" in each}
         query.pop("contact_id", None)
@@ -143,13 +145,13 @@ def test_both_are_there_while_the_database_is_away(sqlite_app: Flask) -> None:
 
 
 def test_no_call_answers_what_its_description_does_not_say(sqlite_app: Flask) -> None:
-    headers = api_headers(site_of(sqlite_app))
+    headers = api_headers(site_of(sqlite_app), scopes=EVERYTHING)
     schema = schemathesis.openapi.from_wsgi("/api/openapi.json", sqlite_app)
     called: set[tuple[str, str]] = set()
 
     @given(case=schema.as_strategy())
     @settings(
-        max_examples=150,
+        max_examples=300,
         deadline=None,
         derandomize=True,
         phases=[Phase.generate],

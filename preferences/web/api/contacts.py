@@ -17,14 +17,26 @@ from pydantic import Field, StringConstraints
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
-from preferences.domain.addresses import Fingerprints
-from preferences.domain.terms import BLANKET, MOST_ADDRESSES, Address, Channel, Scope, Status, SuppressionReason, Verb
+from preferences.domain.addresses import Fingerprints, mailbox_of, mask
+from preferences.domain.letters import LetterKind
+from preferences.domain.terms import (
+    BLANKET,
+    MOST_ADDRESSES,
+    Address,
+    Brand,
+    Channel,
+    Scope,
+    Status,
+    SuppressionReason,
+    Verb,
+)
 from preferences.links import UnsubscribeLink
 from preferences.site import Site, current_site
-from preferences.store import contacts, queries
+from preferences.store import contacts, letters, queries
 from preferences.store.contact_flags import set_flags
 from preferences.store.contacts import Outcome, Upserted
 from preferences.store.db import WriteTransaction
+from preferences.store.letters import Order
 from preferences.store.queries import Standing
 from preferences.web.api.bodies import (
     MOST_FIELDS,
@@ -96,6 +108,8 @@ class KnownAddressOf(Strict):
     channel: Channel
     address: str
     added_at: datetime
+    confirmed: bool
+    """False for an e-mail address that a system has added, until the contact confirms it: it signs nobody in."""
     suppressed: list[SuppressionReason]
 
 
@@ -147,19 +161,20 @@ def put_contacts() -> Response:
     """Bring in contacts, or give them more addresses. Twice is the same as once.
 
     Refused, each by itself, are contacts whose addresses belong to different contacts here, and addresses that are
-    never stored again.
+    never stored again. An e-mail address that a contact gets beside those it has signs nobody in until the contact has
+    confirmed it, and the others are told of it by mail.
     """
     site, asked = current_site(), read_body(ContactsRequest)
     wanted = _all_readable(asked)
     flags = [one.flags for one in asked.contacts]
     done: list[Upserted] = []
+    brand = site.catalog.get().first_brand
     for start in range(0, len(wanted), BLOCK):
         place, now = slice(start, start + BLOCK), datetime.now(UTC)
-        done += site.database.write(_upsert, wanted[place], flags[place], site.fingerprints, now=now)
+        done += site.database.write(_upsert, wanted[place], flags[place], site.fingerprints, brand=brand, now=now)
     by_email = site.database.read(
         contacts.reached_by, Channel.EMAIL, [one.contact_id for one in done if one.contact_id]
     )
-    brand = site.catalog.get().first_brand.slug
     return jsonify(
         contacts=[
             {
@@ -179,9 +194,12 @@ def _upsert(
     flags: Sequence[Sequence[str] | None],
     fingerprints: Fingerprints,
     *,
+    brand: Brand,
     now: datetime,
 ) -> list[Upserted]:
     done = contacts.upsert(write, wanted, fingerprints, now)
+    for one in done:
+        _warn(write, one, fingerprints, brand, now)
     marked = {
         one.contact_id: given for one, given in zip(done, flags, strict=True) if one.contact_id and given is not None
     }
@@ -190,6 +208,23 @@ def _upsert(
         replace(one, outcome=Outcome.UPDATED) if one.outcome is Outcome.UNCHANGED and one.contact_id in changed else one
         for one in done
     ]
+
+
+def _warn(write: WriteTransaction, done: Upserted, fingerprints: Fingerprints, brand: Brand, now: datetime) -> None:
+    """Tell a contact's own mailboxes of each address that was added beside them: it may be a thief's."""
+    if done.contact_id is None or not done.added:
+        return
+    for mailbox in queries.own_mailboxes(queries.addresses_of(write.connection, done.contact_id)):
+        for added in done.added:
+            warning = Order(
+                kind=LetterKind.ADDRESS_ADDED,
+                address=mailbox.value,
+                mailbox=fingerprints.of(mailbox_of(mailbox)),
+                brand=brand.slug,
+                language=brand.language,
+                details={"new": mask(added), "confirmed": False},
+            )
+            letters.order(write.connection, warning, now)
 
 
 def _all_readable(asked: ContactsRequest) -> list[list[Address]]:
@@ -205,8 +240,8 @@ def _all_readable(asked: ContactsRequest) -> list[list[Address]]:
     return [[address for _, address in group if address is not None] for group in groups]
 
 
-def _lasting_link(site: Site, brand: str, contact_id: UUID) -> str:
-    return site.unsubscribe_url(UnsubscribeLink(contact_id, Channel.EMAIL, brand, BLANKET))
+def _lasting_link(site: Site, brand: Brand, contact_id: UUID) -> str:
+    return site.unsubscribe_url(UnsubscribeLink(contact_id, Channel.EMAIL, brand.slug, BLANKET))
 
 
 @blueprint.get("/contacts")
@@ -243,6 +278,7 @@ def _contact(site: Site, contact_id: UUID | None) -> Response:
                 "channel": one.address.channel,
                 "address": one.address.value,
                 "added_at": one.added_at.isoformat(),
+                "confirmed": one.confirmed,
                 "suppressed": sorted(one.suppressed),
             }
             for one in standing.addresses

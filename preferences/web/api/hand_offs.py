@@ -7,18 +7,21 @@ for two minutes.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Final
 
-from flask import jsonify
+from flask import g, jsonify
 from werkzeug.wrappers import Response
 
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress
-from preferences.domain.terms import Address, Brand, Channel, Scope
+from preferences.domain.terms import Address, Brand, Channel, Relation, Scope
 from preferences.links import HAND_OFF_LIFE, Ticket
 from preferences.minting import contacts_of
 from preferences.site import Site, current_site
 from preferences.web.api.bodies import AddressText, BadFields, Slug, Strict, read_body
 from preferences.web.api.operations import blueprint, operation
+
+UNCONFIRMED: Final = "added to its contact by a system and not confirmed by them; hand over another of theirs"
 
 
 class HandOffRequest(Strict):
@@ -42,15 +45,22 @@ class HandOffAnswer(Strict):
 @blueprint.post("/hand-offs")
 @operation(scope=Scope.HAND_OFFS, body=HandOffRequest, answer=HandOffAnswer)
 def hand_off() -> Response:
-    """An address that signs this person in. A contact that is new is made."""
+    """An address that signs this person in. A contact that is new is made.
+
+    They opt in at once only if the key has the scope `returns`, too; otherwise what they ask for more of is confirmed
+    by mail. An address that a system has added to a contact is refused until the contact has confirmed it.
+    """
     site = current_site()
     asked = read_body(HandOffRequest)
     brand, address = _brand(site, asked.brand), _address(asked)
-    contact_id = contacts_of(site, [address])[address].contact_id
-    if contact_id is None:
+    found = contacts_of(site, [address])[address]
+    if found.contact_id is None:
         raise BadFields([{"field": "address", "detail": "erased, or a child's: it is not stored again"}])
+    if found.relation is Relation.UNCONFIRMED:
+        raise BadFields([{"field": "address", "detail": UNCONFIRMED}])
     now = datetime.now(UTC).replace(microsecond=0)  # a link is dated to the second
-    token = site.links.sign_hand_off(Ticket(contact_id, now))
+    may_opt_in = Scope.RETURNS in g.api_key.scopes
+    token = site.links.sign_hand_off(Ticket(found.contact_id, now), may_opt_in=may_opt_in)
     url = f"{site.url_of(brand)}/sign-in/hand-off/{token}"
     return jsonify(url=url, expires_at=(now + HAND_OFF_LIFE).isoformat())
 
