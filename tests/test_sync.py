@@ -658,7 +658,10 @@ class TestNewerThere:
         desk.provider.add(a_row(JANE, OFFERS, kind, at=JANUARY))
         self.told_yes(desk, OCTOBER)
         desk.passes()
-        assert desk.provider.returns == []
+        assert list(desk.provider.rows) == [(JANE, OFFERS, kind)]
+        cursor = desk.cursor()
+        assert cursor.reconcile_due_at is not None
+        assert cursor.reconcile_due_at < datetime.now(UTC) + timedelta(minutes=2), "it is looked at soon"
 
     def test_what_does_not_say_when_is_never_lifted(self, desk: Desk) -> None:
         desk.record(replace(stop_of(JANE, "offers"), occurred_at=JANUARY))

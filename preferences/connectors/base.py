@@ -81,14 +81,19 @@ class Listed:
     occurred_at: datetime | None
 
 
+OPT_OUTS: Final = frozenset({EventKind.UNSUBSCRIBE, EventKind.SUPPRESSION_ADDED})
+"""What stands on a list as somebody's no, whoever said it."""
+
+
 def may_lift(lift: Push, held: Sequence[Listed]) -> bool:
     """Whether an opt-in may take away what the provider holds against its address on its list at this moment.
 
-    Only if every row there is older than the opt-in: an equally old one stays, and so do one without a time, a bounce
-    and a complaint. For an undo, what stood there before the opt-out that it takes back stays as well. Where nothing is
-    held there is nothing to take away, and nothing is written.
+    Only if every opt-out there is older than the opt-in: an equally old one stays, and so does one without a time. For
+    an undo, what stood there before the opt-out that it takes back stays as well. A bounce or a complaint is no opt-out
+    and is never lifted. Where nothing is held there is nothing to take away, and nothing is written.
     """
-    rows = [row for row in held if (row.address, row.list_ref) == (lift.address, lift.list_ref)]
+    here = [row for row in held if (row.address, row.list_ref) == (lift.address, lift.list_ref)]
+    rows = [row for row in here if row.kind in OPT_OUTS]
     return bool(rows) and all(_is_older(row, lift.since) and not _stood_before(row, lift.undoes) for row in rows)
 
 
@@ -100,9 +105,7 @@ def _stood_before(row: Listed, undone: datetime | None) -> bool:
 
 
 def _is_older(row: Listed, opted_in_at: datetime) -> bool:
-    if row.kind is not EventKind.UNSUBSCRIBE or row.occurred_at is None:
-        return False
-    return _last_moment(row.occurred_at) < opted_in_at
+    return row.occurred_at is not None and _last_moment(row.occurred_at) < opted_in_at
 
 
 def _last_moment(at: datetime) -> datetime:

@@ -171,7 +171,7 @@ def _lift_all(database: Database, connector: Connector, owner: str, lifts: Seque
 
 def _has_news(lifts: Sequence[Push], lifted: Sequence[Push], held: Sequence[Listed]) -> bool:
     left = {(lift.address, lift.list_ref) for lift in lifts} - {(lift.address, lift.list_ref) for lift in lifted}
-    return any((row.address, row.list_ref) in left for row in held)
+    return any((row.address, row.list_ref) in left or row.kind in SUPPRESSING for row in held)
 
 
 def _push_or_park(connector: Connector, batch: Sequence[Push]) -> Sequence[Refusal]:
