@@ -90,6 +90,7 @@ LEFT_OUT: Final = {
     "sign_in": "lives for ten minutes",
     "address_request": "lives for days, and nothing has come of it yet",
     "used_token": "lives for days",
+    "worker": "which processes are alive just now",
 }
 """Tables that do not leave the house, and why."""
 
