@@ -90,7 +90,8 @@ class Doors:
 
     def api(self, topic: str = BLANKET, at: datetime | None = None, ref: str = "", **more: Any) -> dict[str, Any]:
         told = {"address": ADDRESS, "verb": "unsubscribe", "topic": topic, "origin_ref": ref or secrets.token_hex(8)}
-        answer = self.tell(**told, **({"occurred_at": at.isoformat()} if at else {}), **more)
+        when = {"occurred_at": at.isoformat()} if at else {}
+        answer = self.tell(**(told | when | more))
         assert answer.status_code == 200, answer.text
         assert answer.json is not None
         (entry,) = answer.json["entries"]

@@ -18,17 +18,18 @@ from itertools import chain
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, exists, or_, select
 
 from preferences.domain.acts import ImportedRow, imported
 from preferences.domain.addresses import Fingerprints
-from preferences.domain.terms import BLANKET, Act, Address, Basis, Channel, Origin, SuppressionReason, Verb
+from preferences.domain.terms import BLANKET, Act, Address, Basis, Channel, Origin, Status, SuppressionReason, Verb
 from preferences.store import ledger, new_people
 from preferences.store.contact_flags import add_flags
 from preferences.store.contacts import Found, find_or_create
 from preferences.store.db import WriteTransaction, any_of
 from preferences.store.loading import Fields, Form, form_of, put_rows, set_head
 from preferences.store.new_people import ActRows, PersonRows, Rendering, Told, is_known_time, stored_ref
+from preferences.store.repeats import OPT_OUTS
 from preferences.store.tables import address, contact, evidence, ledger_entry, preference, suppression
 
 
@@ -160,9 +161,30 @@ def record_new(write: WriteTransaction, block: Block) -> Outcome:
 _BY_ADDRESS: Final = select(address.c.fingerprint).where(any_of(address.c.fingerprint, "prints"))
 # Whoever is suppressed has an entry that says so, and so has whatever was told before.
 _BY_ENTRY: Final = select(ledger_entry.c.fingerprint).where(any_of(ledger_entry.c.fingerprint, "prints")).distinct()
-_BY_REF: Final = select(ledger_entry.c.origin_ref).where(
-    any_of(ledger_entry.c.origin_ref, "refs"), ledger_entry.c.origin == Origin.IMPORT.value
+_IS_TOLD: Final = and_(any_of(ledger_entry.c.origin_ref, "refs"), ledger_entry.c.origin == Origin.IMPORT.value)
+_BY_REF: Final = select(ledger_entry.c.origin_ref).where(_IS_TOLD)
+_SAME_SCOPE: Final = and_(
+    preference.c.contact_id == ledger_entry.c.contact_id,
+    preference.c.channel == ledger_entry.c.channel,
+    preference.c.brand == ledger_entry.c.brand,
 )
+# An opt-out that holds, and of everything one beside which nobody has come back to a topic.
+_HOLDS: Final = and_(
+    exists().where(
+        _SAME_SCOPE, preference.c.topic == ledger_entry.c.topic, preference.c.status == Status.UNSUBSCRIBED.value
+    ),
+    or_(
+        ledger_entry.c.topic != BLANKET,
+        ~exists().where(_SAME_SCOPE, preference.c.status != Status.UNSUBSCRIBED.value),
+    ),
+)
+_IS_SUPPRESSED: Final = exists().where(
+    suppression.c.fingerprint == ledger_entry.c.fingerprint,
+    suppression.c.channel == ledger_entry.c.channel,
+    suppression.c.reason == ledger_entry.c.reason,
+    suppression.c.active,
+)
+_HOLDING: Final = select(ledger_entry.c.origin_ref).where(_IS_TOLD, or_(_HOLDS, _IS_SUPPRESSED))
 
 
 def _pass_over(connection: Connection, again: Sequence[Told], block: Block, outcome: Outcome) -> None:
@@ -175,13 +197,21 @@ def _pass_over(connection: Connection, again: Sequence[Told], block: Block, outc
         prints.setdefault(one, []).append(candidate)
     refs = [[stored_ref(one, row.ref) for one in prints[row.fingerprint]] if row.ref else [] for row in again]
     told = set(connection.execute(_BY_REF, {"refs": list(chain.from_iterable(refs))}).scalars())
+    undated = [one for row, ones in zip(again, refs, strict=True) if _is_undated(row) for one in ones]
+    holding = set(connection.execute(_HOLDING, {"refs": undated}).scalars()) if undated else set()
     for row, candidates in zip(again, refs, strict=True):
-        if row.flags:
-            outcome.left.append(row)
+        counts_again = _is_undated(row) and holding.isdisjoint(candidates)
+        if row.flags or (counts_again and candidates):
+            outcome.left.append(row)  # `ledger.record` decides
         elif not told.isdisjoint(candidates):
             outcome.unchanged += 1
         elif candidates:
             outcome.left.append(row)
+
+
+def _is_undated(row: Told) -> bool:
+    """Whether a row is an opt-out that does not say when: told again, it counts again if it does not hold any more."""
+    return row.verb is not None and Verb(row.verb) in OPT_OUTS and not is_known_time(row.occurred_at)
 
 
 def _put(write: WriteTransaction, people: Sequence[PersonRows]) -> int:

@@ -65,6 +65,7 @@ def entry_form(entry: Entry, value: str | None) -> dict[str, Any]:
         "until": _instant(entry.until),
         "per_week": entry.per_week,
         "notice": entry.notice,
+        "evidence_digest": entry.evidence_digest,
         "hash": entry.hash,
     }
 

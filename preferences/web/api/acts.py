@@ -7,7 +7,7 @@ key may do that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,6 +16,7 @@ from typing import Annotated, Final
 from flask import g, jsonify
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, RootModel, StringConstraints
 from pydantic_core import PydanticCustomError
+from sqlalchemy import Connection
 from werkzeug.wrappers import Response
 
 from preferences.domain.acts import ToldAct, told
@@ -38,7 +39,7 @@ from preferences.domain.terms import (
     api_origin,
 )
 from preferences.site import Site, current_site
-from preferences.store import ledger, repeats
+from preferences.store import ledger, queries, repeats
 from preferences.store.queries import Catalog
 from preferences.web import errors, metrics
 from preferences.web.api.bodies import AddressText, BadFields, Slug, Strict, read_body, read_or_none
@@ -158,7 +159,7 @@ def post_acts() -> Response:
     """
     site, asked = current_site(), read_body(ActsRequest).root
     acts = _all_sound(site, asked)
-    known = site.database.read(repeats.find_told, acts)
+    known, newest = site.database.read(_told_before, acts)
     # Looked at before anything is written, and again afterwards, since another call may have come in between.
     clashes = _clashes(site, acts, [known.get((act.origin, act.origin_ref)) for act in acts])
     if clashes:
@@ -168,7 +169,12 @@ def post_acts() -> Response:
     if clashes:
         return _refuse(clashes, "the other acts of this call were recorded")
     metrics.RECORDED.labels("api").inc(len(acts))
-    return jsonify(entries=list(_answers(acts, entries, known)))
+    return jsonify(entries=list(_answers(entries, newest)))
+
+
+def _told_before(connection: Connection, acts: Sequence[Act]) -> tuple[dict[repeats.Ref, Entry], int]:
+    """The entries of acts that were told before, and the number of the newest entry of all."""
+    return repeats.find_told(connection, acts), queries.head_seq(connection)
 
 
 def _record(site: Site, acts: Sequence[Act]) -> Iterator[Entry]:
@@ -180,19 +186,17 @@ def _record(site: Site, acts: Sequence[Act]) -> Iterator[Entry]:
         yield from site.database.write(ledger.record, block, fingerprints=site.fingerprints, now=now)
 
 
-def _answers(
-    acts: Sequence[Act], entries: Sequence[Entry], known: Mapping[tuple[str, str | None], Entry]
-) -> Iterator[dict[str, object]]:
-    seen = set(known)
-    for act, entry in zip(acts, entries, strict=True):
-        ref = (act.origin, act.origin_ref)
+def _answers(entries: Sequence[Entry], newest: int) -> Iterator[dict[str, object]]:
+    """What is newer than `newest` was recorded by this call."""
+    seen: set[int] = set()
+    for entry in entries:
         yield {
             "seq": entry.seq,
             "changed": entry.changed,
-            "repeated": ref in seen,
+            "repeated": entry.seq <= newest or entry.seq in seen,
             "recorded_at": entry.recorded_at.isoformat(),
         }
-        seen.add(ref)
+        seen.add(entry.seq)
 
 
 def _clashes(site: Site, acts: Sequence[Act], entries: Sequence[Entry | None]) -> list[int]:

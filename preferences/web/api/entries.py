@@ -74,6 +74,8 @@ class FeedEntry(Strict):
     """The number of a cap; null where it was taken away."""
     notice: str | None
     """The hash of the wording that was shown."""
+    evidence_digest: str | None
+    """A salted digest of the evidence, which is kept apart from the ledger: it stays when the evidence is erased."""
     hash: str
     """Covers the entry and the hash of the one before."""
 
