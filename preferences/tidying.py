@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from preferences.store import addresses, letters, sendings, sign_ins, webhook_tokens, workers
+from preferences.store import addresses, letters, sendings, sign_ins, soft_bounces, webhook_tokens, workers
 from preferences.store.db import Database
 
 EVERY: Final = timedelta(hours=1)
@@ -34,5 +34,5 @@ class Tidying:
 
 def forget_old(connection: Connection, now: datetime) -> None:
     """Remove whatever has run out."""
-    for room in (addresses, letters, sendings, sign_ins, webhook_tokens, workers):
+    for room in (addresses, letters, sendings, sign_ins, soft_bounces, webhook_tokens, workers):
         room.forget_old(connection, now)

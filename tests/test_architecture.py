@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "worker": {"domain", "store", "connectors", "sync"},
     "importing": {"domain", "store", "files", "forking"},
     "tidying": {"domain", "store"},
+    "soft_bounces": {"domain", "store", "site"},
     "site": {"domain", "store", "links", "config"},
     "wording": {"domain", "site", "languages"},
     "sign_up_form": {"domain", "site", "languages", "wording"},
@@ -61,11 +62,11 @@ MAY_IMPORT = {
     "doctor": {"domain", "store", "connectors", "site"},
     "web": {
         *("domain", "store", "connectors", "links", "site", "minting", "scrubbing", "files"),
-        *("languages", "wording", "oidc", "sign_up_form"),
+        *("languages", "wording", "oidc", "sign_up_form", "soft_bounces"),
     },
     "cli": {
         *("domain", "store", "connectors", "links", "site", "config", "languages", "sign_up_form"),
-        *("sync", "worker", "importing", "minting", "explaining", "doctor", "letters", "tidying"),
+        *("sync", "worker", "importing", "minting", "explaining", "doctor", "letters", "tidying", "soft_bounces"),
         *("scrubbing", "exporting", "feeding", "linting", "probing", "files"),
     },
     "__init__": {"domain", "config", "links", "store", "site", "web"},

@@ -454,6 +454,9 @@ def test_a_csv_that_is_imported_elsewhere_lets_nothing_through_that_was_stopped(
     left = here.database.read(count_left_out)
     assert left.paces
     assert left.fingerprints
+    entries = here.database.read(queries.entries_after, 0, 1_000)
+    # What was answered about new kinds of mail has no row: it is counted among what is left out.
+    without_row = {entry.seq for entry in entries if entry.topic == Purpose.NEW_TOPICS}
     erased = email("jane@example.com")
     for topic in here.database.read(queries.catalog).topics.values():
         for channel in topic.channels:
@@ -466,7 +469,8 @@ def test_a_csv_that_is_imported_elsewhere_lets_nothing_through_that_was_stopped(
             )
             for one in known:
                 was, is_now = (may_send(MessageClass.MARKETING, facts[one]) for facts in (old, new))
-                assert was.allowed or not is_now.allowed or was.reason in {"paused", "over_cap"}, (was, is_now)
+                untold = was.reason in {"paused", "over_cap"} or was.entry in without_row
+                assert was.allowed or not is_now.allowed or untold, (was, is_now)
 
 
 def test_cells_are_data_and_come_back_as_they_were(make: Make, tmp_path: Path) -> None:

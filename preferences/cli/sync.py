@@ -29,6 +29,7 @@ def worker() -> None:
     """
     from preferences.feeding import Feed
     from preferences.letters import Postman
+    from preferences.soft_bounces import Recovery
     from preferences.tidying import Tidying
     from preferences.worker import Worker, owner_name
 
@@ -37,7 +38,12 @@ def worker() -> None:
         _require_own_topics(site)
         connectors = [make_connector(settings) for settings in site.connectors.values()]
         feeds = [Feed(site.database, one, owner_name()) for one in site.feeds.values()]
-        errands: list[Callable[[], bool]] = [Postman(site), Tidying(site.database), *feeds]
+        errands: list[Callable[[], bool]] = [
+            Postman(site),
+            Tidying(site.database),
+            Recovery(site.database, site.fingerprints),
+            *feeds,
+        ]
         loop = Worker(site.database, connectors, site.fingerprints, errands=errands)
         loop.stop_on_signals()
         loop.run()

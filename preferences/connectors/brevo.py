@@ -42,7 +42,7 @@ EVENTS: Final = {
     "invalidemail": EventKind.HARD_BOUNCE,
     "invalid": EventKind.HARD_BOUNCE,
     "softbounce": EventKind.SOFT_BOUNCE,
-    "deferred": EventKind.SOFT_BOUNCE,
+    "deferred": EventKind.DEFERRED,
     "spam": EventKind.COMPLAINT,
     "complaint": EventKind.COMPLAINT,
     "blocked": EventKind.SEND_SUPPRESSED,

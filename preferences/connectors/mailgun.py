@@ -239,7 +239,7 @@ def _failure(severity: object, reason: object) -> EventKind:
         return EventKind.SEND_SUPPRESSED
     if severity == "permanent" and isinstance(reason, str) and reason in HARD:
         return EventKind.HARD_BOUNCE
-    return EventKind.SOFT_BOUNCE
+    return EventKind.SOFT_BOUNCE if severity == "permanent" else EventKind.DEFERRED
 
 
 def _row(push: Push, table: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from preferences.domain.terms import BLANKET, Address, Channel, SuppressionReaso
 
 EVENTS: Final = {
     "email.complained": EventKind.COMPLAINT,
-    "email.delivery_delayed": EventKind.SOFT_BOUNCE,
+    "email.delivery_delayed": EventKind.DEFERRED,
     "email.suppressed": EventKind.SEND_SUPPRESSED,
     "contact.deleted": EventKind.CONTACT_DELETED,
 }

@@ -51,7 +51,7 @@ EVENTS: Final = {
     "group_resubscribe": EventKind.RESUBSCRIBE,
     "spamreport": EventKind.COMPLAINT,
     "bounce": EventKind.HARD_BOUNCE,
-    "deferred": EventKind.SOFT_BOUNCE,
+    "deferred": EventKind.DEFERRED,
     "dropped": EventKind.SEND_SUPPRESSED,
 }
 """Their word, ours. A bounce of `type` blocked is a block: the address is fine, and that server would not have it."""

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     INVALID = "invalid"
     HARD_BOUNCE = "hard_bounce"
     COMPLAINT = "complaint"
+    SOFT_BOUNCES = "soft_bounces"
     REPLACED = "replaced"
     UNSUBSCRIBED_ALL = "unsubscribed_all"
     UNSUBSCRIBED = "unsubscribed"
@@ -72,6 +73,7 @@ TABLE: Final[dict[Reason, dict[MessageClass, Answer]]] = {
     Reason.INVALID: {MARKETING: NO, TRANSACTIONAL: NO, NOTICE: NO},
     Reason.HARD_BOUNCE: {MARKETING: NO, TRANSACTIONAL: NO, NOTICE: NO},
     Reason.COMPLAINT: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
+    Reason.SOFT_BOUNCES: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
     Reason.REPLACED: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
     Reason.UNSUBSCRIBED_ALL: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
     Reason.UNSUBSCRIBED: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},

@@ -77,6 +77,8 @@ class SuppressionReason(StrEnum):
     HARD_BOUNCE = "hard_bounce"
     COMPLAINT = "complaint"
     INVALID = "invalid"
+    SOFT_BOUNCES = "soft_bounces"
+    """Mail came back again and again, for the time being: it ends by itself (see `domain.suppressions`)."""
     ERASED = "erased"
     CHILD = "child"
     LEGAL = "legal"
@@ -140,6 +142,7 @@ class Origin(StrEnum):
     UNDO = "undo"
     IMPORT = "import"
     COMMAND = "command"
+    SOFT_BOUNCES = "soft_bounces"
 
 
 _CONNECTOR: Final = "connector."

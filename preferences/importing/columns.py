@@ -81,6 +81,7 @@ _SUPPRESSIONS: Final = {
         SuppressionReason.COMPLAINT,
         SuppressionReason.INVALID,
         SuppressionReason.LEGAL,
+        SuppressionReason.SOFT_BOUNCES,
     )
 }
 

@@ -84,6 +84,7 @@ LEFT_OUT: Final = {
     "ledger_head": "the newest of the entries, and in the manifest",
     "api_key": "a secret: the new install makes its own",
     "webhook_token": "lives for three days",
+    "soft_bounce": "counted for a month, and anew at the new install",
     "connector_rejection": "whom a provider refused is found out again",
     "letter": "lives for seconds",
     "letter_request": "lives for a day",

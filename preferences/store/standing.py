@@ -31,6 +31,7 @@ _AS_THEY_ARE: Final = {
     SuppressionReason.COMPLAINT: "complaint",
     SuppressionReason.INVALID: "invalid",
     SuppressionReason.LEGAL: "legal",
+    SuppressionReason.SOFT_BOUNCES: "soft_bounces",
     # A row has no word for it; the table of decisions treats the two alike.
     SuppressionReason.CHILD: "legal",
 }

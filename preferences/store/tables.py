@@ -269,6 +269,15 @@ suppression: Final = Table(
     _not_null("seq", NUMBER),
 )
 
+# The days on which mail to an address came back for a while, for a month: what `domain.suppressions` counts.
+soft_bounce: Final = Table(
+    "soft_bounce",
+    metadata,
+    _key("fingerprint", String(43)),
+    _key("channel", String(8)),
+    _key("day", String(10)),
+)
+
 connector_cursor: Final = Table(
     "connector_cursor",
     metadata,

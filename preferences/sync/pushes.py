@@ -119,6 +119,8 @@ def wanted(state: AddressState, topics: Mapping[str, str], brand: str) -> list[P
         if choice is not None:
             pushes[list_ref] = _push(state, list_ref, choice.since, choice.seq)
     for suppression in state.suppressions:
+        if suppression.reason is SuppressionReason.SOFT_BOUNCES:
+            continue  # providers know what came back, and it passes by itself
         for list_ref in [topics[BLANKET]] if BLANKET in topics else topics.values():
             pushes[list_ref] = _push(state, list_ref, suppression.since, suppression.seq, suppression.reason)
     return list(pushes.values())

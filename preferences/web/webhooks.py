@@ -15,6 +15,7 @@ from flask import Blueprint, abort, current_app, request
 from werkzeug.exceptions import ClientDisconnected, NotFound, RequestEntityTooLarge
 from werkzeug.wrappers import Response
 
+from preferences import soft_bounces
 from preferences.connectors import find_kind, make_connector, require_own_topics
 from preferences.connectors.base import Connector, Parsed
 from preferences.domain.acts import bears_on_permission, provider_event
@@ -88,8 +89,10 @@ def _take(connector: Connector) -> Response:
 def _record(name: str, parsed: Parsed) -> None:
     events = [event for event in parsed.events if bears_on_permission(event)]
     current_site().writer.record([provider_event(event, name) for event in events])
+    counted = soft_bounces.count(current_site(), name, parsed.events)
     metrics.EVENTS.labels(name, "recorded").inc(len(events))
-    metrics.EVENTS.labels(name, "ignored").inc(parsed.ignored + len(parsed.events) - len(events))
+    metrics.EVENTS.labels(name, "counted").inc(counted)
+    metrics.EVENTS.labels(name, "ignored").inc(parsed.ignored + len(parsed.events) - len(events) - counted)
 
 
 def _body(connector: Connector) -> bytes:

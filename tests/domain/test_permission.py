@@ -41,6 +41,8 @@ DESIGN = {
     Reason.INVALID: (NO, NO, NO),
     Reason.HARD_BOUNCE: (NO, NO, NO),
     Reason.COMPLAINT: (NO, YES, YES),
+    # The mailbox may take the next message, and what somebody has bought is worth the try.
+    Reason.SOFT_BOUNCES: (NO, YES, YES),
     Reason.REPLACED: (NO, YES, YES),
     Reason.PAUSED: (NO, YES, YES),
     Reason.OVER_CAP: (NO, YES, YES),

@@ -1,0 +1,81 @@
+"""On which days mail to an address came back for a while.
+
+Owns the rows `soft_bounce`, and reads which suppressions they begin and end; `domain.suppressions` has the numbers.
+Invariant: nothing of a person is kept but the keyed fingerprint, and that for a month.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, and_, delete, exists, select
+
+from preferences.domain.addresses import Fingerprints
+from preferences.domain.suppressions import SOFT_BOUNCE_DAYS, SOFT_BOUNCE_PERIOD
+from preferences.domain.terms import Address, Channel, SuppressionReason
+from preferences.store.db import any_of, insert_rows
+from preferences.store.tables import address, soft_bounce, suppression
+
+MOST_ENDED: Final = 500
+"""Suppressions that end in one transaction."""
+
+_DAYS: Final = select(soft_bounce.c.fingerprint, soft_bounce.c.day).where(any_of(soft_bounce.c.fingerprint, "prints"))
+_HELD: Final = select(suppression.c.fingerprint, suppression.c.active, suppression.c.at).where(
+    any_of(suppression.c.fingerprint, "prints"), suppression.c.reason == SuppressionReason.SOFT_BOUNCES.value
+)
+
+
+def note(
+    connection: Connection, days: Mapping[Address, Collection[str]], *, fingerprints: Fingerprints, now: datetime
+) -> list[Address]:
+    """Count soft bounces by day; return the addresses that are to be suppressed now. Run it inside `Database.save`."""
+    rows = [
+        {"fingerprint": fingerprints.of(bounced), "channel": bounced.channel.value, "day": day}
+        for bounced, of_address in days.items()
+        for day in of_address
+    ]
+    # In one order, so that no two calls wait for each other.
+    insert_rows(connection, soft_bounce, sorted(rows, key=lambda row: tuple(row.values())), on_conflict="ignore")
+    by_print = fingerprints.by_print(days)
+    asked = {"prints": list(by_print)}
+    began = dict.fromkeys(days, _earliest(now))
+    held: set[Address] = set()
+    for row in connection.execute(_HELD, asked):
+        bounced = by_print[row.fingerprint]
+        began[bounced] = max(began[bounced], row.at.date().isoformat())
+        held |= {bounced} if row.active else set()
+    counted: dict[Address, set[str]] = {}
+    for print_, day in connection.execute(_DAYS, asked):
+        if day > began[by_print[print_]]:
+            counted.setdefault(by_print[print_], set()).add(day)
+    return [bounced for bounced, found in counted.items() if len(found) >= SOFT_BOUNCE_DAYS and bounced not in held]
+
+
+def ended(connection: Connection, now: datetime) -> list[tuple[Address, int]]:
+    """Addresses whose suppression for soft bounces is over, each with the entry that began it."""
+    recent = exists().where(soft_bounce.c.fingerprint == suppression.c.fingerprint, soft_bounce.c.day > _earliest(now))
+    whose = and_(address.c.fingerprint == suppression.c.fingerprint, address.c.channel == suppression.c.channel)
+    over = (
+        select(address.c.channel, address.c.value, suppression.c.seq)
+        .join(address, whose)
+        .where(
+            suppression.c.reason == SuppressionReason.SOFT_BOUNCES.value,
+            suppression.c.active,
+            suppression.c.at <= now - SOFT_BOUNCE_PERIOD,
+            ~recent,
+        )
+        .limit(MOST_ENDED)
+    )
+    return [(Address(Channel(row.channel), row.value), row.seq) for row in connection.execute(over)]
+
+
+def forget_old(connection: Connection, now: datetime) -> None:
+    """Remove the days that are counted no more."""
+    connection.execute(delete(soft_bounce).where(soft_bounce.c.day <= _earliest(now)))
+
+
+def _earliest(now: datetime) -> str:
+    """The day behind which they are counted."""
+    return (now - SOFT_BOUNCE_PERIOD).date().isoformat()
