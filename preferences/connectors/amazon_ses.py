@@ -27,6 +27,7 @@ from preferences.connectors.base import (
     find_address,
     instant,
     require_lists,
+    require_older,
 )
 from preferences.connectors.calls import Pace, raise_for
 from preferences.connectors.parsing import ODD, each_row, objects, part, read_json
@@ -96,6 +97,7 @@ class AmazonSes(Connector):
     longest_body = LONGEST
     calls_per_second = 1.0
     can_lift = True
+    taken_off = frozenset(REASONS)
     dates_change_together = True
     options_type = SesOptions
     options: SesOptions
@@ -294,6 +296,17 @@ class AmazonSes(Connector):
     def lifts_from(self, list_ref: str) -> bool:
         """What stands on the account's suppression list is taken off by hand."""
         return list_ref != ACCOUNT
+
+    def take_off(self, push: Push) -> None:
+        """A BOUNCE of the account's list. A COMPLAINT stays, since an opt-out may stand behind it."""
+        address = push.address.value
+        answer = self._call("get_suppressed_destination", may_miss=True, EmailAddress=address) or {}
+        row = answer.get("SuppressedDestination") or {}
+        if row.get("Reason") != "BOUNCE":
+            return
+        at = row.get("LastUpdateTime")
+        if require_older([instant(at.timestamp()) if at else None], push.since):
+            self._call("delete_suppressed_destination", may_miss=True, EmailAddress=address)
 
     def held(self, lifts: Sequence[Push]) -> Iterator[Listed]:
         """SES keeps the time of the contact's last change of any kind, so an opt-out is no newer than that."""

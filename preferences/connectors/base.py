@@ -104,6 +104,14 @@ def _stood_before(row: Listed, undone: datetime | None) -> bool:
     return _last_moment(row.occurred_at) < undone - MOST_AHEAD
 
 
+def require_older(found: Sequence[datetime | None], decided_at: datetime) -> bool:
+    """Whether a provider holds something against an address that was decided to be lifted. Raises Rejected unless all
+    of it is older than that decision: what is newer, or has no time, is news that we have not heard of."""
+    if not all(at is not None and _last_moment(at) < decided_at for at in found):
+        raise Rejected("what stands there is newer than the lift, or does not say since when")
+    return bool(found)
+
+
 def _is_older(row: Listed, opted_in_at: datetime) -> bool:
     return row.occurred_at is not None and _last_moment(row.occurred_at) < opted_in_at
 
@@ -155,6 +163,8 @@ class Connector(ABC):
     """The provider's limit; 0 where it has none that we could meet."""
     can_lift: bool = False
     """Whether an opt-out may be taken away here: only where `held` can say since when it stands."""
+    taken_off: frozenset[SuppressionReason] = frozenset()
+    """For which reasons a suppression can be read and taken off here, when somebody has lifted it."""
     can_list: bool = True
     """Whether its suppressions can be read; without that there is nothing to compare."""
     channels: frozenset[Channel] = frozenset({Channel.EMAIL})
@@ -217,6 +227,11 @@ class Connector(ABC):
         """
         addresses = {lift.address for lift in lifts}
         return [row for row in self.list_suppressed() if row.address in addresses]
+
+    def take_off(self, push: Push) -> None:
+        """Take the provider's own suppression for `push.reason` off the address, if it is older than `push.since`, and
+        nothing that is a wish. Called for `taken_off` alone. Raises as `push` does, and Rejected where it must stay."""
+        raise Rejected("this provider's suppressions are taken off by hand")
 
     def can_compare(self, push: Push) -> bool:
         """Whether `list_suppressed` would show what this push told. Where not, a comparison leaves it out."""

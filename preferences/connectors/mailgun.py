@@ -31,6 +31,7 @@ from preferences.connectors.base import (
     instant,
     one_by_one,
     require_lists,
+    require_older,
     rows_of,
 )
 from preferences.connectors.calls import basic_auth, json_body
@@ -73,6 +74,7 @@ class Mailgun(Connector):
     freshness = timedelta(hours=9)
     batch_size = 1_000
     can_lift = True
+    taken_off = frozenset(TABLES)
     options_type = MailgunOptions
     options: MailgunOptions
 
@@ -159,6 +161,17 @@ class Mailgun(Connector):
             # One time for all tags of an address; nothing says that it moves with each, so it is that of a single one.
             dated = row if len(tags) == 1 else {"address": row["address"]}
             yield from _listed(dated, [str(tag) for tag in tags], EventKind.UNSUBSCRIBE)
+
+    def take_off(self, push: Push) -> None:
+        place = f"{self._place(TABLES[push.reason])}/{quote(push.address.value, safe='')}"  # type: ignore[index]
+        answer = self.session.ask("GET", place, headers=self._headers, accept={404})
+        if answer.status == 404:
+            return
+        row = answer.document if isinstance(answer.document, dict) else {}
+        if find_address(Channel.EMAIL, row.get("address")) != push.address:
+            raise TryLater("a row that is not as documented")
+        if require_older([_date(row.get("created_at"))], push.since):
+            self.session.ask("DELETE", place, headers=self._headers, accept={404})
 
     def _lift(self, push: Push) -> None:
         place = self._row_of(push.address.value)

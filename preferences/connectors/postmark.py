@@ -22,6 +22,7 @@ from preferences.connectors.base import (
     instant,
     one_by_one,
     require_lists,
+    require_older,
     rows_of,
 )
 from preferences.connectors.calls import json_body
@@ -29,7 +30,7 @@ from preferences.connectors.parsing import ODD, read_json
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, Misconfigured, Rejected, TryLater
-from preferences.domain.terms import BLANKET, Channel
+from preferences.domain.terms import BLANKET, Channel, SuppressionReason
 
 TRACE: Final = "x-pm-webhook-trace-id"
 STREAM: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
@@ -63,6 +64,7 @@ class Postmark(UnsignedConnector):
     # A bounce may bear what the other server sent back (`Content`).
     longest_body = 2 * 1024 * 1024
     can_lift = True
+    taken_off = frozenset({SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID})
 
     def __init__(self, settings: ConnectorSettings) -> None:
         super().__init__(settings)
@@ -111,6 +113,17 @@ class Postmark(UnsignedConnector):
                 kind = REASONS.get(str(row.get("SuppressionReason")), EventKind.SUPPRESSION_ADDED)
                 at = instant(row.get("CreatedAt"))
                 yield Listed(address=lift.address, list_ref=lift.list_ref, kind=kind, occurred_at=at)
+
+    def take_off(self, push: Push) -> None:
+        """Of each stream, what a hard bounce has put there. A complaint can only be taken off by Postmark itself."""
+        address = push.address.value
+        for stream in dict.fromkeys(self.settings.topics.values()):
+            rows = self._dump(stream, {"EmailAddress": address})
+            bounced = [row for row in rows if row.get("SuppressionReason") == "HardBounce"]
+            if not require_older([instant(row.get("CreatedAt")) for row in bounced], push.since):
+                continue
+            if self._change(f"{self._place(stream)}/delete", [address])[address] != "Deleted":
+                raise Rejected("Postmark does not let it be taken off")
 
     def _lift(self, push: Push) -> None:
         """Takes a wish off, and nothing else: a bounce or a complaint that stands there is not the person's to lift."""

@@ -28,13 +28,14 @@ from preferences.connectors.base import (
     one_by_one,
     pages,
     require_lists,
+    require_older,
     rows_of,
 )
 from preferences.connectors.calls import json_body
 from preferences.connectors.parsing import each_row, read_json
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected
-from preferences.domain.terms import BLANKET, Channel
+from preferences.domain.terms import BLANKET, Channel, SuppressionReason
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -64,6 +65,12 @@ LISTS: Final = {
 }
 """`/v3/suppression/…`. Blocks are left out: they change nothing."""
 
+TAKEN_OFF: Final = {
+    SuppressionReason.HARD_BOUNCE: "bounces",
+    SuppressionReason.COMPLAINT: "spam_reports",
+    SuppressionReason.INVALID: "invalid_emails",
+}
+
 
 class SendGrid(Connector):
     """`asm:ID` for an unsubscribe group, `global` for the list that stops everything."""
@@ -75,6 +82,7 @@ class SendGrid(Connector):
     longest_body = 2 * 1024 * 1024
     calls_per_second = 10.0
     can_lift = True
+    taken_off = frozenset(TAKEN_OFF)
 
     def __init__(self, settings: ConnectorSettings) -> None:
         super().__init__(settings)
@@ -159,6 +167,12 @@ class SendGrid(Connector):
             raise Rejected("SendGrid does not say since when an address is in a group")
         path = f"{self.settings.base_url}{_place(GLOBAL)}/{quote(push.address.value, safe='')}"
         self.session.ask("DELETE", path, headers=self._headers, accept={404})
+
+    def take_off(self, push: Push) -> None:
+        place = f"/v3/suppression/{TAKEN_OFF[push.reason]}/{quote(push.address.value, safe='')}"  # type: ignore[index]
+        rows = [row for row in rows_of(self._call("GET", place)) if row.get("created") is not None]
+        if require_older([instant(row["created"]) for row in rows], push.since):
+            self.session.ask("DELETE", f"{self.settings.base_url}{place}", headers=self._headers, accept={404})
 
     def list_suppressed(self) -> Iterator[Listed]:
         for row in rows_of(self._call("GET", "/v3/asm/suppressions")):

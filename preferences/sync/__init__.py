@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -34,7 +33,7 @@ from preferences.domain.terms import (
 from preferences.store import contacts, cursors, ledger, queries
 from preferences.store.db import Database
 from preferences.store.queries import AddressState
-from preferences.sync.pushes import changes, reached, still_returned, wanted
+from preferences.sync.pushes import changes, reached, still_returned, suppressions_lifted, wanted
 
 BLOCK: Final = 500
 RECONCILE_EVERY: Final = timedelta(days=1)
@@ -65,7 +64,13 @@ def run_once(database: Database, connector: Connector, *, owner: str, now: datet
     if not entries:
         return Outcome.IDLE
     pushes, lifts = database.read(changes, connector, entries)
-    tell = partial(_tell, database, connector, owner, pushes=pushes, lifts=lifts)
+    lifted = database.read(suppressions_lifted, connector, entries) if connector.taken_off else []
+
+    def tell() -> None:
+        # First, since what is taken off may have stood for a no as well, which is then told again.
+        _take_off_all(database, connector, owner, lifted)
+        _tell(database, connector, owner, pushes=pushes, lifts=lifts)
+
     outcome = guarded(database, connector.name, owner, now=now, work=tell)
     if outcome is Outcome.DONE:
         last, told = entries[-1].seq, len(pushes) + len(lifts)
@@ -167,6 +172,18 @@ def _lift_all(database: Database, connector: Connector, owner: str, lifts: Seque
         if _has_news(still, older, held):
             soon = datetime.now(UTC) + RECONCILE_AGAIN
             database.save(cursors.reconcile_by, connector.name, soon)
+
+
+def _take_off_all(database: Database, connector: Connector, owner: str, lifted: Sequence[Push]) -> None:
+    """Take suppressions off that somebody has lifted. What must stay there is noted, as a contact that was refused."""
+    for push in lifted:
+        _renew(database, connector, owner)
+        try:
+            connector.take_off(push)
+        except Rejected as failure:
+            database.save(
+                cursors.park, connector.name, [(push.contact_id, push.entry, str(failure))], datetime.now(UTC)
+            )
 
 
 def _has_news(lifts: Sequence[Push], lifted: Sequence[Push], held: Sequence[Listed]) -> bool:

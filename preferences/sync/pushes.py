@@ -93,6 +93,26 @@ def _is_return(entry: Entry) -> bool:
     return entry.trusted and entry.actor is Actor.RECIPIENT and entry.verb in RETURNS
 
 
+def suppressions_lifted(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> list[Push]:
+    """What somebody has lifted among these entries, and may be taken off here: of each address the newest, if nothing
+    suppresses it any more for a reason that providers are told of."""
+    own = connector_origin(connector.name)
+    news = [entry for entry in entries if entry.changed and entry.origin != own and _is_lifted(connector, entry)]
+    ids = list({entry.contact_id for entry in news if entry.contact_id})
+    states = reached(connector, queries.states_of(connection, ids))
+    lifted = {entry.fingerprint: entry for entry in sorted(news, key=_said_at)}
+    return [
+        _push(state, "", _said_at(entry), entry.seq, entry.reason, Status.SUBSCRIBED)
+        for state in states
+        if (entry := lifted.get(state.fingerprint)) is not None
+        and all(one.reason is SuppressionReason.SOFT_BOUNCES for one in state.suppressions)
+    ]
+
+
+def _is_lifted(connector: Connector, entry: Entry) -> bool:
+    return entry.verb is Verb.LIFT and entry.trusted and entry.reason in connector.taken_off
+
+
 def _had_stopped(entry: Entry, stops: Mapping[queries.StopKey, int]) -> bool:
     key = (entry.contact_id, entry.channel, entry.brand)
     return any(stops.get((*key, topic), entry.seq) < entry.seq for topic in (entry.topic, BLANKET))

@@ -41,6 +41,17 @@ class Fake(FakeVendor):
                     for address, reason, since in self.standing(ACCOUNT)
                 ]
                 return [], json_answer({"SuppressedDestinationSummaries": rows})
+            case "GET", ["suppression", "addresses", name]:
+                held = [row for row in self.standing(ACCOUNT) if row[0] == unquote(name)]
+                if not held:
+                    return [], Answer(404, b'{"message":"gone"}', GONE)
+                ((address, reason, since),) = held
+                found = {"EmailAddress": address, "Reason": reason, "LastUpdateTime": since}
+                return [], json_answer({"SuppressedDestination": found})
+            case "DELETE", ["suppression", "addresses", name]:
+                return [
+                    Change(unquote(name), ACCOUNT, reason, stands=False) for reason in ("BOUNCE", "COMPLAINT")
+                ], json_answer({})
             case "PUT", ["suppression", "addresses"]:
                 return [Change(document["EmailAddress"], ACCOUNT, document["Reason"])], json_answer({})
             case _, ["contact-lists", "Customers", "contacts", "list"]:

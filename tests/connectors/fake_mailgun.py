@@ -39,6 +39,11 @@ class Fake(FakeVendor):
                 return changes, json_answer({"message": f"{len(rows)} addresses have been added"})
             case "GET", ["unsubscribes", address]:
                 return [], self._row(unquote(address))
+            case "GET", [table, address]:
+                return [], self._own_row(table, unquote(address))
+            case "DELETE", ["bounces" | "complaints" as table, address]:
+                removed = {"message": "Address has been removed", "address": unquote(address)}
+                return [Change(unquote(address), "*", WORDS[table], stands=False)], json_answer(removed)
             case "DELETE", ["unsubscribes", address]:
                 removed = {"message": "Unsubscribe event has been removed", "address": unquote(address)}
                 return [Change(unquote(address), asked.query["tag"], stands=False)], json_answer(removed)
@@ -50,6 +55,13 @@ class Fake(FakeVendor):
             return json_answer({"message": "Address not found in unsubscribes table"}, 404)
         at = datetime.fromtimestamp(min(held.values()), UTC).strftime("%a, %d %b %Y %H:%M:%S UTC")
         return json_answer({"address": address, "tags": list(held), "created_at": at})
+
+    def _own_row(self, table: str, address: str) -> Answer:
+        since = self.rows.get((address, "*", WORDS[table]))
+        if since is None:
+            return json_answer({"message": f"Address not found in {table} table"}, 404)
+        at = datetime.fromtimestamp(since, UTC).strftime("%a, %d %b %Y %H:%M:%S UTC")
+        return json_answer({"address": address, "code": "550", "error": "no such mailbox", "created_at": at})
 
     def _page(self, table: str, asked: Asked) -> Answer:
         tags: dict[str, list[str]] = {}

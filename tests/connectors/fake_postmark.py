@@ -63,4 +63,6 @@ class Fake(FakeVendor):
         done = "Suppressed" if stands else "Deleted"
         results = {one: (done, None) if one in taken else ("Failed", f"{one} is not taken") for one in emails}
         rows = [{"EmailAddress": one, "Status": word, "Message": why} for one, (word, why) in results.items()]
-        return [Change(one, stream, stands=stands) for one in taken], json_answer({"Suppressions": rows})
+        words = ("unsubscribe",) if stands else tuple(REASONS)
+        changes = [Change(one, stream, word, stands=stands) for one in taken for word in words]
+        return changes, json_answer({"Suppressions": rows})

@@ -55,6 +55,12 @@ class Fake(FakeVendor):
                 start, most = int(asked.query["offset"]), min(int(asked.query["limit"]), 500)
                 page = [{"email": address, "created": int(since)} for address, _, since in rows]
                 return [], json_answer(page[start : start + most])
+            case "GET", ["suppression", name, address]:
+                held = self.standing(GLOBAL, OWN_LISTS[name])
+                rows = [row for row in held if row[0] == unquote(address)]
+                return [], json_answer([{"email": row[0], "created": int(row[2]), "reason": "550"} for row in rows])
+            case "DELETE", ["suppression", name, address]:
+                return [Change(unquote(address), GLOBAL, OWN_LISTS[name], stands=False)], Answer(204)
             case "POST", ["asm", "suppressions", "global"]:
                 return self._added(asked, GLOBAL)
             case "POST", ["asm", "groups", group, "suppressions"]:
