@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import Connection, inspect, text
 
-HEAD: Final = "0010"
+HEAD: Final = "0011"
 
 
 def pending(connection: Connection) -> bool:
