@@ -20,6 +20,7 @@ import pytest
 import responses
 from click.testing import Result
 from flask import Flask
+from sqlalchemy import select
 
 from preferences import cli, create_app
 from preferences.domain.addresses import read_address
@@ -28,6 +29,7 @@ from preferences.domain.terms import Act, Actor, Channel, OneClick, Origin, Verb
 from preferences.site import Site, site_of
 from preferences.store import contacts, cursors, ledger, notices, queries
 from preferences.store.db import WriteTransaction
+from preferences.store.tables import contact_flag
 from tests.processes import ROOT, contents
 from tests.servers import PostgresServer
 from tests.support import (
@@ -358,6 +360,15 @@ def test_an_import_is_in_force_when_it_says_so(app: Flask, write: Any) -> None:
     assert decided(app, "+12025550123", "product-news", "sms") == "unsubscribed_all"
     assert decided(app, "known@example.com", "offers") == "no_consent"
     assert run(app, "ledger", "verify").exit_code == 0
+
+
+def test_the_first_import_gives_new_contacts_their_flags(app: Flask, write: Any) -> None:
+    table = "address,topic,status,flags\n"
+    table += "ann@example.com,,,wholesale\nben@example.com,offers,unsubscribed,press wholesale\n"
+    assert run(app, "import", write(table)).exit_code == 0
+    site = site_of(app)
+    flags = site.database.read(lambda connection: connection.execute(select(contact_flag.c.flag)).scalars().all())
+    assert sorted(flags) == ["press", "wholesale", "wholesale"]
 
 
 def test_the_same_import_again_changes_nothing(app: Flask, write: Any) -> None:

@@ -30,7 +30,7 @@ from preferences.store.db import WriteTransaction, any_of
 from preferences.store.loading import Fields, Form, form_of, put_rows, set_head
 from preferences.store.new_people import ActRows, PersonRows, Rendering, Told, is_known_time, stored_ref
 from preferences.store.repeats import OPT_OUTS
-from preferences.store.tables import address, contact, evidence, ledger_entry, preference, suppression
+from preferences.store.tables import address, contact, contact_flag, evidence, ledger_entry, preference, suppression
 
 
 @dataclass(slots=True)
@@ -220,6 +220,8 @@ def _put(write: WriteTransaction, people: Sequence[PersonRows]) -> int:
     form = form_of(connection.dialect.name)
     put_rows(connection, contact, columns=new_people.CONTACT, rows=[one[0] for one in people])
     put_rows(connection, address, columns=new_people.ADDRESS, rows=[one[1] for one in people])
+    if flags := list(chain.from_iterable(one[3] for one in people)):
+        put_rows(connection, contact_flag, columns=new_people.FLAG, rows=flags)
     chained = _chained(form, chain.from_iterable(one[2] for one in people), before, write.hash)
     for table, columns in _OF_ACTS:
         if rows := chained.rows[table.name]:

@@ -40,6 +40,7 @@ ENTRY: Final = (
 EVIDENCE: Final = ("seq", "details", "salt")
 PREFERENCE: Final = ("seq", "at", "since", "contact_id", "channel", "brand", "topic", "status", "trusted", "basis")
 SUPPRESSION: Final = ("seq", "at", "since", "fingerprint", "channel", "reason", "active")
+FLAG: Final = ("contact_id", "flag")
 
 
 class Told(NamedTuple):
@@ -67,8 +68,8 @@ ActRows = tuple[str, str, Fields, Fields | None, bool, Fields]
 """Of an act: what its hash covers before and after the number; the entry between number and hash; its evidence;
 whether it suppresses; and the suppression, or the preference, behind the number."""
 
-PersonRows = tuple[Fields, Fields, list[ActRows]]
-"""A contact, its address, and its acts."""
+PersonRows = tuple[Fields, Fields, list[ActRows], list[Fields]]
+"""A contact, its address, its acts, and its flags."""
 
 
 def stored_ref(fingerprint: str, ref: str) -> str:
@@ -104,6 +105,7 @@ class Rendering:
         self._now = now.astimezone(UTC).isoformat(timespec="microseconds")
         self._received = form.instant(self._now)
         self._contact, self._address = form.start(len(CONTACT)), form.start(len(ADDRESS))
+        self._flag = form.start(len(FLAG))
         self._channel, self._words = cache(form.text), cache(self._words_of)
 
     def person(self, told: Sequence[Told], contact_id: str, address_id: str) -> PersonRows:
@@ -111,10 +113,12 @@ class Rendering:
         form, first, received = self._form, told[0], self._received
         own_id, fingerprint = form.uuid(contact_id), form.text(first.fingerprint)
         start = self._address + form.uuid(address_id) + own_id + received
+        flags = {flag for row in told if row.flags for flag in row.flags.split()}
         return (
             self._contact + own_id + received,
             start + fingerprint + self._channel(first.channel) + form.text(first.value),
             [self._act(row, contact_id, own_id, fingerprint) for row in told if row.verb is not None],
+            [self._flag + own_id + form.text(flag) for flag in flags],
         )
 
     def _act(self, row: Told, contact_id: str, own_id: Fields, fingerprint: Fields) -> ActRows:

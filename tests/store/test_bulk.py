@@ -23,7 +23,7 @@ from preferences.store.contacts import new_id
 from preferences.store.db import WriteTransaction
 from preferences.store.loading import form_of
 from preferences.store.new_people import Told
-from preferences.store.tables import address, evidence, preference, suppression
+from preferences.store.tables import address, contact_flag, evidence, preference, suppression
 from tests.support import add_contact, close, email, new_app, new_postgresql, new_sqlite
 
 NOW = datetime(2026, 6, 1, 12, 30, 15, 123, tzinfo=UTC)
@@ -35,9 +35,16 @@ REASONS = ("hard_bounce", "complaint", "legal")
 rounds = itertools.count()
 
 
-def told(site: Site, value: str, what: tuple[str, str, str | None] | str | None, when: str | None, note: str) -> Told:
+def told(
+    site: Site,
+    value: str,
+    what: tuple[str, str, str | None] | str | None,
+    when: str | None,
+    note: str,
+    flags: str | None = None,
+) -> Told:
     one = email(value)
-    row = Told(site.fingerprints.of(one), Channel.EMAIL.value, one.value)
+    row = Told(site.fingerprints.of(one), Channel.EMAIL.value, one.value, flags=flags)
     if what is None:
         return row
     ref = hashlib.sha256(repr((value, what, when, note)).encode()).hexdigest()
@@ -57,6 +64,7 @@ ROWS = st.lists(
         st.one_of(st.none(), st.sampled_from(WISHES), st.sampled_from(REASONS)),
         st.sampled_from(TIMES),
         st.sampled_from(("", "shop", r"a \\ in C:\\temp")),
+        st.sampled_from((None, None, "wholesale", "press wholesale")),
     ),
     max_size=10,
 )
@@ -123,6 +131,7 @@ def _state(connection: Connection) -> tuple[dict[UUID | None, str], list[str]]:
     state += [repr((owners[row[0]], *row[1:7], *row[8:])) for row in connection.execute(select(preference))]
     state += [repr(row[:6]) for row in connection.execute(select(suppression))]
     state += [row.details for row in connection.execute(select(evidence))]
+    state += [f"{owners[row.contact_id]} {row.flag}" for row in connection.execute(select(contact_flag))]
     return owners, sorted(state)
 
 
