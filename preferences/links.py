@@ -11,7 +11,6 @@ at the end of a token, and what may be missing or added there, is in docs/decisi
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import os
@@ -21,6 +20,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
+
+from itsdangerous import Signer
+from itsdangerous.encoding import base64_decode, base64_encode
+from itsdangerous.signer import SigningAlgorithm
 
 from preferences.domain.errors import BadLink, StaleLink
 from preferences.domain.letters import ADDRESS_LIFE, SIGN_IN_LIFE
@@ -116,29 +119,38 @@ class UndoToken:
     issued_at: datetime
 
 
+class _Sha256Cut(SigningAlgorithm):
+    """HMAC-SHA-256, cut to 144 bits."""
+
+    def get_signature(self, key: bytes, value: bytes) -> bytes:
+        return hmac.digest(key, value, "sha256")[:18]
+
+
 class _Purpose:
     """Signs and reads the tokens of one purpose. `ending` says what may follow a token."""
 
     def __init__(self, keys: Sequence[bytes], name: str, ending: re.Pattern[str]) -> None:
-        self._newest_first = tuple(_derived(key, name) for key in reversed(keys))
+        # What itsdangerous calls the derivation "hmac", done once here and not for each token.
+        self._newest_first = tuple(
+            Signer(_derived(key, name), key_derivation="none", algorithm=_Sha256Cut()) for key in reversed(keys)
+        )
         self._ending = ending
 
     def sign(self, payload: bytes) -> str:
-        text = _base64(payload)
+        text = base64_encode(payload).decode("ascii")
         return f"{text}.{_spellings(_signature(self._newest_first[0], text))[0]}"
 
     def read(self, token: str) -> bytes:
         """The payload. Raises BadLink."""
-        text = self.in_full(token).partition(".")[0]
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        return base64_decode(self.in_full(token).partition(".")[0])
 
     def in_full(self, token: str) -> str:
         """The token with its whole signature, in one spelling. Raises BadLink."""
         if len(token) > LONGEST_TOKEN or not _find_token(token):
             raise BadLink("not a link of ours")
         text, _, rest = token.partition(".")
-        for key in self._newest_first:
-            signature = _signature(key, text)
+        for signer in self._newest_first:
+            signature = _signature(signer, text)
             if hmac.compare_digest(rest[:_NEEDED], signature[:_NEEDED]) and self._ends_well(rest, signature):
                 return f"{text}.{signature}"
         raise BadLink("not a link of ours")
@@ -291,12 +303,8 @@ def _seconds(at: datetime) -> bytes:
     return int(at.timestamp()).to_bytes(5, "big")
 
 
-def _base64(octets: bytes) -> str:
-    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode("ascii")
-
-
-def _signature(key: bytes, text: str) -> str:
-    return _base64(hmac.digest(key, text.encode("ascii"), "sha256")[:18])
+def _signature(signer: Signer, text: str) -> str:
+    return signer.get_signature(text).decode("ascii")
 
 
 def _who(contact_id: UUID, channel: Channel) -> bytes:

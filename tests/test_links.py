@@ -22,6 +22,7 @@ from preferences.links import (
     LONGEST_TOKEN,
     MESSAGE_REF,
     ConfirmLink,
+    HandOff,
     Links,
     ManageLink,
     Ticket,
@@ -111,6 +112,8 @@ MEANINGS = {
     "undo.1": UNDO,
     "confirm.1": CONFIRM,
     **dict.fromkeys(TICKETS, TICKET),
+    # Signed before a hand-off said whether it may opt in.
+    "hand-off.1": HandOff(TICKET.id, TICKET.issued_at, may_opt_in=False),
 }
 EACH_KIND = pytest.mark.parametrize("kind", PINNED)
 
@@ -179,7 +182,14 @@ def test_a_confirm_link_reads_as_it_was_signed(link: ConfirmLink) -> None:
 def test_a_ticket_reads_as_it_was_signed(ticket: Ticket) -> None:
     assert LINKS.read_address(LINKS.sign_address(ticket), ticket.issued_at) == ticket
     assert LINKS.read_sign_in(LINKS.sign_sign_in(ticket), ticket.issued_at) == ticket
-    assert LINKS.read_hand_off(LINKS.sign_hand_off(ticket), ticket.issued_at) == ticket
+
+
+@patiently
+@given(tickets, st.booleans())
+def test_a_hand_off_reads_as_it_was_signed(ticket: Ticket, may_opt_in: bool) -> None:
+    token = LINKS.sign_hand_off(ticket, may_opt_in=may_opt_in)
+    read = LINKS.read_hand_off(token, ticket.issued_at)
+    assert read == HandOff(ticket.id, ticket.issued_at, may_opt_in=may_opt_in)
 
 
 @pytest.mark.parametrize("sign", TICKETS.values(), ids=TICKETS)
