@@ -35,7 +35,6 @@ HAND_OFF_LIFE: Final = timedelta(minutes=2)
 UNDO_LIFE: Final = timedelta(minutes=30)
 
 LONGEST_TOKEN: Final = 4096
-LONGEST_REF: Final = 64
 MESSAGE_REF: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 """What a message reference may be. It travels inside a link, so it must not be an address."""
 

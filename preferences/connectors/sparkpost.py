@@ -54,8 +54,6 @@ LIST: Final = re.compile(r"global|list:[!-~]{1,200}")
 MARKETING: Final = "non_transactional"
 TYPES: Final = (MARKETING, "transactional")
 UNDELIVERABLE: Final = frozenset({SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID})
-OWN: Final = "Manually Added"
-"""The source of entries that an API call made."""
 
 SOURCES: Final = {"Spam Complaint": EventKind.COMPLAINT, "Bounce Rule": EventKind.HARD_BOUNCE}
 MOST_ROWS: Final = 10_000

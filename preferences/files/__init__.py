@@ -1,4 +1,4 @@
 """Reading and writing the files of commands: tables, and files that are whole or not there.
 
-Owns encodings, delimiters and temporary names; knows neither addresses nor the database.
+Owns encodings, delimiters, headers and temporary names; knows nothing of the database.
 """
