@@ -1,7 +1,7 @@
 """The names under which the site is reached.
 
-Owns which `Host` is answered. Invariants: an unsubscribe link works under whatever name it was mailed; probes, which
-call by address, are answered under any.
+Owns which `Host` is answered. Invariants: an unsubscribe link works under whatever name it was mailed, and a webhook
+under whatever name the provider was given; probes, which call by address, are answered under any.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from preferences.site import Site
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-ANY_HOST: Final = ("/u/", "/healthz", "/readyz", "/metrics")
+ANY_HOST: Final = ("/u/", "/webhooks/", "/healthz", "/readyz", "/metrics")
 """Paths that are answered under any name: a link's token alone says whose it is, and a brand may have had another host
-when it was mailed; the others say nothing about a person."""
+when it was mailed; a report is proven by its signature or its secret, and a provider that is refused gives up; the
+others say nothing about a person."""
 
 
 def host_name(host: str) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from standardwebhooks.webhooks import Webhook
 
 from preferences.domain.consent import is_stopped
 from preferences.domain.terms import BLANKET, Act, Actor, Basis, Channel, Choice, Origin, Verb
-from preferences.site import Site
+from preferences.site import Site, site_of
 from preferences.store import queries
 from preferences.store.queries import WishesKey
 from preferences.web.limits import limiter, shorten_ip
@@ -226,6 +230,27 @@ def test_our_own_host_is_answered_however_it_is_written(sqlite_app: Flask) -> No
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
 def test_probes_may_call_by_address(sqlite_app: Flask, path: str) -> None:
     assert sqlite_app.test_client().get(path, headers={"Host": "10.0.0.7:8000"}).status_code == 200
+
+
+def test_a_provider_reports_under_whatever_name_it_was_given(tmp_path: Path) -> None:
+    secret = "whsec_" + base64.b64encode(b"the secret of the shop's platform").decode()
+    config_file = tmp_path / "config.toml"
+    config_file.write_text(
+        f'[connectors.shop]\nkind = "webhook"\nbase_url = "https://shop.example"\nwebhook_secrets = ["{secret}"]\n'
+    )
+    app = new_app(new_sqlite(tmp_path), config_file=config_file)
+    at, data = datetime.now(UTC), {"channel": "email", "address": JANE}
+    body = json.dumps({"type": "complaint", "timestamp": at.isoformat(), "data": data})
+    proof = {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(secret).sign("msg_1", at, body),
+    }
+    call = partial(app.test_client().post, "/webhooks/shop", data=body)
+    assert call(headers={"Host": "alias.example"}).status_code == 401, "its proof alone counts"
+    assert call(headers={"Host": "alias.example", **proof}).status_code == 200
+    assert count_entries(site_of(app)) == 1
+    close(app)
 
 
 def test_a_link_that_was_mailed_under_another_host_stops_mail(client: FlaskClient, site: Site, jane: UUID) -> None:
