@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Final, Generic, TypeVar
 from uuid import UUID
 
@@ -55,32 +55,32 @@ def check_api_limit(limit: str, key_name: str) -> None:
         raise TooOften("too many calls with one key")
 
 
-Counted = TypeVar("Counted")
+Kept = TypeVar("Kept")
 
 
-class _Minute(Generic[Counted]):
-    """What was counted for each key in this minute. Nothing is remembered for longer."""
+class _Minute(Generic[Kept]):
+    """What is kept for each key in this minute. Nothing is remembered for longer."""
 
-    def __init__(self) -> None:
+    def __init__(self, empty: Kept) -> None:
+        self._empty = empty
         self._lock = threading.Lock()
         self._minute = 0
-        self._counted: dict[Hashable, set[Counted]] = {}
+        self._kept: dict[Hashable, Kept] = {}
 
-    def add(self, key: Hashable, items: Iterable[Counted]) -> int:
-        """Count these, each once. Returns how many there are now."""
+    def change(self, key: Hashable, change: Callable[[Kept], Kept]) -> Kept:
+        """Put something in the place of what is kept. Returns what is kept now."""
         minute = int(time.monotonic() // 60)
         with self._lock:
-            if minute != self._minute or len(self._counted) > MOST_KEYS:
-                self._minute, self._counted = minute, {}
-            counted = self._counted.setdefault(key, set())
-            counted.update(items)
-            return len(counted)
+            if minute != self._minute or len(self._kept) > MOST_KEYS:
+                self._minute, self._kept = minute, {}
+            self._kept[key] = changed = change(self._kept.get(key, self._empty))
+            return changed
 
-    def is_full(self, key: Hashable, most: int) -> bool:
-        """Whether this minute has that many already."""
+    def get(self, key: Hashable) -> Kept:
+        """What is kept in this minute."""
         with self._lock:
-            counted = self._counted.get(key, ())
-            return len(counted) >= most and int(time.monotonic() // 60) == self._minute
+            is_now = int(time.monotonic() // 60) == self._minute
+            return self._kept.get(key, self._empty) if is_now else self._empty
 
 
 class RequestLimit:
@@ -88,11 +88,11 @@ class RequestLimit:
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
-        self._minute = _Minute[object]()
+        self._minute = _Minute(0)
 
     def check(self, key: Hashable) -> None:
         """Count one more. Raises TooOften beyond the limit."""
-        if self._minute.add(key, [object()]) > self._per_minute:
+        if self._minute.change(key, lambda count: count + 1) > self._per_minute:
             raise TooOften("the same, too many times in a minute")
 
 
@@ -106,20 +106,20 @@ class RepeatLimit:
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
-        self._minute = _Minute[int]()
+        self._minute = _Minute[frozenset[int]](frozenset())
 
     def is_reached(
         self, contact_id: UUID | None, channel: Channel, *, brand: str, topic: str, verb: Verb = Verb.UNSUBSCRIBE
     ) -> bool:
         """Whether one more that changes nothing need not be recorded."""
-        return self._minute.is_full((contact_id, channel, brand, topic, verb), self._per_minute)
+        return len(self._minute.get((contact_id, channel, brand, topic, verb))) >= self._per_minute
 
     def count(self, entries: Iterable[Entry]) -> None:
         """Count those that changed nothing. An entry that a repeated press found again is counted once."""
         for entry in entries:
             if not entry.changed:
                 key = (entry.contact_id, entry.channel, entry.brand, entry.topic, entry.verb)
-                self._minute.add(key, [entry.seq])
+                self._minute.change(key, frozenset([entry.seq]).union)
 
 
 repeats: Final = RepeatLimit(per_minute=120)
