@@ -164,7 +164,7 @@ class Klaviyo(Connector):
     # Out.
 
     def can_compare(self, push: Push) -> bool:
-        """Profiles show suppressions of e-mail. Who was taken off a list looks as if they never had been on it."""
+        """Profiles show suppressions of email. Who was taken off a list looks as if they never had been on it."""
         return push.address.channel is Channel.EMAIL and push.list_ref == GLOBAL
 
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:

@@ -1,6 +1,6 @@
 """SparkPost: batches of events in, the suppression list out.
 
-Facts: the API descriptions of webhooks and of the suppression list, and Bird's e-mail API, read 2026-11-23. Invariant:
+Facts: the API descriptions of webhooks and of the suppression list, and Bird's email API, read 2026-11-23. Invariant:
 nothing is deleted but one entry at one level. A DELETE without `list_id` removes every entry of an address, so the one
 function that deletes cannot be called without.
 """

@@ -225,7 +225,7 @@ class ToldAct:
 def told(one: ToldAct, key_name: str, *, trusted: bool) -> Act:
     """What a system told with its API key. Only a yes can be trusted: a no needs no trust to count.
 
-    A purpose is about the person, so it is kept under e-mail whichever address of theirs was named.
+    A purpose is about the person, so it is kept under email whichever address of theirs was named.
     """
     return Act(
         verb=one.verb,

@@ -79,7 +79,7 @@ def read_address(channel: Channel, text: str) -> Address:
 
 
 def read_mailbox(text: str) -> Address:
-    """The e-mail address of a mailbox, as reports quote it from a message: `Jane Doe <jane@example.com>`, or alone.
+    """The email address of a mailbox, as reports quote it from a message: `Jane Doe <jane@example.com>`, or alone.
 
     RFC 5322 §3.4: the display name, quoted or not, is left out, and so are comments and the white space around the
     parts. A comma that should have been quoted (`Doe, Jane <jane@example.com>`) is part of the name. A group, several
@@ -317,7 +317,7 @@ GMAIL: Final = frozenset({"gmail.com", "googlemail.com"})
 
 
 def mailbox_of(address: Address) -> Address:
-    """The mailbox that an e-mail address leads to at most providers: without `+tag`, at Gmail without dots. For limits
+    """The mailbox that an email address leads to at most providers: without `+tag`, at Gmail without dots. For limits
     alone, never for whose it is: somebody else's name may have a plus sign."""
     if address.channel is not Channel.EMAIL:
         return address

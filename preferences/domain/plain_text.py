@@ -27,7 +27,7 @@ def is_one_line(text: str) -> bool:
 
 
 def is_contact_address(text: str) -> bool:
-    """Whether it is an e-mail address that can stand in a link and in a header field as it is."""
+    """Whether it is an email address that can stand in a link and in a header field as it is."""
     if not is_one_line(text) or _MEANS_MORE_IN_A_LINK.intersection(text):
         return False
     try:

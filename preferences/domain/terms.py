@@ -105,7 +105,7 @@ class Purpose(StrEnum):
     """What may be done beside sending, each a choice of its own.
 
     A purpose stands where a topic stands, in acts, entries and questions; no topic's slug can begin with `@`. It is
-    about the person and not about a channel, so it is kept under e-mail whichever channel is asked about.
+    about the person and not about a channel, so it is kept under email whichever channel is asked about.
     """
 
     TRACKING = "@tracking"
@@ -206,7 +206,7 @@ class Relation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One e-mail address or telephone number, in normal form (see `domain.addresses.read_address`)."""
+    """One email address or telephone number, in normal form (see `domain.addresses.read_address`)."""
 
     channel: Channel
     value: str

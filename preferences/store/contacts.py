@@ -189,7 +189,7 @@ class Outcome(StrEnum):
 class Upserted:
     """One contact after `upsert`. `why` says why it was refused; it has no id then.
 
-    `added` are the e-mail addresses that a contact who was there already has got: nobody has confirmed them.
+    `added` are the email addresses that a contact who was there already has got: nobody has confirmed them.
     """
 
     contact_id: UUID | None
@@ -204,7 +204,7 @@ def upsert(
     """Each group of addresses as one contact: made where nobody has any of them, and given those that are new.
 
     Refused are groups whose addresses two contacts have, and those with an address that is never stored again. Of a
-    contact's e-mail addresses only the one that it is made with signs in: the others are for the contact to confirm.
+    contact's email addresses only the one that it is made with signs in: the others are for the contact to confirm.
     """
     everything = list(dict.fromkeys(one for group in wanted for one in group))
     found = find_addresses(write.connection, everything, fingerprints)
@@ -233,7 +233,7 @@ def upsert(
 
 
 def _fresh(placed: Upserted, addresses: Sequence[Address], fingerprints: Fingerprints) -> dict[Address, Found]:
-    """The new addresses of a contact. A new contact's first e-mail address is theirs, whoever they are."""
+    """The new addresses of a contact. A new contact's first email address is theirs, whoever they are."""
     by_email = [one for one in addresses if one.channel is Channel.EMAIL]
     unconfirmed = by_email[1:] if placed.outcome is Outcome.CREATED else by_email
     return {

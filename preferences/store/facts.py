@@ -140,7 +140,7 @@ def _facts(
 def _said_about(
     connection: Connection, by_print: Mapping[str, Address], channel: Channel, about: Topic
 ) -> dict[Address, _About]:
-    """A purpose is kept under e-mail, whichever channel is asked about; so is the answer to new kinds of mail."""
+    """A purpose is kept under email, whichever channel is asked about; so is the answer to new kinds of mail."""
     found: dict[Address, _About] = {}
     kept_under = Channel.EMAIL if about.slug in set(Purpose) else channel
     asked = {

@@ -243,7 +243,7 @@ class Standing:
 
 
 def own_mailboxes(addresses: Iterable[KnownAddress]) -> list[Address]:
-    """The e-mail addresses that are the contact's own for certain, the oldest first: where letters to them go."""
+    """The email addresses that are the contact's own for certain, the oldest first: where letters to them go."""
     return [
         one.address for one in addresses if one.address.channel is Channel.EMAIL and one.confirmed and not one.replaced
     ]

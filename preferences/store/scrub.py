@@ -83,7 +83,7 @@ def _answer(asked: Question, topic: str, status: Status) -> Decision:
 
 
 def _bears(asked: Question) -> Any:
-    """The wishes that bear on the topic. A purpose is kept under e-mail, and so is the answer to new kinds of mail."""
+    """The wishes that bear on the topic. A purpose is kept under email, and so is the answer to new kinds of mail."""
     kept_under = Channel.EMAIL if asked.about.slug in set(Purpose) else asked.channel
     return and_(
         preference.c.brand == asked.about.brand,

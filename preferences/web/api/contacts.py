@@ -109,7 +109,7 @@ class KnownAddressOf(Strict):
     address: str
     added_at: datetime
     confirmed: bool
-    """False for an e-mail address that a system has added, until the contact confirms it: it signs nobody in."""
+    """False for an email address that a system has added, until the contact confirms it: it signs nobody in."""
     suppressed: list[SuppressionReason]
 
 
@@ -161,7 +161,7 @@ def put_contacts() -> Response:
     """Bring in contacts, or give them more addresses. Twice is the same as once.
 
     Refused, each by itself, are contacts whose addresses belong to different contacts here, and addresses that are
-    never stored again. An e-mail address that a contact gets beside those it has signs nobody in until the contact has
+    never stored again. An email address that a contact gets beside those it has signs nobody in until the contact has
     confirmed it, and the others are told of it by mail.
     """
     site, asked = current_site(), read_body(ContactsRequest)
