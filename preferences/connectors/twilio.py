@@ -66,8 +66,9 @@ PHRASES: Final = (
 )
 """What a reasonable person would read as a stop as well, anywhere in a message."""
 
-PARTED: Final = re.compile(r"\b(opt|un|stop)[\W_]+(out|subscribe|all)\b")
-"""Words that stop, written as two: "opt-out please" and "please opt out" say the same as "optout"."""
+PARTED: Final = re.compile(r"\b(?:(opt)[\W_]+(out)|(un)[\W_]+(subscribe)|(stop)[\W_]+(all))\b")
+"""Words that stop, written as two: "opt-out please" and "please opt out" say the same as "optout". Each pair by itself:
+"stop out" is no word, and stays the two that it is."""
 
 OPT_OUT_TYPES: Final = {"STOP": EventKind.UNSUBSCRIBE, "START": EventKind.RESUBSCRIBE, "HELP": None}
 """What Twilio says itself, where Advanced Opt-Out is on."""
@@ -244,7 +245,7 @@ def _words(text: str) -> list[str]:
     """The words of a message, in small letters, without accents and punctuation."""
     plain = unicodedata.normalize("NFKD", text.casefold().replace("'", "").replace("’", ""))
     letters = "".join(one for one in plain if not unicodedata.combining(one))
-    return re.findall(r"\w+", PARTED.sub(r"\1\2", letters))
+    return re.findall(r"\w+", PARTED.sub(lambda found: "".join(half for half in found.groups() if half), letters))
 
 
 def _correlation_id(push: Push) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any, ClassVar, Final
 from urllib.parse import parse_qs, parse_qsl, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 from werkzeug.datastructures import MultiDict
 
+from preferences.connectors import twilio
 from preferences.connectors.base import Connector
 from preferences.connectors.twilio import expected_signature, read_word
 from preferences.domain.acts import EventKind
@@ -28,6 +30,9 @@ SERVICE: Final = "MG0123456789abcdef0123456789abcdef"
 NUMBER: Final = "+12025550199"
 PHONE: Final = Address(Channel.SMS, "+12025550123")
 OTHER: Final = Address(Channel.SMS, "+442071838750")
+
+WORDS: Final = sorted({*twilio.STOP, *twilio.FILLERS, *twilio.PHRASES, "opt", "un", "subscribe", "Stop", "help", "bus"})
+GAPS: Final = (" ", "", "-", "_", ", ", " - ", "\n", "!")
 
 
 def signature(url: str, body: bytes, token: str = TOKEN) -> str:
@@ -207,6 +212,18 @@ class TestTheWords:
     )
     def test_these_stop(self, text: str) -> None:
         assert read_word({"Body": text}) is EventKind.UNSUBSCRIBE
+
+    @given(parts=st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(GAPS)), min_size=1, max_size=5))
+    @settings(max_examples=500, deadline=None)
+    @example(parts=[("Stop", " "), ("out", "")])
+    @example(parts=[("stop", "-"), ("out", "")])
+    @example(parts=[("stop", " "), ("subscribe", "")])
+    def test_what_stopped_without_joining_words_stops_with_it(self, parts: list[tuple[str, str]]) -> None:
+        text = "".join(word + gap for word, gap in parts)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(twilio, "PARTED", re.compile("(?!)"))
+            stopped = read_word({"Body": text}) is EventKind.UNSUBSCRIBE
+        assert not stopped or read_word({"Body": text}) is EventKind.UNSUBSCRIBE
 
     @pytest.mark.parametrize("text", ["start", "START", "yes", "Unstop", "YES!"])
     def test_these_come_back(self, text: str) -> None:
