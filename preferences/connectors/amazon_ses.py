@@ -30,7 +30,7 @@ from preferences.connectors.base import (
     require_older,
 )
 from preferences.connectors.calls import Pace, raise_for
-from preferences.connectors.parsing import ODD, each_row, objects, part, read_json
+from preferences.connectors.parsing import ODD, each_row, objects, part, read_json, text_in
 from preferences.connectors.sns import LONGEST, Certificates, read_envelope, signed_at
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
@@ -148,7 +148,7 @@ class AmazonSes(Connector):
         except ODD:
             raise BadPayload("not an SES event in an SNS message") from None
         numbered = [_with_id(event, f"{message_id}/{number}") for number, event in enumerate(parsed.events)]
-        return Parsed(numbered, parsed.ignored)
+        return replace(parsed, events=numbered)
 
     def _read(self, message: Mapping[str, Any]) -> Parsed:
         kind = message.get("eventType") or message.get("notificationType")
@@ -162,7 +162,7 @@ class AmazonSes(Connector):
         at = details.get("timestamp") or part(message, "mail").get("timestamp")
 
         def read(recipient: Mapping[str, Any]) -> Iterator[ProviderEvent]:
-            address = find_address(Channel.EMAIL, recipient["emailAddress"])
+            address = find_address(Channel.EMAIL, text_in(recipient, "emailAddress"))
             if meaning is not None and address is not None:
                 yield self._event(meaning, address, at)
 
@@ -189,7 +189,7 @@ class AmazonSes(Connector):
                     kind = EventKind.UNSUBSCRIBE if out else EventKind.RESUBSCRIBE
                     yield self._event(kind, address, details.get("timestamp"), topic=topic)
 
-        return each_row(message["mail"]["destination"], read)
+        return each_row(message["mail"]["destination"], read, of=str)
 
     def _event(self, kind: EventKind, address: Address, at: Any, *, topic: str = BLANKET) -> ProviderEvent:
         brand = self.settings.brand

@@ -127,6 +127,9 @@ def _last_moment(at: datetime) -> datetime:
 class Parsed:
     """What a webhook's body holds: events in our words, and how many others there were.
 
+    `ignored` counts what was understood and is nothing for us. `unreadable` counts rows of a batch that are not as
+    documented: what they say is not known, and it may be an opt-out.
+
     `token` is for a signature that does not cover the body: the door binds it to the first body that it came with, and
     refuses any other. `token_of` stands for the key that signed it, since another connector may have the same key, and
     what was used there is used.
@@ -136,6 +139,7 @@ class Parsed:
     ignored: int
     token: str | None = None
     token_of: str = ""
+    unreadable: int = 0
 
 
 class Options(BaseModel):
@@ -269,7 +273,9 @@ class Connector(ABC):
         """The events in a verified request. Raises BadPayload, and nothing else, when nothing in it can be read; and
         TryLater where the provider has to be asked first and does not answer.
 
-        One event in a batch that cannot be read is counted as ignored, and does not take the others with it.
+        One event in a batch that cannot be read is counted as unreadable, and does not take the others with it. A
+        mistake in the connector itself is none of the report's: what it raises reaches the door, which asks for the
+        report again.
         """
 
     @abstractmethod

@@ -28,7 +28,7 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import json_body, with_version
-from preferences.connectors.parsing import each_row, read_json
+from preferences.connectors.parsing import each_row, read_json, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.addresses import read_address
@@ -80,14 +80,16 @@ class Brevo(UnsignedConnector):
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
         document = read_json(body)
         rows = document if isinstance(document, list) else [document]
-        if not any(isinstance(row, dict) for row in rows):
+        if not rows:
             raise BadPayload("neither an event nor a list of them")
         return each_row(rows, self._events)
 
     def _events(self, row: Mapping[str, Any]) -> Iterator[ProviderEvent]:
-        kind = EVENTS.get(re.sub(r"[^a-z]", "", str(row.get("event", "")).lower()))
-        address = find_address(Channel.EMAIL, row.get("email"))
-        if kind is None or address is None:
+        kind = EVENTS.get(re.sub(r"[^a-z]", "", text_in(row, "event").lower()))
+        if kind is None:
+            return
+        address = find_address(Channel.EMAIL, text_in(row, "email"))
+        if address is None:
             return
         topics = self._topics_of(row) if kind is EventKind.UNSUBSCRIBE else [BLANKET]
         for topic in topics:

@@ -34,7 +34,7 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import in_parts, json_body
-from preferences.connectors.parsing import each_row, objects, part, read_json
+from preferences.connectors.parsing import each_row, objects, part, read_json, text_in
 from preferences.domain.acts import RECORDED, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.terms import BLANKET, Address, Channel
@@ -131,9 +131,12 @@ class Klaviyo(Connector):
         return each_row(rows, lambda row: self._events(row, looked_up))
 
     def _events(self, row: Mapping[str, Any], looked_up: Mapping[str, Mapping[str, Any]]) -> Iterator[ProviderEvent]:
+        text_in(row, "topic")
         for kind, channel in _meanings(row):
             found = looked_up.get(_profile_id(row), {}).get(NAMES[channel])
             address = _named(row, channel) or find_address(channel, found)
+            if address is None and not _profile_id(row):
+                raise BadPayload("names nobody")
             if address is not None:
                 yield self._event(row, kind, address)
 

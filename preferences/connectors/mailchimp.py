@@ -30,7 +30,7 @@ from preferences.connectors.base import (
 )
 from preferences.connectors.calls import basic_auth, json_body, with_version
 from preferences.connectors.forms import read_form
-from preferences.connectors.parsing import each_row
+from preferences.connectors.parsing import each_row, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, TryLater
@@ -82,9 +82,11 @@ class Mailchimp(UnsignedConnector):
 
     def _events(self, form: Mapping[str, str]) -> Iterator[ProviderEvent]:
         kind = _kind(form)
-        text = form.get("data[old_email]" if kind is EventKind.ADDRESS_CHANGED else "data[email]")
+        if kind is None:
+            return
+        text = text_in(form, "data[old_email]" if kind is EventKind.ADDRESS_CHANGED else "data[email]")
         address = find_address(Channel.EMAIL, text)
-        if kind is None or address is None:
+        if address is None:
             return
         told = {name: value for name, value in form.items() if not name.startswith("data[merges]")}
         topics = self._topics_of(kind, form.get("data[list_id]", "")) if kind in WISHES else [BLANKET]

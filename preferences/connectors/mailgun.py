@@ -35,7 +35,7 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import basic_auth, json_body
-from preferences.connectors.parsing import ODD, read_json
+from preferences.connectors.parsing import ODD, read_json, text_in
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, TryLater
 from preferences.domain.terms import BLANKET, Channel, SuppressionReason
@@ -98,7 +98,7 @@ class Mailgun(Connector):
         try:
             message = read_json(body)
             data, token = message["event-data"], event_id(message["signature"]["token"])
-            events = self._events(data, token) if isinstance(data.get("event"), str) else []
+            events = self._events(data, token)
             stamp, signed_token, given = _signature(body)
         except (BadSignature, *ODD):
             raise BadPayload("not an event of Mailgun's") from None
@@ -108,8 +108,10 @@ class Mailgun(Connector):
 
     def _events(self, data: Mapping[str, Any], token: str | None) -> list[ProviderEvent]:
         kind = _kind(data)
-        address = find_address(Channel.EMAIL, data.get("recipient"))
-        if kind is None or address is None:
+        if kind is None:
+            return []
+        address = find_address(Channel.EMAIL, text_in(data, "recipient"))
+        if address is None:
             return []
         topics = self._topics_of(data.get("tags")) if kind is EventKind.UNSUBSCRIBE else [BLANKET]
         return [
@@ -237,7 +239,7 @@ def _signed_at(stamp: str) -> datetime:
 
 
 def _kind(data: Mapping[str, Any]) -> EventKind | None:
-    match data["event"]:
+    match text_in(data, "event"):
         case "unsubscribed":
             return EventKind.UNSUBSCRIBE
         case "complained":

@@ -1,13 +1,14 @@
 """Reading what providers send: JSON, and batches in which one row may be odd.
 
-Owns how a body of JSON becomes events. Invariant: a row that cannot be read is counted, and never takes a row beside it
-along; only a body that holds no rows at all is BadPayload.
+Owns how a body of JSON becomes events. Invariants: a row that cannot be read is counted apart from those that are
+nothing for us, and never takes a row beside it along; a body that holds nothing else is BadPayload; and a mistake of
+our own is never taken for a row that cannot be read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -48,15 +49,36 @@ def objects(rows: Any) -> list[dict[str, Any]]:
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
-def each_row(rows: Iterable[Any], read: Callable[[Any], Iterable[ProviderEvent]]) -> Parsed:
-    """The events in each row. A row without any, or that is not as documented, is counted as ignored."""
+def text_in(row: Mapping[str, Any], name: str) -> str:
+    """The text of this name, which every row of its kind has. Raises BadPayload."""
+    found = row.get(name)
+    if not isinstance(found, str):
+        raise BadPayload(f"without {name}")
+    return found
+
+
+def each_row(rows: Iterable[Any], read: Callable[[Any], Iterable[ProviderEvent]], *, of: type = dict) -> Parsed:
+    """The events in each row, which is an object, or what `of` says. Raises BadPayload where none can be read.
+
+    A row without any is counted as ignored. One that `read` raises BadPayload for is counted as unreadable, and so is
+    one that is nested too deeply. Whatever else `read` raises is a mistake of ours, and goes up.
+    """
     events: list[ProviderEvent] = []
-    ignored = 0
+    ignored = unreadable = 0
     for row in rows:
         try:
-            found = list(read(row))
-        except ODD:
-            found = []
-        events += found
-        ignored += not found
-    return Parsed(events, ignored)
+            found = _events_of(row, read, of)
+        except (BadPayload, RecursionError):
+            unreadable += 1
+        else:
+            events += found
+            ignored += not found
+    if unreadable and not events and not ignored:
+        raise BadPayload("no row is as documented")
+    return Parsed(events, ignored, unreadable=unreadable)
+
+
+def _events_of(row: Any, read: Callable[[Any], Iterable[ProviderEvent]], of: type) -> list[ProviderEvent]:
+    if not isinstance(row, of):
+        raise BadPayload("not a row")
+    return list(read(row))

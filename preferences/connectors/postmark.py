@@ -26,7 +26,7 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import json_body
-from preferences.connectors.parsing import ODD, read_json
+from preferences.connectors.parsing import ODD, read_json, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, Misconfigured, Rejected, TryLater
@@ -81,9 +81,11 @@ class Postmark(UnsignedConnector):
 
     def _event(self, record: Mapping[str, Any], name: str, trace: str | None) -> ProviderEvent | None:
         kind, stream = _kind(record, name), record.get("MessageStream")
-        address = find_address(Channel.EMAIL, record.get("Recipient" if name == "SubscriptionChange" else "Email"))
+        if kind is None:
+            return None
+        address = find_address(Channel.EMAIL, text_in(record, "Recipient" if name == "SubscriptionChange" else "Email"))
         topic = (self.topic_of(stream) if isinstance(stream, str) else None) if kind in WISHES else BLANKET
-        if kind is None or address is None or topic is None:
+        if address is None or topic is None:
             return None
         return ProviderEvent(
             kind=kind,

@@ -29,7 +29,7 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import json_body
-from preferences.connectors.parsing import ODD, objects, part, read_json
+from preferences.connectors.parsing import ODD, objects, part, read_json, text_in
 from preferences.connectors.webhook import verify_standard
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, TryLater
@@ -93,8 +93,9 @@ class Resend(Connector):
         return Parsed(events, 0 if events else 1)
 
     def _events(self, name: str, data: Mapping[str, Any], *, at: object) -> Iterator[ProviderEvent]:
-        address = find_address(Channel.EMAIL, data.get("email")) if name.startswith("contact.") else _recipient(data)
         for kind, list_ref in _meanings(name, data):
+            is_contact = name.startswith("contact.")
+            address = find_address(Channel.EMAIL, text_in(data, "email")) if is_contact else _recipient(data)
             topic = self.topic_of(list_ref) if list_ref not in {"", GLOBAL} else BLANKET
             if address is not None and topic is not None:
                 yield ProviderEvent(
@@ -214,5 +215,7 @@ def _recipient(data: Mapping[str, Any]) -> Address | None:
     for field in ("to", "cc", "bcc"):
         found = data.get(field) or []
         texts += found if isinstance(found, list) else [found]
+    if not texts:
+        raise BadPayload("without to")
     addresses = {find_address(Channel.EMAIL, text) for text in texts if text is not None}
     return addresses.pop() if len(addresses) == 1 else None

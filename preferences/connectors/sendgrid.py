@@ -32,7 +32,7 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import json_body
-from preferences.connectors.parsing import each_row, read_json
+from preferences.connectors.parsing import each_row, read_json, text_in
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected
 from preferences.domain.terms import BLANKET, Channel, SuppressionReason
@@ -114,15 +114,19 @@ class SendGrid(Connector):
 
     def _events(self, row: Mapping[str, Any]) -> Iterator[ProviderEvent]:
         # The sender's own arguments stand beside SendGrid's: only what is known is looked at.
-        word, group = row.get("event"), row.get("asm_group_id")
-        kind = EVENTS.get(word) if isinstance(word, str) else None
-        address = find_address(Channel.EMAIL, row.get("email"))
+        word, group = text_in(row, "event"), row.get("asm_group_id")
+        kind = EVENTS.get(word)
+        if kind is None:
+            return
+        address = find_address(Channel.EMAIL, text_in(row, "email"))
         if kind is EventKind.HARD_BOUNCE and row.get("type") == "blocked":
             kind = EventKind.BLOCK
         topic = BLANKET
         if kind in WISHES and word != "unsubscribe":
+            if not isinstance(group, int | str):
+                raise BadPayload("without asm_group_id")
             topic = self.topic_of(f"asm:{group}") or ""
-        if kind is None or address is None or not topic:
+        if address is None or not topic:
             return
         own_id = event_id(row.get("sg_event_id"))
         yield ProviderEvent(

@@ -26,7 +26,7 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import in_parts, json_body
-from preferences.connectors.parsing import each_row, read_json
+from preferences.connectors.parsing import each_row, read_json, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, Rejected, TryLater
@@ -85,17 +85,22 @@ class SparkPost(UnsignedConnector):
 
     def _events(self, element: Mapping[str, Any]) -> Iterator[ProviderEvent]:
         # One class of events in each element; one without any is SparkPost's own ping.
-        for row in element["msys"].values():
+        classes = element.get("msys")
+        if not isinstance(classes, dict) or not all(isinstance(row, dict) for row in classes.values()):
+            raise BadPayload("without msys")
+        for row in classes.values():
             event = self._event(row)
             if event is not None:
                 yield event
 
     def _event(self, row: Mapping[str, Any]) -> ProviderEvent | None:
         kind = _kind(row)
-        address = find_address(Channel.EMAIL, row.get("rcpt_to") or row.get("raw_rcpt_to"))
+        if kind is None:
+            return None
+        address = find_address(Channel.EMAIL, text_in(row, "rcpt_to" if row.get("rcpt_to") else "raw_rcpt_to"))
         list_id = row.get("list_id") if kind in WISHES else None
         topic = self.topic_of(f"list:{list_id}") if list_id else BLANKET
-        if kind is None or address is None or topic is None:
+        if address is None or topic is None:
             return None
         return ProviderEvent(
             kind=kind,
@@ -178,7 +183,7 @@ class SparkPost(UnsignedConnector):
 
 
 def _kind(row: Mapping[str, Any]) -> EventKind | None:
-    name = str(row.get("type"))
+    name = text_in(row, "type")
     if name not in BOUNCES:
         return EVENTS.get(name)
     number = str(row.get("bounce_class"))

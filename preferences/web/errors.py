@@ -120,7 +120,7 @@ def status_of(error: Exception) -> int:
 def page_for(site: Site, request: Request, error: Exception) -> Response:
     """The page for an error. An unforeseen one is logged by its kind and place; its text might quote a value."""
     status = status_of(error)
-    _count(error, status)
+    count_failure(error, status)
     message = MESSAGES.get(status, MESSAGES[500 if status >= 500 else 400])
     brand = _brand(site, request, status)
     response = render(
@@ -141,7 +141,7 @@ def page_for(site: Site, request: Request, error: Exception) -> Response:
 
 def problem_for(error: Exception, status: int, title: str, **more: Any) -> Response:
     """An RFC 9457 problem document."""
-    _count(error, status)
+    count_failure(error, status)
     body = json.dumps({"type": "about:blank", "status": status, "title": title, **more})
     response = Response(body, status, content_type="application/problem+json")
     return _with_headers(response, error, status)
@@ -165,7 +165,8 @@ def _with_headers(response: Response, error: Exception, status: int) -> Response
     return response
 
 
-def _count(error: Exception, status: int) -> None:
+def count_failure(error: Exception, status: int) -> None:
+    """Count and log a failure of ours, by its kind and place."""
     if status < 500:
         return
     metrics.FAILURES.labels(type(error).__name__).inc()

@@ -1,7 +1,8 @@
 """What providers report.
 
 Owns `/webhooks/<connector>`: verify on the raw bytes, parse, record, answer. Invariants: 2xx only after the commit;
-every answer is one that this provider understands (`busy_code`, `refused_code`); nothing sent in can cause a 500.
+every answer is one that this provider understands (`busy_code`, `refused_code`), also to a mistake of ours, so that the
+report is kept and comes again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 
 import structlog
 from flask import Blueprint, abort, current_app, request
-from werkzeug.exceptions import ClientDisconnected, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, HTTPException, NotFound, RequestEntityTooLarge
 from werkzeug.wrappers import Response
 
 from preferences import soft_bounces
@@ -23,6 +24,7 @@ from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, R
 from preferences.site import current_site
 from preferences.store import webhook_tokens
 from preferences.web import metrics
+from preferences.web.errors import count_failure
 from preferences.web.pages import plain
 from preferences.web.slow_bodies import NoTurn
 
@@ -64,6 +66,11 @@ def report(name: str) -> Response:
             log.error("connector misconfigured", connector=name, why=str(failure))
         metrics.EVENTS.labels(name, "busy").inc()
         return plain("try again\n", connector.busy_code)
+    except HTTPException:
+        raise
+    except Exception as failure:  # noqa: BLE001 - counted and logged; a bare 500 is the end of a report at some providers
+        count_failure(failure, 500)
+        return plain("try again\n", connector.busy_code)
 
 
 def _take(connector: Connector) -> Response:
@@ -90,6 +97,9 @@ def _record(name: str, parsed: Parsed) -> None:
     events = [event for event in parsed.events if bears_on_permission(event)]
     current_site().writer.record([provider_event(event, name) for event in events])
     counted = soft_bounces.count(current_site(), name, parsed.events)
+    if parsed.unreadable:
+        log.warning("webhook rows not understood", connector=name, rows=parsed.unreadable)
+    metrics.EVENTS.labels(name, "unreadable").inc(parsed.unreadable)
     metrics.EVENTS.labels(name, "recorded").inc(len(events))
     metrics.EVENTS.labels(name, "counted").inc(counted)
     metrics.EVENTS.labels(name, "ignored").inc(parsed.ignored + len(parsed.events) - len(events) - counted)

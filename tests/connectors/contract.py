@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
 from preferences.config import ConnectorSettings
 from preferences.connectors import make_connector
@@ -581,6 +583,18 @@ class ConnectorContract:
                 lambda connection: list(connection.execute(select(ledger_entry.c.origin)).scalars())
             )
         assert origins == [f"connector.{NAME}"] * expected
+
+    def test_a_mistake_of_ours_acknowledges_no_report(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: object) -> None:
+            raise AttributeError(JANE)
+
+        telling = [body for body in self.genuine if self.connector().parse(self.sign(body), body).events]
+        monkeypatch.setattr(sys.modules[type(self.connector()).__module__], "find_address", broken)
+        with self.door(tmp_path, new_sqlite(tmp_path)) as client, capture_logs() as logged:
+            for body in map(self.travelling, telling):
+                assert self.post(client, body, self.sign(body)) == self.busy_code
+        assert len(logged) == len(telling) > 0
+        assert JANE not in str(logged)
 
     def test_what_it_reports_is_not_told_back_to_it(self, tmp_path: Path) -> None:
         with provider_of(self) as (provider, connector):

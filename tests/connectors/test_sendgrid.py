@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from prometheus_client import REGISTRY
 from sendgrid.helpers.eventwebhook import EventWebhook
+from structlog.testing import capture_logs
 
 from preferences.connectors.base import Connector, may_lift
 from preferences.domain.acts import EventKind
@@ -22,7 +24,7 @@ from preferences.domain.errors import BadSignature, Misconfigured, Rejected, Try
 from preferences.domain.terms import Status, SuppressionReason
 from preferences.site import site_of
 from preferences.store import queries
-from tests.connectors.contract import JANE, Answer, Asked, ConnectorContract, Provider, provider_of
+from tests.connectors.contract import JANE, NAME, Answer, Asked, ConnectorContract, Provider, provider_of
 from tests.connectors.fake_sendgrid import Fake
 from tests.connectors.fakes import Change
 from tests.support import new_sqlite
@@ -173,7 +175,8 @@ class TestEvents:
             {"event": "spamreport"},
         ]
         parsed = make().parse({}, json.dumps([*rows, {"event": "spamreport", "email": JANE}]).encode())
-        assert ([one.address.value for one in parsed.events], parsed.ignored) == ([JANE], 6)
+        assert [one.address.value for one in parsed.events] == [JANE]
+        assert (parsed.ignored, parsed.unreadable) == (1, 5)
 
     def test_without_a_list_for_everything_a_global_stop_is_one_all_the_same(self) -> None:
         connector = make(topics={"product-news": "asm:17"})
@@ -182,8 +185,42 @@ class TestEvents:
 
     @pytest.mark.parametrize("group", [None, "17", 17.0, True, [17], "global", ""])
     def test_a_group_that_is_not_named_as_documented_never_becomes_everything(self, group: Any) -> None:
-        rows: list[Any] = [{"event": "group_unsubscribe", "email": JANE, "asm_group_id": group}]
+        rows: list[Any] = [{"event": "group_unsubscribe", "email": JANE, "asm_group_id": group}, {"event": "open"}]
         assert {one.topic for one in make().parse({}, json.dumps(rows).encode()).events} <= {"product-news"}
+
+
+CHANGED: Final[Sequence[Any]] = (
+    {"event": "unsubscribe", "recipient": JANE},
+    {"event": "group_unsubscribe", "email": JANE, "group": {"id": 17}},
+    {"type": "unsubscribe", "email": JANE},
+    [{"event": "unsubscribe", "email": JANE}],
+)
+"""An unsubscribe in formats that SendGrid does not have."""
+
+
+def unreadable() -> float:
+    labels = {"connector": NAME, "outcome": "unreadable"}
+    return REGISTRY.get_sample_value("preferences_provider_events_total", labels) or 0
+
+
+def test_rows_in_an_unknown_format_are_told_of_and_the_others_recorded(tmp_path: Path) -> None:
+    rows = [*CHANGED, {"event": "spamreport", "email": JANE, "timestamp": 1_780_236_000}]
+    body, before, contract = json.dumps(rows).encode(), unreadable(), TestTheContract()
+    with contract.door(tmp_path, new_sqlite(tmp_path)) as client, capture_logs() as logged:
+        assert contract.post(client, body, signed(body)) == 200
+        entries = site_of(client.application).database.read(queries.entries_after, 0, 10)
+    assert len(entries) == 1
+    assert unreadable() == before + len(CHANGED)
+    told = {"event": "webhook rows not understood", "connector": NAME, "rows": len(CHANGED), "log_level": "warning"}
+    assert logged == [told]
+
+
+@pytest.mark.parametrize("row", CHANGED)
+def test_a_body_in_an_unknown_format_is_asked_for_again(tmp_path: Path, row: Any) -> None:
+    body, contract = json.dumps([row, row]).encode(), TestTheContract()
+    with contract.door(tmp_path, new_sqlite(tmp_path)) as client:
+        assert contract.post(client, body, signed(body)) == contract.busy_code
+        assert site_of(client.application).database.read(queries.entries_after, 0, 10) == []
 
 
 def test_a_thousand_events_are_one_transaction(tmp_path: Path) -> None:
