@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from preferences.connectors.base import Listed
+from preferences.connectors.base import Listed, Push
 from preferences.domain import acts
 from preferences.domain.acts import (
     EventKind,
@@ -29,7 +29,8 @@ from preferences.domain.acts import (
     taken_back,
 )
 from preferences.domain.addresses import Fingerprints
-from preferences.domain.errors import TryLater
+from preferences.domain.errors import Misconfigured, Rejected, TryLater
+from preferences.domain.suppressions import lift
 from preferences.domain.terms import (
     BLANKET,
     Act,
@@ -55,6 +56,7 @@ from preferences.store.queries import AddressState
 from preferences.store.tables import connector_cursor
 from preferences.sync import (
     LONGEST_WAIT,
+    PATIENCE,
     Drift,
     Outcome,
     compare,
@@ -707,6 +709,127 @@ class TestNewerThere:
         both.provider.list_faults.append(Fault.DOWN)
         assert desk.pass_(both) is Outcome.POSTPONED
         assert ("jane@example.com", NEWS) in both.provider.holds
+
+
+FAILURES: Final = [TryLater("answer 503"), Misconfigured("answer 403: check address, key and mapping"), Rejected("no")]
+
+
+class TestFailingReturn:
+    """What is taken away at a provider, and fails there, holds no opt-out back: not in its block, and not behind it."""
+
+    taken: list[Push]
+
+    @pytest.fixture(params=["held", "push", "take_off"])
+    def fails(self, request: pytest.FixtureRequest, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+        """With what the call that takes something away of Jane's fails: as long as there is anything in the list."""
+        failures: list[Exception] = []
+        connector, call, self.taken = desk.connector, request.param, []
+        connector.taken_off = frozenset({SuppressionReason.HARD_BOUNCE})
+        works: Any = {"held": connector.held, "push": connector.push, "take_off": self.taken.append}[call]
+
+        def called(given: Any) -> Any:
+            if failures and (call != "push" or any(push.is_lift for push in given)):
+                raise failures[0]
+            return works(given)
+
+        monkeypatch.setattr(connector, call, called)
+        if call == "take_off":
+            self.bounce_and_lift(desk)
+        else:
+            entry = desk.stop(JANE, "offers")
+            desk.passes()
+            desk.undo(entry)
+        return failures
+
+    def bounce_and_lift(self, desk: Desk) -> None:
+        now = datetime.now(UTC)
+        desk.event(EventKind.HARD_BOUNCE, JANE, at=now - timedelta(hours=1))
+        desk.record(
+            lift(
+                JANE,
+                SuppressionReason.HARD_BOUNCE,
+                because="She wrote.",
+                actor=Actor.STAFF,
+                origin="command",
+                decided_at=now,
+            )
+        )
+
+    def is_told(self, desk: Desk) -> bool:
+        """Whether the return has arrived."""
+        return bool(self.taken) or bool(desk.provider.lifted)
+
+    @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+    def test_an_opt_out_of_the_same_block_is_told(self, desk: Desk, fails: list[Exception], failure: Exception) -> None:
+        fails.append(failure)
+        desk.stop(ROSA)
+        desk.pass_()
+        assert ("rosa@example.com", EVERYTHING) in desk.provider.holds
+        assert not desk.cursor().paused_because
+
+    @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+    def test_an_opt_out_that_comes_later_is_told(
+        self, desk: Desk, fails: list[Exception], failure: Exception, clock: time_machine.Traveller
+    ) -> None:
+        fails.append(failure)
+        desk.pass_()
+        desk.stop(ROSA)
+        clock.shift(timedelta(seconds=2))
+        desk.pass_()
+        assert ("rosa@example.com", EVERYTHING) in desk.provider.holds
+
+    @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+    def test_it_is_never_waited_for_without_end(
+        self, desk: Desk, fails: list[Exception], failure: Exception, clock: time_machine.Traveller
+    ) -> None:
+        fails.append(failure)
+        for _ in range(PATIENCE + 1):
+            desk.pass_()
+            clock.shift(timedelta(minutes=6))
+        assert desk.cursor().position == desk.head
+        assert desk.parked == 1
+
+    @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+    def test_it_is_told_by_the_next_comparison_once_it_can_be(
+        self, desk: Desk, fails: list[Exception], failure: Exception, clock: time_machine.Traveller
+    ) -> None:
+        fails.append(failure)
+        for _ in range(PATIENCE + 1):
+            desk.pass_()
+            clock.shift(timedelta(minutes=6))
+        desk.reconcile()
+        assert (self.is_told(desk), desk.parked) == (False, 1)
+        fails.clear()
+        desk.reconcile()
+        assert self.is_told(desk)
+        assert desk.parked == 0
+
+    @pytest.mark.parametrize("failure", FAILURES[1:], ids=lambda failure: type(failure).__name__)
+    def test_a_comparison_tells_an_opt_out_all_the_same(
+        self, desk: Desk, fails: list[Exception], failure: Exception
+    ) -> None:
+        fails.append(failure)
+        desk.pass_()
+        desk.stop(ROSA)
+        desk.reconcile()
+        assert ("rosa@example.com", EVERYTHING) in desk.provider.holds
+
+    @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+    def test_an_opt_out_whose_place_a_taken_off_bounce_held_is_told_again(
+        self, desk: Desk, failure: Exception, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Half of it is done before the call fails: at such a vendor the bounce was the only row of the address."""
+
+        def half(_push: Push) -> None:
+            desk.provider.rows.clear()
+            raise failure
+
+        desk.connector.taken_off = frozenset({SuppressionReason.HARD_BOUNCE})
+        monkeypatch.setattr(desk.connector, "take_off", half)
+        desk.stop(JANE)
+        self.bounce_and_lift(desk)
+        desk.pass_()
+        assert desk.provider.holds == {("jane@example.com", EVERYTHING)}
 
 
 class TestOwnBusiness:

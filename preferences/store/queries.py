@@ -5,7 +5,7 @@ Owns no rule: what is read here is decided in `domain`. Invariant: nothing here 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -407,6 +407,20 @@ def entries_after(connection: Connection, position: int, limit: int) -> list[Ent
     """The next entries of the ledger, in order."""
     statement = select(ledger_entry).where(ledger_entry.c.seq > position).order_by(ledger_entry.c.seq).limit(limit)
     return [entry_of(row) for row in connection.execute(statement)]
+
+
+_ENTRIES_OF: Final = (
+    select(ledger_entry)
+    .where(any_of(ledger_entry.c.contact_id, "contact_ids"))
+    .where(ledger_entry.c.verb.in_(bindparam("verbs", expanding=True)))
+    .order_by(ledger_entry.c.seq)
+)
+
+
+def entries_of(connection: Connection, contact_ids: Sequence[UUID], verbs: Collection[Verb]) -> list[Entry]:
+    """The entries of these contacts with one of these verbs, in order."""
+    values = {"contact_ids": list(contact_ids), "verbs": sorted(verb.value for verb in verbs)}
+    return [entry_of(row) for row in connection.execute(_ENTRIES_OF, values)]
 
 
 def opted_out_contacts(connection: Connection, after: UUID | None, limit: int) -> list[UUID]:

@@ -2,7 +2,8 @@
 
 Owns the order of calls and the position. Invariants: what is pushed is the current state and never a step, so a
 repeated pass changes nothing; a position moves only after the push; an opt-out is taken away at a provider only when
-the person's own opt-in is newer than what the provider holds at that moment.
+the person's own opt-in is newer than what the provider holds at that moment; whatever is taken away there, and fails,
+holds no opt-out back.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -33,13 +35,13 @@ from preferences.domain.terms import (
 from preferences.store import contacts, cursors, ledger, queries
 from preferences.store.db import Database
 from preferences.store.queries import AddressState
-from preferences.sync.pushes import changes, reached, still_returned, suppressions_lifted, wanted
+from preferences.sync.pushes import changes, reached, returns_of, still_returned, suppressions_lifted, wanted
 
 BLOCK: Final = 500
 RECONCILE_EVERY: Final = timedelta(days=1)
 RECONCILE_AGAIN: Final = timedelta(minutes=1)
 PATIENCE: Final = 8
-"""How often in a row a backfill waits for a provider before it gives up."""
+"""How often in a row a provider is waited for before a backfill gives up, or a pass goes on without its returns."""
 FIRST_WAIT: Final = 1.0
 LONGEST_WAIT: Final = 300.0
 
@@ -66,10 +68,11 @@ def run_once(database: Database, connector: Connector, *, owner: str, now: datet
     pushes, lifts = database.read(changes, connector, entries)
     lifted = database.read(suppressions_lifted, connector, entries) if connector.taken_off else []
 
+    is_patient = cursor.failures < PATIENCE
+
     def tell() -> None:
-        # First, since what is taken off may have stood for a no as well, which is then told again.
-        _take_off_all(database, connector, owner, lifted)
-        _tell(database, connector, owner, pushes=pushes, lifts=lifts)
+        _tell(database, connector, owner, pushes=pushes, lifts=lifts, is_patient=is_patient)
+        _take_off_all(database, connector, owner, lifted, pushes=pushes, is_patient=is_patient)
 
     outcome = guarded(database, connector.name, owner, now=now, work=tell)
     if outcome is Outcome.DONE:
@@ -113,7 +116,13 @@ def wait_after(failures: int, asked_for: float | None) -> float:
 
 
 def _tell(
-    database: Database, connector: Connector, owner: str, *, pushes: Sequence[Push], lifts: Sequence[Push]
+    database: Database,
+    connector: Connector,
+    owner: str,
+    *,
+    pushes: Sequence[Push],
+    lifts: Sequence[Push],
+    is_patient: bool,
 ) -> None:
     """Every no before any return, so that one that fails keeps no no back.
 
@@ -124,8 +133,8 @@ def _tell(
     push_all(database, connector, owner, [push for push in pushes if push.address not in returning])
     left = [push for push in pushes if push.address in returning]
     try:
-        _lift_all(database, connector, owner, lifts)
-    except (TryLater, Rejected, Misconfigured):
+        _lift_all(database, connector, owner, lifts, is_patient=is_patient)
+    except TryLater:
         push_all(database, connector, owner, left)
         raise
     push_all(database, connector, owner, left)
@@ -154,7 +163,7 @@ def _push_and_note(database: Database, connector: Connector, batch: Sequence[Pus
     return len({refusal.contact_id for refusal in refusals})
 
 
-def _lift_all(database: Database, connector: Connector, owner: str, lifts: Sequence[Push]) -> None:
+def _lift_all(database: Database, connector: Connector, owner: str, lifts: Sequence[Push], *, is_patient: bool) -> None:
     """Take opt-outs away, each only if it is older than the return: what the provider holds is read directly before.
 
     What is newer there is a no that we have not heard of, so that the next comparison is brought forward.
@@ -165,25 +174,63 @@ def _lift_all(database: Database, connector: Connector, owner: str, lifts: Seque
     for group in in_parts(list(by_address.values()), connector.lift_size):
         _renew(database, connector, owner)
         still = database.read(still_returned, connector, [lift for of_address in group for lift in of_address])
-        held = list(connector.held(still)) if still else []
-        older = [lift for lift in still if may_lift(lift, held)]
-        for batch in in_parts(older, connector.batch_size):
-            _push_and_note(database, connector, batch)
-        if _has_news(still, older, held):
-            soon = datetime.now(UTC) + RECONCILE_AGAIN
-            database.save(cursors.reconcile_by, connector.name, soon)
+        with _parking(database, connector, still, is_patient=is_patient):
+            _lift_older(database, connector, still)
 
 
-def _take_off_all(database: Database, connector: Connector, owner: str, lifted: Sequence[Push]) -> None:
-    """Take suppressions off that somebody has lifted. What must stay there is noted, as a contact that was refused."""
+def _lift_older(database: Database, connector: Connector, lifts: Sequence[Push]) -> None:
+    held = list(connector.held(lifts)) if lifts else []
+    older = [lift for lift in lifts if may_lift(lift, held)]
+    for batch in in_parts(older, connector.batch_size):
+        _push_and_note(database, connector, batch)
+    if _has_news(lifts, older, held):
+        soon = datetime.now(UTC) + RECONCILE_AGAIN
+        database.save(cursors.reconcile_by, connector.name, soon)
+
+
+def _take_off_all(
+    database: Database,
+    connector: Connector,
+    owner: str,
+    lifted: Sequence[Push],
+    *,
+    pushes: Sequence[Push],
+    is_patient: bool,
+) -> None:
+    """Take suppressions off that somebody has lifted. `pushes` are the opt-outs of this pass, which have been told."""
     for push in lifted:
         _renew(database, connector, owner)
         try:
-            connector.take_off(push)
-        except Rejected as failure:
-            database.save(
-                cursors.park, connector.name, [(push.contact_id, push.entry, str(failure))], datetime.now(UTC)
-            )
+            with _parking(database, connector, [push], is_patient=is_patient):
+                connector.take_off(push)
+        finally:
+            # What was taken off may have stood for an opt-out of the same address as well.
+            push_all(database, connector, owner, [told for told in pushes if told.address == push.address])
+
+
+@contextmanager
+def _parking(database: Database, connector: Connector, returns: Sequence[Push], *, is_patient: bool) -> Iterator[None]:
+    """Note returns that fail as contacts that were refused, for the next comparison to tell again.
+
+    The key may serve for opt-outs all the same, so that what somebody must mend pauses nothing here. Whoever is patient
+    lets TryLater out, to be told again by the next pass.
+    """
+    try:
+        yield
+    except (TryLater, Rejected, Misconfigured) as failure:
+        if is_patient and isinstance(failure, TryLater):
+            raise
+        rows = [(push.contact_id, push.entry, str(failure)) for push in returns]
+        database.save(cursors.park, connector.name, rows, datetime.now(UTC))
+
+
+def _return_again(database: Database, connector: Connector, owner: str) -> None:
+    """Tell the returns of everybody who was refused once more, as far as they still hold."""
+    refused = list(database.read(cursors.parked, connector.name))
+    for ids in in_parts(refused, BLOCK):
+        lifts, lifted, noes = database.read(returns_of, connector, ids)
+        _lift_all(database, connector, owner, lifts, is_patient=False)
+        _take_off_all(database, connector, owner, lifted, pushes=noes, is_patient=False)
 
 
 def _has_news(lifts: Sequence[Push], lifted: Sequence[Push], held: Sequence[Listed]) -> bool:
@@ -370,9 +417,11 @@ def reconcile(
     """Catch up, compare, repair, and note the drift. Raises TryLater, Misconfigured or Rejected as pushes do."""
     _require_list(connector)
     try:
-        while run_once(database, connector, owner=owner, now=datetime.now(UTC)) is Outcome.DONE:
+        while (outcome := run_once(database, connector, owner=owner, now=datetime.now(UTC))) is Outcome.DONE:
             pass
         started = datetime.now(UTC)
+        if outcome is Outcome.IDLE:
+            _return_again(database, connector, owner)
         drift = compare(database, connector, progress)
         pushed = repair(database, connector, drift, owner=owner, fingerprints=fingerprints, now=now)
         database.save(cursors.unpark, connector.name, started)

@@ -109,6 +109,16 @@ def suppressions_lifted(connection: Connection, connector: Connector, entries: S
     ]
 
 
+def returns_of(
+    connection: Connection, connector: Connector, contact_ids: Sequence[UUID]
+) -> tuple[list[Push], list[Push], list[Push]]:
+    """What to tell of everything with which these contacts ever came back: the opt-outs to lift, the suppressions to
+    take off, and the opt-outs that hold."""
+    entries = queries.entries_of(connection, contact_ids, RETURNS)
+    pushes, lifts = changes(connection, connector, entries)
+    return lifts, suppressions_lifted(connection, connector, entries) if connector.taken_off else [], pushes
+
+
 def _is_lifted(connector: Connector, entry: Entry) -> bool:
     return entry.verb is Verb.LIFT and entry.trusted and entry.reason in connector.taken_off
 
