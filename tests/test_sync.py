@@ -30,7 +30,7 @@ from preferences.domain.acts import (
 )
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import Misconfigured, Rejected, TryLater
-from preferences.domain.suppressions import lift
+from preferences.domain.suppressions import lift, suppress_for_soft_bounces
 from preferences.domain.terms import (
     BLANKET,
     Act,
@@ -143,12 +143,15 @@ class TestWanted:
     def test_whoever_did_not_say_no_is_on_no_list(self, status: Status) -> None:
         assert lists(state(product_news=choice(status), everything=choice(status))) == set()
 
-    @pytest.mark.parametrize("reason", list(SuppressionReason))
+    @pytest.mark.parametrize("reason", [one for one in SuppressionReason if one is not SuppressionReason.SOFT_BOUNCES])
     def test_a_suppressed_address_is_on_the_list_for_everything_with_its_reason(
         self, reason: SuppressionReason
     ) -> None:
         (push,) = wanted(state(reason), MAPPED, "default")
         assert (push.list_ref, push.reason, push.entry) == (EVERYTHING, reason, 9)
+
+    def test_soft_bounces_are_told_to_nobody(self) -> None:
+        assert lists(state(SuppressionReason.SOFT_BOUNCES)) == set()
 
     def test_a_suppressed_address_is_on_each_list_where_there_is_none_for_everything(self) -> None:
         assert lists(state(SuppressionReason.HARD_BOUNCE), WITHOUT_BLANKET) == {NEWS, OFFERS}
@@ -535,6 +538,16 @@ class TestReturn:
         assert [(push.list_ref, push.status, push.reason) for push in desk.provider.told] == [
             (EVERYTHING, Status.UNSUBSCRIBED, SuppressionReason.COMPLAINT)
         ]
+
+    def test_is_told_while_soft_bounces_suppress_the_address(self, desk: Desk) -> None:
+        """No provider is told of these, and nothing would tell the return later, when they have passed."""
+        entry = desk.stop(JANE)
+        desk.passes()
+        desk.undo(entry)
+        desk.record(suppress_for_soft_bounces(JANE, origin="connector.mailer", now=datetime.now(UTC)))
+        desk.passes()
+        assert [push.address for push in desk.provider.returns] == [JANE]
+        assert desk.provider.holds == set()
 
     def test_is_not_told_when_the_person_has_left_again_meanwhile(self, desk: Desk) -> None:
         desk.undo(desk.stop(JANE, "offers"))

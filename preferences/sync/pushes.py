@@ -25,6 +25,7 @@ from preferences.domain.terms import (
     Entry,
     Purpose,
     Status,
+    Suppression,
     SuppressionReason,
     Verb,
     connector_origin,
@@ -104,8 +105,7 @@ def suppressions_lifted(connection: Connection, connector: Connector, entries: S
     return [
         _push(state, "", _said_at(entry), entry.seq, entry.reason, Status.SUBSCRIBED)
         for state in states
-        if (entry := lifted.get(state.fingerprint)) is not None
-        and all(one.reason is SuppressionReason.SOFT_BOUNCES for one in state.suppressions)
+        if (entry := lifted.get(state.fingerprint)) is not None and not _told_of(state)
     ]
 
 
@@ -148,12 +148,16 @@ def wanted(state: AddressState, topics: Mapping[str, str], brand: str) -> list[P
             choice = _no(own if BLANKET in topics else effective(own, blanket))
         if choice is not None:
             pushes[list_ref] = _push(state, list_ref, choice.since, choice.seq)
-    for suppression in state.suppressions:
-        if suppression.reason is SuppressionReason.SOFT_BOUNCES:
-            continue  # providers know what came back, and it passes by itself
+    for suppression in _told_of(state):
         for list_ref in [topics[BLANKET]] if BLANKET in topics else topics.values():
             pushes[list_ref] = _push(state, list_ref, suppression.since, suppression.seq, suppression.reason)
     return list(pushes.values())
+
+
+def _told_of(state: AddressState) -> list[Suppression]:
+    """What suppresses the address for a reason that providers are told of: they know which mail came back, and
+    `soft_bounces` passes by itself."""
+    return [one for one in state.suppressions if one.reason is not SuppressionReason.SOFT_BOUNCES]
 
 
 def _no(choice: Choice | None) -> Choice | None:
@@ -202,7 +206,7 @@ def _lifts(
 def _may_be_sent(connector: Connector, state: AddressState, list_ref: str) -> bool:
     """Whether nothing of ours stands against this address and this list now."""
     topics, brand = connector.settings.topics, connector.settings.brand
-    if state.suppressions or list_ref in {push.list_ref for push in wanted(state, topics, brand)}:
+    if _told_of(state) or list_ref in {push.list_ref for push in wanted(state, topics, brand)}:
         return False
     own = state.choices.get((brand, connector.topic_of(list_ref) or BLANKET))
     counts = effective(own, state.choices.get((brand, BLANKET)))
