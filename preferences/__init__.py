@@ -12,7 +12,8 @@ import structlog
 from flask import Flask
 
 from preferences import web
-from preferences.config import Settings, from_process, read_connectors, read_feeds, read_sign_in
+from preferences.config import Settings, from_process, read_feeds, read_sign_in
+from preferences.connectors import read_checked
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.terms import LANGUAGES
 from preferences.links import Links
@@ -83,7 +84,7 @@ def make_site(settings: Settings, database: Database) -> Site:
         reader=Reader(database),
         links=Links(settings.key_bytes(settings.link_keys)),
         catalog=CatalogCache(database),
-        connectors=read_connectors(settings.config_file, os.environ),
+        connectors=read_checked(settings.config_file, os.environ),
         feeds=read_feeds(settings.config_file, os.environ),
         sign_in_providers=read_sign_in(settings.config_file, os.environ),
         templates={language: load_templates(ROOT / "templates", language) for language in LANGUAGES},

@@ -25,8 +25,6 @@ from preferences.domain.errors import Misconfigured
 
 SHORTEST_KEY: Final = 16
 STANDARD_SECRET: Final = f"each must be whsec_ and the base64 of {SHORTEST_KEY} octets or more"
-STANDARD_KINDS: Final = frozenset({"webhook", "resend"})
-"""Connectors whose messages are signed as Standard Webhooks."""
 
 SETTINGS_FILE: Final = Path("instance/settings.env")
 """Where `flask init` writes settings, for a shell or systemd to load."""
@@ -244,21 +242,6 @@ def _is_local(host: str) -> bool:
         return False
 
 
-PROVIDER_NAMES: Final = {
-    "amazon_ses": "Amazon SES",
-    "brevo": "Brevo",
-    "klaviyo": "Klaviyo",
-    "mailchimp": "Mailchimp",
-    "mailgun": "Mailgun",
-    "postmark": "Postmark",
-    "resend": "Resend",
-    "sendgrid": "SendGrid",
-    "sparkpost": "SparkPost",
-    "twilio": "Twilio",
-}
-"""The providers by the kind of their connector, as they write themselves."""
-
-
 class ConnectorSettings(BaseModel):
     """One `[connectors.NAME]` table of the configuration file, with its secrets resolved."""
 
@@ -276,11 +259,6 @@ class ConnectorSettings(BaseModel):
     topics: Mapping[str, str] = Field(default_factory=dict)
     options: Mapping[str, Any] = Field(default_factory=dict)
     """What only this kind of connector has; the connector itself says what may stand here."""
-
-    @property
-    def shown_as(self) -> str:
-        """What people are told it is called."""
-        return self.label or PROVIDER_NAMES.get(self.kind, self.name)
 
     @field_validator("topics")
     @classmethod
@@ -341,7 +319,7 @@ class FeedSettings(BaseModel):
     @field_validator("signing_secrets")
     @classmethod
     def _standard_secrets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(_is_standard_secret(secret) for secret in value):
+        if not all(is_standard_secret(secret) for secret in value):
             raise ValueError(STANDARD_SECRET)
         return value
 
@@ -351,7 +329,8 @@ class FeedSettings(BaseModel):
         return f"feed.{self.name}"
 
 
-def _is_standard_secret(secret: str) -> bool:
+def is_standard_secret(secret: str) -> bool:
+    """Whether it is a secret of Standard Webhooks, and not a public key or a password."""
     try:
         text = secret.removeprefix("whsec_").rstrip("=")
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -366,26 +345,7 @@ def read_connectors(path: Path, environment: Mapping[str, str]) -> dict[str, Con
     Raises Misconfigured naming the file, the connector and the setting.
     """
     tables = _tables(path, "connectors", "my-platform")
-    found = {name: _checked(ConnectorSettings, "connector", name, tables[name], environment) for name in tables}
-    for settings in found.values():
-        require_standard_secrets(settings)
-    return found
-
-
-def require_standard_secrets(settings: ConnectorSettings) -> None:
-    """Raises Misconfigured where a connector that speaks Standard Webhooks has secrets that are none.
-
-    The library reads what it can of any text. A public key (`whpk_…`) in place of the secret would let everybody sign
-    who knows it (Standard Webhooks, "Signature scheme": https://github.com/standard-webhooks/standard-webhooks).
-    """
-    if settings.kind not in STANDARD_KINDS:
-        return
-    for field, secrets in (
-        ("webhook_secrets", settings.webhook_secrets),
-        ("signing_secrets", settings.signing_secrets),
-    ):
-        if not all(_is_standard_secret(f"whsec_{secret.removeprefix('whsec_')}") for secret in secrets):
-            raise Misconfigured(f"connector {settings.name}: {field}: {STANDARD_SECRET}")
+    return {name: _checked(ConnectorSettings, "connector", name, tables[name], environment) for name in tables}
 
 
 def read_feeds(path: Path, environment: Mapping[str, str]) -> dict[str, FeedSettings]:

@@ -69,7 +69,7 @@ MAY_IMPORT = {
         *("sync", "worker", "importing", "minting", "explaining", "doctor", "letters", "tidying", "soft_bounces"),
         *("scrubbing", "exporting", "feeding", "linting", "probing", "files"),
     },
-    "__init__": {"domain", "config", "links", "store", "site", "web"},
+    "__init__": {"domain", "config", "connectors", "links", "store", "site", "web"},
 }
 NOW = datetime.now(UTC)
 WEB_FRAMEWORK = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from preferences.config import SETTINGS_FILE, ConnectorSettings, Settings, from_process, read_connectors
-from preferences.connectors import make_connector
+from preferences.connectors import make_connector, read_checked, shown_as
 from preferences.domain.errors import Misconfigured
 
 SECRET = "hunter2"  # in each wrong value, so that no message can show one unseen
@@ -338,7 +338,7 @@ def test_a_connector_is_read_with_its_secrets(tmp_path: Path) -> None:
 )
 def test_people_are_told_a_providers_label_or_its_usual_name(kind: str, label: str, shown: str) -> None:
     settings = ConnectorSettings(name="my-platform", kind=kind, base_url="https://api.example.com", label=label)
-    assert settings.shown_as == shown
+    assert shown_as(settings) == shown
 
 
 def test_without_a_file_or_in_an_empty_one_there_are_no_connectors(tmp_path: Path) -> None:
@@ -434,7 +434,7 @@ def test_a_secret_of_standard_webhooks_that_is_none_is_refused_at_start(
     text = f'[connectors.mailer]\nkind = "{kind}"\nbase_url = "https://x.example"\n{field} = ["{secret}"]\n'
     path.write_text(text)
     with pytest.raises(Misconfigured, match=f"connector mailer: {field}: each must be whsec_") as refusal:
-        read_connectors(path, {})
+        read_checked(path, {})
     assert not secret or secret not in str(refusal.value)
 
 
@@ -444,4 +444,4 @@ def test_a_standard_secret_may_come_without_its_prefix(tmp_path: Path) -> None:
     path.write_text(
         f'[connectors.m]\nkind = "webhook"\nbase_url = "https://x.example"\nwebhook_secrets = ["{secret}"]\n'
     )
-    assert read_connectors(path, {})["m"].webhook_secrets == (secret,)
+    assert read_checked(path, {})["m"].webhook_secrets == (secret,)

@@ -3,34 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Final
 
-from preferences.config import ConnectorSettings, require_standard_secrets
+from preferences.config import ConnectorSettings, read_connectors
 from preferences.connectors.base import Connector
 from preferences.domain.errors import Misconfigured
 from preferences.domain.terms import Topic
 
-# Loaded when configured, so that a process pays only for the providers it has.
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Where a kind of connector is, as `module:class`, and what people know the provider as, written as it writes
+    itself; without that, a connector is known by its own name.
+
+    It is loaded when one is configured, so that a process pays only for the providers it has.
+    """
+
+    place: str
+    title: str = ""
+
+
 KINDS: Final = {
-    "amazon_ses": "preferences.connectors.amazon_ses:AmazonSes",
-    "brevo": "preferences.connectors.brevo:Brevo",
-    "klaviyo": "preferences.connectors.klaviyo:Klaviyo",
-    "mailchimp": "preferences.connectors.mailchimp:Mailchimp",
-    "resend": "preferences.connectors.resend:Resend",
-    "sparkpost": "preferences.connectors.sparkpost:SparkPost",
-    "twilio": "preferences.connectors.twilio:Twilio",
-    "mailgun": "preferences.connectors.mailgun:Mailgun",
-    "postmark": "preferences.connectors.postmark:Postmark",
-    "sendgrid": "preferences.connectors.sendgrid:SendGrid",
-    "webhook": "preferences.connectors.webhook:WebhookConnector",
+    "amazon_ses": Kind("preferences.connectors.amazon_ses:AmazonSes", "Amazon SES"),
+    "brevo": Kind("preferences.connectors.brevo:Brevo", "Brevo"),
+    "klaviyo": Kind("preferences.connectors.klaviyo:Klaviyo", "Klaviyo"),
+    "mailchimp": Kind("preferences.connectors.mailchimp:Mailchimp", "Mailchimp"),
+    "resend": Kind("preferences.connectors.resend:Resend", "Resend"),
+    "sparkpost": Kind("preferences.connectors.sparkpost:SparkPost", "SparkPost"),
+    "twilio": Kind("preferences.connectors.twilio:Twilio", "Twilio"),
+    "mailgun": Kind("preferences.connectors.mailgun:Mailgun", "Mailgun"),
+    "postmark": Kind("preferences.connectors.postmark:Postmark", "Postmark"),
+    "sendgrid": Kind("preferences.connectors.sendgrid:SendGrid", "SendGrid"),
+    "webhook": Kind("preferences.connectors.webhook:WebhookConnector"),
 }
 
 
 def find_kind(kind: str) -> type[Connector] | None:
     """The class of connectors of this kind, or None where we know none."""
-    module, _, name = KINDS.get(kind, "").partition(":")
-    found: type[Connector] | None = getattr(import_module(module), name) if module else None
+    if kind not in KINDS:
+        return None
+    module, _, name = KINDS[kind].place.partition(":")
+    found: type[Connector] = getattr(import_module(module), name)
+    return found
+
+
+def shown_as(settings: ConnectorSettings) -> str:
+    """What people are told a connector is called: its label, or the usual name of its provider."""
+    title = KINDS[settings.kind].title if settings.kind in KINDS else ""
+    return settings.label or title or settings.name
+
+
+def read_checked(path: Path, environment: Mapping[str, str]) -> dict[str, ConnectorSettings]:
+    """The connectors in the configuration file, by name. Raises Misconfigured, also where a secret cannot be one of
+    its kind: that is refused at start, since it may let anybody report anything."""
+    found = read_connectors(path, environment)
+    for settings in found.values():
+        kind = find_kind(settings.kind)
+        if kind is not None:
+            kind.require_secrets(settings)
     return found
 
 
@@ -40,7 +73,6 @@ def make_connector(settings: ConnectorSettings) -> Connector:
     if kind is None:
         known = ", ".join(sorted(KINDS))
         raise Misconfigured(f"connector {settings.name}: there is no kind {settings.kind!r}; known kinds: {known}")
-    require_standard_secrets(settings)
     return kind(settings)
 
 

@@ -185,10 +185,15 @@ class Connector(ABC):
     options: Options
 
     def __init__(self, settings: ConnectorSettings) -> None:
+        self.require_secrets(settings)
         self.settings = settings
         self.name = settings.name
         self.options = _options(settings, self.options_type)
         self._topics = {list_ref: topic for topic, list_ref in settings.topics.items()}
+
+    @classmethod  # noqa: B027 - most kinds take any text
+    def require_secrets(cls, settings: ConnectorSettings) -> None:
+        """Raises Misconfigured where a secret cannot be one of this kind. Asked when the process starts as well."""
 
     @cached_property
     def session(self) -> Session:

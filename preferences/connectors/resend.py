@@ -30,7 +30,7 @@ from preferences.connectors.base import (
 )
 from preferences.connectors.calls import json_body
 from preferences.connectors.parsing import ODD, objects, part, read_json, text_in
-from preferences.connectors.webhook import verify_standard
+from preferences.connectors.webhook import require_standard_secrets, verify_standard
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, TryLater
 from preferences.domain.terms import BLANKET, Address, Channel, SuppressionReason
@@ -74,6 +74,10 @@ class Resend(Connector):
     def __init__(self, settings: ConnectorSettings) -> None:
         super().__init__(settings)
         require_lists(settings, LIST, example="topic:ID or global", everything=GLOBAL)
+
+    @classmethod
+    def require_secrets(cls, settings: ConnectorSettings) -> None:
+        require_standard_secrets(settings)
 
     # In.
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
+from preferences.config import STANDARD_SECRET, ConnectorSettings, is_standard_secret
 from preferences.connectors.base import Connector, Listed, Options, Parsed, Push, Refusal, event_id, find_address
 from preferences.connectors.calls import json_body
 from preferences.connectors.parsing import ODD, read_json
@@ -46,6 +47,10 @@ class WebhookConnector(Connector):
     channels = frozenset(Channel)
     options_type = WebhookOptions
     options: WebhookOptions
+
+    @classmethod
+    def require_secrets(cls, settings: ConnectorSettings) -> None:
+        require_standard_secrets(settings)
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
         verify_standard(self.settings.webhook_secrets, headers, body)
@@ -154,6 +159,20 @@ def signed_headers(secrets: Sequence[str], message_id: str, body: bytes, *, now:
         "webhook-timestamp": str(int(now.timestamp())),
         "webhook-signature": " ".join(signatures),
     }
+
+
+def require_standard_secrets(settings: ConnectorSettings) -> None:
+    """Raises Misconfigured where a secret is none of Standard Webhooks, with or without `whsec_` before it.
+
+    The library reads what it can of any text. A public key (`whpk_…`) in place of the secret would let everybody sign
+    who knows it (Standard Webhooks, "Signature scheme": https://github.com/standard-webhooks/standard-webhooks).
+    """
+    for field, secrets in (
+        ("webhook_secrets", settings.webhook_secrets),
+        ("signing_secrets", settings.signing_secrets),
+    ):
+        if not all(is_standard_secret(f"whsec_{secret.removeprefix('whsec_')}") for secret in secrets):
+            raise Misconfigured(f"connector {settings.name}: {field}: {STANDARD_SECRET}")
 
 
 def verify_standard(secrets: Sequence[str], headers: Mapping[str, str], body: bytes) -> None:

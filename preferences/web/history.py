@@ -15,6 +15,7 @@ from flask import Blueprint, g, request
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
+from preferences.connectors import shown_as
 from preferences.domain.receipts import Consent, document, is_consent
 from preferences.domain.terms import Brand, Entry, Purpose, connector_origin
 from preferences.links import UnsubscribeLink
@@ -119,7 +120,7 @@ def receipt_file(reference: str) -> Response:
 
 def _connectors(site: Site) -> dict[str, str]:
     """What people are told the providers are called, by the origin of what these report."""
-    return {connector_origin(name): connector.shown_as for name, connector in site.connectors.items()}
+    return {connector_origin(name): shown_as(connector) for name, connector in site.connectors.items()}
 
 
 def _me(site: Site) -> Whose:
@@ -147,7 +148,7 @@ def _consent(site: Site, happening: Happening) -> Consent:
         brand=brand,
         purpose=_purpose(site, entry),
         notice=happening.notice,
-        recipients=sorted({one.shown_as for one in site.connectors.values()}),
+        recipients=sorted({shown_as(one) for one in site.connectors.values()}),
         home=site.url_of(brand),
         withdrawal_url=_withdrawal_url(site, brand, entry),
     )
