@@ -44,7 +44,7 @@ from preferences.domain.terms import BLANKET, Address, Brand, Channel, Edit, Ent
 from preferences.domain.topics import Section, is_shown, sections_of
 from preferences.languages import Spoken
 from preferences.site import Site
-from preferences.store import ledger, notices, queries
+from preferences.store import contacts, ledger, notices, queries
 from preferences.store.db import WriteTransaction
 from preferences.store.queries import Standing, own_mailboxes
 from preferences.web import metrics
@@ -185,7 +185,8 @@ def _is_repetition(change: Change, asker: Asker) -> bool:
 
 
 def record(site: Site, page: Page, changes: Sequence[Change], asker: Asker, *, saved: Saved, ref: str = "") -> None:
-    """Record changes, but for those that are out of date. `ref` names a confirm link, which counts once."""
+    """Record changes, but for those that are out of date. `ref` names a confirm link, which counts once, and whose
+    presser is no stranger any more."""
     if not changes:
         return
     now = datetime.now(UTC)
@@ -198,7 +199,8 @@ def record(site: Site, page: Page, changes: Sequence[Change], asker: Asker, *, s
             edit_for(change, asker, more=more, notice=notice.hash if notice else None, now=now, ref=origin_ref)
         )
         shown += [notice] if notice else []
-    entries, stale = site.database.write(_record, edits, shown, site, now)
+    met = asker.contact_id if ref else None
+    entries, stale = site.database.write(_record, edits, shown, site, now=now, met=met)
     by_edit = dict(zip(map(id, edits), changes, strict=True))
     saved.stale += [by_edit[id(edit)] for edit in stale]
     saved.recorded += [change for change in changes if change not in saved.stale]
@@ -213,8 +215,17 @@ def ref_of(ref: str, control_name: str) -> str:
 
 
 def _record(
-    write: WriteTransaction, edits: Sequence[Edit], shown: Sequence[Notice], site: Site, now: datetime
+    write: WriteTransaction,
+    edits: Sequence[Edit],
+    shown: Sequence[Notice],
+    site: Site,
+    *,
+    now: datetime,
+    met: UUID | None,
 ) -> tuple[list[Entry], list[Edit]]:
+    """`met` is a contact who answers from their own mailbox: known from then on, or nothing of this stands."""
+    if met is not None:
+        contacts.become_known(write.connection, met)
     notices.keep(write.connection, shown, now)
     return ledger.record_edits(write, edits, fingerprints=site.fingerprints, now=now)
 

@@ -22,7 +22,7 @@ from preferences.domain.references import reference_of
 from preferences.domain.terms import Channel, Entry, Origin
 from preferences.links import ConfirmLink, ManageLink, stem, trim
 from preferences.site import Site, current_site
-from preferences.store import contacts, repeats
+from preferences.store import repeats
 from preferences.web import choices
 from preferences.web.choices import Page, Saved
 from preferences.web.limits import RequestLimit
@@ -86,7 +86,6 @@ def confirm(token: str) -> Response:
     )
     saved = Saved()
     choices.record(site, opened.page, opened.changes, asker, saved=saved, ref=opened.ref)
-    site.database.save(contacts.become_known, opened.link.contact_id)
     return _done(site, opened, saved)
 
 

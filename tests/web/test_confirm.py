@@ -12,19 +12,20 @@ from uuid import UUID
 
 import pytest
 from flask import Flask
-from sqlalchemy import delete, text
+from sqlalchemy import delete, select, text
 from werkzeug.test import TestResponse
 
 from preferences.domain.choices import Asker, Aspect, Change, Control, edit_for
-from preferences.domain.terms import Basis, Channel, Entry, Origin, Status, Verb
+from preferences.domain.errors import StoreBusy
+from preferences.domain.terms import Basis, Channel, Entry, Origin, Relation, Status, Verb
 from preferences.links import ConfirmLink
 from preferences.site import Site, site_of
-from preferences.store import ledger, notices, queries, sign_ins
-from preferences.store.tables import contact
+from preferences.store import contacts, ledger, notices, queries, sign_ins
+from preferences.store.tables import address, contact
 from preferences.web.limits import limiter
 from tests.mail_sink import MailSink
 from tests.processes import contents
-from tests.support import PUBLIC_URL, add_contact, api_headers, link_for, manage_link_for, send_letters
+from tests.support import PUBLIC_URL, add_contact, api_headers, email, link_for, manage_link_for, send_letters
 
 JANE = "jane.doe@example.com"
 OFFERS, NEWS = "email.offers.status=on", "email.product-news.status=on"
@@ -187,6 +188,29 @@ def test_pressed_twice_it_counts_once_and_says_when_it_was_confirmed(app: Flask)
         assert reference(page) == reference(first)
         assert asked_for(page) == [WORDING]
         assert "stays off" not in page.text
+
+
+def test_a_yes_stands_with_its_person_being_known_or_not_at_all(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    site, client = site_of(app), app.test_client()
+    jane, now = email(JANE), datetime.now(UTC)
+    found = site.database.write(contacts.find_or_create, [jane], site.fingerprints, now, strangers=[jane])
+    path = link(site, contact_id=found[jane].contact_id)
+    assert relation(site) == Relation.STRANGER
+
+    def fail(*_arguments: Any) -> None:
+        raise StoreBusy("the database went away")
+
+    with monkeypatch.context() as away:
+        away.setattr(contacts, "become_known", fail)
+        assert client.post(path).status_code == 503
+    assert entries(site) == [], "nothing of it stands"
+
+    assert heading(client.post(path)) == "Confirmed"
+    assert relation(site) == Relation.KNOWN
+
+
+def relation(site: Site) -> str:
+    return site.database.read(lambda connection: connection.execute(select(address.c.relation)).scalar_one())
 
 
 def test_pressed_many_times_at_once_it_counts_once(app: Flask) -> None:
