@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,7 +33,6 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     event,
-    func,
     select,
     text,
 )
@@ -218,8 +217,20 @@ def lock_name(connection: Connection, name: str) -> None:
 
     For what a row cannot be locked for, because it is not there yet.
     """
+    lock_names(connection, [name])
+
+
+_LOCK_NAMES: Final = text(
+    "SELECT pg_advisory_xact_lock(number) FROM (SELECT DISTINCT hashtextextended(value, 0) AS number"
+    " FROM json_array_elements_text(CAST(:names AS json)) ORDER BY number OFFSET 0) AS numbers"
+)
+"""In the order of their numbers, so that no two who lock several wait for each other."""
+
+
+def lock_names(connection: Connection, names: Collection[str]) -> None:
+    """The same for many names, in one statement."""
     if connection.dialect.name != "sqlite":
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+        connection.execute(_LOCK_NAMES, {"names": json.dumps(list(names))})
 
 
 class _Disconnected(Exception):

@@ -6,16 +6,16 @@ that we do not, since nothing is looked up; a letter is gone from here once the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from preferences.domain.letters import ALL_KINDS, LIMITS, REMEMBERED, WARNINGS, Letter, LetterKind, Limit
 from preferences.store.contacts import new_id
-from preferences.store.db import insert_rows, lock_name
+from preferences.store.db import Insert, any_of, insert_all, lock_names
 from preferences.store.tables import letter, letter_request
 
 LEASE: Final = timedelta(minutes=2)
@@ -39,39 +39,72 @@ def order(connection: Connection, wanted: Order, now: datetime, *, after: timede
 
     Run it inside `Database.save`. Counted one after the other, so that asking in parallel gains nothing.
     """
-    lock_name(connection, f"letter {wanted.mailbox}")
-    if _is_reached(connection, wanted, LIMITS[wanted.kind], [wanted.kind], now):
-        return False
-    if wanted.kind not in WARNINGS and _is_reached(connection, wanted, ALL_KINDS, set(LetterKind) - WARNINGS, now):
-        return False
-    request = {"id": new_id(now), "fingerprint": wanted.mailbox, "kind": wanted.kind.value, "at": now}
-    insert_rows(connection, letter_request, [request])
-    connection.execute(
-        letter.insert().values(
-            id=new_id(now),
-            kind=wanted.kind.value,
-            address=wanted.address,
-            brand=wanted.brand,
-            language=wanted.language,
-            details=dict(wanted.details),
-            created_at=now,
-            due_at=now + after,
-            attempts=0,
-        )
-    )
-    return True
+    return bool(order_all(connection, [wanted], now, after=after))
 
 
-def _is_reached(
-    connection: Connection, wanted: Order, limit: Limit, kinds: Iterable[LetterKind], now: datetime
-) -> bool:
-    asked = select(func.count()).where(
-        letter_request.c.fingerprint == wanted.mailbox,
-        letter_request.c.kind.in_([kind.value for kind in kinds]),
-        letter_request.c.at > now - limit.per,
+def order_all(
+    connection: Connection, wanted: Sequence[Order], now: datetime, *, after: timedelta = timedelta()
+) -> list[Order]:
+    """Queue letters, in as many statements for a thousand as for one, but for those above an address's share. Returns
+    those that were queued."""
+    if not wanted:
+        return []
+    mailboxes = {one.mailbox for one in wanted}
+    lock_names(connection, [f"letter {mailbox}" for mailbox in mailboxes])
+    asked = _requests(connection, mailboxes, now)
+    queued = []
+    for one in wanted:
+        requests = asked.setdefault(one.mailbox, [])
+        if not _has_had_its_share(one.kind, requests, now):
+            requests.append((one.kind, now))
+            queued.append(one)
+    requested = [{"id": new_id(now), "fingerprint": one.mailbox, "kind": one.kind.value, "at": now} for one in queued]
+    due_at = now + after
+    insert_all(
+        connection,
+        [Insert(letter_request, requested), Insert(letter, [_letter_row(one, now, due_at) for one in queued])],
     )
-    count: int = connection.execute(asked).scalar_one()
-    return count >= limit.most
+    return queued
+
+
+Requests = list[tuple[LetterKind, datetime]]
+"""What one mailbox was sent: which letters, and when."""
+
+_REQUESTS: Final = select(letter_request.c.fingerprint, letter_request.c.kind, letter_request.c.at).where(
+    any_of(letter_request.c.fingerprint, "mailboxes"), letter_request.c.at > bindparam("since")
+)
+
+
+def _requests(connection: Connection, mailboxes: Collection[str], now: datetime) -> dict[str, Requests]:
+    """What any limit can still count, by mailbox."""
+    found: dict[str, Requests] = {}
+    for row in connection.execute(_REQUESTS, {"mailboxes": list(mailboxes), "since": now - REMEMBERED}):
+        found.setdefault(row.fingerprint, []).append((LetterKind(row.kind), row.at))
+    return found
+
+
+def _has_had_its_share(kind: LetterKind, requests: Requests, now: datetime) -> bool:
+    if _is_reached(LIMITS[kind], [at for of, at in requests if of is kind], now):
+        return True
+    return kind not in WARNINGS and _is_reached(ALL_KINDS, [at for of, at in requests if of not in WARNINGS], now)
+
+
+def _is_reached(limit: Limit, times: Iterable[datetime], now: datetime) -> bool:
+    return sum(at > now - limit.per for at in times) >= limit.most
+
+
+def _letter_row(wanted: Order, now: datetime, due_at: datetime) -> dict[str, Any]:
+    return {
+        "id": new_id(now),
+        "kind": wanted.kind.value,
+        "address": wanted.address,
+        "brand": wanted.brand,
+        "language": wanted.language,
+        "details": dict(wanted.details),
+        "created_at": now,
+        "due_at": due_at,
+        "attempts": 0,
+    }
 
 
 def claim(connection: Connection, now: datetime, limit: int) -> list[Letter]:

@@ -192,9 +192,9 @@ def _confirm(
     done = addresses.confirm(write, request_id, fingerprints=fingerprints, now=now, evidence=evidence)
     if done.replaced is not None:
         _tell(write, place, done.contact_id, old=done.replaced, new=done.address, now=now)
-    for mailbox in done.told:
-        order = _letter(place, LetterKind.ADDRESS_ADDED, mailbox)
-        letters.order(write.connection, replace(order, details={"new": mask(done.address), "confirmed": True}), now)
+    details = {"new": mask(done.address), "confirmed": True}
+    told = [replace(_letter(place, LetterKind.ADDRESS_ADDED, mailbox), details=details) for mailbox in done.told]
+    letters.order_all(write.connection, told, now)
     return done
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -14,7 +14,7 @@ from sqlalchemy import delete, event
 
 from preferences.domain.terms import Act, Actor, Address, Channel, Origin, SuppressionReason, Verb
 from preferences.site import Site
-from preferences.store import contacts, ledger
+from preferences.store import contacts, ledger, letters
 from preferences.store.tables import contact
 from preferences.web.api.acts import BLOCK, MOST_SHARED
 from tests.support import add_contact, api_headers, email, link_for
@@ -189,6 +189,28 @@ def _count(client: FlaskClient, site: Site, path: str, **call: Any) -> int:
     event.remove(site.database.engine, "before_cursor_execute", note)
     assert answer.status_code == 200, answer.text
     return len(seen)
+
+
+MOST_STATEMENTS: Final = 20
+"""For a block of contacts, whatever is done to them: the ledger is locked meanwhile, and clicks wait."""
+
+
+def test_clicks_do_not_wait_for_a_letter_to_each_of_many_contacts(
+    client: FlaskClient, site: Site, headers: dict[str, str]
+) -> None:
+    few, many = (_statements_of_additions(client, site, headers, count) for count in (1, 200))
+    assert few == many
+    assert many <= MOST_STATEMENTS
+    assert site.database.read(letters.count_waiting, datetime.now(UTC)) == 201, "and each is warned"
+
+
+def _statements_of_additions(client: FlaskClient, site: Site, headers: dict[str, str], count: int) -> int:
+    people = [
+        [{"address": f"{kind}-{count}-{number}@example.com"} for kind in ("old", "new")] for number in range(count)
+    ]
+    put(client, headers, *([("email", old["address"])] for old, _ in people))
+    body = {"contacts": [{"addresses": both} for both in people]}
+    return _count(client, site, CONTACTS, method="PUT", headers=headers, json=body)
 
 
 # Looking up.

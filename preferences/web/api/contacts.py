@@ -198,8 +198,7 @@ def _upsert(
     now: datetime,
 ) -> list[Upserted]:
     done = contacts.upsert(write, wanted, fingerprints, now)
-    for one in done:
-        _warn(write, one, fingerprints, brand, now)
+    letters.order_all(write.connection, _warnings(write, done, fingerprints, brand), now)
     marked = {
         one.contact_id: given for one, given in zip(done, flags, strict=True) if one.contact_id and given is not None
     }
@@ -210,21 +209,27 @@ def _upsert(
     ]
 
 
-def _warn(write: WriteTransaction, done: Upserted, fingerprints: Fingerprints, brand: Brand, now: datetime) -> None:
-    """Tell a contact's own mailboxes of each address that was added beside them: it may be a thief's."""
-    if done.contact_id is None or not done.added:
-        return
-    for mailbox in queries.own_mailboxes(queries.addresses_of(write.connection, done.contact_id)):
-        for added in done.added:
-            warning = Order(
-                kind=LetterKind.ADDRESS_ADDED,
-                address=mailbox.value,
-                mailbox=fingerprints.of(mailbox_of(mailbox)),
-                brand=brand.slug,
-                language=brand.language,
-                details={"new": mask(added), "confirmed": False},
-            )
-            letters.order(write.connection, warning, now)
+def _warnings(
+    write: WriteTransaction, done: Sequence[Upserted], fingerprints: Fingerprints, brand: Brand
+) -> list[Order]:
+    """To each contact's own mailboxes, of each address that was added beside them: it may be a thief's."""
+    changed = [(one.contact_id, one.added) for one in done if one.contact_id is not None and one.added]
+    if not changed:
+        return []
+    known = queries.addresses_of_all(write.connection, [contact_id for contact_id, _ in changed])
+    return [
+        Order(
+            kind=LetterKind.ADDRESS_ADDED,
+            address=mailbox.value,
+            mailbox=fingerprints.of(mailbox_of(mailbox)),
+            brand=brand.slug,
+            language=brand.language,
+            details={"new": mask(new), "confirmed": False},
+        )
+        for contact_id, added in changed
+        for mailbox in queries.own_mailboxes(known.get(contact_id, []))
+        for new in added
+    ]
 
 
 def _all_readable(asked: ContactsRequest) -> list[list[Address]]:
