@@ -306,7 +306,6 @@ GOLDEN = [
                 "cat@example.com",
                 "unsubscribed",
                 "product-news",
-                at="2024-01-11T01:49:40+00:00",
                 source="Mailgun export",
                 evidence=proof('tags=["digest", "offers"]'),
             ),
@@ -314,7 +313,6 @@ GOLDEN = [
                 "cat@example.com",
                 "unsubscribed",
                 "offers",
-                at="2024-01-11T01:49:40+00:00",
                 source="Mailgun export",
                 evidence=proof('tags=["digest", "offers"]'),
             ),
@@ -407,12 +405,11 @@ GOLDEN = [
             "Digest=product-news",
         ),
         rows=[
-            row("cat@example.com", "unsubscribed", "*", at="2024-04-10T21:03:05+00:00", source="Amazon SES export"),
+            row("cat@example.com", "unsubscribed", "*", source="Amazon SES export"),
             row(
                 "dan@example.com",
                 "unsubscribed",
                 "product-news",
-                at="2024-04-10T21:03:05+00:00",
                 source="Amazon SES export",
             ),
         ],
@@ -441,7 +438,6 @@ GOLDEN = [
                 "ben@example.com",
                 "unsubscribed",
                 "*",
-                at="2024-05-01T10:00:00+00:00",
                 source="Klaviyo export",
                 evidence=proof("email_marketing_consent=UNSUBSCRIBED", "source=Footer form"),
             ),
@@ -449,7 +445,6 @@ GOLDEN = [
                 "+12025550123",
                 "unsubscribed",
                 "*",
-                at="2024-05-02T10:00:00+00:00",
                 source="Klaviyo export",
                 evidence=proof("email_marketing_consent=UNSUBSCRIBED", "source=Footer form"),
                 channel="sms",
@@ -557,7 +552,6 @@ GOLDEN = [
                 "ben@example.com",
                 "unsubscribed",
                 "*",
-                at="2024-06-01T10:00:00.123456+00:00",
                 source="listmonk export",
                 reason="blocklisted",
             ),
@@ -565,7 +559,6 @@ GOLDEN = [
                 "cat@example.com",
                 "unsubscribed",
                 "*",
-                at="2024-06-01T10:00:00.500000+00:00",
                 source="listmonk export",
                 reason="blocklisted",
             ),
@@ -573,7 +566,6 @@ GOLDEN = [
                 "dan@example.com",
                 "unsubscribed",
                 "*",
-                at="2024-06-01T10:00:00+00:00",
                 source="listmonk export",
                 reason="disabled",
             ),
@@ -611,7 +603,6 @@ GOLDEN = [
                 "fay@example.com",
                 "unsubscribed",
                 "offers",
-                at="2024-02-01T10:00:00+00:00",
                 source="listmonk export",
                 evidence=proof(
                     "list_name=Weekly digest",
@@ -1017,9 +1008,59 @@ def test_a_day_that_may_be_the_month_is_refused_in_an_export() -> None:
 
 
 def test_seconds_since_1970_are_read_only_where_the_tool_writes_them() -> None:
-    kind = kind_of("listmonk", ["uuid", "email", "attributes", "status", "updated_at"])
+    kind = kind_of("mailgun", ["address", "tags", "created_at"])
     with pytest.raises(BadExport, match="not a date that is understood"):
-        kind.rows({"email": "a@example.com", "status": "blocklisted", "updated_at": "1714557600"}, Options())
+        kind.rows({"address": "a@example.com", "created_at": "1714557600"}, Options())
+
+
+# When a no was said.
+
+OWN_DATES = {
+    ("mailchimp", "unsubscribed"): {"UNSUB_TIME"},
+    ("sendgrid", "global-unsubscribes"): {"created", "created_at"},
+    ("sendgrid", "group-unsubscribes"): {"created", "created_at"},
+    ("sendgrid", "groups"): {"created", "created_at"},
+    ("mailgun", "unsubscribes"): {"created_at"},
+    ("mailgun", "untagged-unsubscribes"): {"created_at"},
+    ("postmark", "suppressions"): {"CreatedAt"},
+    ("mautic", "do-not-contact"): {"date_added"},
+}
+"""Of kinds whose records are opt-outs, when they were made; of others, a column for the opt-out alone."""
+
+
+def test_an_opt_out_takes_a_date_only_from_a_column_that_is_its_own() -> None:
+    for tool in FORMATS.values():
+        for kind in tool.kinds:
+            dates = {name for rule in kind.rules if rule.status == "unsubscribed" for name in rule.at}
+            assert dates == OWN_DATES.get((tool.name, kind.name), set()), (tool.name, kind.name)
+
+
+@pytest.mark.parametrize("tags", ['["news","offers"]', "news,offers"])
+def test_a_time_that_several_opt_outs_share_is_the_date_of_none(tags: str) -> None:
+    kind = kind_of("mailgun", ["address", "tags", "created_at"])
+    options = Options(mapping={"news": "product-news", "offers": "offers"})
+    told = kind.rows({"address": "a@example.com", "tags": tags, "created_at": "2023-02-01T10:00:00Z"}, options)
+    assert [(one["topic"], one.get("occurred_at")) for one in told] == [("product-news", None), ("offers", None)]
+
+
+@pytest.mark.parametrize("order", [("blocked", "confirmed"), ("confirmed", "blocked")])
+def test_a_block_outweighs_a_yes_that_is_newer_than_its_record(
+    sqlite_app: Flask, tmp_path: Path, order: tuple[str, str]
+) -> None:
+    made = "2020-01-01 10:00:00 +0000 UTC"
+    (tmp_path / "blocked").write_text(
+        f"uuid,email,name,attributes,status,created_at,updated_at\nu,ann@example.com,A,{{}},blocklisted,{made},{made}\n"
+    )
+    (tmp_path / "confirmed").write_text(
+        "email,list_name,subscription_status,subscription_created_at,subscription_updated_at,optin_ip\n"
+        "ann@example.com,Weekly,confirmed,2021-05-01 10:00:00+00,2021-05-01 10:05:00+00,192.0.2.10\n"
+    )
+    for name in order:
+        arguments = ["import", str(tmp_path / name), "--from", "listmonk", "--map", "Weekly=offers"]
+        assert sqlite_app.test_cli_runner().invoke(args=arguments).exit_code == 0
+    assert decisions(site_of(sqlite_app), ["ann@example.com"]) == {
+        "ann@example.com": ("unsubscribed_all", "unsubscribed_all")
+    }
 
 
 # Whatever a line holds.

@@ -26,19 +26,9 @@ FORMAT: Final = make(
             marks=("UnsubscribeAll",),
             known={"UnsubscribeAll": ("true", "false", "")},
             rules=(
-                Rule(
-                    status="unsubscribed",
-                    column="UnsubscribeAll",
-                    values=TRUE,
-                    everything=True,
-                    at=("LastUpdatedTimestamp",),
-                ),
-                Rule(
-                    status="unsubscribed",
-                    prefix="topicpreferences.",
-                    but=("opt_in",),
-                    at=("LastUpdatedTimestamp",),
-                ),
+                # LastUpdatedTimestamp is of the contact, not of a choice.
+                Rule(status="unsubscribed", column="UnsubscribeAll", values=TRUE, everything=True),
+                Rule(status="unsubscribed", prefix="topicpreferences.", but=("opt_in",)),
             ),
         ),
     ),

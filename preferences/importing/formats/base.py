@@ -67,6 +67,10 @@ class Rule:
     Without `column` every line of the file tells it. `holds` and `lacks` are for a column with several words in it.
     `where` asks for one of some values of a second column. With `prefix` each column whose name begins so is about one
     topic, with `others` each column but those; with `names` the column's text is the topic's name there.
+
+    `at` is when that was said, and nothing else: for a no never a time at which the record was made or last changed,
+    since a no that is dated too early loses to a yes. Where a line has `several` topics the time is that of one of
+    them, and a no to each has none. (A no without a time counts from the import.)
     """
 
     status: str
@@ -178,7 +182,10 @@ class Kind:
             if self.nameless and any(_column_name(name) in fields for name in columns):
                 return
             raise BadExport(columns[0], "is empty")
-        for topic in _topics(rule, fields, options):
+        topics = _topics(rule, fields, options)
+        if rule.several and len(topics) > 1:
+            at = ""
+        for topic in topics:
             row = {
                 "address": address,
                 "channel": rule.channel,

@@ -9,6 +9,8 @@ from preferences.importing.formats.base import Kind, Rule, make
 _CONSENT: Final = "Email Marketing Consent"
 _HELD: Final = "Email Suppressions"
 _AT: Final = ("Email Marketing Consent Timestamp",)
+"""When consent was given; that an opt-out moves it is not documented, so no opt-out takes its date from it."""
+
 _SMS: Final = "SMS Marketing Consent"
 _UNSUBSCRIBED: Final = ("unsubscribed", "unsubscribe")
 _TECHNICAL: Final = ("hard_bounce", "spam_complaint", "invalid_email")
@@ -43,13 +45,12 @@ FORMAT: Final = make(
                     at=_AT,
                     source=("Source", "IP Address"),
                 ),
-                Rule(status="unsubscribed", column=_CONSENT, values=_UNSUBSCRIBED, everything=True, at=_AT),
+                Rule(status="unsubscribed", column=_CONSENT, values=_UNSUBSCRIBED, everything=True),
                 Rule(
                     status="unsubscribed",
                     column=_SMS,
                     values=_UNSUBSCRIBED,
                     everything=True,
-                    at=(f"{_SMS} Timestamp",),
                     channel="sms",
                     address=("Phone Number",),
                 ),

@@ -1,4 +1,8 @@
-"""listmonk: the export of its subscribers' page, and the query of subscriptions that docs/moving-in.md shows."""
+"""listmonk: the export of its subscribers' page, and the query of subscriptions that docs/moving-in.md shows.
+
+No opt-out has a date: not every way in which listmonk blocks or unsubscribes somebody moves `updated_at`, and an edit
+by a colleague does.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ from typing import Final
 from preferences.importing.formats.base import Kind, Rule, make
 
 _STATUS: Final = "subscription_status"
-_CHANGED: Final = ("subscription_updated_at",)
 
 FORMAT: Final = make(
     "listmonk",
@@ -24,7 +27,6 @@ FORMAT: Final = make(
                     column="status",
                     values=("disabled", "blocklisted"),
                     everything=True,
-                    at=("updated_at",),
                     reason=("status",),
                 ),
             ),
@@ -33,7 +35,7 @@ FORMAT: Final = make(
             name="subscriptions",
             address=("email",),
             marks=("list_name", _STATUS),
-            needs=("subscription_created_at", "subscription_updated_at", "optin_ip"),
+            needs=("subscription_created_at", "optin_ip"),
             known={_STATUS: ("confirmed", "unconfirmed", "unsubscribed")},
             rules=(
                 Rule(
@@ -44,7 +46,7 @@ FORMAT: Final = make(
                     at=("subscription_created_at",),
                     source=("optin_ip",),
                 ),
-                Rule(status="unsubscribed", column=_STATUS, values=("unsubscribed",), names="list_name", at=_CHANGED),
+                Rule(status="unsubscribed", column=_STATUS, values=("unsubscribed",), names="list_name"),
             ),
             evidence=("list_name", "subscription_created_at", "subscription_updated_at"),
         ),
