@@ -1063,6 +1063,62 @@ def test_a_block_outweighs_a_yes_that_is_newer_than_its_record(
     }
 
 
+# Two columns of one name.
+
+
+@pytest.mark.parametrize(
+    ("tool", "header", "says"),
+    [
+        (
+            "hubspot",
+            "Email,Unsubscribed from all email,unsubscribed  from all Email",
+            "column 3: unsubscribed from all",
+        ),
+        ("hubspot", "Email,Unsubscribed from all email,Opted out of email: N,Opted out of email: n", "column 4: opted"),
+        ("hubspot", "Email,Portal Unsubscribe,Marketing Information,Marketing Information", "column 4: marketing"),
+        ("mailchimp:unsubscribed", "Email Address,OPTIN_TIME,CONFIRM_TIME,UNSUB_TIME,Email Address", "column 5: email"),
+        ("mailchimp:subscribed", "Email,OPTIN_TIME,OPTIN_IP,CONFIRM_TIME,Interests,Interests", "column 6: interests"),
+        ("listmonk", "E-Mail,e_mail,uuid,attributes,status,updated_at", "column 2: email"),
+        ("mautic", "Email,DNC Channel,DNC Reason,DNC Date,DNC Reason", "column 5: reason"),
+        ("postmark", "EmailAddress,SuppressionReason,Origin,CreatedAt,createdat", "column 5: createdat"),
+    ],
+)
+def test_two_columns_of_one_name_that_is_read_are_refused(
+    sqlite_app: Flask, tmp_path: Path, tool: str, header: str, says: str
+) -> None:
+    (tmp_path / "file.csv").write_text(f"{header}\n{'x,' * header.count(',')}x\n")
+    arguments = ["import", str(tmp_path / "file.csv"), "--from", tool, "--map", "Interests/News=offers"]
+    result = sqlite_app.test_cli_runner().invoke(args=arguments)
+    assert result.exit_code == 1
+    assert f"line 1, {says}" in result.output
+    assert "is there twice" in result.output
+
+
+def test_columns_that_are_not_read_may_be_there_twice(sqlite_app: Flask, tmp_path: Path) -> None:
+    path = tmp_path / "file.csv"
+    path.write_text("Email,City,City,Unsubscribed from all email,City\na@example.com,A,B,true,C\n")
+    result = sqlite_app.test_cli_runner().invoke(args=["import", str(path), "--from", "hubspot"])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '"EmailAddress": "a@example.com", "UnsubscribeAll": true, "UnsubscribeAll": false',
+        '"EmailAddress": "a@example.com", "UnsubscribeAll": true, "unsubscribeall": false',
+        '"EmailAddress": "a@example.com", "UnsubscribeAll": false, "TopicPreferences": ['
+        '{"TopicName": "N", "SubscriptionStatus": "OPT_OUT"}, {"TopicName": "N", "SubscriptionStatus": "OPT_IN"}]',
+    ],
+)
+def test_a_json_record_with_two_values_of_one_name_is_refused(sqlite_app: Flask, tmp_path: Path, record: str) -> None:
+    (tmp_path / "file.json").write_text(f'[{{"EmailAddress": "b@example.com", "UnsubscribeAll": false}}, {{{record}}}]')
+    arguments = ["import", str(tmp_path / "file.json"), "--from", "ses", "--map", "N=offers"]
+    result = sqlite_app.test_cli_runner().invoke(args=arguments)
+    assert result.exit_code == 1
+    assert "twice" in result.output or "two values under one name" in result.output
+    assert "@" not in result.output
+
+
 # Whatever a line holds.
 
 MARK = "\u00a4"

@@ -161,9 +161,11 @@ def _columns(header: Sequence[str], source: Source) -> tuple[Sequence[str], Kind
         return column_names(header), None
     try:
         kind = kind_of(source.tool, header)
-        return kind.columns(header), kind
+        names = kind.columns(header)
+        kind.check_columns(names, source.options)
     except BadExport as error:
         raise BadRow(1, error.column, error.why) from None
+    return names, kind
 
 
 def _with_addresses_in(header: Sequence[str], place: int) -> list[str]:

@@ -101,6 +101,13 @@ class Rule:
             return False
         return not self.column or self.says(folded(_value(fields, self.column)))
 
+    def reads(self, name: str) -> bool:
+        """Whether the column (its name as `folded` has it) has a part in this."""
+        if (self.prefix and name.startswith(self.prefix)) or (self.others and name not in self.others):
+            return True
+        single = (self.column, self.where[0], self.names, *self.unless, *self.at, *self.source, *self.reason)
+        return name in {folded(column) for column in (*single, *self.address) if column}
+
     def says(self, value: str) -> bool:
         if not value or value in self.but or (self.values and value not in self.values):
             return False
@@ -138,8 +145,24 @@ class Kind:
             if folded(column) not in names:
                 names = _renamed(names, column, next((name for name in names if name in others), ""))
         if not {folded(name) for name in self.address}.intersection(names):
-            names = _renamed(names, self.address[0], next((name for name in names if plain_name(name) in _EMAIL), ""))
+            first = next((plain_name(name) for name in names if plain_name(name) in _EMAIL), "")
+            names = [folded(self.address[0]) if first and plain_name(name) == first else name for name in names]
         return names
+
+    def check_columns(self, names: Sequence[str], options: Options) -> None:
+        """Refuse two columns of one name, as `columns` gives them, where this kind reads it. Raises BadExport."""
+        for number, name in enumerate(names, start=1):
+            if name in names[: number - 1] and self._reads(name, options):
+                raise BadExport(str(number), f"{name} is there twice; take out, or rename, the wrong column")
+
+    def _reads(self, name: str, options: Options) -> bool:
+        single = (*self.address, *self.evidence, *self.filled, *self.known)
+        groups = {column.partition("/")[0].strip() for column in options.mapping}
+        return (
+            name in {folded(column) for column in single}
+            or any(rule.reads(name) for rule in self.rules)
+            or (name in groups and any(rule.groups for rule in self.rules))
+        )
 
     def missing(self, header: Sequence[str]) -> str:
         """The first column that the file should have and has not."""

@@ -17,7 +17,7 @@ _LISTS: Final = ("items", "Suppressions", "SuppressedDestinationSummaries", "Con
 def read_json(text: str) -> tuple[list[str], list[dict[str, str]]]:
     """The names of the columns, and the lines. Raises BadExport."""
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_record)
     except (ValueError, RecursionError):
         raise BadExport("", "not well-formed JSON") from None
     if isinstance(found, dict):
@@ -26,6 +26,13 @@ def read_json(text: str) -> tuple[list[str], list[dict[str, str]]]:
         raise BadExport("", "the JSON is not a list of records, and has none under a name that is known")
     lines = [_line(one) for one in found]
     return list(dict.fromkeys(name for line in lines for name in line)), lines
+
+
+def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise BadExport("", "a record of the JSON has two values under one name; make the file again")
+    return record
 
 
 def _line(record: dict[str, Any]) -> dict[str, str]:
@@ -40,8 +47,12 @@ def _line(record: dict[str, Any]) -> dict[str, str]:
 
 def _preferences(values: list[Any]) -> dict[str, str]:
     """Choices by topic, under the names that they have in a contact list's CSV file."""
-    known = [one for one in values if isinstance(one, dict)]
-    return {f"topicPreferences.{one.get('TopicName')}": _text(one.get("SubscriptionStatus")) for one in known}
+    pairs = [
+        (f"topicPreferences.{one.get('TopicName')}", _text(one.get("SubscriptionStatus")))
+        for one in values
+        if isinstance(one, dict)
+    ]
+    return _record(pairs)
 
 
 def _text(value: Any) -> str:
