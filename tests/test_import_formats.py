@@ -1119,6 +1119,53 @@ def test_a_json_record_with_two_values_of_one_name_is_refused(sqlite_app: Flask,
     assert "@" not in result.output
 
 
+# Files that are not what they are called, or not whole.
+
+MAILCHIMP_UNSUBSCRIBED = ["Email Address", "OPTIN_TIME", "OPTIN_IP", "CONFIRM_TIME", "CONFIRM_IP", "UNSUB_TIME"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "header", "right"),
+    [
+        ("mailchimp:subscribed", MAILCHIMP_UNSUBSCRIBED, "mailchimp:unsubscribed"),
+        ("mailchimp:nonsubscribed", MAILCHIMP_UNSUBSCRIBED, "mailchimp:unsubscribed"),
+        ("mailchimp:subscribed", [*MAILCHIMP_UNSUBSCRIBED[:-1], "CLEAN_TIME"], "mailchimp:cleaned"),
+        ("mailgun:complaints", ["address", "tags", "created_at"], "mailgun:unsubscribes"),
+        ("sendgrid:global-unsubscribes", ["email", "created", "reason", "status"], "sendgrid:bounces"),
+        ("mautic:profiles", ["email", "firstname", "lastname", "points", "doNotContact"], "mautic:contacts"),
+    ],
+)
+def test_a_file_of_opt_outs_is_not_read_as_another_kind(tool: str, header: list[str], right: str) -> None:
+    with pytest.raises(BadExport, match=f"the columns are those of {right}"):
+        kind_of(tool, header)
+
+
+def test_a_contact_list_that_has_opt_outs_is_not_taken_for_one_without() -> None:
+    kind = kind_of("mautic", ["email", "firstname", "lastname", "points", "doNotContact"])
+    assert kind.name == "contacts"
+
+
+@pytest.mark.parametrize(
+    ("tool", "text"),
+    [
+        ("ses", '{"SuppressedDestinationSummaries": [], "NextToken": "AAAA"}'),
+        ("ses", '{"Contacts": [{"EmailAddress": "a@example.com", "UnsubscribeAll": false}], "NextToken": "AAAA"}'),
+        (
+            "mailgun:complaints",
+            '{"items": [{"address": "a@example.com", "created_at": ""}], "paging": {"next": "https://api.example/2"}}',
+        ),
+    ],
+)
+def test_one_page_of_a_list_is_refused_with_how_to_get_the_others(
+    sqlite_app: Flask, tmp_path: Path, tool: str, text: str
+) -> None:
+    (tmp_path / "page.json").write_text(text)
+    result = sqlite_app.test_cli_runner().invoke(args=["import", str(tmp_path / "page.json"), "--from", tool])
+    assert result.exit_code == 1
+    assert "only one page" in result.output
+    assert "docs/moving-in.md" in result.output
+
+
 # Whatever a line holds.
 
 MARK = "\u00a4"

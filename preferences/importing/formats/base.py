@@ -138,6 +138,10 @@ class Kind:
     nameless: bool = False
     title: str = ""
 
+    @property
+    def tells_a_no(self) -> bool:
+        return any(rule.status != "subscribed" for rule in self.rules)
+
     def columns(self, header: Sequence[str]) -> list[str]:
         """The header with the names that this kind knows: under which `rows` looks for values."""
         names = [folded(name) for name in header]
@@ -252,9 +256,25 @@ class Format:
 
     def matches(self, header: Sequence[str]) -> list[Kind]:
         """The kinds that the header shows; of those that ask for more columns, only the ones that ask for most."""
-        shown = [kind for kind in self.kinds if kind.marks and not kind.missing(header)]
+        shown = [kind for kind in self._shown(header) if not self._passed_over(kind, header)]
         most = max((len(kind.marks) for kind in shown), default=0)
         return [kind for kind in shown if len(kind.marks) == most]
+
+    def _shown(self, header: Sequence[str]) -> list[Kind]:
+        return [kind for kind in self.kinds if kind.marks and not kind.missing(header)]
+
+    def _passed_over(self, kind: Kind, header: Sequence[str]) -> str:
+        """A kind whose no's `kind` would not read, although the header has all columns of it."""
+        marks = set(kind.marks)
+        return next(
+            (
+                other.name
+                for other in self._shown(header)
+                if other.tells_a_no and not marks.issuperset(other.marks)
+                if marks and (not kind.rules or marks.issubset(other.marks))
+            ),
+            "",
+        )
 
     def kind_of(self, header: Sequence[str], kind_name: str = "") -> Kind:
         """The kind of file this is: the one that is named, or else the one that the header shows."""
@@ -283,6 +303,8 @@ class Format:
                 " If it has another name, rename it, or export with English column names; --column names that of the"
                 " addresses",
             )
+        if other := self._passed_over(kind, header):
+            raise BadExport("", f"the columns are those of {self.name}:{other}, not of {kind.name}; say --from that")
         return kind
 
 

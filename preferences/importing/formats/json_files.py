@@ -21,11 +21,24 @@ def read_json(text: str) -> tuple[list[str], list[dict[str, str]]]:
     except (ValueError, RecursionError):
         raise BadExport("", "not well-formed JSON") from None
     if isinstance(found, dict):
+        _check_whole(found)
         found = next((found[name] for name in _LISTS if name in found), found)
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise BadExport("", "the JSON is not a list of records, and has none under a name that is known")
     lines = [_line(one) for one in found]
     return list(dict.fromkeys(name for line in lines for name in line)), lines
+
+
+def _check_whole(document: dict[str, Any]) -> None:
+    """Refuse a page after which there is another. (Mailgun names a next page on each; the last one has no records.)"""
+    paging = document.get("paging")
+    follows = isinstance(paging, dict) and paging.get("next") and document.get("items")
+    if document.get("NextToken") or follows:
+        raise BadExport(
+            "",
+            "only one page of a list, and more may follow (NextToken, or paging.next); put the records of all pages"
+            " into one list, as docs/moving-in.md shows",
+        )
 
 
 def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
