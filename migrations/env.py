@@ -1,7 +1,10 @@
 """Runs the migrations, on SQLite and on PostgreSQL, with the application's own engine.
 
+On PostgreSQL each is a transaction of its own, so that none holds a table against the running site while the next ones
+take their time.
+
 On SQLite a migration may rebuild a table, and dropping the old one would empty its children through their foreign keys;
-so keys are off while it runs and checked before it commits.
+so keys are off while it runs and checked before it commits. There all of them are one transaction.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ def run(connection: Connection) -> None:
         render_as_batch=True,
         compare_type=True,
         transactional_ddl=True,
+        transaction_per_migration=True,
     )
     with context.begin_transaction():
         context.run_migrations()

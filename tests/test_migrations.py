@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,18 +17,20 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask import Flask
 from flask_migrate import downgrade, upgrade
-from sqlalchemy import Connection, Delete, MetaData, create_engine, inspect, text
+from sqlalchemy import Connection, Delete, MetaData, create_engine, inspect, select, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
 from preferences.cli import MIGRATIONS
 from preferences.domain.terms import Act, Actor, Channel, Origin, Verb
 from preferences.site import site_of
 from preferences.store import ledger, migrations, proof, queries
+from preferences.store import refold as refold_module
 from preferences.store.db import StoreFault, db, insert_rows
 from preferences.store.rows import GENESIS, chain_hash
 from preferences.store.tables import address, contact, ledger_entry, ledger_head, metadata, preference, stated_reason
+from tests.journeys.world import wait_for
 from tests.servers import PostgresServer
-from tests.support import close, new_app
+from tests.support import add_contact, close, link_for, new_app, new_postgresql
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 _names = itertools.count(1)
@@ -322,27 +326,86 @@ def test_a_database_in_use_comes_along_to_0002_and_its_ledger_still_verifies(emp
     to("0002")
 
     assert database.read(rows_of_0001, columns) == before
-    report = database.snapshot(proof.verify, lambda _entries: None)
-    assert report.problems == []
-    assert (report.entries, report.preferences, report.paces) == (3, 3, 0)
     places = text("SELECT host, path, colour, language FROM brand")
     assert database.read(lambda connection: connection.execute(places).one()) == ("", "", "", "en")
     revoked = text("SELECT revoked_at FROM contact")
     assert database.read(lambda connection: connection.execute(revoked).scalars().all()) == [None] * 3
     assert len(database.read(guards)) == (3 if database.is_sqlite else 2)
+    up()
+    report = database.snapshot(proof.verify, lambda _entries: None)
+    assert report.problems == []
+    assert (report.entries, report.preferences, report.paces) == (3, 3, 0)
 
 
-def test_what_is_recorded_after_0002_is_chained_to_what_came_before(empty_app: Flask) -> None:
+def test_what_is_recorded_now_is_chained_to_what_came_before(empty_app: Flask) -> None:
     site = site_of(empty_app)
     to("0001")
     site.database.save(use_0001)
-    to("0002")
+    up()
     known: dict[str, Any] = {"channel": Channel.EMAIL, "brand": "default", "topic": "offers", "occurred_at": NOW}
     whose: dict[str, Any] = {"who": UUID(int=1), "origin": Origin.ACCOUNT, "actor": Actor.RECIPIENT, "trusted": True}
     acts = [Act(verb=Verb.CAP, per_week=2, **known, **whose), Act(verb=Verb.SUBSCRIBE, **known, **whose)]
     entries = site.database.write(ledger.record, acts, fingerprints=site.fingerprints, now=NOW)
     assert [entry.seq for entry in entries] == [4, 5]
     assert site.database.snapshot(proof.verify, lambda _entries: None).problems == []
+
+
+# The site is in use while it is upgraded.
+
+
+def revision_of(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def test_no_migration_holds_a_table_while_a_later_one_waits(postgres: PostgresServer) -> None:
+    app = new_app(postgres.create_database(f"waiting_{next(_names)}_{id(postgres)}"))
+    with app.app_context():
+        to("0004")
+        with db.engine.connect() as reader, ThreadPoolExecutor(1) as pool:
+            # 0009 changes this table, and has to wait for whoever reads it.
+            reader.execute(text("LOCK TABLE evidence IN ACCESS SHARE MODE"))
+            upgraded = pool.submit(upgrade_in, app)
+            wait_for("0008 is there", lambda: site_of(app).database.read(revision_of) == "0008", seconds=8)
+            with db.engine.connect() as click:
+                click.execute(text("SELECT retired_at, compared_at FROM topic, connector_cursor"))
+                click.execute(text("SELECT seq FROM ledger_head FOR UPDATE NOWAIT"))
+                click.rollback()
+            reader.rollback()
+            upgraded.result(timeout=30)
+        assert not site_of(app).database.read(migrations.pending)
+    close(app)
+
+
+def upgrade_in(app: Flask) -> None:
+    with app.app_context():
+        up()
+
+
+def test_a_click_is_answered_and_counts_while_0008_folds(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = new_app(new_postgresql(postgres))
+    site, client, fold = site_of(app), app.test_client(), refold_module._fold
+    path = link_for(site, add_contact(site))
+    page = client.post(path, data={"intent": "topic"}, headers={"Accept": "text/html"}).text
+    (undo,) = re.findall(r'name="undo" value="([^"]+)"', page)
+    client.post(f"{path}/undo", data={"undo": undo})
+    answers: list[int] = []
+
+    def fold_and_click(connection: Connection, key: refold_module.Key) -> Any:
+        folded = fold(connection, key)
+        if not answers:
+            answers.append(client.post(path, data={"List-Unsubscribe": "One-Click"}).status_code)
+        return folded
+
+    monkeypatch.setattr(refold_module, "_fold", fold_and_click)
+    site.database.save(refold_module.refold)
+
+    assert answers == [200]
+    statuses = site.database.read(lambda connection: list(connection.execute(select(preference.c.status)).scalars()))
+    assert statuses == ["unsubscribed"]
+    assert site.database.snapshot(proof.verify, lambda _entries: None).problems == []
+    close(app)
 
 
 def test_going_back_to_0001_loses_what_0002_added_and_nothing_else(empty_app: Flask) -> None:

@@ -7,10 +7,25 @@ day. Invariant: the entries stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Boolean, Connection, TableClause, Uuid, and_, column, delete, insert, or_, select, table, text
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Connection,
+    TableClause,
+    Uuid,
+    and_,
+    bindparam,
+    column,
+    delete,
+    insert,
+    or_,
+    select,
+    table,
+    text,
+)
 
 from preferences.domain import consent
 from preferences.domain.terms import (
@@ -42,6 +57,7 @@ def _table(name: str, columns: str) -> TableClause:
     return table(name, *(column(one, kinds.get(one)) for one in columns.split()))
 
 
+_HEAD: Final = _table("ledger_head", "seq")
 _ENTRY: Final = _table(
     "ledger_entry",
     "seq recorded_at occurred_at verb channel contact_id fingerprint brand topic status reason basis origin actor"
@@ -52,26 +68,69 @@ _PACE: Final = _table("pace", "contact_id channel brand topic verb until per_wee
 _SUPPRESSION: Final = _table("suppression", "fingerprint channel reason active at since seq")
 
 
+Key = tuple[tuple[str, Any], ...]
+"""What is folded by itself: the names and values of `_SCOPE` or of `_ADDRESS`."""
+
+Folded = dict[Key, dict[str, list[dict[str, Any]]]]
+"""The rows that each of them adds up to, by table."""
+
+
 def refold(connection: Connection) -> None:
-    """Fold again whatever an undo, or a time at which nothing can have happened, bears on."""
-    if connection.dialect.name == "postgresql":
+    """Fold again whatever an undo, or a time at which nothing can have happened, bears on.
+
+    Reading and folding may take minutes, in which people's clicks must not wait: the ledger is locked only to fold
+    again what was added to meanwhile, and to write.
+    """
+    is_postgresql = connection.dialect.name == "postgresql"
+    if is_postgresql:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
-        # Nothing is recorded meanwhile.
+    head = connection.execute(select(_HEAD.c.seq)).scalar() or 0
+    folded = {key: _fold(connection, key) for key in _affected(connection, _ENTRY.c.seq <= head)}
+    if is_postgresql:
         connection.execute(text("SELECT seq FROM ledger_head WHERE id = 1 FOR UPDATE"))
+    since = _ENTRY.c.seq > head
+    again = _affected(connection, since) | (_keys(connection, since) & folded.keys())
+    _write(connection, folded | {key: _fold(connection, key) for key in again})
+
+
+def _affected(connection: Connection, which: ColumnElement[bool]) -> set[Key]:
     is_impossible = _ENTRY.c.occurred_at < consent.EARLIEST
-    is_wish = and_(_ENTRY.c.reason.is_(None), _ENTRY.c.contact_id.is_not(None))
-    for scope in _affected(connection, and_(is_wish, or_(_ENTRY.c.undoes.is_not(None), is_impossible)), _SCOPE):
-        _fold_scope(connection, scope)
-    for key in _affected(connection, and_(_ENTRY.c.reason.is_not(None), is_impossible), _ADDRESS):
-        _fold_suppression(connection, key)
+    return _keys(
+        connection, and_(which, or_(is_impossible, and_(_ENTRY.c.reason.is_(None), _ENTRY.c.undoes.is_not(None))))
+    )
 
 
-def _affected(connection: Connection, which: Any, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    found = connection.execute(select(*(_ENTRY.c[name] for name in names)).where(which).distinct())
-    return [dict(row._mapping) for row in found]
+def _keys(connection: Connection, which: ColumnElement[bool]) -> set[Key]:
+    """What the entries bear on: one read of the ledger, or of its end."""
+    columns = [_ENTRY.c[name] for name in (*_SCOPE, "fingerprint", "reason")]
+    rows = [row._mapping for row in connection.execute(select(*columns).where(which).distinct())]
+    found = {_key(row, _SCOPE if row["reason"] is None else _ADDRESS) for row in rows}
+    return {key for key in found if None not in dict(key).values()}
 
 
-def _of(table: TableClause, key: dict[str, Any]) -> Any:
+def _key(row: Mapping[Any, Any], names: tuple[str, ...]) -> Key:
+    return tuple((name, row[name]) for name in names)
+
+
+def _fold(connection: Connection, key: Key) -> dict[str, list[dict[str, Any]]]:
+    entries = list(_entries(connection, dict(key)))
+    return _fold_suppression(entries, dict(key)) if "fingerprint" in dict(key) else _fold_scope(entries, dict(key))
+
+
+def _write(connection: Connection, folded: Folded) -> None:
+    for kept, names in ((_PREFERENCE, _SCOPE), (_PACE, _SCOPE), (_SUPPRESSION, _ADDRESS)):
+        keys = [dict(key) for key in folded if tuple(dict(key)) == names]
+        rows = [row for tables in folded.values() for row in tables.get(kept.name, ())]
+        if keys:
+            of_key = and_(*(kept.c[name] == bindparam(f"key_{name}") for name in names))
+            connection.execute(
+                delete(kept).where(of_key), [{f"key_{name}": key[name] for name in names} for key in keys]
+            )
+        if rows:
+            connection.execute(insert(kept), rows)
+
+
+def _of(table: TableClause, key: dict[str, Any]) -> ColumnElement[bool]:
     return and_(*(table.c[name] == value for name, value in key.items()))
 
 
@@ -102,31 +161,24 @@ def _entries(connection: Connection, key: dict[str, Any]) -> Iterator[Entry]:
         )
 
 
-def _fold_scope(connection: Connection, scope: dict[str, Any]) -> None:
-    entries = list(_entries(connection, scope))
+def _fold_scope(entries: Sequence[Entry], scope: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     choices = consent.fold_by_topic([one for one in entries if one.status is not None])
     paces: dict[tuple[str, Verb], Pace | None] = {}
     for one in entries:
         if one.verb in PACE_VERBS:
             paces[one.topic, one.verb] = consent.apply_pace(paces.get((one.topic, one.verb)), one)
-    rows = [scope | {"topic": topic, **_choice(choice)} for topic, choice in choices.items()]
-    _replace(connection, _PREFERENCE, scope, rows)
     slowed = [(topic, pace) for (topic, _), pace in paces.items() if pace is not None]
-    _replace(connection, _PACE, scope, [scope | {"topic": topic, **_pace(pace)} for topic, pace in slowed])
+    return {
+        _PREFERENCE.name: [scope | {"topic": topic, **_choice(choice)} for topic, choice in choices.items()],
+        _PACE.name: [scope | {"topic": topic, **_pace(pace)} for topic, pace in slowed],
+    }
 
 
-def _fold_suppression(connection: Connection, key: dict[str, Any]) -> None:
+def _fold_suppression(entries: Sequence[Entry], key: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     state: Suppression | None = None
-    for one in _entries(connection, key):
+    for one in entries:
         state = consent.apply_suppression(state, one)
-    rows = [] if state is None else [key | _suppression(state)]
-    _replace(connection, _SUPPRESSION, key, rows)
-
-
-def _replace(connection: Connection, table: TableClause, key: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    connection.execute(delete(table).where(_of(table, key)))
-    if rows:
-        connection.execute(insert(table), rows)
+    return {_SUPPRESSION.name: [] if state is None else [key | _suppression(state)]}
 
 
 def _choice(choice: Choice) -> dict[str, Any]:
