@@ -17,7 +17,17 @@ from typing import Any, Final
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
 from preferences.config import STANDARD_SECRET, ConnectorSettings, is_standard_secret
-from preferences.connectors.base import Connector, Listed, Options, Parsed, Push, Refusal, event_id, find_address
+from preferences.connectors.base import (
+    Connector,
+    Listed,
+    Options,
+    Parsed,
+    Push,
+    Refusal,
+    event_id,
+    find_address,
+    rows_of,
+)
 from preferences.connectors.calls import json_body
 from preferences.connectors.parsing import ODD, read_json
 from preferences.domain.acts import EventKind, ProviderEvent
@@ -215,9 +225,10 @@ def _refusals(answer: Any, pushes: Sequence[Push]) -> list[Refusal]:
 
 def _rows(page: Any) -> list[Listed]:
     """The rows of a page that we have words for. Raises TryLater where it is not as described."""
+    if not isinstance(page, dict):
+        raise TryLater("a list that is not as described")
     try:
-        rows = [_listed(row) for row in page["suppressions"]]
-        page.get("next")
+        rows = [_listed(row) for row in rows_of(page.get("suppressions"))]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise TryLater("a list that is not as described") from None
     return [row for row in rows if row is not None]

@@ -542,7 +542,17 @@ class TestListing:
         assert listed.address.value == "person3@example.com"
 
     @pytest.mark.parametrize(
-        "body", [b"[]", b"null", b'{"next": null}', b'{"suppressions": 3}', b'{"suppressions": [[]]}', b""]
+        "body",
+        [
+            b"[]",
+            b"null",
+            b'{"next": null}',
+            b'{"suppressions": 3}',
+            b'{"suppressions": {}}',
+            b'{"suppressions": [[]]}',
+            b'"x"',
+            b"",
+        ],
     )
     def test_a_list_that_is_not_as_described_is_asked_for_again(
         self, provider: Provider, connector: Connector, body: bytes
