@@ -50,6 +50,7 @@ from preferences.importing import COLUMNS, import_file
 from preferences.site import Site, site_of
 from preferences.store import export, ledger, notices, queries
 from preferences.store.db import WriteTransaction
+from preferences.store.export import ENTRIES, PARTS, Part
 from preferences.store.facts import facts_for
 from preferences.store.proof import verify
 from preferences.store.standing import count_left_out
@@ -426,6 +427,45 @@ def test_the_ledger_can_be_checked_without_this_program(site: Site, tmp_path: Pa
     (code,) = re.findall(r"^```python\n([^`]*previous = .*?)^```$", guide, re.MULTILINE | re.DOTALL)
     told = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert told.stdout.split() == [previous]
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.file)
+def test_the_guide_names_each_column_of_each_file(part: Part) -> None:
+    if part.file == ENTRIES:
+        pytest.skip("its fields are those of the feed")
+    guide = (Path(__file__).parent.parent / "docs" / "feed.md").read_text(encoding="utf-8")
+    (columns,) = re.findall(rf"^\| `{re.escape(part.file)}` \| [^|]* \| (.*) \|$", guide, re.MULTILINE)
+    assert [name for name in part.columns if f"`{name}`" not in columns] == []
+
+
+def test_the_guide_names_each_field_of_the_manifest(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "everything.zip"
+    site.database.snapshot(write_archive, path, site.fingerprints, progress=silent)
+    guide = (Path(__file__).parent.parent / "docs" / "feed.md").read_text(encoding="utf-8")
+    (fields,) = re.findall(r"^\| `manifest.json` \|(.*)$", guide, re.MULTILINE)
+    with zipfile.ZipFile(path) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    assert [name for name in manifest if name != "files" and f"`{name}`" not in fields] == []
+
+
+def test_evidence_can_be_checked_without_this_program(site: Site, tmp_path: Path) -> None:
+    live(site, 12)
+    path, altered = tmp_path / "everything.zip", tmp_path / "altered.zip"
+    site.database.snapshot(write_archive, path, site.fingerprints, progress=silent)
+    guide = (Path(__file__).parent.parent / "docs" / "feed.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n([^`]*hmac.digest.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    told = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    report = site.database.snapshot(verify, silent)
+    assert len(told.stdout.split()) == report.evidence > 0
+
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(altered, "w") as other:
+        for name in archive.namelist():
+            content = archive.read(name)
+            other.writestr(
+                name, content.replace(b"203.0.113.0", b"203.0.113.1", 1) if name == "evidence.csv" else content
+            )
+    told = subprocess.run([sys.executable, "-c", code, altered], capture_output=True, text=True, check=False)
+    assert "AssertionError" in told.stderr
 
 
 # The CSV.

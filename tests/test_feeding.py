@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import pytest
 from click.testing import Result
@@ -23,13 +26,27 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from preferences.config import FeedSettings, read_feeds
 from preferences.connectors import calls
 from preferences.connectors.webhook import signed_headers
+from preferences.domain.consent import effective
 from preferences.domain.errors import Misconfigured, NotAllowed
-from preferences.domain.terms import Act, Actor, Basis, Channel, Origin, SuppressionReason, Verb, api_origin
+from preferences.domain.terms import (
+    BLANKET,
+    Act,
+    Actor,
+    Basis,
+    Channel,
+    Entry,
+    Origin,
+    Purpose,
+    SuppressionReason,
+    Verb,
+    api_origin,
+)
 from preferences.feeding import BATCH, Feed, replay
 from preferences.site import Site, site_of
 from preferences.store import cursors, ledger
 from preferences.store.feed import feed_page
-from preferences.store.queries import head_seq
+from preferences.store.proof import verify
+from preferences.store.queries import head_seq, states_of
 from preferences.store.tables import connector_cursor
 from preferences.sync import Outcome
 from preferences.worker import Worker
@@ -519,3 +536,100 @@ def test_what_the_guide_lets_a_receiver_run_takes_each_entry_once_and_nothing_fo
     headers, body = receiver.taken[0]
     with pytest.raises(WebhookVerificationError):
         names["take"](headers, body.replace(b"unsubscribe", b"subscribe"))
+
+
+def follow() -> Callable[[list[dict[str, Any]]], dict[str, str]]:
+    """What the guide lets a follower compute from the entries that it has kept."""
+    guide = (Path(__file__).parent.parent / "docs" / "feed.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n([^`]*def wishes.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/feed.md", "exec"), names)
+    wishes: Callable[[list[dict[str, Any]]], dict[str, str]] = names["wishes"]
+    return wishes
+
+
+def said(who: UUID, verb: Verb, topic: str, **more: Any) -> Act:
+    values: dict[str, Any] = {"origin": Origin.PAGE, "actor": Actor.RECIPIENT, "occurred_at": datetime.now(UTC)} | more
+    return Act(verb=verb, channel=Channel.EMAIL, who=who, brand="default", topic=topic, **values)
+
+
+def record_one(site: Site, act: Act) -> Entry:
+    (entry,) = site.database.write(ledger.record, [act], fingerprints=site.fingerprints, now=datetime.now(UTC))
+    return entry
+
+
+def undo(site: Site, entry: Entry) -> None:
+    assert entry.contact_id is not None
+    site.database.write(ledger.undo, entry.seq, contact_id=entry.contact_id, now=datetime.now(UTC), details={})
+
+
+def told_of(site: Site, who: UUID) -> list[dict[str, Any]]:
+    """As a follower has kept it, in no order."""
+    page = site.database.read(feed_page, 0, 1_000)
+    return [entry for entry in reversed(json.loads(json.dumps(page))) if entry["contact"] == str(who)]
+
+
+def here(site: Site, who: UUID) -> dict[str, str]:
+    """What counts here, topic by topic."""
+    (state,) = site.database.read(states_of, [who])
+    choices = {topic: choice for (_, topic), choice in state.choices.items()}
+    counting = {
+        topic: choice if topic.startswith("@") else effective(choice, choices.get(BLANKET))
+        for topic, choice in choices.items()
+    }
+    return {topic: choice.status.value for topic, choice in counting.items() if choice}
+
+
+def test_a_follower_learns_of_a_topic_that_stays_stopped_when_everything_is_undone(site: Site) -> None:
+    who = add_contact(site)
+    everything = record_one(site, said(who, Verb.UNSUBSCRIBE, BLANKET))
+    assert not record_one(site, said(who, Verb.UNSUBSCRIBE, "offers", origin="api.shop")).changed
+    undo(site, everything)
+    assert follow()(told_of(site, who)) == here(site, who) == {"offers": "unsubscribed"}
+
+
+def test_a_follower_learns_of_a_topic_that_an_undo_gives_back(site: Site) -> None:
+    who = add_contact(site)
+    record_one(site, said(who, Verb.SUBSCRIBE, "offers", trusted=True, basis=Basis.CONSENT))
+    everything = record_one(site, said(who, Verb.UNSUBSCRIBE, BLANKET))
+    record_one(site, said(who, Verb.UNSUBSCRIBE, "offers", origin="connector.mailer", actor=Actor.SYSTEM))
+    undo(site, everything)
+    assert follow()(told_of(site, who)) == here(site, who) == {"offers": "subscribed"}
+
+
+def anything(chance: random.Random, who: UUID) -> Act:
+    """A wish by any door and of any time, in ties and echoes too."""
+    verb = chance.choice([Verb.SUBSCRIBE, Verb.UNSUBSCRIBE])
+    topics = ["product-news", "offers", Purpose.TRACKING.value, *([BLANKET] * 2 if verb is Verb.UNSUBSCRIBE else [])]
+    is_echo = verb is Verb.UNSUBSCRIBE and chance.random() < 0.4
+    return said(
+        who,
+        verb,
+        chance.choice(topics),
+        origin="connector.mailer" if is_echo else chance.choice([Origin.PAGE, "api.shop", Origin.IMPORT]),
+        actor=Actor.SYSTEM if is_echo else Actor.RECIPIENT,
+        trusted=chance.random() < 0.6,
+        basis=Basis.CONSENT if verb is Verb.SUBSCRIBE else None,
+        occurred_at=chance.choice(
+            [None, *[datetime.now(UTC)] * 3, NOW.replace(microsecond=0), NOW - timedelta(days=chance.randrange(3))]
+        ),
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_follower_of_the_guide_decides_as_we_do_whatever_happened(site: Site, seed: int) -> None:
+    chance, wishes, who = random.Random(seed), follow(), add_contact(site)
+    undone = 0
+    for _ in range(12):
+        entries = [record_one(site, anything(chance, who)) for _ in range(chance.randrange(1, 4))]
+        pressed = chance.choice(entries)
+        if pressed.verb is Verb.UNSUBSCRIBE and chance.random() < 0.7:
+            topics = ["product-news", "offers", BLANKET] if pressed.topic == BLANKET else [pressed.topic]
+            echo = said(who, Verb.UNSUBSCRIBE, chance.choice(topics), origin="connector.mailer", actor=Actor.SYSTEM)
+            record_one(site, echo)
+        with suppress(NotAllowed):
+            undo(site, pressed)
+            undone += 1
+        assert wishes(told_of(site, who)) == here(site, who)
+    assert undone
+    assert site.database.snapshot(verify, lambda _rows: None).problems == []

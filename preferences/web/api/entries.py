@@ -52,7 +52,8 @@ class FeedEntry(Strict):
     topic: str
     """A topic's slug; `*` is all marketing of the brand, `@…` a purpose; empty for a suppression."""
     status: Status | None
-    """What the contact wishes since then. Null for a suppression, a pause and a cap."""
+    """What the contact wishes since then; of an undo, what counted again for its topic. Null for a suppression, a pause
+    and a cap."""
     reason: SuppressionReason | None
     """Of a suppression."""
     basis: Basis | None
@@ -65,7 +66,7 @@ class FeedEntry(Strict):
     trusted: bool
     """Whether its door may turn a no into a yes."""
     changed: bool
-    """False for one that altered nothing, such as a second no."""
+    """Whether what may be sent changed with it. One that changed nothing may count later, when another is undone."""
     undoes: int | None
     """The number of the entry that an undo takes back."""
     until: datetime | None
