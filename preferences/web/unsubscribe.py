@@ -100,7 +100,7 @@ def link(site: Site, request: Request, token: str) -> Response:
         return page(site, request, token)
     opened = _open(site, token)  # before the body: whoever made the token up gets no thread to wait for theirs
     form = _form(request)
-    if form is None and "text/html" not in request.headers.get("Accept", ""):
+    if (form is None or form.is_lost) and "text/html" not in request.headers.get("Accept", ""):
         return one_click(site, request, opened)
     return page_form(site, request, token, opened=opened, form=form or _Form())
 
@@ -178,6 +178,7 @@ def page_form(site: Site, request: Request, token: str, *, opened: _Opened, form
         brand_names=_brand_names(site),
         action=_action(site, opened, token),
         press=_new_press(),
+        is_lost=form.is_lost,
     )
 
 
@@ -343,15 +344,21 @@ def _brand_names(site: Site) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What the page's form says: its intent, and the random field that names the press of its button."""
+    """What the page's form says: its intent, and the random field that names the press of its button.
+
+    `is_lost` is a form that could not be read, whatever it said: its sender is told so.
+    """
 
     intent: str = ""
     press: str = ""
+    is_lost: bool = False
 
 
 def _form(request: Request) -> _Form | None:
     """The page's form; None for a mail program, whose body does not matter."""
     body = _beginning(request)
+    if body is None:
+        return _Form(is_lost=True)
     if not request.headers.get("Content-Type", "").lower().startswith("application/x-www-form-urlencoded"):
         return None
     if b"intent=" not in body:
@@ -368,8 +375,8 @@ def _new_press() -> str:
     return secrets.token_urlsafe(16)
 
 
-def _beginning(request: Request) -> bytes:
-    """The first MOST_BODY bytes of the body. Empty if the line broke, or if there is no thread to wait for it: the link
+def _beginning(request: Request) -> bytes | None:
+    """The first MOST_BODY bytes of the body. None if the line broke, or if there is no thread to wait for it: the link
     says enough, and no opt-out is lost for its sake."""
     kept, taken = bytearray(), 0
     try:
@@ -377,7 +384,7 @@ def _beginning(request: Request) -> bytes:
             kept += chunk[: MOST_BODY - len(kept)]
             taken += len(chunk)
     except (ClientDisconnected, NoTurn, OSError):
-        return b""
+        return None
     return bytes(kept)
 
 

@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -31,6 +31,7 @@ from preferences.store import queries
 from preferences.store.catalog import save_brand
 from preferences.store.proof import verify
 from preferences.store.queries import Wishes, WishesKey
+from preferences.web.slow_bodies import NoTurn, Turns
 from tests.processes import Installation, contents, database_away
 from tests.support import (
     BRAND,
@@ -845,6 +846,50 @@ def test_however_a_link_ends_its_posts_are_counted_together(app: Flask) -> None:
     path = link_for(site, add_contact(site))
     answers = [press(client, path + "." * (number % 50)).status_code for number in range(125)]
     assert set(answers) == {200, 429}
+
+
+# A form that could not be read.
+
+LOST = "We could not read which button you pressed."
+
+
+@contextmanager
+def too_many_slow_bodies() -> Iterator[None]:
+    """No body is read: every thread that may wait for one does."""
+
+    def take(*_arguments: object) -> bytes:
+        raise NoTurn
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Turns, "take", take)
+        yield
+
+
+@pytest.mark.parametrize("intent", ["topic", "all", "all-brands"])
+def test_whose_form_could_not_be_read_is_told_what_was_stopped(app: Flask, intent: str) -> None:
+    client, site, contact_id = app.test_client(), site_of(app), add_contact(site_of(app))
+    site.database.save(save_brand, replace(BRAND, slug="tea", name="Tea"), datetime.now(UTC))
+    site.catalog.get("a topic that makes it read again")
+    path = link_for(site, contact_id)
+    with too_many_slow_bodies():
+        done = press(client, path, intent)
+    assert (done.status_code, LOST in done.text) == (200, True)
+    assert is_stopped(wishes_of(site, contact_id).choices, BLANKET), "an opt-out is never lost"
+    assert "You are unsubscribed from all marketing email" in done.text
+    assert 'value="all-brands"' in done.text, "the other choices are offered"
+
+    undone = client.post(f"{path}/undo", data={"undo": undo_in(done)})
+    assert 'value="topic"' in undone.text
+    assert not is_stopped(wishes_of(site, contact_id).choices, "product-news")
+    assert LOST not in press(client, path, "topic").text
+
+
+def test_a_mail_program_whose_body_could_not_be_read_is_answered_as_ever(app: Flask) -> None:
+    client, site, contact_id = app.test_client(), site_of(app), add_contact(site_of(app))
+    with too_many_slow_bodies():
+        answer = client.post(link_for(site, contact_id), data=ONE_CLICK)
+    assert (answer.status_code, answer.mimetype) == (200, "text/plain")
+    assert is_stopped(wishes_of(site, contact_id).choices, BLANKET)
 
 
 # The front is only faster.
