@@ -61,7 +61,7 @@ def show() -> Response:
 
 
 def _rows(chapter: Chapter, before: datetime | None) -> list[Happening | KnownAddress]:
-    """What happened, and in between, by time, each address that the person added later: none of these is an entry."""
+    """What happened, and in between, by time, each address that was added later: none of these is an entry."""
     standing = g.standing
     oldest = chapter.happenings[-1].entry.recorded_at if chapter.more else None
     added = [

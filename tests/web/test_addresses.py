@@ -102,6 +102,22 @@ def test_the_page_shows_every_address_in_full_and_since_when(jane: SignedIn, sit
     assert door(page, "change", "+12025550123") == ""
 
 
+def test_an_address_that_a_system_added_says_so_until_it_is_confirmed(
+    app: Flask, jane: SignedIn, site: Site, mail: MailSink
+) -> None:
+    body = {"contacts": [{"addresses": [{"address": OLD}, {"address": NEW}]}]}
+    assert app.test_client().put("/api/v1/contacts", json=body, headers=api_headers(site)).status_code == 200
+    hint = "Maple &amp; Finch added this address. Until you confirm it, no one can sign in with it."
+    page = jane.open(ADDRESSES)
+    assert page.text.count(hint) == page.text.count("Confirm by email") == 1
+    (action, address) = re.findall(
+        r'<form method="post" action="([^"]+/add)">.*?name="address" value="([^"]+)"', page.text, re.DOTALL
+    )[0]
+    assert address == NEW
+    jane.client.post(ask(jane, site, mail, action, address))
+    assert hint not in jane.open(ADDRESSES).text
+
+
 def attach(site: Site, contact_id: UUID, address: Address) -> None:
     site.database.write(contacts.attach, contact_id, address, site.fingerprints, datetime.now(UTC))
 

@@ -22,7 +22,7 @@ from preferences.store import contacts, ledger, notices, proof, queries
 from preferences.store.catalog import add_topic, save_brand
 from preferences.store.tables import address
 from tests.signed_in import ACCOUNT, SignedIn
-from tests.support import BRAND, TOPICS, add_contact, close, email, link_for, manage_link_for, new_app
+from tests.support import BRAND, TOPICS, add_contact, api_headers, close, email, link_for, manage_link_for, new_app
 
 NOW = datetime.now(UTC)
 HISTORY = "/account/history"
@@ -229,6 +229,17 @@ def test_an_address_that_was_added_stands_among_what_happened(jane: SignedIn, si
         "Subscribed: Offers by email",
         "You added new@example.com",
     ]
+
+
+def test_what_a_system_added_is_not_said_to_be_the_persons_doing(app: Flask, jane: SignedIn, site: Site) -> None:
+    put = [{"address": "jane.doe@example.com"}, {"address": "thief@example.com"}]
+    put.append({"channel": "sms", "address": "+12025550123"})
+    body = {"contacts": [{"addresses": put}]}
+    assert app.test_client().put("/api/v1/contacts", json=body, headers=api_headers(site)).status_code == 200
+    assert {what for what, _ in told(jane.open(HISTORY))} == {
+        "Maple & Finch added thief@example.com, not confirmed yet",
+        "Maple & Finch added +12025550123",
+    }
 
 
 def test_a_rotation_of_keys_hides_nothing(jane: SignedIn, site: Site, contact_id: UUID) -> None:
