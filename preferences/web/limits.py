@@ -1,7 +1,8 @@
 """Limits on how often, and how an address on the network is shortened before anything remembers it.
 
-Owns the counters. Invariant: an opt-out that would change something is never refused, whoever did what before. Limits
-count what changes nothing, what asks for more mail, and what makes us write to somebody.
+Owns the counters. Invariant: an opt-out of anybody we know that would change something is never refused, whoever did
+what before. Limits count what changes nothing, what asks for more mail, what makes us write to somebody, and addresses
+that we have never heard of.
 """
 
 from __future__ import annotations
@@ -94,6 +95,25 @@ class RequestLimit:
         """Count one more. Raises TooOften beyond the limit."""
         if self._minute.change(key, lambda count: count + 1) > self._per_minute:
             raise TooOften("the same, too many times in a minute")
+
+
+class StrangerLimit:
+    """So many addresses a minute that nobody here has, in this process: each makes rows for somebody we never met.
+
+    The one limit that an opt-out can meet. Whoever we write to has an address that is known, and is not counted.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._minute = _Minute(0)
+
+    def is_reached(self) -> bool:
+        """Whether no more are taken in this minute."""
+        return self._minute.get(None) >= self._per_minute
+
+    def count(self, addresses: int) -> None:
+        """Count so many more."""
+        self._minute.change(None, lambda count: count + addresses)
 
 
 class RepeatLimit:

@@ -1,8 +1,9 @@
 """The address box: stop all marketing by typing an address, without a link.
 
-Owns `/optout`. Invariants: it takes effect at once, and what is shown is the same for an address that we know and one
-that we do not; it stops the brand whose place it is, and the others only when asked; what is typed is an address of a
-channel that some topic uses, and only such channels are stopped.
+Owns `/optout`. Invariants: it takes effect at once for every address that we know, however many others are typed; what
+is shown is the same for an address that we know and one that we do not; it stops the brand whose place it is, and the
+others only when asked; what is typed is an address of a channel that some topic uses, and only such channels are
+stopped.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from preferences.domain import acts
 from preferences.domain.addresses import read_address
 from preferences.domain.consent import is_stopped
 from preferences.domain.errors import BadAddress
-from preferences.domain.terms import BLANKET, Address, Channel, Entry, Origin
+from preferences.domain.terms import BLANKET, Address, Brand, Channel, Entry, Origin
 from preferences.languages import to_translate
 from preferences.site import Site, current_site
 from preferences.store import contacts
 from preferences.store.contacts import Found
 from preferences.store.queries import WishesKey
 from preferences.web import metrics
-from preferences.web.limits import network, repeats
+from preferences.web.limits import StrangerLimit, network, repeats
 from preferences.web.pages import PHONE_CHANNELS, render
 from preferences.web.visits import brand_here, spoken_in
 
@@ -42,6 +43,15 @@ HOW_TO_WRITE_POSTAL = to_translate("Enter the postal address")
 
 ADDRESS, POSTAL = "address", "postal"
 """The two boxes, by the name of their field. The second is there where some topic comes by post."""
+
+CROWDED = to_translate("Please wait a minute")
+TRY_AGAIN = to_translate(
+    "Too many addresses are being entered here right now. If we write to the address you gave, we have stopped."
+    " If it was new to us, we could not note it: try again in a minute, or write to %(us)s."
+)
+"""Said to everybody while strangers are refused, so that it does not tell whom we know."""
+
+strangers: Final = StrangerLimit(per_minute=600)
 
 PHONE: Final = "phone"
 """What a page calls text messages and calls together."""
@@ -85,8 +95,11 @@ def stop() -> Response:
     brands = site.catalog.get().brands
     everywhere = request.form.get("everywhere") == "1"
     wanted = [(address, slug) for address in addresses for slug in (brands if everywhere else [brand.slug])]
-    entries = _record(site, wanted)
+    is_crowded = strangers.is_reached()
+    entries = _record(site, wanted, only_known=is_crowded)
     metrics.RECORDED.labels(Origin.ADDRESS_BOX).inc(len(entries))
+    if is_crowded:
+        return _crowded(site, brand)
     return render(
         site,
         "optout/done.html",
@@ -123,11 +136,16 @@ def _how_to_write(site: Site, field: str) -> str:
     return HOW_TO_WRITE_EITHER if site.catalog.get().marketing_channels & PHONE_CHANNELS else HOW_TO_WRITE
 
 
-def _record(site: Site, wanted: Sequence[tuple[Address, str]]) -> list[Entry]:
-    """Stop each brand's marketing to each address. Only what changes nothing, said very often, is left out: nobody may
-    use up somebody else's way out."""
+def _record(site: Site, wanted: Sequence[tuple[Address, str]], *, only_known: bool) -> list[Entry]:
+    """Stop each brand's marketing to each address, or to each that we know. Of those only what changes nothing, said
+    very often, is left out: nobody may use up somebody else's way out."""
     now, evidence = datetime.now(UTC), {"network": network()}
-    found = site.database.read(contacts.find_addresses, {address for address, _ in wanted}, site.fingerprints)
+    addresses = {address for address, _ in wanted}
+    found = site.database.read(contacts.find_addresses, addresses, site.fingerprints)
+    if only_known:
+        wanted = [(address, brand) for address, brand in wanted if address in found]
+    else:
+        strangers.count(len(addresses - found.keys()))
     told = [
         acts.unsubscribe(
             address,
@@ -144,6 +162,22 @@ def _record(site: Site, wanted: Sequence[tuple[Address, str]]) -> list[Entry]:
     entries = site.writer.record(told) if told else []
     repeats.count(entries)
     return entries
+
+
+def _crowded(site: Site, brand: Brand) -> Response:
+    response = render(
+        site,
+        "error.html",
+        brand=brand,
+        spoken=spoken_in(request, brand),
+        status=429,
+        title=CROWDED,
+        lead=TRY_AGAIN,
+        address_box=False,
+        retry=True,
+    )
+    response.headers["Retry-After"] = "60"
+    return response
 
 
 def _is_repetition(site: Site, address: Address, brand: str, owner: Found | None) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 import pytest
@@ -20,8 +21,9 @@ from preferences.domain.terms import BLANKET, Act, Actor, Basis, Channel, Choice
 from preferences.site import Site, site_of
 from preferences.store import queries
 from preferences.store.queries import WishesKey
-from preferences.web.limits import limiter, shorten_ip
+from preferences.web.limits import StrangerLimit, limiter, shorten_ip
 from preferences.web.proxies import read_address
+from tests.processes import contents
 from tests.support import add_contact, close, email, link_for, manage_link_for, new_app, new_sqlite
 
 BROWSER = {"Accept": "text/html"}
@@ -94,6 +96,46 @@ def test_the_same_address_typed_without_end_is_answered_alike_and_does_not_fill_
     answers = [client.post("/optout", data={"address": JANE}) for _ in range(FLOOD)]
     assert len({(answer.status_code, answer.text) for answer in answers}) == 1
     assert count_entries(site) < FLOOD
+
+
+STRANGERS: Final = 20
+"""The ceiling of these tests: the real one is 600."""
+
+
+def type_strangers(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("preferences.web.optout.strangers", StrangerLimit(per_minute=STRANGERS))
+    for number in range(STRANGERS + 10):
+        client.post("/optout", data={"address": f"nobody.{number}@example.com"})
+
+
+def test_addresses_that_nobody_has_do_not_fill_the_database_without_end(
+    client: FlaskClient, site: Site, jane: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_strangers(client, monkeypatch)
+    assert count_entries(site) == STRANGERS
+    assert len(contents(site.settings.database_url)["contact"]) == STRANGERS + 1, "and Jane"
+
+
+def test_who_is_known_stops_mail_however_many_strangers_are_typed(
+    client: FlaskClient, site: Site, jane: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_strangers(client, monkeypatch)
+    known = client.post("/optout", data={"address": JANE})
+    assert is_stopped(choices_of(site, jane), BLANKET)
+    unknown = client.post("/optout", data={"address": "nobody@example.com"})
+    assert (known.status_code, known.text) == (unknown.status_code, unknown.text), "nor does it tell who is known"
+    assert unknown.status_code == 429
+    assert "try again in a minute, or write to" in unknown.text
+    assert "hello@maple-and-finch.example" in unknown.text
+
+
+def test_a_stranger_is_taken_again_in_the_next_minute(
+    client: FlaskClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_strangers(client, monkeypatch)
+    monkeypatch.setattr("preferences.web.limits.time.monotonic", lambda: 6_060.0)
+    assert client.post("/optout", data={"address": "nobody@example.com"}).status_code == 200
+    assert count_entries(site) == STRANGERS + 1
 
 
 @pytest.mark.parametrize("intent", ["all", "all-brands", "save"])
