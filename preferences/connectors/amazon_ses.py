@@ -41,15 +41,22 @@ ACCOUNT: Final = "suppression-list"
 
 LIST: Final = re.compile(rf"{ACCOUNT}|list:[\w-]{{1,100}}(?:/[\w-]{{1,100}})?", re.ASCII)
 
-BOUNCES: Final = {
-    "Permanent": EventKind.HARD_BOUNCE,
-    "Transient": EventKind.SOFT_BOUNCE,
-    "Undetermined": EventKind.SOFT_BOUNCE,
-}
-CONSEQUENCES: Final = frozenset({"Suppressed", "OnAccountSuppressionList"})
-"""Sub-types of bounces and complaints that say: not sent, since the address is suppressed there."""
+BOUNCES: Final = frozenset({"Permanent", "Transient", "Undetermined"})
+BAD_ADDRESS: Final = frozenset({"General", "NoEmail"})
+"""Sub-types of permanent bounces that say: the address takes no mail. Any that is not known here says no such thing."""
 
-NO_COMPLAINT: Final = "not-spam"
+CONSEQUENCES: Final = frozenset(
+    {
+        *("Suppressed", "OnAccountSuppressionList", "OnTenantSuppressionList"),
+        *("EmailValidationSuppressed", "UnsubscribedRecipient"),
+    }
+)
+"""Sub-types of bounces and complaints that say: not sent, since the address is suppressed there, did not pass its
+validation, or has opted out of the contact list, which is reported by itself and names the topic."""
+
+NO_COMPLAINTS: Final = frozenset({"not-spam", "auth-failure"})
+"""Types of feedback that nobody who minds our mail has sent: it is no spam, or did not pass authentication (IANA, "Mail
+abuse report feedback types")."""
 GREETING: Final = "Successfully validated SNS topic"
 """What SES publishes, and not as JSON, when it is set to publish events to a topic (AWS re:Post and the SDKs' issues,
 2026-11-30)."""
@@ -368,13 +375,23 @@ class AmazonSes(Connector):
 
 
 def _meaning(kind: str, details: Mapping[str, Any]) -> EventKind | None:
-    if details.get("bounceSubType") in CONSEQUENCES or details.get("complaintSubType") in CONSEQUENCES:
-        return EventKind.SEND_SUPPRESSED
     if kind == "Bounce":
-        return BOUNCES.get(details["bounceType"])
+        return bounce_kind(details["bounceType"], details.get("bounceSubType"))
     if kind == "DeliveryDelay":
         return EventKind.SOFT_BOUNCE
-    return None if details.get("complaintFeedbackType") == NO_COMPLAINT else EventKind.COMPLAINT
+    if details.get("complaintSubType") in CONSEQUENCES:
+        return EventKind.SEND_SUPPRESSED
+    feedback = str(details.get("complaintFeedbackType") or "").lower()
+    return None if feedback in NO_COMPLAINTS else EventKind.COMPLAINT
+
+
+def bounce_kind(name: object, detail: object) -> EventKind | None:
+    """What a bounce of this type and sub-type says, or None where the type is not known."""
+    if detail in CONSEQUENCES:
+        return EventKind.SEND_SUPPRESSED
+    if name == "Permanent" and detail in BAD_ADDRESS:
+        return EventKind.HARD_BOUNCE
+    return EventKind.SOFT_BOUNCE if name in BOUNCES else None
 
 
 def _statuses(preferences: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:

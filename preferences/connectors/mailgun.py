@@ -35,7 +35,7 @@ from preferences.connectors.base import (
     rows_of,
 )
 from preferences.connectors.calls import basic_auth, json_body
-from preferences.connectors.parsing import ODD, read_json, text_in
+from preferences.connectors.parsing import ODD, part, read_json, text_in
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, TryLater
 from preferences.domain.terms import BLANKET, Channel, SuppressionReason
@@ -46,8 +46,10 @@ TAG: Final = re.compile(r"[!-~]([ -~]{0,126}[!-~])?")
 """ASCII, at most 128 characters (user manual, "Tagging")."""
 PAGE: Final = 1_000
 
-HARD: Final = frozenset({"bounce", "generic"})
-"""Reasons of a permanent failure that are about the address. `suppress-…` is a consequence; the rest says nothing."""
+BAD_ADDRESS: Final = re.compile(r"5\.1\.(?:1|2|3|6|10)|5\.2\.1")
+"""Enhanced codes of an address that takes no mail (RFC 3463, RFC 7505): no such mailbox or host, or a disabled one."""
+NO_MAIL: Final = 556
+"""The domain takes no mail at all (RFC 7504)."""
 
 TABLES: Final = {
     SuppressionReason.HARD_BOUNCE: "bounces",
@@ -245,16 +247,24 @@ def _kind(data: Mapping[str, Any]) -> EventKind | None:
         case "complained":
             return EventKind.COMPLAINT
         case "failed":
-            return _failure(data.get("severity"), data.get("reason"))
+            return _failure(data)
     return None
 
 
-def _failure(severity: object, reason: object) -> EventKind:
+def _failure(data: Mapping[str, Any]) -> EventKind:
+    """`bounce` is about the address, `suppress-…` a consequence; with `generic`, Mailgun has not found out which."""
+    reason = data.get("reason")
     if isinstance(reason, str) and reason.startswith("suppress-"):
         return EventKind.SEND_SUPPRESSED
-    if severity == "permanent" and isinstance(reason, str) and reason in HARD:
-        return EventKind.HARD_BOUNCE
-    return EventKind.SOFT_BOUNCE if severity == "permanent" else EventKind.DEFERRED
+    if data.get("severity") != "permanent":
+        return EventKind.DEFERRED
+    is_bad = reason == "bounce" or (reason == "generic" and _names_the_address(part(data, "delivery-status")))
+    return EventKind.HARD_BOUNCE if is_bad else EventKind.SOFT_BOUNCE
+
+
+def _names_the_address(answer: Mapping[str, Any]) -> bool:
+    """Whether the other server's answer says that the address takes no mail."""
+    return answer.get("code") == NO_MAIL or BAD_ADDRESS.fullmatch(str(answer.get("enhanced-code"))) is not None
 
 
 def _row(push: Push, table: str) -> dict[str, Any]:

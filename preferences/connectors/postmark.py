@@ -151,9 +151,9 @@ class Postmark(UnsignedConnector):
     def list_suppressed(self) -> Iterator[Listed]:
         for stream in self.settings.topics.values():
             for row in self._dump(stream, {}):
-                kind = REASONS.get(str(row.get("SuppressionReason")))
+                kind = REASONS.get(str(row.get("SuppressionReason")), EventKind.SUPPRESSION_ADDED)
                 address = find_address(Channel.EMAIL, row.get("EmailAddress"))
-                if kind is not None and address is not None:
+                if address is not None:
                     at = instant(row.get("CreatedAt"))
                     yield Listed(address=address, list_ref=stream, kind=kind, occurred_at=at)
 
@@ -195,7 +195,8 @@ def _kind(record: Mapping[str, Any], name: str) -> EventKind | None:
         return EventKind.RESUBSCRIBE if is_person else EventKind.SUPPRESSION_REMOVED
     if record.get("SuppressSending") is not True:
         return None
-    kind = REASONS.get(str(record.get("SuppressionReason")))
+    # Whatever else the reason is, or none: nothing is sent there any more.
+    kind = REASONS.get(str(record.get("SuppressionReason")), EventKind.UNSUBSCRIBE)
     return EventKind.SUPPRESSION_ADDED if kind is EventKind.UNSUBSCRIBE and not is_person else kind
 
 

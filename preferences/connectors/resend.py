@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from preferences.config import ConnectorSettings
+from preferences.connectors.amazon_ses import bounce_kind
 from preferences.connectors.base import (
     Connector,
     Listed,
@@ -41,12 +42,11 @@ EVENTS: Final = {
     "email.suppressed": EventKind.SEND_SUPPRESSED,
     "contact.deleted": EventKind.CONTACT_DELETED,
 }
-BOUNCES: Final = {"Permanent": EventKind.HARD_BOUNCE}
-"""By `data.bounce.type`; every other is soft."""
-
 PASSING: Final = ("might be able to", "general bounce", "inbox was full")
 """What the message of a bounce says where it passes, in the reports that have no type (resend.com/docs/webhooks/emails
 and /docs/dashboard/emails/email-bounces; django-anymail's webhook; 2026-11-30)."""
+WITHHELD: Final = "suppression list"
+"""What it says where nothing was sent (the same pages)."""
 
 ORIGINS: Final = {"bounce": EventKind.HARD_BOUNCE, "complaint": EventKind.COMPLAINT}
 """Where a suppression comes from. One that was made by hand, or by us, stands for no more than it is."""
@@ -203,10 +203,13 @@ def _meanings(name: str, data: Mapping[str, Any]) -> Iterator[tuple[EventKind, s
 
 
 def _bounce(details: Mapping[str, Any]) -> EventKind:
-    """Hard or soft. Without a type it is hard, as Resend reports only what was rejected for good, unless it says so."""
+    """By the types of Amazon SES, which Resend sends by and passes on. Without a type it is hard, as Resend reports
+    only what was rejected for good, unless it says so."""
     if details.get("type") is not None:
-        return BOUNCES.get(str(details["type"]), EventKind.SOFT_BOUNCE)
+        return bounce_kind(str(details["type"]), str(details.get("subType"))) or EventKind.SOFT_BOUNCE
     message = str(details.get("message", "")).lower()
+    if WITHHELD in message:
+        return EventKind.SEND_SUPPRESSED
     return EventKind.SOFT_BOUNCE if any(words in message for words in PASSING) else EventKind.HARD_BOUNCE
 
 

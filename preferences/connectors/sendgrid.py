@@ -51,11 +51,20 @@ EVENTS: Final = {
     "group_unsubscribe": EventKind.UNSUBSCRIBE,
     "group_resubscribe": EventKind.RESUBSCRIBE,
     "spamreport": EventKind.COMPLAINT,
-    "bounce": EventKind.HARD_BOUNCE,
+    "bounce": EventKind.SOFT_BOUNCE,
     "deferred": EventKind.DEFERRED,
     "dropped": EventKind.SEND_SUPPRESSED,
 }
-"""Their word, ours. A bounce of `type` blocked is a block: the address is fine, and that server would not have it."""
+"""Their word, ours. What a bounce is stands in its `type` and `bounce_classification`."""
+
+BOUNCES: Final = {"bounce": EventKind.HARD_BOUNCE, "blocked": EventKind.BLOCK}
+"""By `type`: blocked says that the address is fine, and that server would not have this. Any other is soft."""
+
+CLASSIFIED: Final = {
+    **dict.fromkeys(("Content", "Reputation", "Frequency or Volume Too High"), EventKind.BLOCK),
+    "Technical Failure": EventKind.SOFT_BOUNCE,
+}
+"""By `bounce_classification`, where it says that the cause is not the address, whatever the type is."""
 
 LISTS: Final = {
     "unsubscribes": EventKind.UNSUBSCRIBE,
@@ -119,8 +128,8 @@ class SendGrid(Connector):
         if kind is None:
             return
         address = find_address(Channel.EMAIL, text_in(row, "email"))
-        if kind is EventKind.HARD_BOUNCE and row.get("type") == "blocked":
-            kind = EventKind.BLOCK
+        if word == "bounce":
+            kind = _bounce(row)
         topic = BLANKET
         if kind in WISHES and word != "unsubscribe":
             if not isinstance(group, int | str):
@@ -214,6 +223,12 @@ class SendGrid(Connector):
         return self.session.call(
             method, f"{self.settings.base_url}{path}", headers=self._headers, body=body, params=params
         )
+
+
+def _bounce(row: Mapping[str, Any]) -> EventKind:
+    named = CLASSIFIED.get(str(row.get("bounce_classification")))
+    kind = BOUNCES.get(str(row.get("type")), EventKind.SOFT_BOUNCE)
+    return named if named is not None and kind is EventKind.HARD_BOUNCE else kind
 
 
 def _place(list_ref: str) -> str:
