@@ -39,10 +39,11 @@ from preferences.domain.terms import BLANKET, Channel
 STOP: Final = frozenset(
     {
         *("stop", "quit", "end", "revoke", "optout", "cancel", "unsubscribe", "stopall", "remove"),
-        *("arret", "arreter", "alto", "parar", "desabo", "desabonner"),
+        *("arret", "arrete", "arrett", "arreter", "alto", "parar", "desabo", "desabonner"),
     }
 )
-"""Words that stop, without case, accents, spaces and punctuation: "Opt-Out!" is `optout`."""
+"""Words that stop, without case, accents, spaces and punctuation: "Opt-Out!" is `optout`. The French ones are Twilio's
+own as well (twilio.com/docs/proxy/opt-out-keywords, 2026-11-30)."""
 
 START: Final = frozenset({"start", "yes", "unstop"})
 HELP: Final = frozenset({"help", "info", "aide", "ayuda"})
@@ -73,7 +74,9 @@ PARTED: Final = re.compile(r"\b(?:(opt)[\W_]+(out)|(un)[\W_]+(subscribe)|(stop)[
 OPT_OUT_TYPES: Final = {"STOP": EventKind.UNSUBSCRIBE, "START": EventKind.RESUBSCRIBE, "HELP": None}
 """What Twilio says itself, where Advanced Opt-Out is on."""
 
-NUMBER: Final = re.compile(r"\+[0-9]{5,15}")
+NUMBER: Final = re.compile(r"(?:rcs:)?(\+[0-9]{5,15})")
+"""Who sent a message. Twilio has one opt-out for SMS, MMS and RCS, whichever of them it came by (its changelog of
+2026-03-15). WhatsApp and others have prefixes of their own, and opt-outs of their own."""
 SENDER: Final = re.compile(r"MG[0-9a-fA-F]{32}|\+?[0-9]{3,15}")
 ALGORITHMS: Final = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
 """With the account's auth token, and with a shared key for webhooks (twilio-python 9.13)."""
@@ -139,8 +142,8 @@ class Twilio(Connector):
         if message_id is None or "From" not in form:
             raise BadPayload("not a message as Twilio describes it")
         kind = read_word(form)
-        # WhatsApp and others come with a prefix, and are no SMS.
-        address = find_address(Channel.SMS, form["From"]) if NUMBER.fullmatch(form["From"]) else None
+        sender = NUMBER.fullmatch(form["From"])
+        address = find_address(Channel.SMS, sender[1]) if sender else None
         if kind is None or address is None:
             return Parsed([], 1)
         event = ProviderEvent(
