@@ -31,7 +31,7 @@ from preferences.connectors.base import (
 )
 from preferences.connectors.calls import Pace, raise_for
 from preferences.connectors.parsing import ODD, each_row, objects, part, read_json, text_in
-from preferences.connectors.sns import LONGEST, Certificates, read_envelope, signed_at
+from preferences.connectors.sns import LONGEST, Certificates, host_of, read_envelope, signed_at
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.terms import BLANKET, Address, Channel, SuppressionReason
@@ -112,6 +112,10 @@ class AmazonSes(Connector):
     def __init__(self, settings: ConnectorSettings) -> None:
         super().__init__(settings)
         require_lists(settings, LIST, example=f"list:NAME, list:NAME/TOPIC or {ACCOUNT}", everything=ACCOUNT)
+        if not all(map(host_of, self.options.topic_arns)):
+            raise Misconfigured(
+                f"connector {self.name}: options.topic_arns must be such as arn:aws:sns:REGION:ACCOUNT:NAME"
+            )
 
     @property
     def takes_webhooks(self) -> bool:

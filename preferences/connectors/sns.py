@@ -2,7 +2,8 @@
 
 Owns the fields that are signed, the certificates and every fetch. Facts: Amazon's developer guide of SNS, "Verifying
 the signatures of Amazon SNS messages", read 2026-11-23. Invariant: nothing is fetched before every check that costs
-nothing has passed, nor from anywhere but an SNS host of Amazon's, nor more often than a few times a minute.
+nothing has passed, nor from anywhere but the SNS host of the topic's own region, nor more often than a few times a
+minute; and a key that has fitted once is kept, whatever else is asked for.
 """
 
 from __future__ import annotations
@@ -14,16 +15,28 @@ from collections.abc import Mapping
 from datetime import datetime
 from threading import Lock
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from preferences.connectors import calls
 from preferences.connectors.base import instant
 from preferences.connectors.parsing import read_json
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
 
-HOST: Final = r"https://sns\.[a-z]{2,3}(?:-[a-z]+)+-[0-9]{1,2}\.amazonaws\.com(?:\.cn)?"
-CERTIFICATE_URL: Final = re.compile(HOST + r"/[A-Za-z0-9_.-]{1,200}\.pem")
-SUBSCRIBE_URL: Final = re.compile(HOST + r"/\?Action=ConfirmSubscription&[!-~]{1,4000}")
-_HOST: Final = re.compile(HOST)
+TOPIC: Final = re.compile(
+    r"arn:(aws[a-z-]{0,20}):sns:([a-z]{2,8}(?:-[a-z]+)+-[0-9]{1,2}):[0-9]{12}:[A-Za-z0-9_.-]{1,256}"
+)
+DOMAINS: Final = {
+    **dict.fromkeys(("aws", "aws-us-gov"), "amazonaws.com"),
+    "aws-cn": "amazonaws.com.cn",
+    "aws-eusc": "amazonaws.eu",
+    "aws-iso": "c2s.ic.gov",
+    "aws-iso-b": "sc2s.sgov.gov",
+    "aws-iso-e": "cloud.adc-e.uk",
+    "aws-iso-f": "csp.hci.ic.gov",
+}
+"""Under which domain each partition of Amazon's has its hosts (botocore, partitions.json, 2026-11-30)."""
+CERTIFICATE: Final = re.compile(r"/[A-Za-z0-9_.-]{1,200}\.pem")
+CONFIRMING: Final = re.compile(r"/\?Action=ConfirmSubscription&[!-~]{1,4000}")
 
 _CONFIRMATION: Final = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 SIGNED: Final = {
@@ -42,6 +55,7 @@ LONGEST: Final = 256 * 1024
 """Bytes in a message: what SNS takes at most, all together (Amazon SNS quotas, 2026-11-30)."""
 MOST_FETCHED: Final = 64 * 1024
 MOST_CERTIFICATES: Final = 16
+"""That have been fetched, and have not fitted yet."""
 MOST_FETCHES: Final = 60
 """Certificates fetched a minute. Amazon changes its own once in some months."""
 MINUTE: Final = 60.0
@@ -68,12 +82,20 @@ def signed_at(message: Mapping[str, Any]) -> datetime:
     return at
 
 
+def host_of(topic_arn: object) -> str | None:
+    """The SNS host of a topic's region, with its scheme, or None for what names no topic of Amazon's."""
+    found = TOPIC.fullmatch(topic_arn) if isinstance(topic_arn, str) else None
+    domain = DOMAINS.get(found[1]) if found else None
+    return f"https://sns.{found[2]}.{domain}" if found and domain else None
+
+
 class Certificates:
     """The public keys behind the certificates of SNS, each fetched once, from `sns_url` where that is set."""
 
     def __init__(self, sns_url: str = "") -> None:
         self._sns_url = sns_url
         self._keys: dict[str, Any] = {}
+        self._unproven: dict[str, Any] = {}
         self._failures: dict[str, tuple[float, type[BadSignature | TryLater]]] = {}
         self._fetches: list[float] = []
         self._lock = Lock()
@@ -81,24 +103,30 @@ class Certificates:
     def verify(self, message: Mapping[str, Any]) -> None:
         """Raises BadSignature unless Amazon signed the message; TryLater while its certificate cannot be had, since SNS
         would take a refusal for a delivery."""
-        version, url = message.get("SignatureVersion"), message.get("SigningCertURL")
+        version = message.get("SignatureVersion")
         if not isinstance(version, str) or version not in VERSIONS:
             raise BadSignature("a version of signatures that we do not know")
-        if not isinstance(url, str) or not CERTIFICATE_URL.fullmatch(url):
-            raise BadSignature("a certificate from elsewhere")
+        url = _at_host(message, "SigningCertURL", CERTIFICATE)
         text, signature = _canonical(message), _signature(message)
-        _verify(self._key(url), signature, text, version=version)
+        key = self._key(url)
+        _verify(key, signature, text, version=version)
+        self._keep(url, key)
 
     def confirm(self, message: Mapping[str, Any]) -> None:
         """Confirm a subscription. Raises BadSignature, TryLater, Rejected or Misconfigured."""
-        url = message.get("SubscribeURL")
-        if not isinstance(url, str) or not SUBSCRIBE_URL.fullmatch(url):
-            raise BadSignature("to be confirmed elsewhere")
-        _fetch(self._reachable(url))
+        _fetch(self._reachable(_at_host(message, "SubscribeURL", CONFIRMING)))
 
     def _key(self, url: str) -> Any:
-        key = self._keys.get(url)
-        return self._fetch_key(url) if key is None else key
+        for known in (self._keys, self._unproven):
+            if (key := known.get(url)) is not None:
+                return key
+        return self._fetch_key(url)
+
+    def _keep(self, url: str, key: Any) -> None:
+        """Amazon signed with it: from now on it needs no fetch, and gives way to no other."""
+        with self._lock:
+            self._keys[url] = key
+            self._unproven.pop(url, None)
 
     def _fetch_key(self, url: str) -> Any:
         """The key, fetched now unless that failed a moment ago. Raises BadSignature or TryLater."""
@@ -110,9 +138,9 @@ class Certificates:
         except (BadSignature, TryLater) as failure:
             raise self._failed(url, type(failure)) from None
         with self._lock:
-            if len(self._keys) >= MOST_CERTIFICATES:
-                self._keys.clear()
-            self._keys[url] = key
+            if len(self._unproven) >= MOST_CERTIFICATES:
+                self._unproven.clear()
+            self._unproven[url] = key
         return key
 
     def _begin(self, url: str, now: float) -> None:
@@ -133,7 +161,18 @@ class Certificates:
         return kind("no certificate there")
 
     def _reachable(self, url: str) -> str:
-        return _HOST.sub(self._sns_url, url, count=1) if self._sns_url else url
+        if not self._sns_url:
+            return url
+        parts = urlsplit(url)
+        return url.replace(f"{parts.scheme}://{parts.netloc}", self._sns_url, 1)
+
+
+def _at_host(message: Mapping[str, Any], name: str, path: re.Pattern[str]) -> str:
+    """The address in this field, at the SNS host of the message's own topic. Raises BadSignature."""
+    url, host = message.get(name), host_of(message.get("TopicArn"))
+    if host is None or not isinstance(url, str) or not url.startswith(host) or not path.fullmatch(url, len(host)):
+        raise BadSignature(f"a {name} at another place than the topic's")
+    return url
 
 
 def _canonical(message: Mapping[str, Any]) -> bytes:

@@ -25,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preferences.connectors.amazon_ses import AmazonSes
+from preferences.connectors.sns import host_of
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
 from preferences.domain.terms import Status, SuppressionReason
@@ -267,9 +268,56 @@ class TestProving:
             connector.verify({}, seal(message(), SigningCertURL=url))
         assert len(AMAZON.asked) == before
 
-    @pytest.mark.parametrize("host", ["us-gov-west-1.amazonaws.com", "cn-north-1.amazonaws.com.cn"])
-    def test_every_region_s_host_will_do(self, host: str) -> None:
-        make().verify({}, seal(message(), SigningCertURL=f"https://sns.{host}{CERTIFICATE}"))
+    @pytest.mark.parametrize(
+        ("partition", "host"),
+        [
+            ("aws-us-gov", "us-gov-west-1.amazonaws.com"),
+            ("aws-cn", "cn-north-1.amazonaws.com.cn"),
+            ("aws-eusc", "eusc-de-east-1.amazonaws.eu"),
+            ("aws-iso", "us-iso-east-1.c2s.ic.gov"),
+            ("aws-iso-b", "us-isob-east-1.sc2s.sgov.gov"),
+            ("aws-iso-e", "eu-isoe-west-1.cloud.adc-e.uk"),
+            ("aws-iso-f", "us-isof-south-1.csp.hci.ic.gov"),
+        ],
+    )
+    def test_a_topic_of_any_partition_is_heard_by_its_own_host(self, partition: str, host: str) -> None:
+        arn = f"arn:{partition}:sns:{host.partition('.')[0]}:123456789012:mail-events"
+        connector = make(options={"topic_arns": [arn]})
+        connector.verify({}, seal(message(), TopicArn=arn, SigningCertURL=f"https://sns.{host}{CERTIFICATE}"))
+
+    def test_the_hosts_are_those_that_botocore_has_for_each_partition(self) -> None:
+        session = boto3.session.Session(region_name="eu-west-1")
+        for partition in session.get_available_partitions():
+            for region in session.get_available_regions("sns", partition, allow_non_regional=False):
+                client = session.client("sns", region_name=region, aws_access_key_id="x", aws_secret_access_key="x")
+                assert host_of(f"arn:{partition}:sns:{region}:123456789012:x") == client.meta.endpoint_url
+
+    @pytest.mark.parametrize(
+        "host", ["eu-west-2.amazonaws.com", "eu-west-1.amazonaws.com.cn", "eu-west-1.amazonaws.eu"]
+    )
+    def test_a_certificate_of_another_region_than_the_topic_s_is_not_fetched(self, host: str) -> None:
+        connector, before = make(), len(AMAZON.asked)
+        with pytest.raises(BadSignature):
+            connector.verify({}, seal(message(), SigningCertURL=f"https://sns.{host}{CERTIFICATE}"))
+        assert len(AMAZON.asked) == before
+
+    @pytest.mark.parametrize(
+        "arn", ["mail-events", "arn:aws:sns:eu-west-1:123:x", "arn:azure:sns:eu-west-1:123456789012:x"]
+    )
+    def test_what_names_no_topic_is_refused_in_the_settings(self, arn: str) -> None:
+        with pytest.raises(Misconfigured, match="topic_arns"):
+            make(options={"topic_arns": [arn]})
+
+    def test_a_key_that_has_fitted_is_kept_whatever_certificates_strangers_name(self) -> None:
+        connector = make()
+        connector.verify({}, seal(message()))
+        for number in range(50):
+            AMAZON.files[f"/real-{number}.pem"] = certificate("other")
+            with pytest.raises(BadSignature):
+                connector.verify({}, seal(message(), SigningCertURL=f"{HOST}/real-{number}.pem"))
+        before = len(AMAZON.asked)
+        connector.verify({}, seal(message()))
+        assert len(AMAZON.asked) == before
 
     @pytest.mark.parametrize("path", ["/junk.pem", "/curve.pem", "/none.pem", "/other.pem"])
     def test_what_is_no_fitting_certificate_is_refused(self, path: str) -> None:
