@@ -187,7 +187,8 @@ class AmazonSes(Connector):
             dict(_statuses(part(details, "oldTopicPreferences"))),
         )
         said = dict(_statuses(now))
-        refs = {f"list:{name}/{topic}": out for topic, out in said.items() if out or out != before.get(topic)}
+        # A yes counts where there was a no before it: any other topic may stand there by the list's default alone.
+        refs = {f"list:{name}/{topic}": out for topic, out in said.items() if out or before.get(topic)}
         if now.get("unsubscribeAll"):
             # The topics that stand beside it are unchanged, and a yes among them is none now.
             refs = {**{ref: out for ref, out in refs.items() if out}, f"list:{name}": True}
