@@ -1,7 +1,8 @@
 """Files that take their name only when they are whole and on the disk.
 
-Owns how such a file comes to be. Invariants: whatever stops the writing, what had the name before still has it; only
-the owner may read the file, at any moment, since most of them hold addresses.
+Owns how such a file comes to be. Invariants: whatever stops the writing, what had the name before still has it; a
+device, a pipe or a socket is never replaced; only the owner may read the file, at any moment, since most of them hold
+addresses.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,12 +34,14 @@ _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0
 def atomic_write(path: Path, *, replace: bool) -> Iterator[IO[bytes]]:
     """A file to be written. With `replace` it takes the place of what is there. Raises CannotWrite."""
     unfinished = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.part")
+    _check_replaceable(path)
     try:
         with os.fdopen(os.open(unfinished, _NEW, PRIVATE), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         if replace:
+            _check_replaceable(path)
             unfinished.replace(path)
         else:
             _take_name(unfinished, path)
@@ -48,6 +52,16 @@ def atomic_write(path: Path, *, replace: bool) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse what is there and is no file, also under the name of a link, such as /dev/stdout. Raises CannotWrite."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # there is nothing, or a link to nothing; where it cannot be told the writing says why
+        return
+    if not stat.S_ISREG(mode):
+        raise CannotWrite(f"{path.name} is no file but a folder, a device, a pipe or the like; give another name")
 
 
 def _take_name(unfinished: Path, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -59,6 +60,31 @@ def test_a_link_under_the_name_is_replaced_and_not_followed(tmp_path: Path) -> N
     write(tmp_path / "x", "ours", replace=True)
     assert not (tmp_path / "x").is_symlink()
     assert (tmp_path / "precious").read_text() == "precious"
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_what_is_no_file_is_never_replaced(tmp_path: Path, replace: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "folder").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        before = {path.name: path.lstat().st_ino for path in tmp_path.iterdir()}
+        for name in before:
+            with pytest.raises(CannotWrite, match=f"{name} is no file"):
+                write(tmp_path / name, "ours", replace=replace)
+    assert {path.name: path.lstat().st_ino for path in tmp_path.iterdir()} == before
+
+
+def test_what_became_a_pipe_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    def write_beside() -> None:
+        with atomic_write(tmp_path / "x", replace=True) as file:
+            file.write(b"ours")
+            os.mkfifo(tmp_path / "x")
+
+    with pytest.raises(CannotWrite, match="x is no file"):
+        write_beside()
+    assert [path.is_fifo() for path in tmp_path.iterdir()] == [True]
 
 
 def test_nobody_can_lay_a_link_where_the_unfinished_file_will_be(
