@@ -156,6 +156,36 @@ def test_a_key_of_ed25519_is_read_from_pem() -> None:
     assert read_key(pem) == mails.ED25519_RECORD
 
 
+RSA, ED = mails.key_pair()[1], mails.ED25519_RECORD
+BELOW = (b"i", b"news@sub.shop.example")
+
+
+@pytest.mark.parametrize(
+    ("record", "identity", "result"),
+    [
+        (RSA.replace(b"k=", b"h=sha1; k="), None, Result.FAIL),
+        (RSA.replace(b"k=", b"h=sha1 : SHA256; k="), None, Result.PASS),
+        (RSA.replace(b"k=", b"t=s; k="), BELOW, Result.FAIL),
+        (RSA.replace(b"k=", b"t=x:s; k="), BELOW, Result.FAIL),
+        (RSA.replace(b"k=", b"t=s; k="), (b"i", b"News@Shop.Example"), Result.PASS),
+        (RSA.replace(b"k=", b"t=s; k="), None, Result.PASS),
+        (RSA, BELOW, Result.PASS),
+        (b"k=rsa; v=DKIM1; " + RSA.partition(b"k=rsa; ")[2], None, Result.FAIL),
+        (RSA.removeprefix(b"v=DKIM1; "), None, Result.PASS),
+        (ED.replace(b"k=", b"h=sha1; k="), None, Result.FAIL),
+        (ED.replace(b"k=", b"t=s; k="), BELOW, Result.FAIL),
+        (b"k=ed25519; v=DKIM1; " + ED.partition(b"k=ed25519; ")[2], None, Result.FAIL),
+        (ED, BELOW, Result.PASS),
+    ],
+)
+def test_a_key_that_receivers_must_not_use_fails_though_the_signature_holds(
+    record: bytes, identity: tuple[bytes, bytes] | None, result: Result
+) -> None:
+    algorithm = "ed25519-sha256" if b"ed25519" in record else "rsa-sha256"
+    raw = mails.sign(UNSIGNED, algorithm=algorithm, fields=[identity] if identity else [])
+    assert found(lint(raw, Options(keys={mails.KEY_NAME: record})), "M-05") is result
+
+
 def test_a_signature_of_rsa_sha1_counts_for_nothing_though_it_would_hold() -> None:
     raw = mails.sign(UNSIGNED, algorithm="rsa-sha1")
     assert dkim.verify(raw, dnsfunc=lambda *_, **__: mails.key_pair()[1])

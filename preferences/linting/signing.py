@@ -55,6 +55,7 @@ class _Signature:
     index: int
     algorithm: str
     domain: str
+    identity: str
     covers: tuple[str, ...]
     has_length: bool
     signed_at: int | None
@@ -158,13 +159,15 @@ def _time_of(text: str) -> float | None:
 
 def _verified(mail: Mail, options: Options, signature: _Signature, aligned: Result) -> Verdict:
     try:
-        valid = _verify(mail.raw, signature.index, _key_finder(options))
+        record = _verify(mail.raw, signature.index, _key_finder(options))
     except KeyUnknown:
         text = "The DKIM key could not be looked up, so the signature was not checked: try again, or give --dkim-key."
         return Verdict(Result.UNCHECKED, text)
-    if not valid:
+    if record is None:
         text = "The DKIM signature does not hold: the mail was changed after signing, or its key is wrong or missing."
         return Verdict(Result.FAIL, text)
+    if fault := _key_fault(record, signature):
+        return Verdict(Result.FAIL, fault)
     if aligned is Result.WARN:
         text = "The signing domain and From's only share an ending: check that both belong to one organisation."
         return Verdict(Result.WARN, text)
@@ -177,6 +180,22 @@ def _verified(mail: Mail, options: Options, signature: _Signature, aligned: Resu
         )
         return Verdict(Result.PASS, text)
     return Verdict(Result.PASS, "The DKIM signature holds, is From's, and covers both list fields.")
+
+
+def _key_fault(record: bytes, signature: _Signature) -> str:
+    """Why receivers must not use a key by which the signature holds (RFC 6376 §3.6.1 and §6.1.2)."""
+    tags = {name.decode(): text.decode("latin-1") for name, text in dkim.util.parse_tag_value(record).items()}
+    if "v" in tags and next(iter(tags)) != "v":
+        return "v= is not the first in the record of the DKIM key, so receivers discard it: put v=DKIM1 first."
+    if "h" in tags and "sha256" not in _words(tags["h"]):
+        return "h= in the record of the DKIM key does not name sha256, so it holds no such signature: leave h= out."
+    if "s" in _words(tags.get("t", "")) and signature.identity != signature.domain:
+        return "The DKIM key is for its own domain alone (t=s), and i= names one below it: leave out s, or i=."
+    return ""
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip().lower() for word in text.split(":")]
 
 
 def _read(mail: Mail, index: int) -> _Signature | None:
@@ -193,6 +212,7 @@ def _read(mail: Mail, index: int) -> _Signature | None:
         index=index,
         algorithm=tags["a"].lower(),
         domain=tags["d"].lower().rstrip("."),
+        identity=tags.get("i", tags["d"]).rpartition("@")[2].lower().rstrip("."),
         covers=covers,
         has_length="l" in tags,
         signed_at=signed_at,
@@ -220,17 +240,23 @@ def _key_finder(options: Options) -> Callable[[str], bytes | None]:
     return find
 
 
-def _verify(raw: bytes, index: int, find: Callable[[str], bytes | None]) -> bool:
+def _verify(raw: bytes, index: int, find: Callable[[str], bytes | None]) -> bytes | None:
+    """The record of the key by which the signature holds, if it does."""
+    record: bytes | None = None
+
     def from_name(name: bytes | str, timeout: float = 0) -> bytes | None:  # noqa: ARG001 - the library's own call
+        nonlocal record
         text = name.decode("ascii", "replace") if isinstance(name, bytes) else name
-        return find(text.rstrip(".").lower())
+        record = find(text.rstrip(".").lower())
+        return record
 
     try:
-        return bool(_Verifier(raw, logger=_quiet).verify(idx=index, dnsfunc=from_name))
+        holds = _Verifier(raw, logger=_quiet).verify(idx=index, dnsfunc=from_name)
     except KeyUnknown:
         raise
     except Exception:  # noqa: BLE001 - the library raises what Python raised on odd signatures and keys
-        return False
+        return None
+    return record if holds else None
 
 
 class _Verifier(dkim.DKIM):  # type: ignore[misc]  # the library has no types
