@@ -52,9 +52,10 @@ class Recovery:
         if now < self._due_at:
             return False
         found = self._database.read(soft_bounces.ended, now)
-        if found:
-            acts = [end_soft_bounces(bounced, seq, now=now) for bounced, seq in found]
-            self._database.write(ledger.record, acts, fingerprints=self._fingerprints, now=now)
-        else:
+        acts = [end_soft_bounces(bounced, seq, now=now) for bounced, seq in found]
+        entries = self._database.write(ledger.record, acts, fingerprints=self._fingerprints, now=now) if acts else []
+        # What did not end now is not tried again at once.
+        is_more = len(found) == soft_bounces.MOST_ENDED and any(entry.recorded_at == now for entry in entries)
+        if not is_more:
             self._due_at = now + EVERY
-        return bool(found)
+        return is_more

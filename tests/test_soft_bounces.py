@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,15 +13,16 @@ from flask import Flask
 from sqlalchemy import select
 
 from preferences.domain.acts import EventKind, ProviderEvent
+from preferences.domain.addresses import Fingerprints
 from preferences.domain.permission import Reason, may_send
-from preferences.domain.suppressions import SOFT_BOUNCE_DAYS, SOFT_BOUNCE_PERIOD, day_of
+from preferences.domain.suppressions import SOFT_BOUNCE_DAYS, SOFT_BOUNCE_PERIOD, day_of, end_soft_bounces
 from preferences.domain.terms import Channel, MessageClass, SuppressionReason, Verb
 from preferences.exporting import write_csv
 from preferences.scrubbing import question
 from preferences.scrubbing.run import Files, scrub
 from preferences.site import Site, site_of
 from preferences.soft_bounces import EVERY, Recovery, count
-from preferences.store import queries
+from preferences.store import ledger, queries
 from preferences.store.facts import facts_for
 from preferences.store.proof import verify
 from preferences.store.soft_bounces import forget_old
@@ -185,5 +187,39 @@ def test_recovery_looks_once_an_hour(sqlite_app: Flask) -> None:
         assert recovery() is False
     assert reason(site_of(sqlite_app)) == Reason.SOFT_BOUNCES
     with time_machine.travel(NOON + EVERY, tick=False):
-        assert recovery() is True
+        assert recovery() is False
     assert reason(site_of(sqlite_app)) == Reason.OK
+
+
+def test_recovery_goes_on_at_once_only_while_there_may_be_more(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("preferences.store.soft_bounces.MOST_ENDED", 1)
+    bounce(site, *enough())
+    recovery = Recovery(site.database, site.fingerprints)
+    with time_machine.travel(enough()[-1] + SOFT_BOUNCE_PERIOD + DAY, tick=False):
+        assert [recovery(), recovery()] == [True, False]
+
+
+def test_what_does_not_end_is_not_tried_again_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("preferences.store.soft_bounces.MOST_ENDED", 1)
+    bounce(site, *enough())
+    (suppressed,) = site.database.read(queries.entries_after, 0, 100)
+    later = enough()[-1] + SOFT_BOUNCE_PERIOD + DAY
+    # An entry that bears the reference of the end, so that it counts as told.
+    other = end_soft_bounces(email("john@example.com"), suppressed.seq, now=NOON)
+    site.database.write(ledger.record, [other], fingerprints=site.fingerprints, now=NOON)
+    recovery = Recovery(site.database, site.fingerprints)
+    with time_machine.travel(later, tick=False):
+        assert [recovery(), recovery()] == [False, False]
+
+
+def test_after_a_change_of_keys_a_bounce_of_two_days_ago_still_counts(site: Site) -> None:
+    bounce(site, *enough())
+    end = enough()[-1] + SOFT_BOUNCE_PERIOD
+    newer = Fingerprints([b"fingerprint-key-of-tests", b"fingerprint-key-of-tests-02"])
+    assert newer.candidates(JANE)[-1] == site.fingerprints.of(JANE)
+    rotated = replace(site, fingerprints=newer)
+    bounce(rotated, end - DAY)
+    recover(rotated, end + DAY)
+    assert reason(rotated) == Reason.SOFT_BOUNCES
+    recover(rotated, end + SOFT_BOUNCE_PERIOD + DAY)
+    assert reason(rotated) == Reason.OK

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, and_, delete, exists, select
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.suppressions import SOFT_BOUNCE_DAYS, SOFT_BOUNCE_PERIOD
 from preferences.domain.terms import Address, Channel, SuppressionReason
+from preferences.store.contacts import find_addresses
 from preferences.store.db import any_of, insert_rows
 from preferences.store.tables import address, soft_bounce, suppression
 
@@ -31,8 +32,10 @@ def note(
     connection: Connection, days: Mapping[Address, Collection[str]], *, fingerprints: Fingerprints, now: datetime
 ) -> list[Address]:
     """Count soft bounces by day; return the addresses that are to be suppressed now. Run it inside `Database.save`."""
+    # Under the fingerprint that the address bears, be it of an older key: `ended` knows no other.
+    stored = {one: found.fingerprint for one, found in find_addresses(connection, days, fingerprints).items()}
     rows = [
-        {"fingerprint": fingerprints.of(bounced), "channel": bounced.channel.value, "day": day}
+        {"fingerprint": stored.get(bounced) or fingerprints.of(bounced), "channel": bounced.channel.value, "day": day}
         for bounced, of_address in days.items()
         for day in of_address
     ]
