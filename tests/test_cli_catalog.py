@@ -128,12 +128,18 @@ def test_nothing_of_a_brand_can_begin_another_line_or_turn_it_round(app: Flask, 
 
 
 @pytest.mark.parametrize("value", CONTROLS)
-@pytest.mark.parametrize("option", ["--name", "--description", "--frequency"])
+@pytest.mark.parametrize("option", ["--name", "--description", "--frequency", "--section"])
 def test_nothing_of_a_topic_can_begin_another_line(sqlite_app: Flask, option: str, value: str) -> None:
     new = ["topic", "add", "tea", "--class", "marketing", "--basis", "consent", option, value]
     assert run(sqlite_app, *new).exit_code == 1
     assert run(sqlite_app, "topic", "translate", "offers", "--language", "de", option, value).exit_code == 1
     assert "tea" not in catalog(sqlite_app).topics
+
+
+@pytest.mark.parametrize("value", CONTROLS)
+def test_a_section_that_is_changed_cannot_begin_another_line(sqlite_app: Flask, value: str) -> None:
+    assert run(sqlite_app, "topic", "set", "offers", "--section", value).exit_code == 1
+    assert catalog(sqlite_app).topics["offers"].section == ""
 
 
 @pytest.mark.parametrize(

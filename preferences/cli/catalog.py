@@ -161,7 +161,9 @@ def _arrangement(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--visible-to", callback=_flag, metavar="FLAG", help="Show it only to contacts with this flag."),
         click.option("--hidden/--offered", default=None, help="Offer it on no public page; links and decisions stay."),
         click.option("--default", type=choice(Default), help="What holds until a person says something about it."),
-        click.option("--section", help="The heading that it stands under, with others of the same section."),
+        click.option(
+            "--section", callback=_line, help="The heading that it stands under, with others of the same section."
+        ),
     ):
         command = option(command)
     return command
