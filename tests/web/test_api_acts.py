@@ -210,6 +210,33 @@ def test_a_yes_needs_its_proof(client: FlaskClient, headers: dict[str, str], wit
     assert list(faults(tell(client, headers, one))) == [f"[0].{field}"]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        yes(),
+        {"verb": "lift", "reason": "hard_bounce", "evidence": {"because": "She wrote to us."}},
+        {"verb": "pause", "topic": "product-news"},
+        {"verb": "cap", "topic": "product-news"},
+    ],
+)
+def test_what_needs_its_instant_is_refused_with_one_before_such_mail(
+    client: FlaskClient, site: Site, headers: dict[str, str], changes: dict[str, Any]
+) -> None:
+    key = site.database.save(create_key, "counter", NOW, frozenset(Scope))
+    one = act(**changes) | {"occurred_at": "1985-06-01T00:00:00Z"}
+    found = faults(tell(client, {"Authorization": f"Bearer {key}"}, one))
+    assert list(found) == ["[0].occurred_at"]
+    assert "before 1990" in found["[0].occurred_at"]
+    assert site.database.read(queries.head_seq) == 0
+
+
+def test_an_opt_out_dated_before_such_mail_counts_from_its_receipt(
+    client: FlaskClient, headers: dict[str, str]
+) -> None:
+    told(client, headers, act(occurred_at="1985-06-01T00:00:00Z"))
+    assert reason(client, headers) == "unsubscribed_all"
+
+
 def test_a_yes_to_everything_is_refused(client: FlaskClient, headers: dict[str, str]) -> None:
     assert list(faults(tell(client, headers, yes(topic="*")))) == ["[0].topic"]
 

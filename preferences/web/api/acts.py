@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response
 
+from preferences.domain import consent
 from preferences.domain.acts import ToldAct, told
 from preferences.domain.suppressions import BECAUSE, NOT_LIFTED, lift
 from preferences.domain.terms import (
@@ -111,7 +112,8 @@ class ActOf(Strict):
     origin_ref: Reference
     """Your own id of the act, without spaces: told again, it counts once."""
     occurred_at: Instant | None = None
-    """When it was said, with its time zone. What lies in the future counts as now."""
+    """When it was said, with its time zone. What lies in the future counts as now. Before 1990 there was no such mail:
+    what says no counts from its receipt then, and what needs its instant is refused."""
     basis: Basis | None = None
     """The lawful ground of a subscribe."""
     evidence: Annotated[dict[Name, Words], Field(max_length=20, default_factory=dict)]
@@ -301,8 +303,8 @@ def _faults_of_suppress(one: ActOf) -> Iterator[tuple[str, str]]:
     for field in ("topic", "brand", "basis", "until", "per_week"):
         if getattr(one, field) is not None:
             yield field, f"a {one.verb} is about the address, whatever is sent to it; leave this out"
-    if one.verb is ToldVerb.LIFT and one.occurred_at is None:
-        yield "occurred_at", "a lift needs the instant at which it was decided: a newer report suppresses again"
+    if one.verb is ToldVerb.LIFT:
+        yield from _faults_of_instant(one, "a lift needs the instant at which it was decided")
     if one.verb is ToldVerb.LIFT and not one.evidence.get(BECAUSE, "").strip():
         yield "evidence", f'a lift needs why, such as {{"{BECAUSE}": "the mailbox was full; its owner wrote to us"}}'
 
@@ -331,17 +333,23 @@ def _faults_of_pace(one: ActOf) -> Iterator[tuple[str, str]]:
     if one.per_week is not None and one.verb is not ToldVerb.CAP:
         yield "per_week", "only a cap has a number"
     ends = one.verb in {ToldVerb.PAUSE, ToldVerb.CAP} and one.until is None and one.per_week is None
-    if ends and one.occurred_at is None:
-        yield "occurred_at", "to take a pause or a cap away needs the instant at which that was said"
+    if ends:
+        yield from _faults_of_instant(one, "to take a pause or a cap away needs the instant at which that was said")
 
 
 def _faults_of_yes(one: ActOf) -> Iterator[tuple[str, str]]:
     if one.basis is None:
         yield "basis", "a subscribe needs the lawful ground, such as consent"
-    if one.occurred_at is None:
-        yield "occurred_at", "a subscribe counts only with the instant at which it was said"
+    yield from _faults_of_instant(one, "a subscribe counts only with the instant at which it was said")
     if not any(one.evidence.values()):
         yield "evidence", 'a subscribe counts only with how it was said, such as {"source": "checkout page"}'
+
+
+def _faults_of_instant(one: ActOf, why: str) -> Iterator[tuple[str, str]]:
+    """Of an act that weighs nothing unless it is known when it happened."""
+    if consent.known_time(one.occurred_at) is None:
+        early = "" if one.occurred_at is None else f"; before {consent.EARLIEST.year} there was no such mail"
+        yield "occurred_at", why + early
 
 
 def _act(one: ActOf, address: Address, topic: Topic | None, catalog: Catalog, *, trusted: bool) -> Act:
