@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import Connection, inspect, text
 
-HEAD: Final = "0011"
+HEAD: Final = "0012"
 
 
 def pending(connection: Connection) -> bool:

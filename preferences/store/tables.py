@@ -377,7 +377,7 @@ sign_in: Final = Table(
     "sign_in",
     metadata,
     _key("id", Uuid),
-    _not_null("fingerprint", String(43)),
+    _not_null("fingerprint", String(43), index=True),
     Column("code_digest", String(64)),
     _not_null("created_at", UtcDateTime, index=True),
     _not_null("tries", Integer),
