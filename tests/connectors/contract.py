@@ -461,11 +461,11 @@ class ConnectorContract:
     @given(junk=st.lists(ANY_JSON, min_size=1, max_size=4), data=st.data())
     @examples
     def test_an_odd_row_takes_no_other_with_it(self, junk: Sequence[Any], data: st.DataObject) -> None:
-        body = data.draw(st.sampled_from(self.genuine))
-        batch = None if self.form else self.with_junk(json.loads(body), junk)
-        if batch is None:
-            return
-        mixed = json.dumps(batch).encode()
+        batches = [one for one in self.genuine if not self.form and self.with_junk(json.loads(one), []) is not None]
+        if not batches:
+            pytest.skip("this provider sends one report at a time")
+        body = data.draw(st.sampled_from(batches))
+        mixed = json.dumps(self.with_junk(json.loads(body), junk)).encode()
         found = self.connector().parse(self.sign(mixed), mixed)
         assert_can_be_recorded(found)
         genuine = self._meant_by(body)
