@@ -953,6 +953,31 @@ def test_a_channel_that_is_none_of_ours_brings_the_contact_alone() -> None:
     assert kind.rows(line, Options()) == [row("a@example.com")]
 
 
+@pytest.mark.parametrize("channel", ["E-pošta", "Epost", "correo electronico", "e-mail adresa", "Пошта", "Brand new"])
+def test_an_opt_out_of_a_channel_in_any_language_is_never_lost(channel: str) -> None:
+    kind = kind_of("mautic", ["email", "channel", "reason", "date_added"])
+    line = {"email": "a@example.com", "channel": channel, "date_added": "2024-05-01 10:00:00"}
+    told = kind.rows(line | {"reason": "1"}, Options())
+    assert [(one["status"], one["topic"]) for one in told] == [("unsubscribed", "*")]
+    assert [one["status"] for one in kind.rows(line | {"reason": "2"}, Options())] == ["hard_bounce"]
+
+
+@pytest.mark.parametrize(("number", "channels"), [("+12025550124", ["email", "sms"]), ("", ["email"])])
+def test_an_opt_out_of_a_channel_that_is_not_known_counts_for_each_address(number: str, channels: list[str]) -> None:
+    kind = kind_of("mautic", ["email", "mobile", "channel", "reason", "date_added"])
+    line = {"email": "a@example.com", "mobile": number, "channel": "Brand new", "reason": "1"}
+    told = kind.rows(line, Options())
+    assert [(one["channel"], one["status"]) for one in told] == [(one, "unsubscribed") for one in channels]
+
+
+@pytest.mark.parametrize(("word", "is_no"), [("Opted out", True), ("TRUE", True), ("", False), ("No", False)])
+def test_a_word_that_is_new_in_a_topics_column_is_a_no(word: str, is_no: bool) -> None:
+    kind = kind_of("hubspot", ["Email", "Portal Unsubscribe", "Digest", "City"])
+    line = {"Email": "a@example.com", "Portal Unsubscribe": "false", "Digest": word, "City": "Ulm"}
+    told = kind.rows(line, Options(mapping={"digest": "offers"}))
+    assert [one.get("topic") for one in told] == (["offers"] if is_no else [None])
+
+
 @pytest.mark.parametrize("reason", ["1", "DNC désabonné", "İletişim kurma abonelikten ayrıldı", "brand new", "4"])
 def test_a_reason_that_is_new_or_translated_is_a_no(reason: str) -> None:
     kind = kind_of("mautic", ["email", "channel", "reason", "date_added"])

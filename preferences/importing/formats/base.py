@@ -65,8 +65,9 @@ class Rule:
     """One thing that a line can tell: which column says so with which values, and where its details stand.
 
     Without `column` every line of the file tells it. `holds` and `lacks` are for a column with several words in it.
-    `where` asks for one of some values of a second column. With `prefix` each column whose name begins so is about one
-    topic, with `others` each column but those; with `names` the column's text is the topic's name there.
+    `where` asks for one of some values of a second column, `where_not` for none of some. With `prefix` each column
+    whose name begins so is about one topic, with `others` each column but those; with `names` the column's text is the
+    topic's name there. With `if_there` a line that has no such address is not wrong.
 
     `at` is when that was said, and nothing else: for a no never a time at which the record was made or last changed,
     since a no that is dated too early loses to a yes. Where a line has `several` topics the time is that of one of
@@ -80,6 +81,7 @@ class Rule:
     holds: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
     where: tuple[str, tuple[str, ...]] = ("", ())
+    where_not: tuple[str, tuple[str, ...]] = ("", ())
     unless: tuple[str, ...] = ()
     everything: bool = False
     names: str = ""
@@ -92,12 +94,15 @@ class Rule:
     reason: tuple[str, ...] = ()
     channel: str = "email"
     address: tuple[str, ...] = ()
+    if_there: bool = False
 
     def applies(self, fields: Fields) -> bool:
-        second, wanted = self.where
+        (second, wanted), (other, unwanted) = self.where, self.where_not
         if any(_value(fields, name) for name in self.unless):
             return False
-        if second and folded(_MARKUP.sub("", _value(fields, second))) not in wanted:
+        if second and _plain(fields, second) not in wanted:
+            return False
+        if other and _plain(fields, other) in unwanted:
             return False
         return not self.column or self.says(folded(_value(fields, self.column)))
 
@@ -206,7 +211,7 @@ class Kind:
         columns = rule.address or self.address
         address = _first(fields, columns)
         if not address:
-            if self.nameless and any(_column_name(name) in fields for name in columns):
+            if rule.if_there or (self.nameless and any(_column_name(name) in fields for name in columns)):
                 return
             raise BadExport(columns[0], "is empty")
         topics = _topics(rule, fields, options)
@@ -322,6 +327,11 @@ def _value(fields: Fields, column: str) -> str:
     return "" if value in _EMPTY else value
 
 
+def _plain(fields: Fields, column: str) -> str:
+    """The column's word alone: a report of Mautic's has it within a link."""
+    return folded(_MARKUP.sub("", _value(fields, column)))
+
+
 def _first(fields: Fields, columns: Iterable[str]) -> str:
     return next((value for name in columns if (value := _value(fields, name))), "")
 
@@ -354,8 +364,17 @@ def _chosen(rule: Rule, fields: Fields, options: Options) -> list[str]:
 
 def _by_column(rule: Rule, fields: Fields, options: Options) -> list[str]:
     names = [name for name in fields if name.startswith(rule.prefix) and name not in rule.others]
-    told = [name for name in names if rule.says(folded(_value(fields, name)))]
+    told = [name for name in names if rule.says(folded(_value(fields, name))) or _is_new(rule, name, fields, options)]
     return [_mapped(name.removeprefix(rule.prefix), name, options) for name in told]
+
+
+def _is_new(rule: Rule, name: str, fields: Fields, options: Options) -> bool:
+    """Whether a topic's column holds a word that is new here: no reason to go on sending.
+
+    Of the columns of `others`, only those that were given a topic are certain to be about one.
+    """
+    value = folded(_value(fields, name))
+    return bool(rule.others and name in options.mapping and value and value not in rule.but)
 
 
 def _by_group(fields: Fields, options: Options) -> list[str]:

@@ -46,6 +46,7 @@ FORMAT: Final = make(
                     status="unsubscribed",
                     others=_NO_TOPICS,
                     values=TRUE,
+                    but=_NOT,
                 ),
             ),
         ),

@@ -32,15 +32,23 @@ _CONTACTABLE: Final = (
     ),
     *("i̇letişim kurulabilir", "kontakt", "kontaktierbar", "puede contactar", "кантактны", "контактный", "連絡可能"),
 )
-_EMAIL: Final = ("channel", (*ADDRESS_NAMES[Channel.EMAIL], "e-mail", "e-posta", "e-post", "електронно писмо"))
-_SMS: Final = (
-    "channel",
-    (
-        *("sms", "text message", "mensagem de texto", "mensaje de texto", "mesaj text", "sms bericht", "sms iletisi"),
-        *("sms poruka", "szöveges üzenet", "textnachricht", "tin nhắn văn bản", "текстовое сообщение"),
-        *("тэкставае паведамленне", "テキストメッセージ", "文本信息"),
-    ),
+_EMAIL: Final = (
+    *ADDRESS_NAMES[Channel.EMAIL],
+    *("e-mail", "e-posta", "e-pošta", "e-post", "epost", "e-mail adresa", "correo electronico", "електронно писмо"),
 )
+_SMS: Final = (
+    *("sms", "text message", "mensagem de texto", "mensaje de texto", "mesaj text", "sms bericht", "sms iletisi"),
+    *("sms poruka", "szöveges üzenet", "textnachricht", "tin nhắn văn bản", "текстовое сообщение"),
+    *("тэкставае паведамленне", "テキストメッセージ", "文本信息"),
+)
+_OTHERS: Final = (
+    *("notification", "notifications", "web notification", "web notifications", "mobile notification"),
+    *("mobile notifications", "mobile_notification", "push notification", "push", "browser notification"),
+    *("page", "message", "marketing message", "marketing messages", "focus", "social", "tweet", "twitter", "whatsapp"),
+    *("webbenachrichtigung", "web-benachrichtigung", "benachrichtigung"),
+)
+"""Channels on which nothing is sent from here. A word that is none of these lists may mean email or SMS in a language
+that is not known here: it counts for both."""
 
 FORMAT: Final = make(
     "mautic",
@@ -91,7 +99,7 @@ FORMAT: Final = make(
                     status="unsubscribed",
                     column=_REASON,
                     but=(*_BOUNCED, *_CONTACTABLE),
-                    where=_EMAIL,
+                    where_not=("channel", (*_SMS, *_OTHERS)),
                     everything=True,
                     at=_AT,
                     reason=("comments",),
@@ -100,14 +108,33 @@ FORMAT: Final = make(
                     status="unsubscribed",
                     column=_REASON,
                     but=(*_BOUNCED, *_CONTACTABLE),
-                    where=_SMS,
+                    where=("channel", _SMS),
                     everything=True,
                     at=_AT,
                     reason=("comments",),
                     channel="sms",
                     address=("mobile", "phone"),
                 ),
-                Rule(status="hard_bounce", column=_REASON, values=_BOUNCED, where=_EMAIL, at=_AT, reason=("comments",)),
+                Rule(
+                    status="unsubscribed",
+                    column=_REASON,
+                    but=(*_BOUNCED, *_CONTACTABLE),
+                    where_not=("channel", (*_EMAIL, *_SMS, *_OTHERS)),
+                    everything=True,
+                    at=_AT,
+                    reason=("comments",),
+                    channel="sms",
+                    address=("mobile", "phone"),
+                    if_there=True,
+                ),
+                Rule(
+                    status="hard_bounce",
+                    column=_REASON,
+                    values=_BOUNCED,
+                    where_not=("channel", (*_SMS, *_OTHERS)),
+                    at=_AT,
+                    reason=("comments",),
+                ),
             ),
             evidence=("channel", _REASON),
         ),
