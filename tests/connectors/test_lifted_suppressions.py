@@ -13,12 +13,12 @@ import pytest
 from preferences.connectors import make_connector
 from preferences.connectors.base import Connector
 from preferences.domain.suppressions import lift
-from preferences.domain.terms import Act, Actor, Address, Channel, SuppressionReason, Verb
+from preferences.domain.terms import Act, Actor, Address, Channel, Origin, SuppressionReason, Verb
 from preferences.site import Site, site_of
 from preferences.store import cursors, ledger
 from preferences.sync import Outcome, run_once
-from tests.connectors.contract import JANE, NAME, as_toml
-from tests.connectors.fakes import Change, FakeVendor
+from tests.connectors.contract import JANE, NAME, Answer, Asked, as_toml
+from tests.connectors.fakes import Change, FakeVendor, json_answer
 from tests.connectors.test_amazon_ses import AMAZON
 from tests.support import close, email, new_app, new_sqlite
 
@@ -69,6 +69,19 @@ def bounce(who: Address, at: datetime, reason: SuppressionReason = SuppressionRe
 def lifted(who: Address, at: datetime) -> Act:
     return lift(
         who, SuppressionReason.HARD_BOUNCE, because="She wrote.", actor=Actor.STAFF, origin="command", decided_at=at
+    )
+
+
+def stop(who: Address) -> Act:
+    return Act(
+        verb=Verb.UNSUBSCRIBE,
+        channel=Channel.EMAIL,
+        who=who,
+        brand="default",
+        topic="product-news",
+        origin=Origin.PAGE,
+        actor=Actor.RECIPIENT,
+        occurred_at=datetime.now(UTC),
     )
 
 
@@ -127,3 +140,24 @@ def test_nothing_is_taken_off_while_another_suppression_holds(vendor: Vendor) ->
     tell(site, lifted(email(JANE), datetime.now(UTC)))
     work(site, connector)
     assert (JANE, list_ref, word) in fake.rows
+
+
+def test_a_key_that_may_not_delete_suppressions_tells_every_opt_out(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, connector, fake, _ = vendor
+    prepared(vendor, bounced=timedelta(hours=2))
+    answer = fake.answer
+
+    def may_not_delete(asked: Asked) -> Answer:
+        is_delete = asked.method == "DELETE" or asked.path.endswith("/delete")
+        return json_answer({"message": "forbidden"}, 403) if is_delete else answer(asked)
+
+    monkeypatch.setattr(fake, "answer", may_not_delete)
+    tell(site, bounce(email(JANE), datetime.now(UTC) - timedelta(hours=2)))
+    tell(site, lifted(email(JANE), datetime.now(UTC)), stop(email("rosa@example.com")))
+    work(site, connector)
+    tell(site, stop(email("ben@example.com")))
+    work(site, connector)
+    assert all(fake.holds(f"{name}@example.com", connector.settings.topics["product-news"]) for name in ("rosa", "ben"))
+    assert len(site.database.read(cursors.parked, NAME)) == 1
