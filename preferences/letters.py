@@ -16,7 +16,6 @@ from uuid import UUID
 
 import structlog
 
-from preferences.domain.addresses import mask
 from preferences.domain.choices import Change, read_item
 from preferences.domain.colours import ink_on
 from preferences.domain.errors import Rejected, StoreBusy, TryLater
@@ -234,15 +233,15 @@ def _new_address(site: Site, brand: Brand, letter: Letter) -> Context:
 
 
 def _address_changed(site: Site, brand: Brand, letter: Letter) -> Context | None:
-    said = {"old": mask(Address(Channel.EMAIL, letter.address)), "new": letter.details["new"]}
+    said = {"old": letter.address, "new": letter.details["new"]}
     # Only who had the better claim to be written to can take it back by themselves.
     return {**said, **_new_address(site, brand, letter)} if "request" in letter.details else said
 
 
 def _address_added(site: Site, brand: Brand, letter: Letter) -> Context:
-    old = mask(Address(Channel.EMAIL, letter.address))
     url = f"{site.url_of(brand)}/account/addresses{_query(letter)}"
-    return {"old": old, "new": letter.details["new"], "confirmed": letter.details["confirmed"], "url": url}
+    told = {"old": letter.address, "new": letter.details["new"], "confirmed": letter.details["confirmed"]}
+    return {**told, "url": url}
 
 
 WRITERS: Final[Mapping[LetterKind, Callable[[Site, Brand, Letter], Context | None]]] = {

@@ -129,6 +129,18 @@ def test_each_letter_arrives_whole_in_each_language(
     close(app)
 
 
+@pytest.mark.parametrize("kind", [LetterKind.ADDRESS_CHANGED, LetterKind.ADDRESS_ADDED])
+def test_a_warning_names_its_own_address_in_full_and_the_other_masked(
+    posting: Flask, mail: MailSink, kind: LetterKind
+) -> None:
+    """Two addresses that begin alike look the same when both are masked."""
+    order(site_of(posting), kind, "nora@example.com")
+    send_letters(site_of(posting))
+    (received,) = mail.letters
+    assert "nora@example.com" in received.text
+    assert "n•••@example.com" in received.text
+
+
 @pytest.mark.parametrize("kind", list(LetterKind))
 def test_plain_text_has_air_between_its_parts(posting: Flask, mail: MailSink, kind: LetterKind) -> None:
     site = site_of(posting)

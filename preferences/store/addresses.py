@@ -43,7 +43,7 @@ class Outcome(StrEnum):
 class Confirmed:
     """A confirmed request: what became of it, the address, and the one that it took the place of.
 
-    `told` are the contact's other mailboxes, which shall hear of it.
+    `told` are the contact's other mailboxes, which shall hear of it. `taken_back` says that it was theirs before.
     """
 
     outcome: Outcome
@@ -51,6 +51,15 @@ class Confirmed:
     address: Address
     replaced: Address | None = None
     told: tuple[Address, ...] = ()
+    taken_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an open request asks for. `taken_back` says that the address was the contact's own until it was put away."""
+
+    address: Address
+    taken_back: bool
 
 
 def request(connection: Connection, contact_id: UUID, *, wanted: Address, replaces: UUID | None, now: datetime) -> UUID:
@@ -80,10 +89,14 @@ def request_back(connection: Connection, contact_id: UUID, *, old: Address, new:
     return request(connection, contact_id, wanted=old, replaces=None, now=now)
 
 
-def find_request(connection: Connection, request_id: UUID, now: datetime) -> Address | None:
-    """The address of a request that can still be confirmed, or None."""
+def find_request(connection: Connection, request_id: UUID, now: datetime) -> Wanted | None:
+    """What a request asks for that can still be confirmed, or None."""
     row = _open(connection, request_id, now)
-    return None if row is None else Address(Channel(row.channel), row.value)
+    if row is None:
+        return None
+    address = Address(Channel(row.channel), row.value)
+    put_away = (one.address for one in addresses_of(connection, row.contact_id) if one.replaced)
+    return Wanted(address, taken_back=address in put_away)
 
 
 def _open(connection: Connection, request_id: UUID, now: datetime) -> Row[Any] | None:
@@ -124,7 +137,8 @@ def confirm(
     is_confirmed = owner is not None and owner.relation is Relation.UNCONFIRMED
     if owner is not None and is_confirmed:
         contacts.confirm(write.connection, owner.fingerprint)
-    acts: list[Act] = [taken_back(wanted, now, evidence)] if SuppressionReason.REPLACED in held else []
+    was_put_away = SuppressionReason.REPLACED in held
+    acts: list[Act] = [taken_back(wanted, now, evidence)] if was_put_away else []
     old = _still_used(addresses_of(write.connection, contact_id), row.replaces, wanted)
     if old is not None:
         acts.append(put_away(old, now, evidence))
@@ -136,6 +150,7 @@ def confirm(
         address=wanted,
         replaced=old,
         told=tuple(one for one in others if one not in {wanted, old}) if news else (),
+        taken_back=was_put_away,
     )
 
 

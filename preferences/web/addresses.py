@@ -113,7 +113,13 @@ def ask_to_confirm(token: str) -> Response:
     if wanted is None:
         return _page(place, "account/address_over.html", status=409, expired=False)
     action = f"{place.site.root_of(place.brand)}/confirm/address/{trim(token)}"
-    return _page(place, "account/address_confirm.html", action=action, address=mask(wanted))
+    return _page(
+        place,
+        "account/address_confirm.html",
+        action=action,
+        address=mask(wanted.address),
+        taken_back=wanted.taken_back,
+    )
 
 
 @blueprint.post("/confirm/address/<token>", strict_slashes=False)

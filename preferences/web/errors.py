@@ -52,7 +52,8 @@ MESSAGES: Final = {
     404: Message(
         to_translate("We cannot find that page"),
         to_translate(
-            "This link is old or was changed. You can still unsubscribe: enter your address, or write to %(us)s."
+            "This link is incomplete or no longer valid."
+            " You can still unsubscribe: enter your address, or write to %(us)s."
         ),
         address_box=True,
     ),
@@ -60,7 +61,7 @@ MESSAGES: Final = {
     408: Message(UNREAD, UNCHANGED, address_box=True, retry=True),
     409: Message(
         to_translate("That can no longer be undone"),
-        to_translate("Nothing was changed. An undo works once, and only while nothing newer was chosen."),
+        to_translate("Nothing was changed. You can undo once, and only if nothing has changed since."),
         address_box=True,
     ),
     410: Message(
@@ -71,11 +72,11 @@ MESSAGES: Final = {
         address_box=True,
     ),
     411: Message(UNREAD, UNCHANGED, address_box=True),
-    413: Message(to_translate("That was too long"), UNCHANGED, address_box=True),
+    413: Message(to_translate("Your entry is too long"), UNCHANGED, address_box=True),
     415: Message(UNREAD, UNCHANGED, address_box=True),
     429: Message(
         to_translate("Please wait a minute"),
-        to_translate("Too many requests in a row. What was done first still counts. Try again in a minute."),
+        to_translate("Too many requests. Anything already saved still counts. Try again in a minute."),
         retry=True,
     ),
     500: Message(

@@ -322,7 +322,7 @@ def test_a_broken_link_leads_to_the_address_box_and_to_the_end(page: Page, world
     answer = page.goto(broken)
     assert answer is not None
     assert answer.status == 404
-    assert "This link is old or was changed." in page.inner_text("main")
+    assert "This link is incomplete or no longer valid." in page.inner_text("main")
 
     page.get_by_label(EITHER).fill("jane.broken@example.com")
     button(page, STOP_ALL).click()
@@ -430,11 +430,11 @@ def visit_every_state(page: Page, world: World, check: Visit) -> int:
     button(page, "Save changes").click()
     stop("manage, mistake", 400)
     page.get_by_label("Pause until").first.fill("")
-    page.get_by_label("At most").first.select_option("One a week")
+    page.get_by_label("At most").first.select_option("1 a week")
     button(page, "Save changes").click()
     stop("manage, slowed down", 200)
     page.goto(paced)
-    button(page, "End this link").click()
+    button(page, "Disable this link").click()
     stop("manage, link ended", 200)
     page.goto(link)
     button(page, STOP_ALL).click()

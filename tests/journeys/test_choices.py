@@ -152,7 +152,7 @@ def test_signed_in_a_yes_is_at_once_and_its_wording_can_be_read_and_kept(page: P
     switch(page, "Offers", "Email", "On").check()
     button(page, "Save changes").click()
 
-    assert "Saved. It takes effect now." in page.get_by_role("status").inner_text()
+    assert "Saved. This takes effect immediately." in page.get_by_role("status").inner_text()
     assert world.choices(address) == {("email", "offers"): "subscribed"}
     page.get_by_role("link", name="History", exact=True).click()
     assert heading(page) == "Your history"

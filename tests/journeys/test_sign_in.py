@@ -260,6 +260,6 @@ def test_every_state_is_accessible_small_and_fits_a_small_screen(browser: Browse
         page.goto(f"{world.url}/sign-in")
         button(page, ELSEWHERE).click()
         button(page, "nobody").click()
-        page.get_by_role("heading", name="We have nothing for this address").wait_for()
+        page.get_by_role("heading", name="We have no record of this address").wait_for()
         look("nobody")
     assert problems == {}

@@ -132,7 +132,7 @@ def test_a_yes_is_immediate_and_kept_with_the_exact_wording(
 
     text = "I want Offers by email from Maple & Finch. Reduced prices. Once a week. I can unsubscribe at any time."
     assert text.replace("&", "&amp;") in page.text
-    assert "Saved. It takes effect now." in page.text
+    assert "Saved. This takes effect immediately." in page.text
     assert state(page, "email.offers.status") == "on"
     (entry,) = entries(site)
     assert (entry.origin, entry.basis, entry.changed, entry.contact_id) == ("account", "consent", True, contact_id)

@@ -292,7 +292,11 @@ def test_whoever_lost_their_address_to_a_thief_can_take_it_back(
 ) -> None:
     changed(jane, site, mail)
     (letter,) = letters_to(site, mail, OLD)
-    jane.client.application.test_client().post(path_in(letter))
+    victim = jane.client.application.test_client()
+    page = victim.get(path_in(letter))
+    assert "Take your address back?" in page.text
+    assert "Close this page" not in page.text, "whoever obeyed would leave the address with the thief"
+    assert "You have your address back" in victim.post(path_in(letter)).text
     assert used(site, contact_id) == [OLD, NEW]
 
     jane.press(door(jane.open(ADDRESSES), "remove", NEW))

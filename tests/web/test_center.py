@@ -330,7 +330,7 @@ def test_a_looser_cap_lets_more_through_so_it_is_asked_for_by_mail(
 
 def test_the_same_page_can_stop_one_thing_and_ask_for_another(client: FlaskClient, site: Site, path: str) -> None:
     page = save(client, path, email__product_news__status="off", email__offers__status="on")
-    assert "Saved. It takes effect now." in page.text
+    assert "Saved. This takes effect immediately." in page.text
     assert "One more step" in page.text
     assert [entry.topic for entry in seqs(site)] == ["product-news"]
 
@@ -385,7 +385,7 @@ def test_whoever_fears_for_their_link_can_end_it_and_gets_a_new_one(mailing_app:
     contact_id = add_contact(site)
     path, unsubscribe = manage_link_for(site, contact_id), link_for(site, contact_id)
 
-    assert "Link ended" in client.post(f"{path}/revoke").text
+    assert "Link disabled" in client.post(f"{path}/revoke").text
 
     assert client.get(path).status_code == 410
     assert press(client, path, intent="all").status_code == 410

@@ -233,7 +233,7 @@ def test_pressed_again_days_after_its_person_has_left_it_brings_nothing_back(app
     for page in (client.post(path), client.get(path)):
         assert page.status_code == 200
         assert heading(page) == "You have already confirmed this"
-        assert "Some of it was turned off since, and stays off." in page.text
+        assert "Some of it has since been turned off, and stays off." in page.text
         assert asked_for(page) == ["I do not want Offers by email from Maple & Finch."]
         assert reference(page) == reference(first)
         assert 'href="/sign-up"' in page.text

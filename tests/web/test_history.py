@@ -138,15 +138,15 @@ def test_it_is_there_in_every_language(jane: SignedIn, site: Site, language: str
 
 def test_what_changed_nothing_says_so(jane: SignedIn, site: Site) -> None:
     jane.press(ACCOUNT, intent="all")
-    assert "It changed nothing" not in jane.open(HISTORY).text
+    assert "No change" not in jane.open(HISTORY).text
     record(site, from_file("row-1", occurred_at=NOW - timedelta(days=400)), from_file("row-2", occurred_at=None))
     page = jane.open(HISTORY)
-    assert page.text.count("It changed nothing: it was so already, or something else counted.") == 2
-    assert page.text.count("We learned of it on") == 2, "for one nobody said when, for one it was long ago"
+    assert page.text.count("No change: this was already so, or a newer choice applied.") == 2
+    assert page.text.count("We received this on") == 2, "for one nobody said when, for one it was long ago"
 
 
 def test_somebody_without_a_history_is_told_so(jane: SignedIn) -> None:
-    assert "Nothing has happened yet." in jane.open(HISTORY).text
+    assert "No entries yet." in jane.open(HISTORY).text
 
 
 def test_a_topic_that_is_no_more_is_still_told(jane: SignedIn, site: Site) -> None:
@@ -192,7 +192,7 @@ def test_nothing_of_anybody_else_is_shown(app: Flask, jane: SignedIn, site: Site
     john = SignedIn(app, add_contact(site, email("john.roe@example.com")))
     john.save({"email.offers.status": "on"})
     record(site, reported(EventKind.HARD_BOUNCE, "1", "john.roe@example.com"))
-    assert "Nothing has happened yet." in jane.open(HISTORY).text
+    assert "No entries yet." in jane.open(HISTORY).text
     assert len(told(john.open(HISTORY))) == 2
 
 

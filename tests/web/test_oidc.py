@@ -165,7 +165,7 @@ def test_the_language_is_kept_on_the_way(visitor: FlaskClient) -> None:
 def test_an_address_that_nobody_has_is_told_so_and_shown_a_way_in(visitor: FlaskClient) -> None:
     page = visitor.get(at_the_provider(leave(visitor), "stranger"))
     assert page.status_code == 404
-    assert "We have nothing for this address" in page.text
+    assert "We have no record of this address" in page.text
     assert 'href="/sign-up"' in page.text
     assert not is_signed_in(visitor)
 

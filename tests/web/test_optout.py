@@ -71,7 +71,7 @@ def test_typing_an_address_stops_its_marketing_at_once_and_no_receipts(app: Flas
 
     assert page.status_code == 200
     assert "<h1>You are unsubscribed from all marketing email</h1>" in page.text
-    assert "It takes effect now." in page.text
+    assert "This takes effect immediately." in page.text
     assert "You will still get messages about your orders and your account." in page.text
     assert decision(app, address)["reason"] == decision(app, address, topic="offers")["reason"] == "unsubscribed_all"
     assert decision(app, address, "transactional", "receipts")["allowed"]

@@ -254,7 +254,7 @@ def test_the_mailbox_of_a_replaced_address_opens_nothing(
     send_letters(site)
 
     assert late.status_code == 404
-    assert "We have nothing for this address" in late.text
+    assert "We have no record of this address" in late.text
     assert len(mail.to(KNOWN)) == 1, "and no second letter came"
     assert not is_signed_in(visitor)
 
@@ -528,7 +528,7 @@ def test_signing_out_everywhere_ends_every_session_and_every_manage_link(
 
     page = visitor.post("/sign-in/out-everywhere", data={"csrf_token": csrf_of(visitor)})
 
-    assert "So is anyone else who was signed in as you" in page.text
+    assert "Anyone else signed in as you has been signed out too" in page.text
     assert not is_signed_in(visitor)
     assert not is_signed_in(other)
     assert other.get(stolen).status_code == 410

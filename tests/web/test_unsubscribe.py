@@ -470,7 +470,7 @@ def test_the_done_page_says_what_stopped_and_what_still_arrives(app: Flask) -> N
     (entry,) = site_of(app).database.read(queries.entries_after, 0, 10)
 
     assert "All marketing email" in page.text
-    assert "It takes effect now. Email already on its way may still reach you." in page.text
+    assert "This takes effect immediately. Email already on its way may still reach you." in page.text
     assert reference_of(entry.hash) in page.text
     assert f'datetime="{entry.recorded_at:%Y-%m-%dT%H:%M:%SZ}"' in page.text
     assert STILL_ARRIVES in page.text
