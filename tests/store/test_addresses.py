@@ -101,7 +101,7 @@ def test_asking_changes_nothing_until_it_is_confirmed(site: Site, jane: UUID) ->
 
 def test_a_confirmed_address_is_the_contacts(site: Site, jane: UUID) -> None:
     done = confirm(site, request(site, jane, NEW))
-    assert done == Confirmed(outcome=Outcome.ADDED, contact_id=jane, address=NEW)
+    assert done == Confirmed(outcome=Outcome.ADDED, contact_id=jane, address=NEW, told=(OLD,))
     assert used(site, jane) == [OLD, NEW]
     assert count(site) == 0, "to add one says nothing about what may be sent"
 
