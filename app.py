@@ -2,7 +2,17 @@
 
 import gc
 import os
+import signal
 import sys
+from multiprocessing import current_process
+
+if current_process().name == "granian-worker":
+    # granian forks a worker with its own handlers, which only set a flag there: until the worker has loaded the
+    # application, which takes a second, and set others, a SIGTERM would be lost on it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Ctrl-C reaches the workers as well as granian, which then sends them SIGTERM. Of two signals at once, the kernel
+    # may give both to a thread other than the main one, which alone acts on them, and the worker would never stop.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 
 from flask import Flask
 

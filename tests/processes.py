@@ -35,6 +35,9 @@ SECONDS_TO_STOP: Final = 20
 CONNECTIONS: Final = ("--backlog", "2048", "--backpressure", "8192", "--http1-header-read-timeout", "10000")
 """As the guide starts it: idle connections take no place from those that ask for something, and are closed soon."""
 
+STOPPING: Final = ("--workers-kill-timeout", "5")
+"""As the guide starts it: a worker that has not ended by then is killed."""
+
 KEPT_FROM_OUTSIDE: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 """All that a process gets of our own environment: a setting of the developer's shell must not change a test."""
 
@@ -75,6 +78,14 @@ class Process:
         tree = self._tree()
         if tree:
             tree[0].send_signal(signal.SIGTERM)
+            _wait_until_dead(tree)
+        self.kill()
+
+    def press_ctrl_c(self) -> None:
+        """SIGINT for the program and all its children at once, as from a terminal, and wait; kill what does not end."""
+        tree = self._tree()
+        if tree:
+            os.killpg(tree[0].pid, signal.SIGINT)
             _wait_until_dead(tree)
         self.kill()
 
@@ -148,7 +159,7 @@ class Installation:
         self.web = Process(
             [
                 *(str(BINARIES / "granian"), "--interface", "wsgi", "--no-ws", "--http", "1"),
-                *("--host", host, "--port", str(self.port), *CONNECTIONS),
+                *("--host", host, "--port", str(self.port), *CONNECTIONS, *STOPPING),
                 *("--workers", "1", "--blocking-threads", threads, "app:app"),
             ],
             self.environment,

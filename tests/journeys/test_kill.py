@@ -1,4 +1,4 @@
-"""An acknowledged opt-out is never lost: not when web and worker are killed, nor when the database crashes."""
+"""An acknowledged opt-out is never lost: not when web or worker is stopped or killed, nor when the database crashes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sqlalchemy import select
 
 from preferences.store.tables import ledger_entry
 from tests.journeys.world import World, wait_for
+from tests.processes import Process
 from tests.servers import PostgresServer
 from tests.support import link_for, new_postgresql, new_sqlite
 
@@ -95,6 +96,17 @@ def kill_and_restart(world: World, which: str) -> Callable[[], None]:
     return die
 
 
+def stop_and_restart(world: World, how: Callable[[Process], None]) -> Callable[[], None]:
+    def stop() -> None:
+        (before, *_) = world.installation.web.pids()
+        how(world.installation.web)
+        assert before not in world.installation.web.pids()
+        time.sleep(SECONDS_BETWEEN_TRIES)
+        world.installation.web.start()
+
+    return stop
+
+
 @pytest.fixture
 def sqlite_world(tmp_path: Path) -> Iterator[World]:
     with World(tmp_path, new_sqlite(tmp_path), PEOPLE) as world:
@@ -120,6 +132,16 @@ def test_killing_web_and_worker_loses_no_acknowledged_opt_out(sqlite_world: Worl
     deaths = [kill_and_restart(world, which) for which in ("web", "worker", "web", "web", "worker", "web")]
 
     run_and_kill(clickers, deaths, seed=8058)
+
+    assert_nothing_was_lost(world, clickers)
+
+
+def test_stopping_the_web_server_loses_no_acknowledged_opt_out(sqlite_world: World) -> None:
+    world = sqlite_world
+    clickers = Clickers(world)
+    deaths = [stop_and_restart(world, how) for how in (Process.press_ctrl_c, Process.stop, Process.press_ctrl_c)]
+
+    run_and_kill(clickers, deaths, seed=4711)
 
     assert_nothing_was_lost(world, clickers)
 
