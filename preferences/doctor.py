@@ -166,7 +166,7 @@ def _brands(catalog: queries.Catalog) -> Iterator[Finding]:
         missing = [
             option
             for option, value in (("--postal-address", brand.postal_address), ("--contact-email", brand.contact_email))
-            if not value
+            if not any(map(str.isalnum, value))  # "…" was left as it stood in an example
         ]
         if missing:
             text = f"brand {brand.slug} has no {' and no '.join(missing)}; set it with `flask brand set`"
@@ -183,7 +183,7 @@ def _mail(site: Site, catalog: queries.Catalog) -> Iterator[Finding]:
     waiting = site.database.read(letters.count_waiting, datetime.now(UTC) - LONGEST_FOR_A_LETTER)
     if not site.settings.smtp_url:
         marketing = _sends_marketing(catalog)
-        text = "SMTP_URL is not set: nobody can sign up, sign in or get a lost link, since no letter is sent"
+        text = "SMTP_URL is not set: nobody can sign up, sign in or get a new link, since no email is sent"
         if site.settings.is_local:
             text += " (for a trial, `make run` starts a mail server at smtp://127.0.0.1:8026)"
         yield Finding("MAIL-OUT", "wrong" if marketing or waiting else "warning", text, public_only=True)

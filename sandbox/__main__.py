@@ -52,15 +52,17 @@ def _try_it(url: str, config: Config) -> str:
 
     {url}/           the story in four steps, with buttons
     {url}/mailbox    mails of made-up people: press Unsubscribe
-    {url}/platform   their email platform learns of it within a second
+    {url}/platform   their platform learns of it within a second
 
-    {config.preferences_url}/sign-up    become a customer: the letter arrives in the mailbox
-    {config.preferences_url}/optout     the address box, for those without a mail
+    {config.preferences_url}/sign-up    sign up: the email arrives in the mailbox
+    {config.preferences_url}/optout     unsubscribe by typing an address
     {config.preferences_url}/{OUTLET_FOLDER}/   the second brand
 
-  Ctrl-C stops it. The data stays in instance/. A mail saved from its Raw source passes
+  Ctrl-C stops it. The data stays in instance/. To check a mail: open it, Raw source, Save as mail-1.eml, then
 
     .venv/bin/flask lint-eml mail-1.eml --local --dkim-key {KEY_NAME}=instance/demo-dkim.pub
+
+  It passes. Warnings are expected here, as of links over http to this machine.
 """
 
 

@@ -39,7 +39,7 @@ INTERRUPTED: Final = 130
 API_KEY: Final = "PREFERENCES_API_KEY"
 
 CONNECTORS: Final = """\
-# The demo's email platform. `make run` keeps its port right, and changes nothing else here.
+# The demo's platform: email, text messages and post. `make run` keeps its port right, and changes nothing else here.
 [connectors.sandbox]
 kind = "webhook"
 base_url = "{base_url}"
@@ -53,6 +53,8 @@ search = true
 [connectors.sandbox.topics]
 "product-news" = "product-news"
 "offers" = "offers"
+"workshop-evenings" = "workshop-evenings"
+"catalogue" = "catalogue"
 "*" = "global"
 """
 

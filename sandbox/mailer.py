@@ -84,7 +84,7 @@ LETTERS: Final = {
             preview="What left the workshop this month.",
             paragraphs=(
                 "The harbour bench is back, this time in ash and long enough for two. It comes in one box, "
-                "goes together without tools and may stay outside all winter.",
+                "goes together without tools and can stay outside all winter.",
                 "We also finished a reading lamp that folds flat into a drawer. The first forty are numbered.",
                 "Come and see both in the shop, or wait for the photographs next week.",
             ),
@@ -107,7 +107,7 @@ LETTERS: Final = {
         Letter(
             topic="outlet-finds",
             topic_name="Finds of the week",
-            button="a mail of the outlet",
+            button="an outlet email",
             brand=OUTLET,
             message_class="marketing",
             sender="outlet",

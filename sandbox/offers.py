@@ -32,7 +32,7 @@ TOPICS: Final[dict[str, Topic]] = {
         "class": "marketing",
         "basis": "consent",
         "name": "Product news",
-        "description": "What left the workshop, and what is on the bench.",
+        "description": "New from the workshop, and what we're working on.",
         "frequency": "About once a month",
         "section": "News and offers",
     },
@@ -66,7 +66,7 @@ TOPICS: Final[dict[str, Topic]] = {
         "class": "transactional",
         "basis": "contract",
         "name": "Receipts",
-        "description": "What you ordered and paid.",
+        "description": "What you ordered and what you paid.",
         "frequency": "With each order",
     },
     "delivery": {
@@ -106,12 +106,108 @@ TOPICS: Final[dict[str, Topic]] = {
 
 # What each section is called: one topic of it says it for all.
 SECTIONS: Final = {
+    "de": {"product-news": "Neues und Angebote", "workshop-evenings": "Aus der Werkstatt"},
+    "fr": {"product-news": "Nouveautés et offres", "workshop-evenings": "De l’atelier"},
+    "pt": {"product-news": "Novidades e ofertas", "workshop-evenings": "Da oficina"},
     "es": {"product-news": "Novedades y ofertas", "workshop-evenings": "Desde el taller"},
     "ar": {"product-news": "الأخبار والعروض", "workshop-evenings": "من الورشة"},
 }
 
 # Name, description, frequency.
 TEXTS: Final = {
+    "de": {
+        "product-news": (
+            "Neuigkeiten",
+            "Neues aus der Werkstatt und woran wir gerade arbeiten.",
+            "Etwa einmal im Monat",
+        ),
+        "offers": ("Angebote", "Wovon wir zu viel gemacht haben, für weniger Geld.", "Höchstens zweimal im Monat"),
+        "workshop-evenings": (
+            "Abende in der Werkstatt",
+            "Offene Abende und Kurse, mit dem Termin und einem Platz für Sie.",
+            "Vor jedem Abend, etwa sechsmal im Jahr",
+        ),
+        "catalogue": (
+            "Der gedruckte Katalog",
+            "Vierzig Seiten auf Papier, mit den Holzmustern.",
+            "Im Frühjahr und im Herbst",
+        ),
+        "receipts": ("Kaufbelege", "Was Sie bestellt und was Sie bezahlt haben.", "Bei jeder Bestellung"),
+        "delivery": (
+            "Lieferung",
+            "Wann Ihre Bestellung die Werkstatt verlässt und wann sie bei Ihnen ankommt.",
+            "Zwei Nachrichten zu jeder Bestellung",
+        ),
+        "outlet-finds": ("Funde der Woche", "Einzelstücke mit einem Kratzer oder einer Geschichte.", "Jeden Freitag"),
+        "outlet-fairs": ("Märkte", "Wo unser Wagen steht, und wann.", "Vor jedem Markt"),
+        "outlet-receipts": ("Kaufbelege des Outlets", "Was Sie im Outlet gekauft haben.", "Bei jeder Bestellung"),
+    },
+    "fr": {
+        "product-news": (
+            "Nouveautés",
+            "Ce qui sort de l’atelier et ce que nous préparons.",
+            "Environ une fois par mois",
+        ),
+        "offers": (
+            "Offres",
+            "Ce que nous avons fabriqué en trop, à prix réduit.",
+            "Deux fois par mois au plus",
+        ),
+        "workshop-evenings": (
+            "Soirées à l’atelier",
+            "Portes ouvertes et cours, avec la date et une place pour vous.",
+            "Avant chaque soirée, environ six par an",
+        ),
+        "catalogue": (
+            "Le catalogue imprimé",
+            "Quarante pages sur papier, avec les échantillons de bois.",
+            "Au printemps et en automne",
+        ),
+        "receipts": ("Reçus", "Ce que vous avez commandé et ce que vous avez payé.", "À chaque commande"),
+        "delivery": (
+            "Livraison",
+            "Quand votre commande quitte l’atelier et quand elle arrive chez vous.",
+            "Deux messages par commande",
+        ),
+        "outlet-finds": (
+            "Trouvailles de la semaine",
+            "Des pièces uniques avec une éraflure ou une histoire.",
+            "Tous les vendredis",
+        ),
+        "outlet-fairs": ("Foires", "Où se trouve notre camionnette, et quand.", "Avant chaque foire"),
+        "outlet-receipts": ("Reçus de l’outlet", "Ce que vous avez acheté à l’outlet.", "À chaque commande"),
+    },
+    "pt": {
+        "product-news": (
+            "Novidades",
+            "O que saiu da oficina e no que estamos trabalhando.",
+            "Cerca de uma vez por mês",
+        ),
+        "offers": ("Ofertas", "O que fizemos a mais, por menos.", "No máximo duas vezes por mês"),
+        "workshop-evenings": (
+            "Noites na oficina",
+            "Noites abertas e cursos, com a data e um lugar para você.",
+            "Antes de cada uma, cerca de seis por ano",
+        ),
+        "catalogue": (
+            "O catálogo impresso",
+            "Quarenta páginas em papel, com as amostras de madeira.",
+            "Na primavera e no outono",
+        ),
+        "receipts": ("Recibos", "O que você pediu e o que pagou.", "A cada pedido"),
+        "delivery": (
+            "Entrega",
+            "Quando o pedido sai da oficina e quando chega à sua porta.",
+            "Duas mensagens por pedido",
+        ),
+        "outlet-finds": (
+            "Achados da semana",
+            "Peças únicas com um arranhão ou uma história.",
+            "Todas as sextas-feiras",
+        ),
+        "outlet-fairs": ("Feiras", "Onde e quando nossa van vai estar.", "Antes de cada feira"),
+        "outlet-receipts": ("Recibos do outlet", "O que você comprou no outlet.", "A cada pedido"),
+    },
     "es": {
         "product-news": (
             "Novedades",

@@ -25,6 +25,8 @@ from sandbox.world import current_sandbox
 PAGE_POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; frame-src 'self'"
 )
+CHANNELS: Final = {"email": "email", "sms": "text message", "voice": "phone call", "post": "post"}
+
 MAIL_POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline';"
     " sandbox allow-same-origin allow-popups allow-popups-to-escape-sandbox"
@@ -79,7 +81,7 @@ def mail_body(mail_id: int) -> Response:
 
 @blueprint.get("/platform")
 def platform() -> str:
-    """The pretend email platform: its list, its faults, and what it heard and said."""
+    """The pretend platform: its list, its faults, and what it heard and said."""
     sandbox = current_sandbox()
     suppressions = sandbox.platform.suppressions()
     lists_of: dict[str, list[str]] = {}
@@ -90,6 +92,7 @@ def platform() -> str:
         suppressions=suppressions,
         lists_of=lists_of,
         lists=LISTS,
+        channels=CHANNELS,
         faults=sandbox.platform.faults,
         pushes=sandbox.platform.pushes(),
         webhooks=sandbox.outbox.webhooks(),

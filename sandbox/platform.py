@@ -1,4 +1,4 @@
-"""The pretend email platform: its suppression list, and what it makes of a push.
+"""The pretend platform, which sends email, text messages and post: its suppression list, and what it makes of a push.
 
 Owns the meaning of pushes and of what happens at the platform itself. Sending webhooks is the outbox's work, HTTP is
 `platform_api`'s. Invariant: the list is a set, so hearing something twice is the same as hearing it once.
@@ -20,7 +20,8 @@ from sandbox.outbox import Outbox
 from sandbox.store import Store
 
 GLOBAL_LIST: Final = "global"
-LISTS: Final = ("product-news", "offers", GLOBAL_LIST)
+LISTS: Final = ("product-news", "offers", "workshop-evenings", GLOBAL_LIST)
+"""Those that email is sent to."""
 
 SUPPRESSING_KINDS: Final = ("unsubscribe", "bounce.hard", "complaint", "invalid")
 """Events after which the platform does not send. Others, such as `delivered`, are only reported."""

@@ -57,8 +57,32 @@ def test_init_writes_settings_that_work_and_says_what_comes_next(tmp_path: Path)
     assert len(keys) == len(set(keys)) == 3
     assert min(map(len, keys)) >= 43
     assert not any(key in done.stdout for key in keys)
-    for words in ("set -a; . instance/settings.env; set +a", "flask db upgrade", "docs/operator.md"):
+    steps = (
+        "set -a; . instance/settings.env; set +a",
+        "flask db upgrade",
+        "flask brand set default",
+        "flask topic add",
+        "honcho start web worker",
+        "https://preferences.example.com/sign-up",
+        "docs/operator.md",
+    )
+    for words in steps:
         assert words in done.stdout
+    assert "--local" not in done.stdout
+
+
+def test_the_commands_that_init_names_work_as_they_stand(tmp_path: Path) -> None:
+    done = flask(tmp_path, "init")
+    steps = [line.strip() for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert steps[0].startswith("export PATH="), "whoever typed .venv/bin/flask has no `flask` yet"
+    assert steps[-1].startswith("honcho start web worker ")
+    typed = subprocess.run(
+        ["sh", "-ec", "\n".join(steps[:-1])], cwd=tmp_path, env=WHERE, capture_output=True, text=True, check=False
+    )
+    assert (typed.returncode, typed.stderr) == (0, "")
+    assert "BAD" not in typed.stdout
+    assert "BRAND-WHO" not in typed.stdout
+    assert "TOPIC-ANY" not in typed.stdout
 
 
 def test_every_line_of_the_settings_file_names_a_real_setting(tmp_path: Path) -> None:
@@ -157,8 +181,9 @@ def marks(said: str) -> dict[str, str]:
     return {line.split()[1]: line.split()[0] for line in said.splitlines() if re.match(r"(ok|warn|BAD|pub) ", line)}
 
 
-def test_doctor_of_a_trial_tells_what_only_matters_in_public(trial: Flask) -> None:
-    run(trial, "brand", "set", "default", "--postal-address", "")
+@pytest.mark.parametrize("postal_address", ["", "…"], ids=["none", "as in an example"])
+def test_doctor_of_a_trial_tells_what_only_matters_in_public(trial: Flask, postal_address: str) -> None:
+    run(trial, "brand", "set", "default", "--postal-address", postal_address)
     public, local = run(trial, "doctor"), run(trial, "doctor", "--local")
     assert public.exit_code == 1
     assert {marks(public.stdout)[rule] for rule in ("URL-HTTPS", "MAIL-OUT")} == {"BAD"}

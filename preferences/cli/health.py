@@ -37,6 +37,6 @@ def doctor(local: bool) -> None:
     for finding in findings:
         click.echo(f"{PUBLIC_MARK if finding in later else finding.mark}  {finding.rule}  {finding.text}")
     if later:
-        click.echo(f"{PUBLIC_MARK.strip()}: see to it before the site is public; `flask doctor` alone counts it.")
+        click.echo(f"{PUBLIC_MARK.strip()}: fix before going public; `flask doctor` alone counts it.")
     if any(finding.is_wrong and finding not in later for finding in findings):
         sys.exit(1)

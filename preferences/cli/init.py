@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -72,11 +75,25 @@ def init(file: Path, public_url: str) -> None:
         fail("--public-url is an https address, such as https://preferences.example.com, or http://localhost:8000")
     _write(file, TEMPLATE.format(file=_in_shell(file), public_url=settings.public_url, **keys))
     click.echo(f"Wrote {file}, with fresh keys that only you can read. Next:")
-    click.echo(f"  set -a; . {_in_shell(file)}; set +a")
-    click.echo("  flask db upgrade")
-    click.echo('  flask brand set default --name "Your company" --postal-address "…" --contact-email hello@example.com')
-    click.echo("  flask doctor --local")
-    click.echo("docs/operator.md goes on from there.")
+    for line in _next_steps(file, settings):
+        click.echo(f"  {line}")
+    click.echo(f"Then open {settings.public_url}/sign-up. docs/operator.md goes on from there.")
+
+
+def _next_steps(file: Path, settings: Settings) -> Iterator[str]:
+    """What to type, so that there is a page to look at."""
+    commands = Path(sys.executable).parent
+    if shutil.which("flask") != str(commands / "flask"):
+        yield f'export PATH="{commands}:$PATH"'
+    yield f"set -a; . {_in_shell(file)}; set +a"
+    yield "flask db upgrade"
+    yield (
+        'flask brand set default --name "Your company" --postal-address "1 Main Street, Springfield"'
+        " --contact-email hello@example.com"
+    )
+    yield 'flask topic add news --class marketing --basis consent --name "News" --description "What is new."'
+    yield f"flask doctor{' --local' if settings.is_local else ''}"
+    yield "honcho start web worker      # until Ctrl-C"
 
 
 def _in_shell(file: Path) -> str:

@@ -74,7 +74,12 @@ def test_connectors_are_written_once_and_then_only_moved() -> None:
     demo._write_connectors(settings())
     connector = tomllib.loads(path.read_text())["connectors"]["sandbox"]
     assert connector["base_url"] == "http://127.0.0.1:8025/platform-api"
-    assert connector["topics"] == {"product-news": "product-news", "offers": "offers", "*": "global"}
+    marketing = {
+        slug: slug
+        for slug, topic in offers.TOPICS.items()
+        if topic["class"] == "marketing" and topic.get("brand", "default") == "default"
+    }
+    assert connector["topics"] == {**marketing, "*": "global"}, "`flask doctor` of a fresh demo warns of the others"
 
     edited = path.read_text() + '\n[connectors.other]\nbase_url = "http://127.0.0.1:4000/api"\n'
     path.write_text(edited)
