@@ -58,8 +58,8 @@ NO_COMPLAINTS: Final = frozenset({"not-spam", "auth-failure"})
 """Types of feedback that nobody who minds our mail has sent: it is no spam, or did not pass authentication (IANA, "Mail
 abuse report feedback types")."""
 GREETING: Final = "Successfully validated SNS topic"
-"""What SES publishes, and not as JSON, when it is set to publish events to a topic (AWS re:Post and the SDKs' issues,
-2026-11-30)."""
+"""What SES publishes, and not as JSON, when it is set to publish events to a topic. Amazon's guides do not say so: it
+stands in what others have received (ope-tech/laravel-ses issue 10; the tests of django-anymail; 2026-11-30)."""
 RECIPIENTS: Final = {
     "Bounce": ("bounce", "bouncedRecipients"),
     "Complaint": ("complaint", "complainedRecipients"),

@@ -67,7 +67,8 @@ class Brevo(UnsignedConnector):
     calls_per_second = 8.0
     can_lift = True
     dates_change_together = True
-    # Batches have up to 500 events (developers.brevo.com, "Batched webhooks"), of two kilobytes or so each.
+    # Batches have up to 500 events by default (developers.brevo.com/docs/batch-webhooks, 2026-11-30). How long an event
+    # may be is not published: documented ones have less than one kilobyte, and this allows for four.
     longest_body = 2 * 1024 * 1024
     channels = frozenset({Channel.EMAIL, Channel.SMS})
 

@@ -41,8 +41,9 @@ CLEANED: Final = {"hard": EventKind.HARD_BOUNCE, "abuse": EventKind.COMPLAINT}
 
 TAKEN_AWAY: Final = frozenset({"delete", "archive"})
 """What `data[action]` of an unsubscribe says where the member's record was taken away, by a colleague or by the API:
-that is about the record, and no wish of the person's (Mailchimp's guides "About webhooks" and "Sync audience data with
-webhooks", and "Archive and unarchive contacts", 2026-11-30)."""
+that is about the record, and no wish of the person's. Mailchimp's guides name `unsub` and `delete` ("About webhooks",
+"Sync audience data with webhooks"). `archive` rests on no document and no recorded call: it is here in case Mailchimp
+tells the archiving of a contact by its own word, since that is no opt-out either."""
 LISTED: Final = {"unsubscribed": EventKind.UNSUBSCRIBE, "cleaned": EventKind.HARD_BOUNCE}
 UNDELIVERABLE: Final = frozenset({SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID})
 NOBODY: Final = "transactional"

@@ -46,8 +46,9 @@ BOUNCES: Final = {
     "SpamComplaint": EventKind.COMPLAINT,
     "Unsubscribe": EventKind.UNSUBSCRIBE,
 }
-"""By `Type`: one of the vendor's own pages has the numbers wrong. `Unsubscribe` is a mail in which somebody asks for it
-(postmarkapp.com/developer/api/bounce-api, "Bounce types", 2026-11-30)."""
+"""By `Type`: one of the vendor's own pages has the numbers wrong. Of `Unsubscribe` Postmark says no more than
+"unsubscribe or remove request" (its bounce types, in its own client libraries, 2026-11-30): we take it for a reply in
+which somebody asks for it."""
 
 REASONS: Final = {
     "ManualSuppression": EventKind.UNSUBSCRIBE,
@@ -61,7 +62,8 @@ class Postmark(UnsignedConnector):
     """A list is a message stream, such as `broadcast`."""
 
     batch_size = 50
-    # A bounce may bear what the other server sent back (`Content`).
+    # A bounce may bear what the other server sent back (`Content`, optional in Postmark's client library 4.0,
+    # 2026-11-30). How long that may be is not published: this is a guess, well above what a server sends back.
     longest_body = 2 * 1024 * 1024
     can_lift = True
     taken_off = frozenset({SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID})

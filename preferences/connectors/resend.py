@@ -190,6 +190,8 @@ class Resend(Connector):
 def _meanings(name: str, data: Mapping[str, Any]) -> Iterator[tuple[EventKind, str]]:
     """What an event says, and of which list where it is about one."""
     # Who chose is not said, and our own pushes come back like this: so a yes is none, and a no is not the person's act.
+    # The contact, its times and `unsubscribed` is all there is, or the topics alone (resend.com/docs/webhooks/contacts
+    # and its changelog of contact webhooks, 2026-11-30).
     if name == "contact.updated" and data.get("unsubscribed") is True:
         yield EventKind.SUPPRESSION_ADDED, GLOBAL
     elif name == "contact.topics.updated":

@@ -87,7 +87,8 @@ class SendGrid(Connector):
     # Any answer but 2xx is tried again for up to 24 hours; whether each try is signed afresh is not published.
     freshness = timedelta(hours=24, minutes=5)
     batch_size = 1_000
-    # A batch is sent when it has 768 kilobytes or after 30 seconds (docs.sendgrid.com, "Event Webhook FAQ").
+    # A batch is sent when it has 768 kilobytes or after 30 seconds ("Data storage" in SendGrid's "Getting started
+    # with the Event Webhook", read in the source of its documentation, 2026-11-30). More than twice that, to be safe.
     longest_body = 2 * 1024 * 1024
     calls_per_second = 10.0
     can_lift = True

@@ -51,8 +51,10 @@ VERSIONS: Final = frozenset({"1", "2"})
 KEY_SIZES: Final = frozenset({128, 256, 384, 512})
 """Bytes in an RSA signature: any other length is none, and no certificate is fetched for it."""
 
-LONGEST: Final = 256 * 1024
-"""Bytes in a message: what SNS takes at most, all together (Amazon SNS quotas, 2026-11-30)."""
+LONGEST: Final = 1024 * 1024
+"""Bytes in a report. What is published has at most 262,144 bytes (`Message` of Publish in the Amazon SNS API,
+2026-11-30); it comes as a text inside JSON, where each quotation mark takes two, with the envelope around it. What is
+longer than this is refused, and SNS takes that for a delivery, so it is four times as much."""
 MOST_FETCHED: Final = 64 * 1024
 MOST_CERTIFICATES: Final = 16
 """That have been fetched, and have not fitted yet."""

@@ -757,3 +757,7 @@ def test_amazon_s_library_is_loaded_only_for_calls() -> None:
 def test_a_mapping_to_what_is_no_list_is_refused(topics: dict[str, str]) -> None:
     with pytest.raises(Misconfigured):
         make(topics=topics)
+
+
+def test_the_longest_message_that_can_be_published_is_read_when_it_is_all_quotation_marks() -> None:
+    assert len(json.dumps({"Message": '"' * 262_144})) < AmazonSes.longest_body
