@@ -438,6 +438,26 @@ def test_an_address_that_is_too_long_is_bad_among_plain_ones(site: Site, tmp_pat
     assert (counts.kept, counts.removed) == (2, {"bad_address": 1})
 
 
+def test_a_row_that_a_carriage_return_tears_in_two_is_never_kept(site: Site, tmp_path: Path) -> None:
+    torn = b"person-1@example.com,a\rperson-2@example.com,b\n"
+    quoted = b'person-3@example.com,"a\rb ""c""\n"\r\n"person-4@example.com",x\r\r\n'
+    odd = b'person-5@example.com,"a"\rperson-6@example.com,"b"\nperson-7@example.com,a"b\r"\n'
+    source = written(tmp_path, b"email,name\n" + torn + quoted + odd)
+    counts = run(site, source)
+    assert (counts.kept, counts.removed) == (2, {"bad_address": 3})
+    kept, removed = outputs(source)
+    assert kept == b"email,name\n" + quoted
+    assert b"line 2: a carriage return outside of quotes" in removed
+
+
+def test_a_torn_row_is_found_in_a_file_without_quotes(site: Site, tmp_path: Path) -> None:
+    plain = b"person-3@example.com,a\r\n"
+    source = written(tmp_path, b"email,name\r\n" + plain + b"person-1@example.com,a\rperson-2@example.com\r\n")
+    counts = run(site, source)
+    assert (counts.kept, counts.removed) == (1, {"bad_address": 1})
+    assert outputs(source)[0] == b"email,name\r\n" + plain
+
+
 class Small(io.BytesIO):
     """A file that gives little at a time."""
 

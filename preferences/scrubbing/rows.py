@@ -138,10 +138,12 @@ def addresses_of(
 ) -> tuple[list[bytes], dict[int, str]]:
     """The address of each row in normal form, and by row what is wrong with those that have none."""
     values = _plain_addresses(piece, rows, layout) if channel is Channel.EMAIL else [b""] * len(rows)
-    bad: dict[int, str] = {}
+    bad = _torn_rows(piece, rows, layout)
+    for number in bad:
+        values[number] = b""
     if all(values):
         return values, bad
-    for number in [number for number, value in enumerate(values) if not value]:
+    for number in [number for number, value in enumerate(values) if not value and number not in bad]:
         cells = cells_of(rows[number], layout)
         if len(cells) != layout.columns:
             bad[number] = f"the row has {len(cells)} columns and the header {layout.columns}"
@@ -150,6 +152,23 @@ def addresses_of(
         if wrong:
             bad[number] = wrong
     return values, bad
+
+
+def _torn_rows(piece: Piece, rows: Sequence[bytes], layout: Layout) -> dict[int, str]:
+    """Rows with a carriage return in them, outside of quotes: to other programs one row ends there, and a second one
+    begins, with an address that is not looked up here."""
+    if b"\r" not in piece.octets or piece.octets.count(b"\r") == piece.octets.count(b"\r\n"):
+        return {}
+    quoted = _quoted_cells(layout.delimiter)
+    torn = [number for number, row in enumerate(rows) if b"\r" in quoted.sub(b"", row.rstrip(b"\r"))]
+    return dict.fromkeys(torn, "a carriage return outside of quotes; end lines with a line feed, or quote the cell")
+
+
+@cache
+def _quoted_cells(delimiter: bytes) -> re.Pattern[bytes]:
+    """Cells that are quoted from their begin to their end."""
+    stop = re.escape(delimiter)
+    return re.compile(rb'(?:^|(?<=%b))"(?:[^"]++|"")*+"(?=%b|$)' % (stop, stop))
 
 
 def _plain_addresses(piece: Piece, rows: Sequence[bytes], layout: Layout) -> list[bytes]:
