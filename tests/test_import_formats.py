@@ -626,7 +626,7 @@ GOLDEN = [
                 "ann@example.com",
                 "unsubscribed",
                 "*",
-                at="2024-05-01T10:00:00+00:00",
+                at="2024-05-01T22:00:00+00:00",
                 source="Mautic export",
                 reason="User unsubscribed.",
                 evidence=proof("channel=email", "reason=1"),
@@ -634,7 +634,7 @@ GOLDEN = [
             row(
                 "ben@example.com",
                 "hard_bounce",
-                at="2024-05-01T10:00:00+00:00",
+                at="2024-05-01T22:00:00+00:00",
                 source="Mautic export",
                 reason="mailbox unknown",
                 evidence=proof("channel=email", "reason=2"),
@@ -644,7 +644,7 @@ GOLDEN = [
                 "+12025550124",
                 "unsubscribed",
                 "*",
-                at="2024-05-01T10:00:00+00:00",
+                at="2024-05-01T22:00:00+00:00",
                 source="Mautic export",
                 evidence=proof("channel=sms", "reason=3"),
                 channel="sms",
@@ -664,7 +664,7 @@ GOLDEN = [
                 "ann@example.com",
                 "unsubscribed",
                 "*",
-                at="2024-05-03T14:22:00+00:00",
+                at="2024-05-04T02:22:00+00:00",
                 source="Mautic export",
                 reason="User unsubscribed.",
                 evidence=proof('channel=<a href="/s/emails/view/12">Email</a>', "reason=DNC Unsubscribed"),
@@ -672,7 +672,7 @@ GOLDEN = [
             row(
                 "ben@example.com",
                 "hard_bounce",
-                at="2024-05-03T00:05:00+00:00",
+                at="2024-05-03T12:05:00+00:00",
                 source="Mautic export",
                 reason="mailbox unknown",
                 evidence=proof("channel=Email", "reason=DNC Bounced"),
@@ -682,7 +682,7 @@ GOLDEN = [
                 "+12025550124",
                 "unsubscribed",
                 "*",
-                at="2024-05-03T14:22:00+00:00",
+                at="2024-05-04T02:22:00+00:00",
                 source="Mautic export",
                 evidence=proof("channel=Text Message", "reason=DNC Manually Unsubscribed"),
                 channel="sms",
@@ -703,14 +703,14 @@ GOLDEN = [
                 "ann@example.com",
                 "unsubscribed",
                 "*",
-                at="2024-05-03T14:22:00+00:00",
+                at="2024-05-04T02:22:00+00:00",
                 source="Mautic export",
                 evidence=proof("channel=E-Mail", "reason=DNC abgemeldet"),
             ),
             row(
                 "ben@example.com",
                 "hard_bounce",
-                at="2024-05-03T14:22:00+00:00",
+                at="2024-05-04T02:22:00+00:00",
                 source="Mautic export",
                 evidence=proof("channel=E-Mail", "reason=DNC Bounced"),
             ),
@@ -1005,12 +1005,19 @@ def test_a_column_with_the_tools_own_name_comes_before_one_that_is_called_alike(
 
 @pytest.mark.parametrize(
     ("date", "at"),
-    [("2024-05-01", "2024-05-01T23:59:59.999999+00:00"), ("0000-00-00 00:00:00", None), ("", None)],
+    [("2024-05-01", "2024-05-02T11:59:59.999999+00:00"), ("0000-00-00 00:00:00", None), ("", None)],
 )
-def test_a_no_with_a_date_alone_counts_to_the_end_of_that_day(date: str, at: str | None) -> None:
+def test_a_no_with_a_date_alone_counts_to_the_end_of_that_day_anywhere(date: str, at: str | None) -> None:
     kind = kind_of("mautic", ["email", "channel", "reason", "date_added"])
     line = {"email": "a@example.com", "channel": "email", "reason": "1", "date_added": date}
     assert [one.get("occurred_at") for one in kind.rows(line, Options())] == [at]
+
+
+@pytest.mark.parametrize("date", ["2024-05-01 10:00:00+00:00", "2024-05-01 08:00:00 -0200", "May 1, 2024 10:00 UTC"])
+def test_a_no_whose_time_has_a_zone_counts_from_that_moment(date: str) -> None:
+    kind = kind_of("mautic", ["email", "channel", "reason", "date_added"])
+    line = {"email": "a@example.com", "channel": "email", "reason": "1", "date_added": date}
+    assert [one["occurred_at"] for one in kind.rows(line, Options())] == ["2024-05-01T10:00:00+00:00"]
 
 
 def test_a_yes_with_a_date_alone_counts_from_the_begin_of_that_day() -> None:

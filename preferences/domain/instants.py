@@ -79,8 +79,15 @@ _AMERICAN: Final = {"edt": -4, "est": -5, "cdt": -5, "cst": -6, "mdt": -6, "mst"
 """Hours from UTC of the names that RFC 5322 §4.3 fixes for dates in its form. Elsewhere they mean other zones, too."""
 
 
-def parse_instant(text: str, *, day_first: bool | None = None) -> Instant:
+_ZONES: Final = (timedelta(hours=-14), timedelta(hours=12))
+"""From the moment at which a clock first shows a time (UTC+14) to that at which one last does (UTC-12), from UTC's."""
+
+
+def parse_instant(text: str, *, day_first: bool | None = None, is_local: bool = False) -> Instant:
     """What a text says; without a zone it is UTC, and a date alone is the whole of that day.
+
+    With `is_local`, for a program that writes its users' times and names no zone, such a text is the whole span that it
+    can mean anywhere.
 
     It may be ISO 8601, RFC 5322, Go's `Time.String()`, or English words, with a clock of 24 or, with am or pm, of 12
     hours. `day_first` is for a program that is known to write 05/03/2024 in one order. Raises ValueError, which never
@@ -88,7 +95,8 @@ def parse_instant(text: str, *, day_first: bool | None = None) -> Instant:
     """
     if _PLAIN(text):
         with suppress(ValueError, OverflowError):
-            return _moment(datetime.fromisoformat(text))
+            at = datetime.fromisoformat(text)
+            return _anywhere(_moment(at)) if is_local and at.tzinfo is None else _moment(at)
     words = " ".join(text.split()) if len(text) <= LONGEST else ""
     found = next((match for form in _FORMS if (match := form.fullmatch(words))), None)
     if found is None:
@@ -96,11 +104,8 @@ def parse_instant(text: str, *, day_first: bool | None = None) -> Instant:
     part = found.groupdict()
     numbers, offset = _numbers(part, day_first), _offset(part)
     try:
-        zone = timezone(offset)
-        if part.get("hour") or part.get("basic"):
-            return _moment(datetime.combine(date(*numbers), _clock(part), zone))
-        first = datetime(*numbers, tzinfo=zone)
-        return Instant(first.astimezone(UTC), (first + _LAST).astimezone(UTC))
+        told = _span(part, numbers, timezone(offset))
+        return _anywhere(told) if is_local and not (part.get("zone") or part.get("sign")) else told
     except (ValueError, OverflowError):
         _refuse()
 
@@ -152,6 +157,19 @@ def _offset(part: dict[str, str | None]) -> timedelta:
         return timedelta(hours=hours)
     offset = timedelta(hours=int(part.get("hours") or 0), minutes=int(part.get("minutes") or 0))
     return -offset if part.get("sign") == "-" else offset
+
+
+def _span(part: dict[str, str | None], numbers: tuple[int, int, int], zone: timezone) -> Instant:
+    if part.get("hour") or part.get("basic"):
+        return _moment(datetime.combine(date(*numbers), _clock(part), zone))
+    first = datetime(*numbers, tzinfo=zone)
+    return Instant(first.astimezone(UTC), (first + _LAST).astimezone(UTC))
+
+
+def _anywhere(found: Instant) -> Instant:
+    """Raises OverflowError at both ends of the calendar."""
+    first, last = _ZONES
+    return Instant(found.earliest + first, found.latest + last)
 
 
 def _moment(at: datetime) -> Instant:

@@ -144,3 +144,15 @@ def test_seconds_and_milliseconds_are_told_apart(text: str) -> None:
 def test_what_is_no_number_of_seconds_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a date that is understood"):
         epoch_instant(text)
+
+
+@pytest.mark.parametrize("text", ["2024-05-01 10:00:00", "May 1, 2024 10:00 am", "2024-05-01T10:00"])
+def test_a_local_time_without_a_zone_is_all_that_it_can_mean(text: str) -> None:
+    found = parse_instant(text, is_local=True)
+    assert [at.isoformat() for at in found] == ["2024-04-30T20:00:00+00:00", "2024-05-01T22:00:00+00:00"]
+
+
+@pytest.mark.parametrize("text", ["0001-01-01 00:00:00", "9999-12-31", "Dec 31, 9999 10:00 pm"])
+def test_a_local_time_at_an_end_of_the_calendar_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a date that is understood"):
+        parse_instant(text, is_local=True)

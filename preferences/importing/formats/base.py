@@ -127,6 +127,7 @@ class Kind:
     Without `marks` a header never shows it, and it has to be named. `known` lists all the values of a column, so that a
     new one is refused instead of passed over; `filled` names columns that always hold something. `also` has the names
     that a column has in other versions and languages of the tool. `epoch`: its times may be seconds since 1970.
+    `is_local`: times without a zone are in its user's.
     `nameless`: it has lines about visitors without an address, to whom nobody can write.
     """
 
@@ -140,6 +141,7 @@ class Kind:
     filled: tuple[str, ...] = ()
     also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     epoch: bool = False
+    is_local: bool = False
     nameless: bool = False
     title: str = ""
 
@@ -237,7 +239,7 @@ class Kind:
         if not text or text.startswith(NO_DATE):
             return ""
         try:
-            found = epoch_instant(text) if self.epoch and _NUMBER(text) else parse_instant(text)
+            found = epoch_instant(text) if self.epoch and _NUMBER(text) else parse_instant(text, is_local=self.is_local)
         except ValueError as error:
             raise BadExport(column, str(error)) from None
         return (found.earliest if rule.status == "subscribed" else found.latest).isoformat()

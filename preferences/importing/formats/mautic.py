@@ -1,7 +1,8 @@
 """Mautic: its do-not-contact entries, from the database or as a report, and an export of contacts.
 
-Times without a zone are read as UTC. A report is in the language of whoever made it: the words below are those of
-Mautic's own translations.
+A report has the times of whoever made it, without a zone, and the database has UTC: a no counts from the last moment
+that its time can mean. A report is also in that user's language: the words below are those of Mautic's own
+translations.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ FORMAT: Final = make(
             marks=("channel", _REASON, "date_added"),
             filled=("channel", _REASON),
             nameless=True,
+            is_local=True,
             also={
                 _REASON: (
                     *("dnc reason", "dnc grund", "dnc ok", "dnc reden", "dnc причина", "dnc 理由", "lý do dnc"),
