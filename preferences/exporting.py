@@ -39,6 +39,8 @@ VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 BLOCK: Final = 1_000
 LONGEST_CELL: Final = 16 * 1024 * 1024
+MOST_ROWS: Final = 2**63 - 1
+"""What a database can count to."""
 LONGEST_MANIFEST: Final = 1 << 20
 
 CSV_COLUMNS: Final = tuple(one.name for one in fields(standing.Standing))
@@ -274,15 +276,22 @@ def _read_manifest(archive: zipfile.ZipFile, name: str) -> Manifest:
         files, head = document["files"], document["head"]
         names = [part.file for part in PARTS if part.file in files or part.file not in ADDED_LATER]
         return Manifest(
-            rows={name: int(files[name]["rows"]) for name in names},
+            rows={name: _count(files[name]["rows"]) for name in names},
             digests={name: str(files[name]["sha256"]) for name in names},
-            head_seq=int(head["seq"]),
+            head_seq=_count(head["seq"]),
             head_hash=str(head["hash"]),
             key_checks=tuple(map(str, document["key_checks"])),
             rules=int(document.get("rules", 1)),
         )
     except (KeyError, ValueError, TypeError, OverflowError, RecursionError):
         raise BadExport(_not_ours(archive, name)) from None
+
+
+def _count(number: Any) -> int:
+    count = int(number)
+    if not 0 <= count <= MOST_ROWS:
+        raise ValueError("not a number of rows")
+    return count
 
 
 def _not_ours(archive: zipfile.ZipFile, name: str) -> str:

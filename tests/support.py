@@ -84,7 +84,7 @@ def settings(database_url: str, **changes: Any) -> Settings:
         "fingerprint_keys": ("fingerprint-key-of-tests",),
         "database_url": database_url,
         "config_file": Path("no-such-file.toml"),
-        "trusted_hosts": ("localhost",),  # what Flask's test client calls
+        "trusted_hosts": ("localhost", "127.0.0.1"),  # what Flask's test client calls, and what tests with a server do
     }
     return Settings(**(values | changes))
 

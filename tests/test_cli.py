@@ -547,6 +547,8 @@ def test_a_ledger_that_nobody_touched_verifies(app: Flask) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
         "3 entries form one chain; 3 preferences, 0 pauses and caps and 0 suppressions are what they add up to.\n"
+        "0 wordings and the evidence of 3 entries are as they were recorded; the evidence of 0 is erased, and of 0 is"
+        " from before entries sealed it.\n"
     )
 
 

@@ -186,6 +186,8 @@ def acts_of_every_door(site: Site) -> None:
         ("connector.mailer", Verb.SUPPRESS, {"reason": SuppressionReason.HARD_BOUNCE, "origin_ref": "event-1"}),
         (api_origin("crm"), Verb.SUPPRESS, {"reason": SuppressionReason.INVALID, "origin_ref": "crm-1"}),
         (Origin.ADDRESS_CHANGE, Verb.LIFT, {"reason": SuppressionReason.REPLACED, "trusted": True}),
+        (Origin.COMMAND, Verb.LIFT, {"reason": SuppressionReason.HARD_BOUNCE, "trusted": True}),
+        (Origin.SOFT_BOUNCES, Verb.SUPPRESS, {"reason": SuppressionReason.SOFT_BOUNCES}),
     ]
     acts = [
         Act(

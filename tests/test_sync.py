@@ -189,6 +189,7 @@ class TestWanted:
         blanket = stopped.get(BLANKET) is Status.UNSUBSCRIBED
         suppresses = bool(reasons - {SuppressionReason.SOFT_BOUNCES})
         told = {push.list_ref for push in wanted(one, topics, "default")}
+        reasons = reasons - {SuppressionReason.SOFT_BOUNCES}  # the provider reported them, and they end by themselves
         for topic, list_ref in topics.items():
             own = stopped.get(topic) is Status.UNSUBSCRIBED
             here = topic == BLANKET or BLANKET not in topics

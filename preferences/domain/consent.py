@@ -211,10 +211,10 @@ def effective(own: Choice | None, blanket: Choice | None) -> Choice | None:
 
 def is_stopped(choices: Mapping[str, Choice], topic: str) -> bool:
     """Whether one more opt-out of this topic, or of everything, would change nothing. `choices` are of one brand on one
-    channel; purposes among them are not marketing's."""
+    channel; purposes are among what everything covers."""
     blanket = choices.get(BLANKET)
-    topics = [slug for slug in choices if not slug.startswith("@")] if topic == BLANKET else []
-    counting = (effective(choices.get(slug), blanket) for slug in [topic, *topics])
+    covered = {topic, *choices} if topic == BLANKET else {topic}
+    counting = (effective(choices.get(slug), blanket) for slug in covered)
     return all(choice is not None and choice.status is Status.UNSUBSCRIBED for choice in counting)
 
 

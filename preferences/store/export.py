@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import JSON, Boolean, Column, Connection, Integer, Uuid, delete, func, select, text
 
 from preferences.domain.errors import NotAllowed
+from preferences.domain.terms import Channel
 from preferences.store.db import WriteTransaction, insert_rows, stream
 from preferences.store.loading import set_head
 from preferences.store.rows import canonical
@@ -166,6 +167,8 @@ def _value(column: Column[Any], cell: str) -> Any:
         return json.loads(cell)
     if isinstance(column.type, Boolean):
         return {"true": True, "false": False}[cell]
+    if "\0" in cell:
+        raise ValueError("no text of ours holds a null character")
     return int(cell) if isinstance(column.type, Integer) else _typed(column, cell)
 
 
@@ -173,8 +176,17 @@ def _typed(column: Column[Any], value: Any) -> Any:
     if value is None:
         return None
     if isinstance(column.type, UtcDateTime):
-        return datetime.fromisoformat(value)
+        return _instant(value)
+    if column.name == "channel":
+        return Channel(value).value
     return UUID(value) if isinstance(column.type, Uuid) else value
+
+
+def _instant(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return at
 
 
 def begin_restore(write: WriteTransaction) -> None:

@@ -251,11 +251,16 @@ _TRIGGERS: Final = {
     "sqlite": ("ledger_entry_no_update", "ledger_entry_no_delete", "ledger_entry_no_replace"),
     "postgresql": ("ledger_entry_no_change", "ledger_entry_no_truncate"),
 }
+# One that has the name and raises nothing is not at work either.
 _TRIGGERS_AT_WORK: Final = {
-    "sqlite": "SELECT lower(name) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'ledger_entry'",
+    "sqlite": (
+        "SELECT lower(name) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'ledger_entry'"
+        " AND sql LIKE '%RAISE(ABORT,%'"
+    ),
     # 'R' fires on a replica alone, 'D' never.
     "postgresql": (
-        "SELECT tgname FROM pg_trigger WHERE tgrelid = 'ledger_entry'::regclass AND tgenabled IN ('O', 'A')"
+        "SELECT tgname FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid"
+        " WHERE tgrelid = 'ledger_entry'::regclass AND tgenabled IN ('O', 'A') AND prosrc LIKE '%RAISE EXCEPTION%'"
         " AND current_setting('session_replication_role') <> 'replica'"
     ),
 }

@@ -452,3 +452,19 @@ def test_a_dropped_or_disabled_trigger_is_found_by_the_doctor(site: Site) -> Non
     (finding,) = [finding for finding in doctor.examine(site) if finding.rule == "LEDGER-GUARD"]
     assert finding.is_wrong
     assert "ledger_entry_no_" in finding.text
+
+
+def test_a_trigger_that_has_the_name_and_stops_nobody_is_found(site: Site) -> None:
+    if site.database.is_sqlite:
+        gone = "DROP TRIGGER ledger_entry_no_update"
+        made = "CREATE TRIGGER ledger_entry_no_update BEFORE UPDATE ON ledger_entry BEGIN SELECT 1; END"
+        names = ["ledger_entry_no_update"]
+    else:
+        gone = "SELECT 1"
+        made = (
+            "CREATE OR REPLACE FUNCTION ledger_entry_append_only() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RETURN COALESCE(NEW, OLD); END $$"
+        )
+        names = ["ledger_entry_no_change", "ledger_entry_no_truncate"]
+    site.database.save(lambda connection: [connection.execute(text(statement)) for statement in (gone, made)])
+    assert site.database.read(proof.missing_triggers) == names

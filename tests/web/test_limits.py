@@ -16,8 +16,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from standardwebhooks.webhooks import Webhook
 
-from preferences.domain.consent import is_stopped
-from preferences.domain.terms import BLANKET, Act, Actor, Basis, Channel, Choice, Origin, Verb
+from preferences.domain.consent import effective, is_stopped
+from preferences.domain.terms import BLANKET, Act, Actor, Basis, Channel, Choice, Origin, Purpose, Status, Verb
 from preferences.site import Site, site_of
 from preferences.store import queries
 from preferences.store.queries import WishesKey
@@ -72,14 +72,30 @@ def test_a_click_that_changes_nothing_is_never_answered_as_failed(client: FlaskC
     assert "Reference" in answers[-1].text
 
 
-def test_an_opt_out_after_a_flood_and_a_return_counts(client: FlaskClient, site: Site, jane: UUID) -> None:
+@pytest.mark.parametrize("topic", ["product-news", Purpose.TRACKING.value])
+@pytest.mark.parametrize("door", ["one-click", "address box", "page"])
+def test_an_opt_out_after_a_flood_and_a_return_counts(
+    client: FlaskClient, site: Site, jane: UUID, topic: str, door: str
+) -> None:
     path = link_for(site, jane)
+    leave = {
+        "one-click": partial(client.post, path),
+        "address box": partial(client.post, "/optout", data={"address": JANE}),
+        "page": partial(client.post, manage_link_for(site, jane), data={"intent": "all"}),
+    }[door]
     for _ in range(FLOOD):
         client.post(path)
-    site.writer.record([yes(jane)])
-    assert not is_stopped(choices_of(site, jane), BLANKET)
-    assert client.post(path).status_code == 200
-    assert is_stopped(choices_of(site, jane), BLANKET)
+        leave()
+    site.writer.record([yes(jane, topic)])
+    assert counting(site, jane, topic) is Status.SUBSCRIBED
+    assert leave().status_code == 200
+    assert counting(site, jane, topic) is Status.UNSUBSCRIBED
+
+
+def counting(site: Site, contact_id: UUID, topic: str) -> Status | None:
+    choices = choices_of(site, contact_id)
+    choice = effective(choices.get(topic), choices.get(BLANKET))
+    return choice.status if choice else None
 
 
 @pytest.mark.parametrize("junk", ["", "nobody", "junk.{}@example.com"], ids=["empty", "no address", "addresses"])
@@ -151,14 +167,14 @@ def test_a_manage_link_stops_mail_after_any_number_of_its_posts(
     assert is_stopped(choices_of(site, jane), "offers" if intent == "save" else BLANKET)
 
 
-def yes(contact_id: UUID) -> Act:
-    """A trusted yes to a topic, newer than everything."""
+def yes(contact_id: UUID, topic: str) -> Act:
+    """A trusted yes to a topic or a purpose, newer than everything."""
     return Act(
         verb=Verb.SUBSCRIBE,
         channel=Channel.EMAIL,
         who=contact_id,
         brand="default",
-        topic="product-news",
+        topic=topic,
         basis=Basis.CONSENT,
         origin=Origin.ACCOUNT,
         actor=Actor.RECIPIENT,

@@ -459,7 +459,7 @@ def test_the_cookie_is_guarded_and_holds_nothing_about_anybody(
     assert {part.strip() for part in cookie.split(";")[1:]} == {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"}
     serializer = mailing_app.session_interface.get_signing_serializer(mailing_app)  # type: ignore[attr-defined]
     held = serializer.loads(cookie.partition("=")[2].partition(";")[0])
-    assert held.keys() == {"contact", "since", "way"}
+    assert held.keys() == {"contact", "since", "way", "may_opt_in"}
 
 
 @pytest.mark.parametrize(
@@ -630,7 +630,9 @@ def test_nobody_is_led_to_another_site(mailing_app: Flask, mail: MailSink, visit
 def test_a_host_of_somebody_elses_choosing_is_in_no_letter(
     mailing_app: Flask, mail: MailSink, visitor: FlaskClient
 ) -> None:
-    visitor.post("/sign-in", data={"address": KNOWN}, headers={"Host": "evil.example"})
+    answer = visitor.post("/sign-in", data={"address": KNOWN}, headers={"Host": "evil.example"})
+    assert answer.status_code == 400
+    ask(visitor)
     received = letter(mailing_app, mail)
     assert received.url.startswith("https://preferences.example.test/sign-in/link/")
     assert b"evil" not in received.raw
