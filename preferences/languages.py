@@ -16,7 +16,9 @@ from typing import Final
 
 from babel import Locale
 from babel.dates import format_date
+from babel.lists import format_list
 from babel.support import NullTranslations, Translations
+from markupsafe import Markup
 
 from preferences.domain.terms import LANGUAGES
 
@@ -75,6 +77,12 @@ def translations_of(language: str) -> NullTranslations:
 def day(at: date, language: str) -> str:
     """A day, such as `23 November 2026`, `23 de noviembre de 2026`."""
     return format_date(at, "long", _locale(language))
+
+
+def listed(things: Iterable[str], language: str) -> Markup:
+    """Things in a row, such as `email, text message and post`, each kept apart from the others in its direction."""
+    apart = [Markup("<bdi>{}</bdi>").format(thing) for thing in things]
+    return Markup(format_list(apart, locale=_locale(language)))  # noqa: S704 - the things were escaped above
 
 
 def moment(at: datetime, language: str) -> str:

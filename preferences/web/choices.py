@@ -244,14 +244,8 @@ def ask_by_mail(site: Site, page: Page, changes: Sequence[Change], saved: Saved)
 def stop_all(site: Site, page: Page, asker: Asker, *, everywhere: bool = False) -> Saved:
     """Stop all marketing of the brand on every channel, or of every brand. Raises TooOften for what is not worth
     recording."""
-    catalog = site.catalog.get()
-    brands = list(catalog.brands) if everywhere else [page.brand.slug]
     now = datetime.now(UTC)
-    places = [
-        (channel, slug)
-        for slug in brands
-        for channel in channels_of(catalog.topics_of(slug, marketing=True, retired=True)) or [Channel.EMAIL]
-    ]
+    places = _places(site, list(site.catalog.get().brands) if everywhere else [page.brand.slug])
     if all(_is_stopped_again(page, channel, slug) for channel, slug in places):
         raise TooOften("an opt-out that changes nothing, too many times in a minute")
     origin, evidence = asker.origin, asker.evidence
@@ -268,12 +262,26 @@ def stop_all(site: Site, page: Page, asker: Asker, *, everywhere: bool = False) 
     return Saved(stopped_all=True, everywhere=everywhere, entries=list(entries))
 
 
-def _is_stopped_again(page: Page, channel: Channel, brand: str) -> bool:
-    standing = page.standing
-    if not repeats.is_reached(standing.contact_id, channel, brand=brand, topic=BLANKET):
-        return False
-    here = {slug: choice for (on, of, slug), choice in standing.choices.items() if (on, of) == (channel, brand)}
+def _places(site: Site, brands: Iterable[str]) -> list[tuple[Channel, str]]:
+    """The channels on which each of the brands sends marketing, or may again."""
+    catalog = site.catalog.get()
+    return [
+        (channel, slug)
+        for slug in brands
+        for channel in channels_of(catalog.topics_of(slug, marketing=True, retired=True)) or [Channel.EMAIL]
+    ]
+
+
+def _is_stopped(page: Page, channel: Channel, brand: str) -> bool:
+    choices = page.standing.choices
+    here = {slug: choice for (on, of, slug), choice in choices.items() if (on, of) == (channel, brand)}
     return is_stopped(here, BLANKET)
+
+
+def _is_stopped_again(page: Page, channel: Channel, brand: str) -> bool:
+    if not repeats.is_reached(page.standing.contact_id, channel, brand=brand, topic=BLANKET):
+        return False
+    return _is_stopped(page, channel, brand)
 
 
 def values_to_show(page: Page, form: Mapping[str, str] | None) -> dict[str, str]:
@@ -323,6 +331,7 @@ def context(
         "tag": page.tag,
         "values": values_to_show(page, form),
         "all_stopped": _all_stopped(page),
+        "all_brands_stopped": all(_is_stopped(page, *place) for place in _places(site, list(catalog.brands))),
         "cannot_be_reached": cannot_be_reached(page),
         "reference_of": reference_of,
         "always_sent": catalog.topics_of(page.brand.slug, marketing=False),
@@ -331,8 +340,8 @@ def context(
         "saved": saved,
         "problem": problem,
         "say": partial(_say, site, page),
-        "first_day": (datetime.now(UTC) + timedelta(days=1)).date().isoformat(),
-        "last_day": (datetime.now(UTC) + LONGEST_PAUSE).date().isoformat(),
+        "first_day": (datetime.now(UTC) + timedelta(days=1)).date(),
+        "last_day": (datetime.now(UTC) + LONGEST_PAUSE).date(),
     }
 
 

@@ -97,6 +97,14 @@ def expired(_error: StaleLink) -> Response:
     return render(site, "confirm/expired.html", brand=brand, spoken=spoken_in(request, brand), status=410)
 
 
+@blueprint.errorhandler(BadLink)
+def broken(_error: BadLink) -> Response:
+    """A link that lost a part of itself on the way: its owner wanted something, so the way back to it is offered."""
+    site = current_site()
+    brand = brand_here(site, request)
+    return render(site, "confirm/broken.html", brand=brand, spoken=spoken_in(request, brand), status=404)
+
+
 def _open(site: Site, token: str) -> _Opened:
     """Raises BadLink, and StaleLink for one whose time has passed, that was ended, or whose contact is no more."""
     link = site.links.read_confirm(token, datetime.now(UTC))

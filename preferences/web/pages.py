@@ -17,7 +17,7 @@ from markupsafe import escape
 from werkzeug.wrappers import Response
 
 from preferences.domain.terms import Brand, Channel, OneClick
-from preferences.languages import NAMES, Spoken, day, moment, translations_of
+from preferences.languages import NAMES, Spoken, day, listed, moment, translations_of
 from preferences.site import Site, current_site
 
 POLICY: Final = (
@@ -69,6 +69,7 @@ def load_templates(folder: Path, language: str) -> Environment:
     templates.install_gettext_translations(translations_of(language), newstyle=True)  # type: ignore[attr-defined]
     templates.globals |= {"_": templates.globals["gettext"], "lang": language, "dir": Spoken(language).direction}
     templates.filters["day"] = partial(day, language=language)
+    templates.filters["listed"] = partial(listed, language=language)
     templates.filters["moment"] = partial(moment, language=language)
     return templates
 

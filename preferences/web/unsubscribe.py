@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -21,7 +22,7 @@ from werkzeug.wrappers import Request, Response
 from preferences.domain import acts
 from preferences.domain.addresses import mask
 from preferences.domain.consent import effective, is_stopped
-from preferences.domain.errors import BadLink, StoreBusy
+from preferences.domain.errors import BadLink, StaleLink, StoreBusy
 from preferences.domain.references import reference_of
 from preferences.domain.terms import (
     BLANKET,
@@ -110,6 +111,7 @@ def page(site: Site, request: Request, token: str) -> Response:
     opened = _open(site, token)
     wishes = _wishes(site, opened, opened.link.brand)
     all_stopped = _since(wishes, _no(wishes.choices.get(BLANKET)))
+    everywhere = all_stopped is not None and _is_stopped_everywhere(site, opened)
     topic_stopped = _since(wishes, _topic_stopped(wishes, opened))
     return (PAGE.render if all_stopped or topic_stopped else PAGE.fill)(
         site,
@@ -122,6 +124,7 @@ def page(site: Site, request: Request, token: str) -> Response:
         topic=opened.topic,
         all_stopped=all_stopped,
         topic_stopped=topic_stopped,
+        everywhere=everywhere,
         brand_names=_brand_names(site),
     )
 
@@ -214,6 +217,7 @@ def undo(token: str) -> Response:
     details = circumstances(request, opened.link.message_ref)
     entry, *others = site.database.write(_undo_all, undos, now=now, details=details)
     metrics.RECORDED.labels(Origin.UNDO).inc(len(undos))
+    wishes = _wishes_after(site, opened, opened.link.brand)
     return render(
         site,
         "unsubscribe/undone.html",
@@ -222,7 +226,8 @@ def undo(token: str) -> Response:
         here=_action(site, opened, token),
         topic=opened.topic,
         scope=_scope(entry.topic, len(others) + 1),
-        address=_masked(_wishes_after(site, opened, opened.link.brand)),
+        subscribed=entry.topic != BLANKET and _is_subscribed(wishes, entry.topic),
+        address=_masked(wishes),
         reference=reference_of(entry.hash),
         at=entry.recorded_at,
         channel=opened.link.channel,
@@ -230,6 +235,16 @@ def undo(token: str) -> Response:
         action=_action(site, opened, token),
         press=_new_press(),
     )
+
+
+def _undo_tokens_kept(site: Site, opened: _Opened, tokens: Sequence[str]) -> list[str]:
+    """Those of the done page, as far as they still work, so that who says why can take it back on the next page."""
+    now, kept = datetime.now(UTC), []
+    for token in dict.fromkeys(tokens):
+        with suppress(BadLink, StaleLink):
+            if site.links.read_undo(token, now).contact_id == opened.link.contact_id:
+                kept.append(token)
+    return kept
 
 
 def _undo_all(
@@ -254,6 +269,7 @@ def reason(token: str) -> Response:
         "unsubscribe/thanks.html",
         brand=opened.brand,
         spoken=spoken_in(request, opened.brand),
+        undo=_undo_tokens_kept(site, opened, request.form.getlist("keep")) if choice is not None else [],
         here=_action(site, opened, token),
         action=_action(site, opened, token),
     )
@@ -338,6 +354,11 @@ def _all_brands(site: Site, opened: _Opened) -> list[str]:
     return list(dict.fromkeys((opened.link.brand, *site.catalog.get().brands)))
 
 
+def _is_stopped_everywhere(site: Site, opened: _Opened) -> bool:
+    """Whether one more stop of every brand would change nothing."""
+    return all(is_stopped(_wishes(site, opened, brand).choices, BLANKET) for brand in _all_brands(site, opened))
+
+
 def _brand_names(site: Site) -> tuple[str, ...]:
     return tuple(brand.name for brand in site.catalog.get().brands.values())
 
@@ -403,6 +424,11 @@ def _wishes_after(site: Site, opened: _Opened, brand: str) -> Wishes:
 
 def _no(choice: Choice | None) -> Choice | None:
     return choice if choice is not None and choice.status is Status.UNSUBSCRIBED else None
+
+
+def _is_subscribed(wishes: Wishes, topic: str) -> bool:
+    choice = effective(wishes.choices.get(topic), wishes.choices.get(BLANKET))
+    return choice is not None and choice.status is Status.SUBSCRIBED
 
 
 def _topic_stopped(wishes: Wishes, opened: _Opened) -> Choice | None:

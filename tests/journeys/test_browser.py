@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Response
 
 STOP_ALL = "Unsubscribe from everything"
+STOP_EMAIL = "Unsubscribe from all marketing email"
 ALL_STOPPED = "You are unsubscribed from all marketing email"
 EITHER = "Email address or phone number"
 
@@ -112,7 +113,7 @@ def scanner(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
         app = new_app(installation.settings.database_url)
         world = World(installation, app)
         done.goto(world.link(world.somebody()))
-        button(done, STOP_ALL).click()
+        button(done, STOP_EMAIL).click()
         methods: list[str] = []
         done.context.on("request", lambda request: methods.append(request.method))
         somebody = world.somebody()
@@ -156,7 +157,7 @@ def test_one_press_stops_all_marketing_and_one_more_takes_it_back(page: Page, wo
     page.goto(link := world.link(somebody))
     assert world.stopped(somebody) == set()
 
-    button(page, STOP_ALL).click()
+    button(page, STOP_EMAIL).click()
 
     assert heading(page) == page.title().partition(" – ")[0] == ALL_STOPPED
     assert page.url == link, "the same address, and no redirect"
@@ -178,7 +179,7 @@ def test_only_this_topic_and_then_the_rest_from_the_same_page(page: Page, world:
     assert heading(page) == "You are unsubscribed from Product news"
     assert world.stopped(somebody) == {"product-news"}
 
-    button(page, STOP_ALL).click()
+    button(page, STOP_EMAIL).click()
     assert heading(page) == ALL_STOPPED
     assert world.stopped(somebody) == {"product-news", "*"}
 
@@ -197,7 +198,7 @@ def test_a_reason_can_be_given_afterwards_and_changes_nothing(page: Page, world:
     somebody = world.somebody()
     page.goto(world.link(somebody))
     assert page.get_by_role("radio").count() == 0
-    button(page, STOP_ALL).click()
+    button(page, STOP_EMAIL).click()
     page.get_by_text("Tell us why").click()
     assert page.get_by_role("radio").count() == len(REASONS)
     assert page.locator("input:checked").count() == 0, "nothing is ticked for anybody"
@@ -213,7 +214,7 @@ def test_a_reason_can_be_given_afterwards_and_changes_nothing(page: Page, world:
 def test_going_back_and_reloading_harms_nothing(page: Page, world: World) -> None:
     somebody = world.somebody()
     page.goto(world.link(somebody))
-    button(page, STOP_ALL).click()
+    button(page, STOP_EMAIL).click()
     page.get_by_role("heading", name=ALL_STOPPED).wait_for()
     page.wait_for_load_state()
     page.reload()
@@ -366,7 +367,7 @@ def tab_to(page: Page, text: str) -> None:
 def test_everything_can_be_done_with_tab_and_enter(page: Page, world: World) -> None:
     somebody = world.somebody()
     page.goto(world.link(somebody))
-    tab_to(page, STOP_ALL)
+    tab_to(page, STOP_EMAIL)
     page.keyboard.press("Enter")
     page.get_by_role("heading", name=ALL_STOPPED).wait_for()
 
@@ -437,7 +438,7 @@ def visit_every_state(page: Page, world: World, check: Visit) -> int:
     button(page, "Disable this link").click()
     stop("manage, link ended", 200)
     page.goto(link)
-    button(page, STOP_ALL).click()
+    button(page, STOP_EMAIL).click()
     stop("done with everything", 200)
     page.get_by_text("Tell us why").click()
     page.get_by_label("Another reason").check()
@@ -447,7 +448,7 @@ def visit_every_state(page: Page, world: World, check: Visit) -> int:
     stop("manage, all stopped", 200, page.goto(manage))
     another = world.link(world.somebody())
     page.goto(another)
-    button(page, STOP_ALL).click()
+    button(page, STOP_EMAIL).click()
     button(page, "Undo").click()
     stop("undone", 200)
     stop("address box", 200, page.goto(f"{url}/optout"))
@@ -462,7 +463,7 @@ def visit_every_state(page: Page, world: World, check: Visit) -> int:
     page.goto(limited := world.link(world.somebody()))
     for _ in range(125):
         world.post(limited)
-    button(page, STOP_ALL).click()
+    button(page, STOP_EMAIL).click()
     stop("too often", 429)
     return next(stops) - 1
 
@@ -526,7 +527,7 @@ def test_an_unforeseen_error_is_a_page_like_the_others(
         page.goto(installation.url + path)
         with site_of(app).database.engine.begin() as connection:
             connection.exec_driver_sql("DROP TABLE evidence")
-        button(page, STOP_ALL).click()
+        button(page, STOP_EMAIL).click()
 
         assert heading(page) == "Something went wrong on our side"
         assert "Your choice may not have been saved." in page.inner_text("main")

@@ -117,7 +117,7 @@ def test_a_newcomer_signs_up_confirms_and_can_leave_in_fewer_presses(page: Page,
 
     presses_to_withdraw = 1  # the link in a mail
     page.goto(world.url + link_for(world.site, add_contact(world.site, email(address)), "offers"))
-    button(page, "Unsubscribe from everything").click()
+    button(page, "Unsubscribe from all marketing email").click()
     presses_to_withdraw += 1
     assert heading(page) == "You are unsubscribed from all marketing email"
     assert presses_to_withdraw <= presses_to_give
@@ -133,7 +133,7 @@ def test_a_confirm_pressed_again_after_leaving_does_not_bring_anybody_back(page:
     page.locator("main button").first.click()
     assert world.choices(address)["email", "offers"] == "subscribed"
     page.goto(world.url + link_for(world.site, contact_id))
-    button(page, "Unsubscribe from everything").click()
+    button(page, "Unsubscribe from all marketing email").click()
 
     page.goto(confirm)
     if page.locator("main form button").count():
@@ -165,7 +165,7 @@ def test_a_changed_address_takes_its_choices_along_and_the_old_one_is_told(page:
     contact_id, old = world.somebody()
     new = world.newcomer()
     page.goto(world.url + link_for(world.site, contact_id))
-    button(page, "Unsubscribe from everything").click()
+    button(page, "Unsubscribe from all marketing email").click()
     sign_in(page, world, old)
     page.get_by_role("link", name="Addresses", exact=True).click()
     page.get_by_role("link", name="Change").first.click()

@@ -139,7 +139,7 @@ def test_the_other_brands_are_stopped_and_brought_back_by_keyboard_and_without_s
     context = browser.new_context(java_script_enabled=False, viewport={"width": 320, "height": 640})
     page = context.new_page()
     page.goto(site.unsubscribe_url(link))
-    for name in ("Unsubscribe from everything", "Unsubscribe from all our brands", "Undo"):
+    for name in ("Unsubscribe from all marketing email", "Unsubscribe from all our brands", "Undo"):
         page.get_by_role("button", name=name).focus()
         with page.expect_navigation():
             page.keyboard.press("Enter")

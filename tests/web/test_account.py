@@ -170,7 +170,7 @@ def test_no_letter_is_sent_for_what_is_chosen_here(jane: SignedIn, site: Site) -
 
 def test_stopping_everything_stops_every_channel(jane: SignedIn, site: Site) -> None:
     page = jane.press(ACCOUNT, intent="all")
-    assert "You are unsubscribed from everything." in page.text
+    assert "<h1>You are unsubscribed from everything</h1>" in page.text
     assert {(entry.channel, entry.topic) for entry in entries(site)} == {("email", BLANKET), ("sms", BLANKET)}
     assert "You are unsubscribed" in jane.open().text
     assert proven(site)

@@ -472,7 +472,7 @@ def test_undoing_a_stop_of_all_brands_puts_all_of_it_back_or_nothing(client: Fla
     assert len(tokens) == 4
     undone = at(client, f"{url}/undo", "POST", data={"undo": tokens})
     assert undone.status_code == 200
-    assert "You may get marketing email from <bdi>" in undone.text
+    assert "so you may get marketing email from <bdi>" in undone.text
     assert stopped(site, jane) == set()
 
     tokens = undo_fields(at(client, url, "POST", data={"intent": "all-brands"}))
@@ -520,8 +520,22 @@ def test_the_preferences_page_stops_its_brand_or_all(client: FlaskClient, site: 
     assert at(client, manage_url(site, jane, "acme"), "POST", data={"intent": "all"}).status_code == 200
     assert stopped(site, jane) == {"acme"}
     page = at(client, manage_url(site, rosa, "acme"), "POST", data={"intent": "all-brands"})
-    assert "all our brands" in page.text
+    assert "You are unsubscribed from all our brands." in page.text
     assert stopped(site, rosa) == {"default", "acme", "tea", "both"}
+    assert page.text.count('class="ref"') == 1, "one reference to keep"
+    assert 'value="all-brands"' not in page.text, "what is done is not offered again"
+    assert 'value="all-brands"' in at(client, manage_url(site, jane, "acme")).text
+
+
+def test_a_link_offers_all_brands_until_all_are_stopped(client: FlaskClient, site: Site) -> None:
+    url = unsubscribe_url(site, add_contact(site), "acme")
+    at(client, url, "POST", data={"intent": "all"})
+    assert 'value="all-brands"' in at(client, url).text
+    at(client, url, "POST", data={"intent": "all-brands"})
+    page = at(client, url)
+    assert 'value="all-brands"' not in page.text
+    assert "<bdi>Acme</bdi>" in page.text
+    assert "<bdi>Tea</bdi>" in page.text
 
 
 def test_the_address_box_offers_the_other_brands_and_stops_them_when_asked(client: FlaskClient, site: Site) -> None:

@@ -127,6 +127,22 @@ def test_new_kinds_of_mail_are_a_question_that_nobody_has_answered_for_anybody(c
     assert state(page, "email.@new-topics.status") == "off"
 
 
+def test_the_page_says_what_holds_until_the_question_is_answered(client: FlaskClient, path: str) -> None:
+    """Whoever never answered is sent new kinds of messages: the decision says yes."""
+    assert "Until you say no, we may." in client.get(path).text
+    press(client, path, intent="all")
+    assert "Until you say no, we may." not in client.get(path).text
+
+
+def test_the_button_for_everything_says_on_which_channels(client: FlaskClient, path: str) -> None:
+    assert "from Maple &amp; Finch by <bdi>email</bdi> and <bdi>text message</bdi>." in client.get(path).text
+
+
+def test_a_date_that_cannot_be_is_answered_with_dates_in_words(client: FlaskClient, path: str) -> None:
+    page = save(client, path, None, email__product_news__pause="2020-01-01")
+    assert re.search(r"Choose a date from \d{1,2} [A-Z][a-z]+ \d{4} to \d{1,2} [A-Z][a-z]+ \d{4},", page.text)
+
+
 def test_everything_can_be_stopped_first_and_last(client: FlaskClient, path: str) -> None:
     intents = re.findall(r'name="intent" value="([^"]*)"', client.get(path).text)
     assert intents == ["all", "save", "all"]
@@ -151,7 +167,7 @@ def test_stopping_everything_stops_every_channel_and_says_so(
     page = press(client, path, intent="all")
 
     assert page.status_code == 200
-    assert "You are unsubscribed from everything." in page.text
+    assert "Saved. This takes effect immediately." in page.text, "the heading says what was stopped"
     assert "<h1>You are unsubscribed from everything</h1>" in page.text
     choices = standing_of(site, contact_id).choices
     assert set(choices) == {(Channel.EMAIL, "default", BLANKET), (Channel.SMS, "default", BLANKET)}

@@ -388,6 +388,13 @@ def test_a_link_for_another_purpose_or_with_a_letter_changed_is_none(app: Flask)
     assert entries(site) == []
 
 
+def test_a_broken_confirm_link_offers_to_sign_up_again(app: Flask) -> None:
+    page = app.test_client().get("/confirm/nonsense")
+    assert page.status_code == 404
+    assert 'href="/sign-up"' in page.text
+    assert 'href="/optout"' in page.text
+
+
 def _other_links(site: Site, contact_id: UUID) -> list[str]:
     return [link_for(site, contact_id), manage_link_for(site, contact_id)]
 

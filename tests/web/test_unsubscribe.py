@@ -474,7 +474,7 @@ def test_the_done_page_says_what_stopped_and_what_still_arrives(app: Flask) -> N
     assert reference_of(entry.hash) in page.text
     assert f'datetime="{entry.recorded_at:%Y-%m-%dT%H:%M:%SZ}"' in page.text
     assert STILL_ARRIVES in page.text
-    assert "We keep a coded record of your address so that we do not write to you again by mistake." in page.text
+    assert "We keep a coded record of your address so that we do not contact you again by mistake." in page.text
 
 
 def test_an_undo_puts_back_what_was(app: Flask) -> None:
@@ -626,6 +626,26 @@ def test_the_reason_is_asked_only_afterwards_and_is_kept_apart_from_the_ledger(a
     assert len(after.pop("stated_reason")) == 1
     assert before.pop("stated_reason") == []
     assert after == before
+
+
+def test_who_says_why_can_still_undo_on_the_next_page(app: Flask) -> None:
+    client, path = app.test_client(), link_of(app)
+    kept = re.findall(r'name="keep" value="([^"]+)"', press(client, path).text)
+    thanks = client.post(f"{path}/reason", data={"reason": "other", "keep": [*kept, "nonsense"]})
+    assert client.post(f"{path}/undo", data={"undo": undo_in(thanks)}).status_code == 200
+    assert decision(app)["allowed"]
+    after = client.post(f"{path}/reason", data={"reason": "other", "keep": kept})
+    assert undo_in(after) is None, "nothing is stopped any more"
+
+
+def test_a_reason_offers_nobody_elses_undo(sqlite_app: Flask) -> None:
+    client = sqlite_app.test_client()
+    mine = link_of(sqlite_app)
+    site = site_of(sqlite_app)
+    theirs = link_for(site, add_contact(site, email("theirs@example.com")))
+    kept = re.findall(r'name="keep" value="([^"]+)"', press(client, theirs).text)
+    press(client, mine)
+    assert undo_in(client.post(f"{mine}/reason", data={"reason": "other", "keep": kept})) is None
 
 
 def test_a_second_reason_replaces_the_first(app: Flask) -> None:
