@@ -37,7 +37,7 @@ from preferences.connectors.base import (
 from preferences.connectors.calls import basic_auth, json_body
 from preferences.connectors.parsing import ODD, part, read_json, text_in
 from preferences.domain.acts import EventKind, ProviderEvent
-from preferences.domain.errors import BadPayload, BadSignature, TryLater
+from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
 from preferences.domain.terms import BLANKET, Channel, SuppressionReason
 
 EVERYTHING: Final = "*"
@@ -83,6 +83,17 @@ class Mailgun(Connector):
     def __init__(self, settings: ConnectorSettings) -> None:
         super().__init__(settings)
         require_lists(settings, TAG, example="news", everything=EVERYTHING)
+        # A tag is the same in capitals (user manual, "Tagging").
+        self._spellings = {tag.lower(): tag for tag in settings.topics.values()}
+        if len(self._spellings) < len(set(settings.topics.values())):
+            raise Misconfigured(f"connector {self.name}: Mailgun takes two of the tags in topics for the same")
+
+    def topic_of(self, list_ref: str) -> str | None:
+        return super().topic_of(self._spelled(list_ref))
+
+    def _spelled(self, tag: str) -> str:
+        """The tag as the settings have it."""
+        return self._spellings.get(tag.lower(), tag)
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
         stamp, token, given = _signature(body)
@@ -100,6 +111,9 @@ class Mailgun(Connector):
         try:
             message = read_json(body)
             data, token = message["event-data"], event_id(message["signature"]["token"])
+            if self._is_of_another_domain(data):
+                # Its token is left alone: it may come to the connector of that domain as well.
+                return Parsed([], 1)
             events = self._events(data, token)
             stamp, signed_token, given = _signature(body)
         except (BadSignature, *ODD):
@@ -107,6 +121,11 @@ class Mailgun(Connector):
         # The token, since the signature covers no more: with another body it would prove nothing.
         key = self._fitting_key(stamp + signed_token, given) or self.name
         return Parsed(events, 0 if events else 1, token, hashlib.sha256(f"token of {key}".encode()).hexdigest()[:40])
+
+    def _is_of_another_domain(self, data: Mapping[str, Any]) -> bool:
+        """Webhooks of an account tell what happens at each of its domains (user manual, "Webhook Payloads")."""
+        name = part(data, "domain").get("name")
+        return isinstance(name, str) and name.lower() != self.options.domain.lower()
 
     def _events(self, data: Mapping[str, Any], token: str | None) -> list[ProviderEvent]:
         kind = _kind(data)
@@ -159,12 +178,9 @@ class Mailgun(Connector):
             if answer.status == 404:
                 continue
             row = answer.document if isinstance(answer.document, dict) else {}
-            tags = row.get("tags") or [EVERYTHING]
-            if find_address(Channel.EMAIL, row.get("address")) != address or not isinstance(tags, list):
+            if find_address(Channel.EMAIL, row.get("address")) != address:
                 raise TryLater("a row that is not as documented")
-            # One time for all tags of an address; nothing says that it moves with each, so it is that of a single one.
-            dated = row if len(tags) == 1 else {"address": row["address"]}
-            yield from _listed(dated, [str(tag) for tag in tags], EventKind.UNSUBSCRIBE)
+            yield from self._unsubscribes(row)
 
     def take_off(self, push: Push) -> None:
         place = f"{self._place(TABLES[push.reason])}/{quote(push.address.value, safe='')}"  # type: ignore[index]
@@ -186,13 +202,19 @@ class Mailgun(Connector):
 
     def list_suppressed(self) -> Iterator[Listed]:
         for row in self._rows("unsubscribes"):
-            tags = row.get("tags") or [EVERYTHING]
-            if not isinstance(tags, list):
-                raise TryLater("a list that is not as documented")
-            yield from _listed(row, [str(tag) for tag in tags], EventKind.UNSUBSCRIBE)
+            yield from self._unsubscribes(row)
         for table, kind in LISTS.items():
             for row in self._rows(table):
                 yield from _listed(row, self.everywhere, kind)
+
+    def _unsubscribes(self, row: Mapping[str, Any]) -> Iterator[Listed]:
+        """One for each tag of an address. There is one time for all, and nothing says that it moves with each: so it is
+        that of a single one, and several have none. Raises TryLater."""
+        tags = row.get("tags") or [EVERYTHING]
+        if not isinstance(tags, list):
+            raise TryLater("a list that is not as documented")
+        dated = row if len(tags) == 1 else {"address": row.get("address")}
+        yield from _listed(dated, [self._spelled(str(tag)) for tag in tags], EventKind.UNSUBSCRIBE)
 
     def _rows(self, table: str) -> Iterator[Mapping[str, Any]]:
         """Page after page, to the first empty one. Of `paging.next` only the query is followed, never the address."""

@@ -260,6 +260,21 @@ class TestListing:
         provider.answers = [self.page(provider, [row], "?page=next")]
         assert next(iter(connector.list_suppressed())).occurred_at == datetime(2026, 5, 31, 14, tzinfo=UTC)
 
+    def test_of_several_tags_none_has_a_time(self, world: tuple[Provider, Connector]) -> None:
+        provider, connector = world
+        row = {"address": JANE, "tags": ["news", "deals"], "created_at": "Sun, 31 May 2026 14:00:00 UTC"}
+        provider.answers = [self.page(provider, [row], "?page=next"), *[self.page(provider, [], "?page=next")] * 3]
+        assert [(one.list_ref, one.occurred_at) for one in connector.list_suppressed()] == [
+            ("news", None),
+            ("deals", None),
+        ]
+
+    def test_a_tag_in_capitals_is_the_list_of_the_settings(self, world: tuple[Provider, Connector]) -> None:
+        provider, connector = world
+        row = {"address": JANE, "tags": ["News"], "created_at": "Sun, 31 May 2026 14:00:00 UTC"}
+        provider.answers = [self.page(provider, [row], "?page=next"), *[self.page(provider, [], "?page=next")] * 3]
+        assert [one.list_ref for one in connector.list_suppressed()] == ["news"]
+
     def test_a_list_that_goes_round_is_no_list(self, world: tuple[Provider, Connector]) -> None:
         provider, connector = world
         provider.otherwise = self.page(provider, [{"address": JANE}], "?page=next")
@@ -271,6 +286,21 @@ class TestListing:
 def test_an_option_that_is_missing_or_unknown_is_named(options: dict[str, str]) -> None:
     with pytest.raises(Misconfigured, match=r"connector mailer: options\.(domain|region)"):
         make(options=options)
+
+
+def test_two_topics_by_tags_that_are_the_same_to_mailgun_are_refused() -> None:
+    with pytest.raises(Misconfigured, match=r"connector mailer: .*the same"):
+        make(topics={"offers": "Deals", "product-news": "deals"})
+
+
+def test_the_domain_of_the_settings_may_be_in_capitals() -> None:
+    connector = make(options={"domain": DOMAIN.upper()})
+    assert connector.parse({}, payload("unsubscribe-at-our-domain")).events
+
+
+def test_an_event_of_another_domain_leaves_its_token_to_that_domain() -> None:
+    parsed = make().parse({}, payload("unsubscribe-at-another-domain"))
+    assert (parsed.ignored, parsed.token) == (1, None)
 
 
 @pytest.mark.parametrize("topics", [{"offers": "*"}, {"offers": ""}, {"offers": "a\nb"}])
