@@ -185,13 +185,13 @@ class Brevo(UnsignedConnector):
 
 
 def _time(row: Mapping[str, Any]) -> datetime | None:
-    """When it happened: `ts_epoch`, or at a marketing event, which has none, `ts_event` in seconds.
+    """When it happened: `ts_epoch`, and without it, as at a marketing event, nothing, so that it counts from receipt.
 
-    At a transactional event, which has a `message-id`, everything but `ts_epoch` is in the time of the account's zone,
-    and so is `date` at both (django-anymail's webhook; developers.brevo.com/docs/transactional-webhooks; 2026-11-30).
+    Brevo says of `ts_event` that it is UTC at both kinds (developers.brevo.com/docs/marketing-webhooks and
+    /docs/transactional-webhooks, 2026-11-30). At transactional events it is in the account's zone all the same
+    (django-anymail's webhook), so it is not relied on: an opt-out that is dated too early would lose to an older yes.
     """
-    is_transactional = "message-id" in row or "ts_epoch" in row
-    at = row.get("ts_epoch") if is_transactional else row.get("ts_event")
+    at = row.get("ts_epoch")
     if isinstance(at, int | float) and not isinstance(at, bool) and abs(at) >= FIRST_MILLISECOND:
         at = at // 1000
     return instant(at)
