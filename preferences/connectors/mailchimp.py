@@ -33,7 +33,7 @@ from preferences.connectors.forms import read_form
 from preferences.connectors.parsing import each_row, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
-from preferences.domain.errors import BadPayload, TryLater
+from preferences.domain.errors import TryLater
 from preferences.domain.terms import BLANKET, Address, Channel, SuppressionReason
 
 CLEANED: Final = {"hard": EventKind.HARD_BOUNCE, "abuse": EventKind.COMPLAINT}
@@ -77,8 +77,7 @@ class Mailchimp(UnsignedConnector):
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
         form = read_form(body)
-        if "type" not in form:
-            raise BadPayload("not as Mailchimp describes it")
+        text_in(form, "type")
         return each_row([form], self._events)
 
     def _events(self, form: Mapping[str, str]) -> Iterator[ProviderEvent]:

@@ -20,21 +20,34 @@ from preferences.domain.errors import BadPayload
 ODD: Final = (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 """What reading a document raises when it is not as documented."""
 
+REPLACED: Final = "\N{REPLACEMENT CHARACTER}"
+"""What stands in the place of bytes that are no UTF-8."""
+
+LONGEST_NUMBER: Final = 300
+"""Digits of a whole number that is read as one: it fits a float, and Python's own bound is far above it."""
+
 
 def read_json(body: bytes) -> Any:
     """The document. Raises BadPayload.
 
     Vendors cut subjects and names between the two halves of an emoji, and JavaScript writes such a half. `orjson` does
-    not read it and `json` does, at several times the cost: so only where that is needed.
+    not read it and `json` does, at several times the cost: so only where that is needed. What a mail server or a sender
+    put into one row, such as bytes that are no UTF-8, a bare control character or a number of thousands of digits, must
+    not cost the rows beside it either: the one is replaced, the next let in, and the last read as text.
     """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
     try:
-        return json.loads(body)
+        text = body.decode(json.detect_encoding(body), "replace")
+        return json.loads(text, strict=False, parse_int=_whole_number)
     except (ValueError, RecursionError):
         raise BadPayload("not JSON") from None
+
+
+def _whole_number(digits: str) -> int | str:
+    return int(digits) if len(digits) <= LONGEST_NUMBER else digits
 
 
 def part(document: Any, *path: str) -> dict[str, Any]:
@@ -50,9 +63,9 @@ def objects(rows: Any) -> list[dict[str, Any]]:
 
 
 def text_in(row: Mapping[str, Any], name: str) -> str:
-    """The text of this name, which every row of its kind has. Raises BadPayload."""
+    """The text of this name, which every row of its kind has, whole. Raises BadPayload."""
     found = row.get(name)
-    if not isinstance(found, str):
+    if not isinstance(found, str) or REPLACED in found:
         raise BadPayload(f"without {name}")
     return found
 

@@ -178,6 +178,19 @@ class TestEvents:
         assert [one.address.value for one in parsed.events] == [JANE]
         assert (parsed.ignored, parsed.unreadable) == (1, 5)
 
+    @pytest.mark.parametrize(
+        "odd",
+        [b'"Empf\xe4nger"', b'"no\x01such\tuser"', b"9" * 5000, b'"\xed\xa0\x80"', b'"\\ud83d"', b"-1e999", b"NaN"],
+        ids=["latin-1", "control characters", "endless number", "half a pair", "half an emoji", "huge", "no number"],
+    )
+    @pytest.mark.parametrize("name", ["reason", "timestamp", "sg_event_id", "email", "event", "mine"])
+    def test_what_is_no_json_in_one_row_takes_no_other_with_it(self, odd: bytes, name: str) -> None:
+        stop = {"event": "unsubscribe", "email": JANE, "timestamp": 1_780_236_000, "sg_event_id": "own"}
+        other = json.dumps({"event": "bounce", "email": "ben@example.org", "type": "blocked", name: "@@"}).encode()
+        body = b"[" + json.dumps(stop).encode() + b",\n" + other.replace(b'"@@"', odd) + b"]\r\n"
+        first = make().parse({}, body).events[0]
+        assert (first.address.value, first.kind, first.event_id) == (JANE, EventKind.UNSUBSCRIBE, "own")
+
     def test_without_a_list_for_everything_a_global_stop_is_one_all_the_same(self) -> None:
         connector = make(topics={"product-news": "asm:17"})
         (event,) = connector.parse({}, TestTheContract().payloads["unsubscribe-of-everything.json"]).events
