@@ -269,7 +269,8 @@ def test_the_short_way_and_flask_answer_the_same_in_a_folder(sqlite_app: Flask, 
     path = url.removeprefix(f"{PUBLIC_URL}/acme")
     front = at(sqlite_app.test_client(), url)
     behind = Client(partial(Flask.wsgi_app, sqlite_app)).get(path, base_url=PUBLIC_URL)
-    assert front.text == behind.text
+    first, second = (re.sub(r'name="press" value="[^"]+"', "", page.text) for page in (front, behind))
+    assert first == second
 
 
 # A site under a path, behind a proxy, at a port.

@@ -764,7 +764,7 @@ def test_who_asks_without_end_is_told_to_wait_after_the_choice_was_recorded(app:
     assert {answer.status_code for answer in answers[:120]} == {200}
     assert answers[-1].status_code == 429
     assert answers[-1].headers["Retry-After"] == "30"
-    assert "What was done first still counts." in answers[-1].text
+    assert "Anything already saved still counts." in answers[-1].text
     assert not decision(app)["allowed"]
     assert client.get(path).status_code == 200, "looking is not limited"
     assert client.post(link_of(app, "offers")).status_code == 200, "another link is not either"
