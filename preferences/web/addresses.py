@@ -2,7 +2,8 @@
 
 Owns `/account/addresses` (signed in) and `/confirm/address/<token>` (by the link in the letter to the new address).
 Invariants: nothing changes before the owner of the new address has pressed a button; the answer to asking is the same
-whether an address is known or not; an address that is no longer used is told so.
+whether an address is known or not; an address that is no longer used is told so; whoever may not opt in adds none:
+it would sign them in as somebody who may.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ def show() -> Response:
 @limiter.limit(ASKED, key_func=lambda: str(contact_id()), methods=["POST"])
 def add() -> Response:
     """One more email address."""
+    if not g.session.may_opt_in:
+        return _list(status=403)
     return _ask(None) if request.method == "POST" else _form(None)
 
 
@@ -76,6 +79,8 @@ def change(address_id: UUID) -> Response:
     old = _mine(address_id)
     if old.address.channel is not Channel.EMAIL:
         raise NotFound
+    if not g.session.may_opt_in:
+        return _list(status=403)
     return _ask(old) if request.method == "POST" else _form(old)
 
 
@@ -147,16 +152,18 @@ def _page(place: _Place, template: str, *, status: int = 200, **context: Any) ->
     return render(place.site, template, brand=place.brand, spoken=place.spoken, status=status, **context)
 
 
-def _list(removed: KnownAddress | None = None) -> Response:
+def _list(removed: KnownAddress | None = None, *, status: int = 200) -> Response:
     known = [one for one in g.standing.addresses if not one.replaced and one != removed]
     return own_page(
         current_site(),
         "account/addresses.html",
         room="addresses",
+        status=status,
         here=f"{current_site().root_of(_place().brand)}/account/addresses",
         by_channel=[(channel, [one for one in known if one.address.channel is channel]) for channel in Channel],
         removable={one.id for one in known if can_remove(known, one)},
         removed=removed,
+        may_add=g.session.may_opt_in,
     )
 
 

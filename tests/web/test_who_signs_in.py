@@ -206,6 +206,28 @@ def test_who_was_handed_over_stops_mail_at_once(client: FlaskClient, site: Site,
     assert {choice.status for choice in choices.values()} == {Status.UNSUBSCRIBED}
 
 
+@pytest.mark.parametrize("scopes", [(), (Scope.RETURNS,)])
+def test_who_was_handed_over_adds_an_address_only_by_a_key_that_may_opt_in(
+    client: FlaskClient, site: Site, jane: UUID, mail: MailSink, scopes: tuple[Scope, ...]
+) -> None:
+    put(client, site, JANE, "unconfirmed@example.com")
+    client.post(path_from(hand_off(client, site, *scopes)))
+    own = site.database.read(queries.standing_of, jane).addresses[0]
+    token = csrf(client)
+    page = client.get("/account/addresses").text
+    assert (">Sign in with a code to change your addresses</a>" in page) is not bool(scopes)
+    for path in ("/account/addresses/add", f"/account/addresses/{own.id}/change"):
+        assert (path in page) is bool(scopes)
+        asked = client.get(path)
+        sent = client.post(path, data={"csrf_token": token, "address": THIEF})
+        for answer in (asked, sent):
+            assert answer.status_code == (200 if scopes else 403)
+            assert ("Sign in with a code to change your addresses" in answer.text) is not bool(scopes)
+    assert letters_to(site, mail, THIEF) == (2 if scopes else 0)
+    if not scopes:
+        assert client.get("/sign-in").status_code == 200
+
+
 def test_a_hand_off_from_before_the_upgrade_still_signs_in_and_may_not_opt_in(site: Site, jane: UUID) -> None:
     now = datetime.now(UTC)
     token = site.links.sign_hand_off(Ticket(jane, now), may_opt_in=True)

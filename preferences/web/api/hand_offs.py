@@ -48,7 +48,8 @@ def hand_off() -> Response:
     """An address that signs this person in. A contact that is new is made.
 
     They opt in at once only if the key has the scope `returns`, too; otherwise what they ask for more of is confirmed
-    by mail. An address that a system has added to a contact is refused until the contact has confirmed it.
+    by mail, and to add or change an address they sign in with a code. An address that a system has added to a contact
+    is refused until the contact has confirmed it.
     """
     site = current_site()
     asked = read_body(HandOffRequest)
