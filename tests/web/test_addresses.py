@@ -170,7 +170,7 @@ def test_a_changed_address_takes_the_others_place_and_the_old_one_is_told(
 ) -> None:
     page = changed(jane, site, mail)
 
-    assert "We have told your old address." in page.text
+    assert "We have sent a note to your old address." in page.text
     assert used(site, contact_id) == [NEW]
     (letter,) = letters_to(site, mail, OLD)
     assert letter.message["Subject"] == "Your address was changed"
