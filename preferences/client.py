@@ -88,7 +88,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Links:
-    """What a message to one address needs. The URLs are None, and the headers empty, where it must have none."""
+    """What a message to one address needs. The URLs are None, and the headers empty, where it must have none.
+
+    `manage_url` alone is None for an address that a system added to its contact, until they have confirmed it.
+    """
 
     address: str
     unsubscribe_url: str | None

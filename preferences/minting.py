@@ -41,6 +41,14 @@ def contacts_of(site: Site, addresses: Sequence[Address]) -> dict[Address, Found
     return found
 
 
+def manage_url(site: Site, found: Found, channel: Channel, *, brand: str, now: datetime) -> str | None:
+    """The link to the contact's own page, or None at an address that a system has added to them: for all we know, who
+    reads its mail is somebody else."""
+    if found.contact_id is None or found.relation is Relation.UNCONFIRMED:
+        return None
+    return site.manage_url(ManageLink(found.contact_id, channel, brand, now))
+
+
 def list_headers(site: Site, url: str, brand: str, topic: str) -> dict[str, str]:
     """The headers for a mail that `url` unsubscribes from (RFC 2369, 8058, 2919). `topic` may be `*`."""
     label = brand if topic == BLANKET else f"{topic}.{brand}"
@@ -97,8 +105,8 @@ def _links(site: Site, found: Found, asked: Minting, brand: str, now: datetime) 
         return [""] * len(ADDED)
     url = site.unsubscribe_url(UnsubscribeLink(found.contact_id, asked.channel, brand, asked.topic))
     headers = list_headers(site, url, brand, asked.topic) if asked.channel is Channel.EMAIL else {}
-    manage = site.manage_url(ManageLink(found.contact_id, asked.channel, brand, now))
-    return [url, manage, *(headers.values() or ("", "", ""))]
+    manage = manage_url(site, found, asked.channel, brand=brand, now=now)
+    return [url, manage or "", *(headers.values() or ("", "", ""))]
 
 
 def _topic(site: Site, slug: str, channel: Channel) -> Topic | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from itertools import count
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,8 +20,9 @@ from werkzeug.test import TestResponse
 
 from preferences import doctor
 from preferences.domain.addresses import mailbox_of
-from preferences.domain.terms import USUAL_SCOPES, Scope, Status
+from preferences.domain.terms import USUAL_SCOPES, Channel, Scope, Status
 from preferences.links import Ticket
+from preferences.minting import Minting, mint
 from preferences.site import Site, site_of
 from preferences.store import contacts, queries, sign_ins
 from preferences.store.keys import create_key, find_named
@@ -178,6 +182,38 @@ def test_a_wish_for_more_is_confirmed_from_the_contacts_own_mailbox_alone(
     assert owner
     client.post(manage_link_for(site, owner), data={"set.email.offers.status": "on", "was.email.offers.status": "off"})
     assert (letters_to(site, mail, JANE), letters_to(site, mail, THIEF)) == (1, 0)
+
+
+@pytest.mark.parametrize("topic", ["product-news", "receipts", "*"])
+def test_an_added_address_gets_no_link_to_the_owners_page_until_confirmed(
+    client: FlaskClient, site: Site, jane: UUID, topic: str
+) -> None:
+    put(client, site, JANE, THIEF)
+    body = {"channel": "email", "topic": topic, "addresses": [THIEF, JANE]}
+    headers = api_headers(site, "mailer", scopes={Scope.LINKS})
+    added, own = client.post("/api/v1/links", json=body, headers=headers).get_json()["links"]
+    assert added["manage_url"] is None
+    assert own["manage_url"]
+    assert bool(added["unsubscribe_url"]) is bool(own["unsubscribe_url"])
+    assert added["headers"].keys() == own["headers"].keys()
+    prints = site.database.read(contacts.find_addresses, [email(THIEF)], site.fingerprints)
+    site.database.save(contacts.confirm, prints[email(THIEF)].fingerprint)
+    confirmed, _ = client.post("/api/v1/links", json=body, headers=headers).get_json()["links"]
+    assert confirmed["manage_url"]
+
+
+def test_a_minted_file_has_no_link_to_the_owners_page_at_an_added_address(
+    client: FlaskClient, site: Site, jane: UUID, tmp_path: Path
+) -> None:
+    put(client, site, JANE, THIEF)
+    path, out = tmp_path / "contacts.csv", StringIO()
+    path.write_text(f"address\n{THIEF}\n{JANE}\n")
+    asked = Minting(topic="product-news", channel=Channel.EMAIL)
+    mint(site, path, asked, out=out, progress=lambda _: None)
+    added, own = csv.DictReader(StringIO(out.getvalue()))
+    assert (added["manage_url"], bool(own["manage_url"])) == ("", True)
+    assert added["unsubscribe_url"]
+    assert added["list_unsubscribe"] == f"<{added['unsubscribe_url']}>"
 
 
 # Hand-offs.

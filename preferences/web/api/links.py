@@ -12,8 +12,8 @@ from flask import jsonify
 from werkzeug.wrappers import Response
 
 from preferences.domain.terms import BLANKET, Address, Channel, MessageClass, Scope, Topic
-from preferences.links import ManageLink, UnsubscribeLink
-from preferences.minting import contacts_of, list_headers
+from preferences.links import UnsubscribeLink
+from preferences.minting import contacts_of, list_headers, manage_url
 from preferences.site import Site, current_site
 from preferences.store.contacts import Found
 from preferences.web.api.bodies import Addresses, BadFields, MessageRef, Slug, Strict, read_body, read_or_none
@@ -39,7 +39,7 @@ class LinksOf(Strict):
     unsubscribe_url: str | None
     """It never expires. Null for a topic that is not marketing."""
     manage_url: str | None
-    """It works for 30 days."""
+    """It works for 30 days. Null for an address that a system added to its contact, until they have confirmed it."""
     headers: dict[str, str]
     """List headers, to be put on the mail as they are and signed with DKIM."""
 
@@ -105,12 +105,12 @@ def _links_for(
 ) -> dict[str, Any]:
     if found.contact_id is None:
         return {"unsubscribe_url": None, "manage_url": None, "headers": {}}
-    manage_url = site.manage_url(ManageLink(found.contact_id, asked.channel, brand, now))
+    manage = manage_url(site, found, asked.channel, brand=brand, now=now)
     if topic is not None and topic.message_class is not MessageClass.MARKETING:
         # RFC 8058 is for mail one can leave; Gmail's guidelines ask for no list headers on transactional mail.
-        return {"unsubscribe_url": None, "manage_url": manage_url, "headers": {}}
+        return {"unsubscribe_url": None, "manage_url": manage, "headers": {}}
     url = site.unsubscribe_url(
         UnsubscribeLink(found.contact_id, asked.channel, brand, asked.topic, asked.message_ref or "")
     )
     headers = list_headers(site, url, brand, asked.topic) if asked.channel is Channel.EMAIL else {}
-    return {"unsubscribe_url": url, "manage_url": manage_url, "headers": headers}
+    return {"unsubscribe_url": url, "manage_url": manage, "headers": headers}
