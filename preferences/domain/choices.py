@@ -162,8 +162,16 @@ def _pace_value(pace: Pace | None, now: datetime) -> str:
     if pace is None or (pace.until is not None and pace.until <= now):
         return UNANSWERED
     if pace.until is not None:
-        return pace.until.date().isoformat()
+        return _first_free_day(pace.until).isoformat()
     return UNANSWERED if pace.per_week is None else str(pace.per_week)
+
+
+def _first_free_day(until: datetime) -> date:
+    """The day with whose start a pause is over. One that a system told of may end within a day, and chosen as that day
+    it would end earlier than it does: what stands on the page never shortens it."""
+    end = until.astimezone(UTC)
+    ends_within = end.time() != time() and end.date() != date.max
+    return end.date() + timedelta(days=1) if ends_within else end.date()
 
 
 def check_value(control: Control, value: str, now: datetime) -> None:

@@ -186,7 +186,8 @@ def test_what_is_said_on_one_channel_or_of_one_brand_moves_no_other_switch() -> 
     ("pace", "expected"),
     [
         (pause_until(datetime(2026, 6, 8, tzinfo=UTC)), "2026-06-08"),
-        (pause_until(NOON + timedelta(seconds=1)), "2026-06-01"),
+        (pause_until(NOON + timedelta(seconds=1)), "2026-06-02"),
+        (pause_until(datetime.max.replace(tzinfo=UTC)), "9999-12-31"),
         (pause_until(NOON), UNANSWERED),
         (pause_until(NOON - timedelta(days=3)), UNANSWERED),
         (pause_until(None), UNANSWERED),

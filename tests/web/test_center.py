@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -209,6 +209,30 @@ def test_a_pause_and_a_cap_are_kept_and_shown_and_hold(client: FlaskClient, site
     question = {"channel": "email", "class": "marketing", "topic": "product-news", "addresses": [email().value]}
     answer = client.post("/api/v1/decisions", json=question, headers=api_headers(site)).get_json()
     assert answer["decisions"][0]["reason"] == "paused"
+
+
+def test_a_pause_that_a_system_told_of_is_shortened_only_by_confirmation(
+    client: FlaskClient, site: Site, contact_id: UUID, path: str
+) -> None:
+    day = date.fromisoformat(IN_A_MONTH)
+    until = datetime.combine(day, time(23, 30), UTC)
+    told = [{"address": email().value, "channel": "email", "verb": "pause", "topic": "product-news"}]
+    told[0] |= {"until": until.isoformat(), "occurred_at": datetime.now(UTC).isoformat(), "origin_ref": "p1"}
+    assert client.post("/api/v1/acts", json=told, headers=api_headers(site)).status_code == 200
+    key = (Channel.EMAIL, "default", "product-news", Verb.PAUSE)
+    shown = state(client.get(path), "email.product-news.pause")
+    assert shown == (day + timedelta(days=1)).isoformat(), "the day with whose start it is over"
+
+    for asked in (day, day - timedelta(days=1)):
+        form = {"set.email.product-news.pause": asked.isoformat(), "was.email.product-news.pause": ""}
+        assert "One more step" in press(client, path, intent="save", **form).text
+        assert standing_of(site, contact_id).paces[key].until == until
+    press(client, path, intent="save", **{"set.email.product-news.pause": shown, "was.email.product-news.pause": shown})
+    assert standing_of(site, contact_id).paces[key].until == until, "what was not moved stays"
+    press(client, path, intent="save", **{"set.email.product-news.pause": shown, "was.email.product-news.pause": ""})
+    kept = standing_of(site, contact_id).paces[key].until
+    assert kept is not None
+    assert kept >= until, "chosen again, the day that is shown ends it no earlier"
 
 
 def test_a_pause_ends_by_itself_on_its_day(client: FlaskClient, path: str) -> None:
