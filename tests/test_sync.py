@@ -904,6 +904,42 @@ class TestOwnBusiness:
         assert [(push.address, push.list_ref) for push in desk.provider.returns] == [(JANE, EVERYTHING)]
         assert desk.provider.holds == {("rosa@example.com", EVERYTHING)}
 
+    def test_an_address_that_is_taken_back_takes_no_opt_out_away_that_stood_there_before_it_was_put_away(
+        self, desk: Desk
+    ) -> None:
+        """It is no opt-in. Most providers keep the row that they have, and its time."""
+        self.two_addresses(desk)
+        desk.record(put_away(JANE, datetime.now(UTC), {}))
+        desk.passes()
+        desk.provider.add(a_row(JANE, EVERYTHING, at=datetime.now(UTC) - timedelta(days=2)))
+        desk.record(taken_back(JANE, datetime.now(UTC), {}))
+        desk.passes()
+        assert desk.provider.returns == []
+        assert desk.provider.holds == {("jane@example.com", EVERYTHING)}
+        desk.reconcile()
+        assert (desk.entries()[-1].verb, desk.entries()[-1].changed) == (Verb.UNSUBSCRIBE, True)
+
+    def test_an_address_that_was_never_put_away_here_takes_nothing_away_when_it_is_taken_back(self, desk: Desk) -> None:
+        self.two_addresses(desk)
+        desk.record(put_away(ROSA, datetime.now(UTC), {}))
+        desk.passes()
+        desk.provider.add(a_row(JANE, EVERYTHING, at=datetime.now(UTC) - timedelta(seconds=1)))
+        desk.record(taken_back(JANE, datetime.now(UTC), {}))
+        desk.passes()
+        assert desk.provider.returns == []
+
+    def test_an_opt_in_goes_on_lifting_what_is_older_when_an_address_is_taken_back_after_it(self, desk: Desk) -> None:
+        contact_id = self.two_addresses(desk)
+        stop = desk.choose(Verb.UNSUBSCRIBE, contact_id, BLANKET)
+        desk.passes()
+        desk.provider.add(a_row(JANE, EVERYTHING, at=stop.recorded_at))
+        desk.choose(Verb.SUBSCRIBE, contact_id, BLANKET)
+        desk.record(put_away(JANE, datetime.now(UTC) + timedelta(hours=1), {}))
+        desk.record(taken_back(JANE, datetime.now(UTC) + timedelta(hours=2), {}))
+        desk.passes()
+        assert desk.provider.holds == set()
+        assert len({(push.address, push.list_ref) for push in desk.provider.returns}) == len(desk.provider.returns)
+
     def test_an_address_that_is_taken_back_by_somebody_who_stopped_everything_stays_where_it_is(
         self, desk: Desk
     ) -> None:

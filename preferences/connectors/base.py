@@ -40,8 +40,8 @@ class Push:
 
     `list_ref` is the provider's own name of the list (the right side of the topic mapping). `status` UNSUBSCRIBED
     means: do not send; SUBSCRIBED: lift that. `reason` says that it is a suppression and not a wish. `since` is when it
-    was said, never when we learned of it. `entry` is the ledger entry behind it. `undoes` is when the opt-out was said
-    that an undo takes back: it lifts that one, and nothing that stood there before.
+    was said, never when we learned of it. `entry` is the ledger entry behind it. `undoes` is when that was said which
+    an undo, or an address that is taken back, puts an end to: it lifts that, and nothing that stood there before.
     """
 
     contact_id: UUID
@@ -89,8 +89,9 @@ def may_lift(lift: Push, held: Sequence[Listed]) -> bool:
     """Whether an opt-in may take away what the provider holds against its address on its list at this moment.
 
     Only if every opt-out there is older than the opt-in: an equally old one stays, and so does one without a time. For
-    an undo, what stood there before the opt-out that it takes back stays as well. A bounce or a complaint is no opt-out
-    and is never lifted. Where nothing is held there is nothing to take away, and nothing is written.
+    an undo, or an address that is taken back, what stood there before that which it ends stays as well. A bounce or a
+    complaint is no opt-out and is never lifted. Where nothing is held there is nothing to take away, and nothing is
+    written.
     """
     here = [row for row in held if (row.address, row.list_ref) == (lift.address, lift.list_ref)]
     rows = [row for row in here if row.kind in OPT_OUTS]

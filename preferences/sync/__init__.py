@@ -180,7 +180,8 @@ def _lift_all(database: Database, connector: Connector, owner: str, lifts: Seque
 
 def _lift_older(database: Database, connector: Connector, lifts: Sequence[Push]) -> None:
     held = list(connector.held(lifts)) if lifts else []
-    older = [lift for lift in lifts if may_lift(lift, held)]
+    # Of two returns that may both take the same away, one is told.
+    older = list({(lift.address, lift.list_ref): lift for lift in lifts if may_lift(lift, held)}.values())
     for batch in in_parts(older, connector.batch_size):
         _push_and_note(database, connector, batch)
     if _has_news(lifts, older, held):

@@ -7,7 +7,7 @@ record, and nothing of ours stands against it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -57,9 +57,23 @@ def changes(connection: Connection, connector: Connector, entries: Sequence[Entr
     ]
     pushes = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
     returns = _returns(connection, connector, news) if connector.can_lift else {}
-    undone = queries.said_at(connection, [entry.undoes for entry in returns.values() if entry.undoes])
-    lifts = [push for state in states for push in _lifts(connector, state, returns, undone)]
+    ended = _ended(connection, returns.values())
+    lifts = [push for state in states for push in _lifts(connector, state, returns, ended)]
     return pushes, lifts
+
+
+def _ended(connection: Connection, returns: Collection[Entry]) -> dict[int, datetime]:
+    """When that was said which an undo, or an address that is taken back, puts an end to: by the return's number."""
+    undone = queries.said_at(connection, [entry.undoes for entry in returns if entry.undoes])
+    ended = {entry.seq: undone[entry.undoes] for entry in returns if entry.undoes in undone}
+    again = [entry for entry in returns if entry.reason]
+    ids = list({entry.contact_id for entry in again if entry.contact_id})
+    for said in queries.entries_of(connection, ids, {Verb.SUPPRESS}) if ids else []:
+        for entry in again:
+            is_same = (said.fingerprint, said.reason) == (entry.fingerprint, entry.reason)
+            if is_same and said.changed and said.seq < entry.seq:
+                ended[entry.seq] = _said_at(said)
+    return ended
 
 
 def _is_told(entry: Entry) -> bool:
@@ -186,21 +200,21 @@ def _push(
 
 
 def _lifts(
-    connector: Connector, state: AddressState, returns: Mapping[LiftKey, Entry], undone: Mapping[int, datetime]
+    connector: Connector, state: AddressState, returns: Mapping[LiftKey, Entry], ended: Mapping[int, datetime]
 ) -> Iterator[Push]:
     topics = connector.settings.topics
     for topic, list_ref in topics.items():
+        if not connector.lifts_from(list_ref) or not _may_be_sent(connector, state, list_ref):
+            continue
         about = [topic] if BLANKET in topics else [topic, BLANKET]
-        keys = [
-            (state.contact_id, state.address.channel, name, print_)
-            for name in about
-            for print_ in (None, state.fingerprint)
-        ]
-        entries = [returns[key] for key in keys if key in returns]
-        if entries and connector.lifts_from(list_ref) and _may_be_sent(connector, state, list_ref):
-            entry = max(entries, key=_said_at)
-            undoes = undone.get(entry.undoes) if entry.undoes else None
-            yield _push(state, list_ref, _said_at(entry), entry.seq, status=Status.SUBSCRIBED, undoes=undoes)
+        # An address that is taken back is no opt-in: each of the two takes away what is its own, and no more.
+        for print_ in (state.fingerprint, None):
+            keys = [(state.contact_id, state.address.channel, name, print_) for name in about]
+            entries = [returns[key] for key in keys if key in returns]
+            entry = max(entries, key=_said_at, default=None)
+            if entry is not None and (entry.reason is None or entry.seq in ended):
+                at, ends = _said_at(entry), ended.get(entry.seq)
+                yield _push(state, list_ref, at, entry.seq, status=Status.SUBSCRIBED, undoes=ends)
 
 
 def _may_be_sent(connector: Connector, state: AddressState, list_ref: str) -> bool:
