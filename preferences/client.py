@@ -88,14 +88,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Links:
-    """What a message to one address needs. The URLs are None, and the headers empty, where it must have none.
-
-    `manage_url` alone is None for an address that a system added to its contact, until they have confirmed it.
-    """
+    """What a message to one address needs. The URLs are None, and the headers empty, where it must have none."""
 
     address: str
     unsubscribe_url: str | None
-    manage_url: str | None
+    manage_url: str | None  # None, too, for an address that a system added, until its contact has confirmed it
     headers: Mapping[str, str]
 
 
