@@ -416,7 +416,7 @@ UNREADABLE = {
     "a channel that is a list": b'{"type": "complaint", "data": {"channel": [], "address": "a@example.com"}}',
     "a list that is an object": b'{"type": "unsubscribe", "data": {"list": {}, "address": "a@example.com"}}',
     "too deep": b"[" * 50_000,
-    "a number with too many digits": b'{"type": ' + b"9" * 5_000 + b"}",
+    "an address of too many digits": b'{"type": "complaint", "data": {"address": ' + b"9" * 5_000 + b"}}",
 }
 
 
