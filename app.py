@@ -16,8 +16,8 @@ if current_process().name == "granian-worker":
 
 from flask import Flask
 
-from preferences import configure_logging, create_app
 from preferences.domain.errors import Misconfigured
+from preferences.factory import configure_logging, create_app
 
 configure_logging()
 # Set by the `flask` command. A web server has no use for the commands, nor for what they load.

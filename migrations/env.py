@@ -12,7 +12,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection
 
-from preferences.store.db import db
+from preferences.store.engine import db
 from preferences.store.tables import metadata
 
 

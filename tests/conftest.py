@@ -11,7 +11,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from preferences.site import Site, site_of
+from preferences.current import services_of
+from preferences.services import Services
 from tests.mail_sink import MailSink
 from tests.servers import PostgresServer, chromium_path, postgresql_binaries
 from tests.support import close, new_app, new_postgresql, new_sqlite
@@ -89,9 +90,9 @@ def app(database_url: str) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def site(app: Flask) -> Site:
+def services(app: Flask) -> Services:
     """The application's parts, on both engines."""
-    return site_of(app)
+    return services_of(app)
 
 
 @pytest.fixture

@@ -16,16 +16,17 @@ from standardwebhooks.webhooks import Webhook
 from werkzeug.test import TestResponse
 
 from preferences.connectors.base import Listed
+from preferences.current import services_of
 from preferences.domain.acts import EventKind
 from preferences.domain.permission import Decision, may_send
-from preferences.domain.terms import BLANKET, Channel, Choice, Entry, MessageClass, Scope
-from preferences.site import site_of
-from preferences.store import queries
-from preferences.store.facts import facts_for
-from preferences.store.keys import create_key
-from preferences.store.queries import WishesKey
+from preferences.domain.records import Choice, Entry
+from preferences.domain.vocabulary import BLANKET, Channel, MessageClass, Scope
+from preferences.store import contact_state, feed
+from preferences.store.api_keys import create_key
+from preferences.store.contact_state import WishesKey
+from preferences.store.decision_facts import facts_for
 from preferences.sync import reconcile
-from preferences.web.limits import limiter
+from preferences.web.shared.limits import limiter
 from tests.connectors.fake import FakeConnector, FakeProvider
 from tests.support import TOPICS, add_contact, email, link_for, manage_link_for, new_app
 
@@ -61,22 +62,22 @@ class Doors:
     folder: Path
 
     def __post_init__(self) -> None:
-        self.site = site_of(self.app)
+        self.services = services_of(self.app)
         self.client = self.app.test_client()
-        self.contact_id = add_contact(self.site, email(ADDRESS))
+        self.contact_id = add_contact(self.services, email(ADDRESS))
         scopes = frozenset({Scope.ACTS, Scope.RETURNS})
-        key = self.site.database.save(create_key, "shop", datetime.now(UTC), scopes)
+        key = self.services.database.save(create_key, "shop", datetime.now(UTC), scopes)
         self.key = {"Authorization": f"Bearer {key}"}
 
     # The doors. Each stops `product-news`, or everything.
 
     def one_click(self, topic: str = BLANKET, at: datetime | None = None) -> None:
         """Stops what the brand's setting says, which is everything."""
-        assert self.client.post(link_for(self.site, self.contact_id, topic)).status_code == 200
+        assert self.client.post(link_for(self.services, self.contact_id, topic)).status_code == 200
 
     def page(self, topic: str = BLANKET, at: datetime | None = None, press: str = "") -> TestResponse:
         intent = "all" if topic == BLANKET else "topic"
-        path = link_for(self.site, self.contact_id, "product-news")
+        path = link_for(self.services, self.contact_id, "product-news")
         answer = self.client.post(path, data={"intent": intent, "press": press}, headers=BROWSER)
         assert answer.status_code == 200
         return answer
@@ -85,7 +86,7 @@ class Doors:
         assert self.client.post("/optout", data={"address": ADDRESS}).status_code == 200
 
     def preferences_page(self, topic: str = BLANKET, at: datetime | None = None) -> None:
-        path = manage_link_for(self.site, self.contact_id)
+        path = manage_link_for(self.services, self.contact_id)
         assert self.client.post(path, data={"intent": "all"}).status_code == 200
 
     def api(self, topic: str = BLANKET, at: datetime | None = None, ref: str = "", **more: Any) -> dict[str, Any]:
@@ -135,10 +136,10 @@ class Doors:
         provider = FakeProvider()
         provider.add(Listed(address=email(ADDRESS), list_ref=LISTS[topic], kind=EventKind.UNSUBSCRIBE, occurred_at=at))
         reconcile(
-            self.site.database,
+            self.services.database,
             FakeConnector(provider, LISTS, name="mailer"),
             owner="worker-1",
-            fingerprints=self.site.fingerprints,
+            fingerprints=self.services.fingerprints,
             now=datetime.now(UTC),
             progress=lambda _rows: None,
         )
@@ -155,16 +156,16 @@ class Doors:
 
     def undo(self, token: str, topic: str = "product-news") -> int:
         """What the undo of the done page answers."""
-        return self.client.post(f"{link_for(self.site, self.contact_id)}/undo", data={"undo": token}).status_code
+        return self.client.post(f"{link_for(self.services, self.contact_id)}/undo", data={"undo": token}).status_code
 
     def decision(self, topic: str = "product-news") -> Decision:
         about = next(one for one in TOPICS if one.slug == topic)
-        found = self.site.database.read(
+        found = self.services.database.read(
             facts_for,
             [email(ADDRESS)],
             channel=Channel.EMAIL,
             about=about,
-            fingerprints=self.site.fingerprints,
+            fingerprints=self.services.fingerprints,
             now=datetime.now(UTC),
         )
         return may_send(MessageClass.MARKETING, found[email(ADDRESS)])
@@ -177,12 +178,14 @@ class Doors:
     @property
     def choices(self) -> dict[str, Choice]:
         """What is in force, by topic."""
-        (wishes,) = self.site.database.read(queries.wishes_of, [WishesKey(self.contact_id, Channel.EMAIL, "default")])
+        (wishes,) = self.services.database.read(
+            contact_state.wishes_of, [WishesKey(self.contact_id, Channel.EMAIL, "default")]
+        )
         return dict(wishes.choices)
 
     @property
     def entries(self) -> list[Entry]:
-        return self.site.database.read(queries.entries_after, 0, 1_000)
+        return self.services.database.read(feed.entries_after, 0, 1_000)
 
     @property
     def newest(self) -> Entry:

@@ -23,8 +23,8 @@ from flask import Flask
 from sqlalchemy import create_engine, inspect, text
 
 from preferences.config import Settings
-from preferences.site import site_of
-from preferences.store.db import engine_url
+from preferences.current import services_of
+from preferences.store.engine import engine_url
 from tests.servers import free_port
 from tests.support import settings
 
@@ -227,9 +227,9 @@ def contents(database_url: str) -> dict[str, list[str]]:
 @contextmanager
 def database_away(app: Flask) -> Iterator[None]:
     """The SQLite database of this application is gone for a while, as when its disk is; then it is back."""
-    site = site_of(app)
-    folder = Path(site.settings.database_url.removeprefix("sqlite:///")).parent
-    site.database.engine.dispose()
+    services = services_of(app)
+    folder = Path(services.settings.database_url.removeprefix("sqlite:///")).parent
+    services.database.engine.dispose()
     elsewhere = folder.rename(folder.with_name(f"{folder.name}-away"))
     try:
         yield

@@ -18,8 +18,9 @@ from typing import Literal
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from preferences.links import ManageLink
-from preferences.site import Site, site_of
+from preferences.current import services_of
+from preferences.services import Services
+from preferences.tokens import ManageLink
 from tests.conftest import CHROMIUM_ARGUMENTS
 from tests.processes import ROOT, Installation
 from tests.servers import chromium_path
@@ -63,7 +64,7 @@ def main() -> None:
             installation.web.start()
             browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_ARGUMENTS)
             for look in starmap(Look, product(THEMES, SIZES, LANGUAGES)):
-                _walk(browser, installation.url, site_of(app), look)
+                _walk(browser, installation.url, services_of(app), look)
             for name, sides in README_PICTURES.items():
                 _readme_picture(browser, IMAGES / name, sides)
             browser.close()
@@ -71,9 +72,9 @@ def main() -> None:
     print(f"Wrote {', '.join(README_PICTURES)} to {IMAGES.relative_to(ROOT)}/, and {FOLDER.relative_to(ROOT)}/")
 
 
-def _walk(browser: Browser, base: str, site: Site, look: Look) -> None:
-    contact, other = (add_contact(site, email(f"{name}.{look.name}@example.com")) for name in ("jane", "omar"))
-    manage = site.links.sign_manage(ManageLink(contact, email().channel, BRAND.slug, _now()))
+def _walk(browser: Browser, base: str, services: Services, look: Look) -> None:
+    contact, other = (add_contact(services, email(f"{name}.{look.name}@example.com")) for name in ("jane", "omar"))
+    manage = services.links.sign_manage(ManageLink(contact, email().channel, BRAND.slug, _now()))
     query = f"?lang={look.language}"
     with _page(browser, look) as page:
 
@@ -87,23 +88,23 @@ def _walk(browser: Browser, base: str, site: Site, look: Look) -> None:
         def press(intent: str) -> None:
             page.locator(f"form:has([name=intent][value='{intent}']) button").first.click()
 
-        page.goto(base + link_for(site, contact) + query)
+        page.goto(base + link_for(services, contact) + query)
         shoot("1-link")
         press("topic")
         shoot("2-topic-stopped")
-        page.goto(base + link_for(site, contact) + query)
+        page.goto(base + link_for(services, contact) + query)
         shoot("3-link-after-topic")
         press("all")
         shoot("4-all-stopped")
         page.locator("form[action*='/undo'] button").click()
         shoot("5-undone")
-        page.goto(base + link_for(site, other) + query)
+        page.goto(base + link_for(services, other) + query)
         press("all")
         page.locator("details.reason summary").click()
         page.locator("input[value=too_many]").check()
         page.locator("details.reason button").click()
         shoot("6-reason")
-        page.goto(base + link_for(site, other) + query)
+        page.goto(base + link_for(services, other) + query)
         shoot("7-link-after-all")
         page.goto(f"{base}/p/{manage}{query}")
         shoot("8-manage")

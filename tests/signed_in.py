@@ -12,8 +12,8 @@ from uuid import UUID
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from preferences.links import Ticket
-from preferences.site import site_of
+from preferences.current import services_of
+from preferences.tokens import Ticket
 
 ACCOUNT = "/account/"
 
@@ -26,7 +26,7 @@ class SignedIn:
         self.client = app.test_client()
         self.token = ""
         ticket = Ticket(contact_id, datetime.now(UTC))
-        entered = self.client.post(f"/sign-in/hand-off/{site_of(app).links.sign_hand_off(ticket, may_opt_in=True)}")
+        entered = self.client.post(f"/sign-in/hand-off/{services_of(app).links.sign_hand_off(ticket, may_opt_in=True)}")
         assert entered.status_code == 303
 
     def open(self, path: str = ACCOUNT) -> TestResponse:

@@ -18,17 +18,20 @@ from uuid import UUID
 from flask import Flask
 from flask_migrate import upgrade
 
-from preferences import cli, create_app
+from preferences import cli
 from preferences.config import Settings
+from preferences.current import services_of
 from preferences.domain.addresses import read_address
-from preferences.domain.terms import USUAL_SCOPES, Address, Basis, Brand, Channel, MessageClass, OneClick, Scope, Topic
-from preferences.letters import Postman
-from preferences.links import ManageLink, UnsubscribeLink
-from preferences.site import Site, site_of
+from preferences.domain.records import Address, Brand, Topic
+from preferences.domain.vocabulary import USUAL_SCOPES, Basis, Channel, MessageClass, OneClick, Scope
+from preferences.factory import create_app
+from preferences.mail.outbox import Postman
+from preferences.services import Services
 from preferences.store import contacts
+from preferences.store.api_keys import create_key
 from preferences.store.catalog import add_topic, save_brand
-from preferences.store.db import db
-from preferences.store.keys import create_key
+from preferences.store.engine import db
+from preferences.tokens import ManageLink, UnsubscribeLink
 from tests.servers import PostgresServer
 
 PUBLIC_URL = "https://preferences.example.test"
@@ -94,7 +97,7 @@ def migrate(database_url: str) -> None:
     app = new_app(database_url)
     with app.app_context():
         upgrade(directory=app.extensions["migrate"].directory)
-        database = site_of(app).database
+        database = services_of(app).database
         now = datetime.now(UTC)
         database.save(save_brand, BRAND, now)
         for topic in TOPICS:
@@ -147,35 +150,37 @@ def email(text: str = "jane.doe@example.com") -> Address:
     return read_address(Channel.EMAIL, text)
 
 
-def add_contact(site: Site, address: Address | None = None) -> UUID:
+def add_contact(services: Services, address: Address | None = None) -> UUID:
     """A contact with this address; the same one if somebody has it already."""
     one = address or email()
-    found = site.database.write(contacts.find_or_create, [one], site.fingerprints, datetime.now(UTC))
+    found = services.database.write(contacts.find_or_create, [one], services.fingerprints, datetime.now(UTC))
     contact_id = found[one].contact_id
     assert contact_id is not None
     return contact_id
 
 
-def link_for(site: Site, contact_id: UUID, topic: str = "product-news", message_ref: str = "") -> str:
+def link_for(services: Services, contact_id: UUID, topic: str = "product-news", message_ref: str = "") -> str:
     """The path of an unsubscribe link."""
-    token = site.links.sign_unsubscribe(UnsubscribeLink(contact_id, Channel.EMAIL, "default", topic, message_ref))
+    token = services.links.sign_unsubscribe(UnsubscribeLink(contact_id, Channel.EMAIL, "default", topic, message_ref))
     return f"/u/{token}"
 
 
-def api_headers(site: Site, name: str = "shop", *, scopes: Collection[Scope] = USUAL_SCOPES) -> dict[str, str]:
+def api_headers(services: Services, name: str = "shop", *, scopes: Collection[Scope] = USUAL_SCOPES) -> dict[str, str]:
     """The headers of a call to the API by a new key."""
-    key = site.database.save(create_key, name, datetime.now(UTC), scopes)
+    key = services.database.save(create_key, name, datetime.now(UTC), scopes)
     return {"Authorization": f"Bearer {key}"}
 
 
-def manage_link_for(site: Site, contact_id: UUID, *, channel: Channel = Channel.EMAIL, brand: str = "default") -> str:
+def manage_link_for(
+    services: Services, contact_id: UUID, *, channel: Channel = Channel.EMAIL, brand: str = "default"
+) -> str:
     """The path of a manage link made just now."""
     link = ManageLink(contact_id, channel, brand, datetime.now(UTC))
-    return f"/p/{site.links.sign_manage(link)}"
+    return f"/p/{services.links.sign_manage(link)}"
 
 
-def send_letters(site: Site) -> None:
+def send_letters(services: Services) -> None:
     """Send every letter that waits, as the worker does."""
-    postman = Postman(site)
+    postman = Postman(services)
     while postman():
         pass

@@ -19,10 +19,11 @@ from werkzeug.routing import Rule
 
 import preferences
 import sandbox
-from preferences.domain.terms import Channel
-from preferences.links import ConfirmLink, ManageLink, Ticket, UnsubscribeLink
-from preferences.site import Site, site_of
+from preferences.current import services_of
+from preferences.domain.vocabulary import Channel
+from preferences.services import Services
 from preferences.store.tables import contact
+from preferences.tokens import ConfirmLink, ManageLink, Ticket, UnsubscribeLink
 from preferences.web import ROUTES, guards
 from tests.processes import contents
 from tests.support import add_contact, api_headers, close, email, new_app, new_sqlite
@@ -31,45 +32,30 @@ PACKAGE = Path(preferences.__file__).parent
 SANDBOX = Path(sandbox.__file__).parent
 
 # Each part of the package, and the parts that it may import besides itself. A new part needs a line here.
+BELOW_USE_CASES = {"domain", "config", "tokens", "i18n", "files", "store", "ledger", "connectors", "services"}
 MAY_IMPORT = {
     "domain": set(),
-    "config": {"domain"},
-    "links": {"domain"},
-    "languages": {"domain"},
-    "mail": {"domain"},
-    "files": {"domain"},
-    "forking": {"domain"},
-    "store": {"domain"},
-    "connectors": {"domain", "config"},
-    "oidc": {"domain", "config"},
-    "sync": {"domain", "store", "connectors"},
-    "worker": {"domain", "store", "connectors", "sync"},
-    "importing": {"domain", "store", "files", "forking"},
-    "tidying": {"domain", "store"},
-    "soft_bounces": {"domain", "store", "site"},
-    "site": {"domain", "store", "links", "config"},
-    "wording": {"domain", "site", "languages"},
-    "sign_up_form": {"domain", "site", "languages", "wording"},
-    "letters": {"domain", "store", "links", "site", "languages", "mail", "wording"},
-    "minting": {"domain", "store", "files", "links", "site"},
-    "scrubbing": {"domain", "store", "files", "forking"},
-    "exporting": {"domain", "store", "files"},
-    "feeding": {"domain", "store", "connectors", "config", "sync"},
-    "linting": {"domain"},
-    "probing": {"domain"},
     "client": set(),
-    "explaining": {"domain", "store", "site"},
-    "doctor": {"domain", "store", "connectors", "site"},
-    "web": {
-        *("domain", "store", "connectors", "links", "site", "minting", "scrubbing", "files"),
-        *("languages", "wording", "oidc", "sign_up_form", "soft_bounces"),
-    },
-    "cli": {
-        *("domain", "store", "connectors", "links", "site", "config", "languages", "sign_up_form"),
-        *("sync", "worker", "importing", "minting", "explaining", "doctor", "letters", "tidying", "soft_bounces"),
-        *("scrubbing", "exporting", "feeding", "linting", "probing", "files"),
-    },
-    "__init__": {"domain", "config", "connectors", "links", "store", "site", "web"},
+    "config": {"domain"},
+    "tokens": {"domain"},
+    "i18n": {"domain"},
+    "files": {"domain"},
+    "store": {"domain"},
+    "ledger": {"domain", "store"},
+    "connectors": {"domain", "config"},
+    "services": {"domain", "config", "tokens", "store", "ledger"},
+    "current": {"services"},
+    "metrics": {"domain", "store"},
+    "people": BELOW_USE_CASES,
+    "sending": BELOW_USE_CASES,
+    "importing": BELOW_USE_CASES,
+    "checks": BELOW_USE_CASES,
+    "mail": BELOW_USE_CASES | {"people"},
+    "sync": BELOW_USE_CASES,
+    "web": BELOW_USE_CASES | {"people", "sending", "sync", "current", "metrics"},
+    "cli": BELOW_USE_CASES | {"people", "sending", "importing", "checks", "mail", "sync", "current"},
+    "factory": BELOW_USE_CASES | {"current", "web"},
+    "__init__": set(),
 }
 NOW = datetime.now(UTC)
 WEB_FRAMEWORK = {
@@ -143,13 +129,16 @@ def test_the_rules_need_python_and_two_named_libraries() -> None:
 
 
 def test_only_the_edges_and_what_joins_them_know_the_web_framework() -> None:
-    inside = [path for path in modules() if part_of(path) not in {"web", "cli", "site", "__init__"}]
+    inside = [path for path in modules() if part_of(path) not in {"web", "cli", "current", "factory"}]
     found = {name_of(path): libraries(path) & WEB_FRAMEWORK for path in inside}
-    assert {name: known for name, known in found.items() if known} == {"store/db.py": {"flask_sqlalchemy"}}
+    assert {name: known for name, known in found.items() if known} == {
+        "services.py": {"jinja2"},
+        "store/engine.py": {"flask_sqlalchemy"},
+    }
 
 
 def test_only_the_store_knows_sql() -> None:
-    outside = [path for path in modules() if part_of(path) != "store"]
+    outside = [path for path in modules() if part_of(path) not in {"store", "ledger"}]
     found = {name for path in outside for name in imports(path) if name.startswith("sqlalchemy")}
     assert found <= {
         "sqlalchemy.Connection",
@@ -162,7 +151,7 @@ def test_only_the_store_knows_sql() -> None:
 def test_only_connectors_call_other_machines() -> None:
     clients = ("requests", "http.client", "urllib.request", "smtplib", "urllib3", "httpx")
     found = {part_of(path) for path in modules() for name in imports(path) if name.startswith(clients)}
-    assert found == {"client", "connectors", "mail", "oidc", "probing"}
+    assert found == {"client", "connectors", "mail", "people", "checks"}
 
 
 def test_the_sandbox_and_the_product_do_not_know_each_other() -> None:
@@ -181,7 +170,7 @@ def calls(path: Path, name: str) -> list[ast.Call]:
 
 def test_there_is_one_commit() -> None:
     found = {name_of(path): len(calls(path, "commit")) for path in modules() if calls(path, "commit")}
-    assert found == {"store/db.py": 1}
+    assert found == {"store/transactions.py": 1}
 
 
 def test_nothing_is_printed_past_the_log_and_the_commands() -> None:
@@ -299,24 +288,24 @@ def test_no_door_of_the_api_opens_without_a_key(opened: tuple[Flask, str]) -> No
                 assert answer.status_code == 401, (method, path)
 
 
-def addresses(rule: Rule, site: Site) -> Iterator[str]:
+def addresses(rule: Rule, services: Services) -> Iterator[str]:
     """The rule with each kind of value in it that it can meet: right, of another kind, and none of ours."""
-    known, lost = add_contact(site, email()), add_contact(site, email("lost@example.com"))
-    site.database.save(lambda connection: connection.execute(delete(contact).where(contact.c.id == lost)))
+    known, lost = add_contact(services, email()), add_contact(services, email("lost@example.com"))
+    services.database.save(lambda connection: connection.execute(delete(contact).where(contact.c.id == lost)))
     values = {
         "token": [
             *(
-                site.links.sign_unsubscribe(UnsubscribeLink(one, Channel.EMAIL, "default", topic))
+                services.links.sign_unsubscribe(UnsubscribeLink(one, Channel.EMAIL, "default", topic))
                 for one in (known, lost)
                 for topic in ("product-news", "*", "receipts", "no-such-topic")
             ),
-            site.links.sign_manage(ManageLink(known, Channel.EMAIL, "default", NOW)),
-            site.links.sign_manage(ManageLink(known, Channel.EMAIL, "default", NOW - timedelta(days=31))),
-            site.links.sign_confirm(ConfirmLink(known, "default", ("email.offers.status=on",), NOW)),
-            site.links.sign_confirm(ConfirmLink(lost, "default", ("email.offers.status=on",), NOW)),
+            services.links.sign_manage(ManageLink(known, Channel.EMAIL, "default", NOW)),
+            services.links.sign_manage(ManageLink(known, Channel.EMAIL, "default", NOW - timedelta(days=31))),
+            services.links.sign_confirm(ConfirmLink(known, "default", ("email.offers.status=on",), NOW)),
+            services.links.sign_confirm(ConfirmLink(lost, "default", ("email.offers.status=on",), NOW)),
             *(
                 sign(Ticket(known, at))
-                for sign in (site.links.sign_sign_in, site.links.sign_hand_off)
+                for sign in (services.links.sign_sign_in, services.links.sign_hand_off)
                 for at in (datetime.now(UTC), NOW - timedelta(hours=1))
             ),
             "junk",
@@ -338,18 +327,18 @@ def addresses(rule: Rule, site: Site) -> Iterator[str]:
 
 def test_opening_any_address_writes_nothing(opened: tuple[Flask, str]) -> None:
     app, url = opened
-    site, client = site_of(app), app.test_client()
-    headers = api_headers(site)
+    services, client = services_of(app), app.test_client()
+    headers = api_headers(services)
     requests = [
         (method, address)
         for rule in app.url_map.iter_rules()
-        for address in addresses(rule, site)
+        for address in addresses(rule, services)
         for method in ("GET", "HEAD", "OPTIONS")
         if method in (rule.methods or ())
     ]
     # Signed in, so that the pages behind the session are opened too, and not only the way to them.
-    ticket = Ticket(add_contact(site, email()), datetime.now(UTC))
-    assert client.post(f"/sign-in/hand-off/{site.links.sign_hand_off(ticket)}").status_code == 303
+    ticket = Ticket(add_contact(services, email()), datetime.now(UTC))
+    assert client.post(f"/sign-in/hand-off/{services.links.sign_hand_off(ticket)}").status_code == 303
     before = contents(url)
     statuses = {
         client.open(address, method=method, headers=headers, buffered=True).status_code for method, address in requests
@@ -362,7 +351,7 @@ def test_opening_any_address_writes_nothing(opened: tuple[Flask, str]) -> None:
 def test_posting_to_the_same_addresses_would_have_been_noticed(opened: tuple[Flask, str]) -> None:
     app, url = opened
     rule = next(rule for rule in app.url_map.iter_rules() if rule.rule == "/u/<token>")
-    address = next(addresses(rule, site_of(app)))
+    address = next(addresses(rule, services_of(app)))
     before = contents(url)
     assert app.test_client().post(address).status_code == 200
     assert contents(url) != before

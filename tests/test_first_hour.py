@@ -16,9 +16,9 @@ from flask import Flask
 
 from preferences.config import Settings
 from preferences.store.migrations import HEAD
+from tests.cli.test_commands import is_refused, run
 from tests.processes import ROOT
 from tests.support import close, new_app, new_sqlite
-from tests.test_cli import is_refused, run
 
 FLASK = [sys.executable, "-m", "flask"]
 WHERE = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "FLASK_APP": str(ROOT / "app.py")}

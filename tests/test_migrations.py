@@ -21,13 +21,19 @@ from sqlalchemy import Connection, Delete, MetaData, create_engine, inspect, sel
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
 from preferences.cli import MIGRATIONS
-from preferences.domain.terms import Act, Actor, Channel, Origin, Verb
-from preferences.site import site_of
-from preferences.store import ledger, migrations, proof, queries
-from preferences.store import refold as refold_module
-from preferences.store.db import StoreFault, db, insert_rows
-from preferences.store.rows import GENESIS, chain_hash
+from preferences.current import services_of
+from preferences.domain.records import Act
+from preferences.domain.vocabulary import Actor, Channel, Origin, Verb
+from preferences.ledger import record as ledger
+from preferences.ledger import refold as refold_module
+from preferences.ledger import verify
+from preferences.ledger.seal import GENESIS, chain_hash
+from preferences.store import feed, migrations
+from preferences.store.catalog import read_catalog
+from preferences.store.dialect import insert_rows
+from preferences.store.engine import db
 from preferences.store.tables import address, contact, ledger_entry, ledger_head, metadata, preference, stated_reason
+from preferences.store.transactions import StoreFault
 from tests.journeys.world import wait_for
 from tests.servers import PostgresServer
 from tests.support import add_contact, close, link_for, new_app, new_postgresql
@@ -97,20 +103,20 @@ def test_migrations_have_one_beginning_one_end_and_no_branch() -> None:
 
 def test_migrations_add_up_to_exactly_the_tables(empty_app: Flask) -> None:
     up()
-    assert site_of(empty_app).database.read(differences) == []
+    assert services_of(empty_app).database.read(differences) == []
 
 
 def test_a_difference_would_be_noticed(empty_app: Flask) -> None:
     up()
-    database = site_of(empty_app).database
+    database = services_of(empty_app).database
     database.save(lambda connection: connection.execute(text("ALTER TABLE brand ADD COLUMN extra TEXT")))
     assert [kind for kind, *_ in database.read(differences)] == ["remove_column"]
 
 
 def test_a_migrated_database_is_like_one_made_from_the_tables(empty_app: Flask, tmp_path: Path) -> None:
     up()
-    migrated = site_of(empty_app).database.read(schema)
-    if site_of(empty_app).database.is_sqlite:
+    migrated = services_of(empty_app).database.read(schema)
+    if services_of(empty_app).database.is_sqlite:
         engine = create_engine(f"sqlite:///{tmp_path / 'made.db'}")
         with engine.connect() as connection:
             metadata.create_all(connection)
@@ -124,11 +130,11 @@ def test_a_migrated_database_is_like_one_made_from_the_tables(empty_app: Flask, 
             metadata.create_all(connection)
             return schema(connection)
 
-        assert site_of(empty_app).database.save(made) == migrated
+        assert services_of(empty_app).database.save(made) == migrated
 
 
 def test_a_program_knows_whether_its_database_is_ready(empty_app: Flask) -> None:
-    database = site_of(empty_app).database
+    database = services_of(empty_app).database
     assert database.read(migrations.pending)
     up()
     assert not database.read(migrations.pending)
@@ -138,13 +144,13 @@ def test_a_program_knows_whether_its_database_is_ready(empty_app: Flask) -> None
 
 def test_a_new_database_has_a_head_and_a_first_brand(empty_app: Flask) -> None:
     up()
-    database = site_of(empty_app).database
-    assert database.read(queries.head_seq) == 0
-    assert list(database.read(queries.catalog).brands) == ["default"]
+    database = services_of(empty_app).database
+    assert database.read(feed.head_seq) == 0
+    assert list(database.read(read_catalog).brands) == ["default"]
 
 
 def test_all_the_way_down_and_up_again_is_as_before(empty_app: Flask) -> None:
-    database = site_of(empty_app).database
+    database = services_of(empty_app).database
     up()
     before = database.read(schema), database.read(guards)
     down()
@@ -153,13 +159,13 @@ def test_all_the_way_down_and_up_again_is_as_before(empty_app: Flask) -> None:
     up()
     assert (database.read(schema), database.read(guards)) == before
     assert database.read(differences) == []
-    assert database.read(queries.head_seq) == 0
+    assert database.read(feed.head_seq) == 0
 
 
 def test_upgrading_twice_is_upgrading_once(empty_app: Flask) -> None:
     up()
     up()
-    assert list(site_of(empty_app).database.read(queries.catalog).brands) == ["default"]
+    assert list(services_of(empty_app).database.read(read_catalog).brands) == ["default"]
 
 
 # What the tables cannot say, and the database must.
@@ -174,7 +180,7 @@ def guards(connection: Connection) -> list[str]:
 
 def test_the_ledger_is_guarded_and_so_are_addresses(empty_app: Flask) -> None:
     up()
-    database = site_of(empty_app).database
+    database = services_of(empty_app).database
     expected = {
         True: [
             "contact_takes_addresses",
@@ -207,19 +213,21 @@ def found_foreign_keys(connection: Connection) -> set[tuple[str, str, str, str |
 
 def test_every_foreign_key_survives_the_migrations(empty_app: Flask) -> None:
     up()
-    assert site_of(empty_app).database.read(found_foreign_keys) == expected_foreign_keys(metadata)
+    assert services_of(empty_app).database.read(found_foreign_keys) == expected_foreign_keys(metadata)
 
 
 def test_a_row_without_the_row_it_refers_to_is_refused(empty_app: Flask) -> None:
     up()
     with pytest.raises(StoreFault):
-        site_of(empty_app).database.save(insert_rows, stated_reason, [{"seq": 1, "reason": "other", "stated_at": NOW}])
+        services_of(empty_app).database.save(
+            insert_rows, stated_reason, [{"seq": 1, "reason": "other", "stated_at": NOW}]
+        )
 
 
 @pytest.mark.parametrize("delete", [contact.delete(), contact.delete().where(contact.c.created_at == NOW)])
 def test_an_address_goes_with_its_contact(empty_app: Flask, delete: Delete) -> None:
     up()
-    database, contact_id = site_of(empty_app).database, uuid4()
+    database, contact_id = services_of(empty_app).database, uuid4()
     one = {"channel": "email", "value": "x", "fingerprint": "x", "created_at": NOW}
     database.save(insert_rows, contact, [{"id": contact_id, "created_at": NOW}])
     database.save(insert_rows, address, [{"id": uuid4(), "contact_id": contact_id, **one}])
@@ -229,7 +237,7 @@ def test_an_address_goes_with_its_contact(empty_app: Flask, delete: Delete) -> N
 
 def test_the_migration_leaves_foreign_keys_switched_on(empty_app: Flask) -> None:
     up()
-    database = site_of(empty_app).database
+    database = services_of(empty_app).database
     if database.is_sqlite:
         assert database.read(lambda connection: connection.execute(text("PRAGMA foreign_keys")).scalar_one()) == 1
         assert database.read(lambda connection: connection.execute(text("PRAGMA foreign_key_check")).all()) == []
@@ -317,7 +325,7 @@ def use_0001(connection: Connection) -> None:
 
 
 def test_a_database_in_use_comes_along_to_0002_and_its_ledger_still_verifies(empty_app: Flask) -> None:
-    database = site_of(empty_app).database
+    database = services_of(empty_app).database
     to("0001")
     database.save(use_0001)
     columns = database.read(columns_of)
@@ -332,22 +340,22 @@ def test_a_database_in_use_comes_along_to_0002_and_its_ledger_still_verifies(emp
     assert database.read(lambda connection: connection.execute(revoked).scalars().all()) == [None] * 3
     assert len(database.read(guards)) == (3 if database.is_sqlite else 2)
     up()
-    report = database.snapshot(proof.verify, lambda _entries: None)
+    report = database.snapshot(verify.verify, lambda _entries: None)
     assert report.problems == []
     assert (report.entries, report.preferences, report.paces) == (3, 3, 0)
 
 
 def test_what_is_recorded_now_is_chained_to_what_came_before(empty_app: Flask) -> None:
-    site = site_of(empty_app)
+    services = services_of(empty_app)
     to("0001")
-    site.database.save(use_0001)
+    services.database.save(use_0001)
     up()
     known: dict[str, Any] = {"channel": Channel.EMAIL, "brand": "default", "topic": "offers", "occurred_at": NOW}
     whose: dict[str, Any] = {"who": UUID(int=1), "origin": Origin.ACCOUNT, "actor": Actor.RECIPIENT, "trusted": True}
     acts = [Act(verb=Verb.CAP, per_week=2, **known, **whose), Act(verb=Verb.SUBSCRIBE, **known, **whose)]
-    entries = site.database.write(ledger.record, acts, fingerprints=site.fingerprints, now=NOW)
+    entries = services.database.write(ledger.record, acts, fingerprints=services.fingerprints, now=NOW)
     assert [entry.seq for entry in entries] == [4, 5]
-    assert site.database.snapshot(proof.verify, lambda _entries: None).problems == []
+    assert services.database.snapshot(verify.verify, lambda _entries: None).problems == []
 
 
 # The site is in use while it is upgraded.
@@ -365,14 +373,14 @@ def test_no_migration_holds_a_table_while_a_later_one_waits(postgres: PostgresSe
             # 0009 changes this table, and has to wait for whoever reads it.
             reader.execute(text("LOCK TABLE evidence IN ACCESS SHARE MODE"))
             upgraded = pool.submit(upgrade_in, app)
-            wait_for("0008 is there", lambda: site_of(app).database.read(revision_of) == "0008", seconds=8)
+            wait_for("0008 is there", lambda: services_of(app).database.read(revision_of) == "0008", seconds=8)
             with db.engine.connect() as click:
                 click.execute(text("SELECT retired_at, compared_at FROM topic, connector_cursor"))
                 click.execute(text("SELECT seq FROM ledger_head FOR UPDATE NOWAIT"))
                 click.rollback()
             reader.rollback()
             upgraded.result(timeout=30)
-        assert not site_of(app).database.read(migrations.pending)
+        assert not services_of(app).database.read(migrations.pending)
     close(app)
 
 
@@ -385,8 +393,8 @@ def test_a_click_is_answered_and_counts_while_0008_folds(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = new_app(new_postgresql(postgres))
-    site, client, fold = site_of(app), app.test_client(), refold_module._fold
-    path = link_for(site, add_contact(site))
+    services, client, fold = services_of(app), app.test_client(), refold_module._fold
+    path = link_for(services, add_contact(services))
     page = client.post(path, data={"intent": "topic"}, headers={"Accept": "text/html"}).text
     (undo,) = re.findall(r'name="undo" value="([^"]+)"', page)
     client.post(f"{path}/undo", data={"undo": undo})
@@ -399,17 +407,19 @@ def test_a_click_is_answered_and_counts_while_0008_folds(
         return folded
 
     monkeypatch.setattr(refold_module, "_fold", fold_and_click)
-    site.database.save(refold_module.refold)
+    services.database.save(refold_module.refold)
 
     assert answers == [200]
-    statuses = site.database.read(lambda connection: list(connection.execute(select(preference.c.status)).scalars()))
+    statuses = services.database.read(
+        lambda connection: list(connection.execute(select(preference.c.status)).scalars())
+    )
     assert statuses == ["unsubscribed"]
-    assert site.database.snapshot(proof.verify, lambda _entries: None).problems == []
+    assert services.database.snapshot(verify.verify, lambda _entries: None).problems == []
     close(app)
 
 
 def test_going_back_to_0001_loses_what_0002_added_and_nothing_else(empty_app: Flask) -> None:
-    database = site_of(empty_app).database
+    database = services_of(empty_app).database
     to("0001")
     before = database.read(schema), database.read(guards)
     database.save(use_0001)
@@ -421,11 +431,11 @@ def test_going_back_to_0001_loses_what_0002_added_and_nothing_else(empty_app: Fl
     assert database.read(rows_of_0001, columns) == rows
     up()
     assert database.read(differences) == []
-    assert database.snapshot(proof.verify, lambda _entries: None).problems == []
+    assert database.snapshot(verify.verify, lambda _entries: None).problems == []
 
 
 def test_entries_are_guarded_after_0002_and_after_going_back(empty_app: Flask) -> None:
-    database = site_of(empty_app).database
+    database = services_of(empty_app).database
     to("0001")
     database.save(use_0001)
     for revision in ("0002", "0001"):

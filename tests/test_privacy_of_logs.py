@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from preferences.domain.terms import Scope
+from preferences.domain.vocabulary import Scope
 from tests.mail_sink import MailSink
 from tests.processes import Installation, Process, contents
 from tests.servers import PostgresServer, free_port

@@ -11,8 +11,8 @@ import pytest
 from click.testing import Result
 from flask import Flask
 
+from preferences.current import services_of
 from preferences.files.spreadsheets import harmless_cell
-from preferences.site import site_of
 from tests.support import add_contact, email
 
 ROWS = "address,name\njane.doe@example.com,=1+1\nnobody,=2+2\n"
@@ -84,9 +84,9 @@ def test_the_file_that_is_read_is_never_the_one_that_is_written(sqlite_app: Flas
 
 
 def test_the_database_and_its_log_are_their_owners_alone(sqlite_app: Flask) -> None:
-    site = site_of(sqlite_app)
-    add_contact(site)
-    path = Path(site.settings.database_url.removeprefix("sqlite:///"))
+    services = services_of(sqlite_app)
+    add_contact(services)
+    path = Path(services.settings.database_url.removeprefix("sqlite:///"))
     files = [path, *path.parent.glob(f"{path.name}-*")]
     assert len(files) > 1
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
@@ -106,7 +106,7 @@ def test_cells_are_data_unless_people_are_to_look_at_them(
 
 
 def test_an_export_for_spreadsheets_calculates_nothing(sqlite_app: Flask, tmp_path: Path) -> None:
-    add_contact(site_of(sqlite_app), email("=1+1@example.com"))
+    add_contact(services_of(sqlite_app), email("=1+1@example.com"))
     for output, more, begin in ((tmp_path / "a.csv", (), "=1"), (tmp_path / "b.csv", ("--for-spreadsheets",), "'=1")):
         assert export(sqlite_app, tmp_path, output, *more).exit_code == 0
         assert output.read_text().splitlines()[1].startswith(begin)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from preferences.store.refold import refold
+from preferences.ledger.refold import refold
 
 revision = "0008"
 down_revision = "0007"

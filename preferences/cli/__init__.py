@@ -32,7 +32,7 @@ from preferences.cli import (
     suppressions,
     sync,
 )
-from preferences.store.db import db
+from preferences.store.engine import db
 
 MIGRATIONS: Final = Path(__file__).parent.parent.parent / "migrations"
 

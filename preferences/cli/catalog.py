@@ -11,19 +11,10 @@ import click
 from flask import current_app
 
 from preferences.cli.common import SLUG, Group, choice, fail, plain_errors, slug_of
+from preferences.current import current_services, own_folders
 from preferences.domain.plain_text import is_contact_address, is_one_line
-from preferences.domain.terms import (
-    LANGUAGES,
-    SHORTEST_FOLDER,
-    Basis,
-    Brand,
-    Channel,
-    Default,
-    MessageClass,
-    OneClick,
-    Topic,
-)
-from preferences.site import current_site, own_folders
+from preferences.domain.records import Brand, Topic
+from preferences.domain.vocabulary import LANGUAGES, SHORTEST_FOLDER, Basis, Channel, Default, MessageClass, OneClick
 
 DEFAULT_BRAND: Final = "default"
 COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
@@ -110,11 +101,11 @@ def brand_set(slug: str, **options: str | None) -> None:
         fail("--name must not be empty: recipients must know whose mail it is")
     if given.get("path") in own_folders(current_app):
         fail(f"--path {given['path']} is a part of the site itself; take another name")
-    site = current_site()
-    if given.get("host") == site.settings.host:
+    services = current_services()
+    if given.get("host") == services.settings.host:
         fail("--host is the host of PUBLIC_URL; brands that share it have a folder each (--path)")
     with plain_errors():
-        made = site.database.save(change_brand, slug, given, datetime.now(UTC))
+        made = services.database.save(change_brand, slug, given, datetime.now(UTC))
     click.echo(f"{'Made' if made else 'Changed'} brand {slug}.")
 
 
@@ -126,12 +117,12 @@ def brand_list() -> None:
     Example:
       flask brand list
     """
-    from preferences.store import queries
+    from preferences.store.catalog import read_catalog
 
-    site = current_site()
+    services = current_services()
     with plain_errors():
-        catalog = site.database.read(queries.catalog)
-    rows = [_brand_row(site.url_of(one), one, catalog.topics.values()) for one in catalog.brands.values()]
+        catalog = services.database.read(read_catalog)
+    rows = [_brand_row(services.url_of(one), one, catalog.topics.values()) for one in catalog.brands.values()]
     _show(("SLUG", "NAME", "PAGES AT", "COLOUR", "LANGUAGE", "ONE CLICK STOPS", "TOPICS", "LACKS"), rows)
 
 
@@ -219,8 +210,7 @@ def topic_add(
       flask topic add product-news --class marketing --basis consent --name "Product news" --section "From the shop"
     """
     from preferences.domain.topics import arranged, checked
-    from preferences.store import queries
-    from preferences.store.catalog import add_topic
+    from preferences.store.catalog import add_topic, read_catalog
 
     new = Topic(
         slug=slug,
@@ -232,9 +222,9 @@ def topic_add(
         basis=Basis(basis),
         channels=tuple(Channel(one) for one in channels),
     )
-    database = current_site().database
+    database = current_services().database
     with plain_errors():
-        if if_missing and slug in database.read(queries.catalog).topics:
+        if if_missing and slug in database.read(read_catalog).topics:
             click.echo(f"Topic {slug} is there already.")
             return
         given = _given(options)
@@ -262,7 +252,7 @@ def topic_set(slug: str, **options: Any) -> None:
     if not given:
         fail(f"nothing to set of {slug}: give --section, --default, --visible-to, --hidden or --offered")
     with plain_errors():
-        topic = current_site().database.save(change_topic, slug, given)
+        topic = current_services().database.save(change_topic, slug, given)
     click.echo(f"Changed topic {slug}: {_state(topic)}, {default_of(topic)} by default.")
 
 
@@ -278,7 +268,7 @@ def topic_order(slugs: tuple[str, ...]) -> None:
     from preferences.store.catalog import order_topics
 
     with plain_errors():
-        ordered = current_site().database.save(order_topics, slugs)
+        ordered = current_services().database.save(order_topics, slugs)
     click.echo(f"The order is: {', '.join(ordered)}.")
 
 
@@ -306,7 +296,7 @@ def topic_translate(slug: str, language: str, **options: str | None) -> None:
     if not given:
         fail(f"nothing to write about {slug}: give --name, --description, --frequency or --section")
     with plain_errors():
-        text = current_site().database.save(save_topic_text, slug, language, given=given)
+        text = current_services().database.save(save_topic_text, slug, language, given=given)
     click.echo(f"Topic {slug} is called “{text.name}” in {language}.")
 
 
@@ -323,14 +313,14 @@ def topic_retire(slug: str) -> None:
     """
     from preferences.store.catalog import retire_topic
 
-    site = current_site()
+    services = current_services()
     with plain_errors():
-        changed = site.database.save(retire_topic, slug, datetime.now(UTC))
+        changed = services.database.save(retire_topic, slug, datetime.now(UTC))
     click.echo(f"Retired topic {slug}." if changed else f"Topic {slug} is retired already.")
-    for name in [name for name, settings in site.connectors.items() if slug in settings.topics]:
+    for name in [name for name, settings in services.connectors.items() if slug in settings.topics]:
         click.echo(
             f"Warning: connector {name} still maps {slug}. Opt-outs of it are told there until you take it out of "
-            f"{site.settings.config_file}; stop mailings to that list there.",
+            f"{services.settings.config_file}; stop mailings to that list there.",
             err=True,
         )
 
@@ -347,7 +337,7 @@ def topic_restore(slug: str) -> None:
     from preferences.store.catalog import restore_topic
 
     with plain_errors():
-        changed = current_site().database.save(restore_topic, slug)
+        changed = current_services().database.save(restore_topic, slug)
     click.echo(f"Restored topic {slug}." if changed else f"Topic {slug} is not retired.")
 
 
@@ -359,10 +349,10 @@ def topic_list() -> None:
     Example:
       flask topic list
     """
-    from preferences.store import queries
+    from preferences.store.catalog import read_catalog
 
     with plain_errors():
-        catalog = current_site().database.read(queries.catalog)
+        catalog = current_services().database.read(read_catalog)
     rows = [_topic_row(one) for one in catalog.topics.values()]
     names = ("SLUG", "BRAND", "NAME", "CLASS", "BASIS", "CHANNELS", "DEFAULT", "STATE", "SECTION", "NO WORDS IN")
     _show(names, rows)

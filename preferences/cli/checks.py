@@ -18,13 +18,14 @@ from urllib.parse import urlsplit
 import click
 
 from preferences.cli.common import Command, Group, fail, plain_errors
-from preferences.domain.terms import Channel, MessageClass
-from preferences.site import Site, current_site
+from preferences.current import current_services
+from preferences.domain.vocabulary import Channel, MessageClass
+from preferences.services import Services
 
 if TYPE_CHECKING:
+    from preferences.checks.lint import Report
+    from preferences.checks.selftest import Canary
     from preferences.domain.permission import Facts
-    from preferences.linting import Report
-    from preferences.probing import Canary
 
 NOT_ALL_CHECKED: Final = 3
 
@@ -63,8 +64,8 @@ def lint_eml(
     Example:
       flask lint-eml newsletter.eml --address "12 Harbour Lane, Portland, ME 04101"
     """
-    from preferences.linting import MOST_BYTES, Options, lint
-    from preferences.linting.signing import look_up
+    from preferences.checks.lint import MOST_BYTES, Options, lint
+    from preferences.checks.lint.signing import look_up
 
     options = Options(
         message_class=MessageClass(message_class),
@@ -80,7 +81,7 @@ def lint_eml(
 
 
 def _key(option: str) -> tuple[str, bytes]:
-    from preferences.linting.signing import BadKey, read_key
+    from preferences.checks.lint.signing import BadKey, read_key
 
     name, _, file = option.partition("=")
     if "._domainkey." not in name or not file:
@@ -145,10 +146,10 @@ def selftest_oneclick(url: str | None, token_url: str | None) -> None:
     Example:
       flask selftest oneclick --url https://preferences.example.com
     """
-    from preferences.probing import Canary, Prober
+    from preferences.checks.selftest import Canary, Prober
 
-    site = current_site()
-    base, token = _base_and_token(url or site.settings.public_url, token_url)
+    services = current_services()
+    base, token = _base_and_token(url or services.settings.public_url, token_url)
     if token and url and url.rstrip("/") != base:
         fail("--token-url does not begin with --url, and nothing else is ever called")
     made: list[str] = []
@@ -157,7 +158,7 @@ def selftest_oneclick(url: str | None, token_url: str | None) -> None:
         if token:
             return Canary(token)
         made.append("")
-        return _canary(site)
+        return _canary(services)
 
     failed = 0
     with plain_errors():
@@ -179,38 +180,38 @@ def _base_and_token(url: str, token_url: str | None) -> tuple[str, str]:
     return base, token.rstrip("/")
 
 
-def _canary(site: Site) -> Canary:
+def _canary(services: Services) -> Canary:
     """A new contact with a link, in this installation's database."""
+    from preferences.checks.selftest import Canary
     from preferences.domain.addresses import read_address
     from preferences.domain.permission import Reason, may_send
-    from preferences.links import UnsubscribeLink
-    from preferences.probing import Canary
     from preferences.store import contacts
-    from preferences.store.facts import facts_for
+    from preferences.store.decision_facts import facts_for
+    from preferences.tokens import UnsubscribeLink
 
-    catalog = site.catalog.get()
+    catalog = services.catalog.get()
     topics = (topic for brand in catalog.brands for topic in catalog.topics_of(brand, marketing=True))
     topic = next((topic for topic in topics if Channel.EMAIL in topic.channels), None)
     if topic is None:
         fail("there is no marketing topic by email to leave; `flask topic add` makes one")
     address = read_address(Channel.EMAIL, f"canary+{secrets.token_hex(8)}@preferences-selftest.invalid")
-    found = site.database.write(contacts.find_or_create, [address], site.fingerprints, datetime.now(UTC))
+    found = services.database.write(contacts.find_or_create, [address], services.fingerprints, datetime.now(UTC))
     contact_id = found[address].contact_id
     if contact_id is None:
         fail("the canary's address is never stored again here; try once more")
 
     def facts() -> Facts:
-        return site.database.read(
+        return services.database.read(
             facts_for,
             [address],
             channel=Channel.EMAIL,
             about=topic,
-            fingerprints=site.fingerprints,
+            fingerprints=services.fingerprints,
             now=datetime.now(UTC),
         )[address]
 
     return Canary(
-        site.links.sign_unsubscribe(UnsubscribeLink(contact_id, Channel.EMAIL, topic.brand, topic.slug)),
+        services.links.sign_unsubscribe(UnsubscribeLink(contact_id, Channel.EMAIL, topic.brand, topic.slug)),
         has_left=lambda: bool({Reason.UNSUBSCRIBED_ALL, Reason.UNSUBSCRIBED} & facts().reasons.keys()),
         gets_transactional=lambda: may_send(MessageClass.TRANSACTIONAL, facts()).allowed,
     )

@@ -18,7 +18,7 @@ import click
 from flask.cli import AppGroup
 
 from preferences.domain.errors import PreferencesError
-from preferences.store.db import StoreFault
+from preferences.store.transactions import StoreFault
 
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 

@@ -12,7 +12,7 @@ import click
 from flask.cli import with_appcontext
 
 from preferences.cli.common import plain_errors
-from preferences.site import current_site
+from preferences.current import current_services
 
 
 def make_talkative(group: click.Group) -> None:
@@ -43,4 +43,4 @@ def _revision() -> str | None:
     from preferences.store.migrations import current
 
     with plain_errors():
-        return current_site().database.read(current)
+        return current_services().database.read(current)

@@ -9,7 +9,8 @@ import click
 from flask.cli import with_appcontext
 
 from preferences.cli.common import FOR_SPREADSHEETS, Command, check_output, fail, plain_errors, progress_bar
-from preferences.site import Site, current_site
+from preferences.current import current_services
+from preferences.services import Services
 
 
 def target(path: Path, *, force: bool) -> Path:
@@ -44,16 +45,18 @@ def export_command(file: Path, force: bool, for_spreadsheets: bool) -> None:
         fail("--for-spreadsheets is for a .csv; a .zip is put back as it was")
     with plain_errors():
         if path.suffix == ".zip":
-            _archive(current_site(), path, replace=force)
+            _archive(current_services(), path, replace=force)
         else:
-            _table(current_site(), path, replace=force, for_spreadsheets=for_spreadsheets)
+            _table(current_services(), path, replace=force, for_spreadsheets=for_spreadsheets)
 
 
-def _archive(site: Site, path: Path, *, replace: bool) -> None:
-    from preferences.exporting import count_rows, write_archive
+def _archive(services: Services, path: Path, *, replace: bool) -> None:
+    from preferences.importing.export import count_rows, write_archive
 
-    with progress_bar("Export", site.database.snapshot(count_rows)) as progress:
-        manifest = site.database.snapshot(write_archive, path, site.fingerprints, progress=progress, replace=replace)
+    with progress_bar("Export", services.database.snapshot(count_rows)) as progress:
+        manifest = services.database.snapshot(
+            write_archive, path, services.fingerprints, progress=progress, replace=replace
+        )
     rows = manifest.rows
     click.echo(
         f"{path}: {rows['contacts.csv']} contacts, {rows['addresses.csv']} addresses, {rows['choices.csv']} choices,"
@@ -61,15 +64,15 @@ def _archive(site: Site, path: Path, *, replace: bool) -> None:
     )
 
 
-def _table(site: Site, path: Path, *, replace: bool, for_spreadsheets: bool) -> None:
-    from preferences.exporting import write_csv
-    from preferences.store.standing import count_left_out, count_standings
+def _table(services: Services, path: Path, *, replace: bool, for_spreadsheets: bool) -> None:
+    from preferences.importing.export import write_csv
+    from preferences.store.current_state import count_left_out, count_standings
 
-    with progress_bar("Export", site.database.snapshot(count_standings)) as progress:
-        rows = site.database.snapshot(
+    with progress_bar("Export", services.database.snapshot(count_standings)) as progress:
+        rows = services.database.snapshot(
             write_csv, path, progress=progress, replace=replace, for_spreadsheets=for_spreadsheets
         )
-    left = site.database.snapshot(count_left_out)
+    left = services.database.snapshot(count_left_out)
     click.echo(f"{path}: {rows} rows.")
     if left.choices or left.paces or left.fingerprints:
         click.echo(
@@ -80,17 +83,17 @@ def _table(site: Site, path: Path, *, replace: bool, for_spreadsheets: bool) -> 
 
 def restore(file: Path, *, dry_run: bool) -> None:
     """Put an export back into an empty install: what `flask import` does with a .zip."""
-    from preferences import exporting
+    from preferences.importing import export
 
-    site = current_site()
+    services = current_services()
     with plain_errors():
         with progress_bar("Check") as progress:
-            manifest = exporting.check(file, site.fingerprints, progress=progress)
+            manifest = export.check(file, services.fingerprints, progress=progress)
         if dry_run:
             click.echo(f"The export is whole, with {manifest.head_seq} entries. Nothing was written.")
             return
         with progress_bar("Restore", sum(manifest.rows.values()) + manifest.head_seq) as progress:
-            exporting.restore(file, site.database, progress=progress)
+            export.restore(file, services.database, progress=progress)
     click.echo(
         f"{manifest.rows['contacts.csv']} contacts and {manifest.head_seq} entries are back, and the ledger verifies."
     )

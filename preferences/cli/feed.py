@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from preferences.cli.common import Group, fail, plain_errors
-from preferences.site import Site, current_site
+from preferences.current import current_services
+from preferences.services import Services
 
 if TYPE_CHECKING:
     from preferences.config import FeedSettings
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 feed_group = Group("feed", help="Who is told of every entry of the ledger, by signed webhooks.")
 
 
-def _feed(site: Site, name: str) -> FeedSettings:
-    settings = site.feeds.get(name)
+def _feed(services: Services, name: str) -> FeedSettings:
+    settings = services.feeds.get(name)
     if settings is None:
-        known = ", ".join(site.feeds) or "none"
-        fail(f"there is no feed {name} in {site.settings.config_file}; there are: {known}")
+        known = ", ".join(services.feeds) or "none"
+        fail(f"there is no feed {name} in {services.settings.config_file}; there are: {known}")
     return settings
 
 
@@ -35,13 +36,13 @@ def feed_list() -> None:
     """
     from preferences.store import cursors
 
-    site = current_site()
+    services = current_services()
     with plain_errors():
-        standings = site.database.read(cursors.standings, datetime.now(UTC))
-    for name, settings in site.feeds.items():
+        standings = services.database.read(cursors.standings, datetime.now(UTC))
+    for name, settings in services.feeds.items():
         click.echo(_line(name, standings.get(settings.cursor)))
-    if not site.feeds:
-        click.echo(f"There are no feeds in {site.settings.config_file}.")
+    if not services.feeds:
+        click.echo(f"There are no feeds in {services.settings.config_file}.")
 
 
 def _line(name: str, standing: Standing | None) -> str:
@@ -69,12 +70,12 @@ def feed_replay(name: str, after: int) -> None:
       flask feed replay warehouse
       flask feed replay warehouse --after 12000
     """
-    from preferences.feeding import replay
+    from preferences.sync.feeds import replay
 
-    site = current_site()
-    settings = _feed(site, name)
+    services = current_services()
+    settings = _feed(services, name)
     with plain_errors():
-        count = replay(site.database, settings, after)
+        count = replay(services.database, settings, after)
     click.echo(f"{name} will be told the {count} entries after {after}.")
 
 
@@ -89,8 +90,8 @@ def feed_resume(name: str) -> None:
     """
     from preferences.store import cursors
 
-    site = current_site()
-    settings = _feed(site, name)
+    services = current_services()
+    settings = _feed(services, name)
     with plain_errors():
-        site.database.save(cursors.resume, settings.cursor)
+        services.database.save(cursors.resume, settings.cursor)
     click.echo(f"{name} will go on within a second of the worker's next look.")

@@ -9,7 +9,7 @@ import click
 from flask.cli import with_appcontext
 
 from preferences.cli.common import Command, fail
-from preferences.site import current_site
+from preferences.current import current_services
 
 PUBLIC_MARK: Final = "pub "
 
@@ -27,12 +27,12 @@ def doctor(local: bool) -> None:
       flask doctor
       flask doctor --local
     """
-    from preferences.doctor import examine
+    from preferences.checks.doctor import examine
 
-    site = current_site()
-    if local and not site.settings.is_local:
+    services = current_services()
+    if local and not services.settings.is_local:
         fail("--local is for a trial at http://localhost, and PUBLIC_URL is another host; leave it out")
-    findings = examine(site)
+    findings = examine(services)
     later = [finding for finding in findings if local and finding.public_only]
     for finding in findings:
         click.echo(f"{PUBLIC_MARK if finding in later else finding.mark}  {finding.rule}  {finding.text}")

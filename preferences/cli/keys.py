@@ -10,8 +10,8 @@ from typing import Final
 import click
 
 from preferences.cli.common import Group, choice, plain_errors
-from preferences.domain.terms import USUAL_SCOPES, Scope
-from preferences.site import current_site
+from preferences.current import current_services
+from preferences.domain.vocabulary import USUAL_SCOPES, Scope
 
 NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -46,11 +46,11 @@ def key_create(name: str, scopes: Sequence[str]) -> None:
     Example:
       SHOP_KEY=$(flask api-key create shop --scope decisions --scope links)
     """
-    from preferences.store.keys import create_key
+    from preferences.store.api_keys import create_key
 
     wanted = frozenset(map(Scope, scopes)) or USUAL_SCOPES
     with plain_errors():
-        click.echo(current_site().database.save(create_key, name, datetime.now(UTC), wanted))
+        click.echo(current_services().database.save(create_key, name, datetime.now(UTC), wanted))
 
 
 @key_group.command("list")
@@ -61,10 +61,10 @@ def key_list() -> None:
     Example:
       flask api-key list
     """
-    from preferences.store.keys import list_keys
+    from preferences.store.api_keys import list_keys
 
     with plain_errors():
-        keys = current_site().database.read(list_keys)
+        keys = current_services().database.read(list_keys)
     now = datetime.now(UTC)
     for one in keys:
         state = "revoked" if one.revoked_at else "valid"
@@ -89,10 +89,10 @@ def key_rotate(name: str, overlap: int) -> None:
     Example:
       flask api-key rotate shop --overlap 14
     """
-    from preferences.store.keys import rotate_key
+    from preferences.store.api_keys import rotate_key
 
     with plain_errors():
-        click.echo(current_site().database.save(rotate_key, name, datetime.now(UTC), timedelta(days=overlap)))
+        click.echo(current_services().database.save(rotate_key, name, datetime.now(UTC), timedelta(days=overlap)))
 
 
 @key_group.command("revoke")
@@ -104,8 +104,8 @@ def key_revoke(name: str) -> None:
     Example:
       flask api-key revoke shop
     """
-    from preferences.store.keys import revoke_key
+    from preferences.store.api_keys import revoke_key
 
     with plain_errors():
-        current_site().database.save(revoke_key, name, datetime.now(UTC))
+        current_services().database.save(revoke_key, name, datetime.now(UTC))
     click.echo(f"Key {name} is revoked.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from preferences.cli.common import Group, fail, plain_errors, progress_bar
-from preferences.site import current_site
+from preferences.current import current_services
 
 ledger_group = Group("ledger", help="The record of every act.")
 
@@ -23,10 +23,10 @@ def ledger_verify() -> None:
     Example:
       flask ledger verify
     """
-    from preferences.store.proof import verify
+    from preferences.ledger.verify import verify
 
     with plain_errors(), progress_bar("Verify", unit="entries") as progress:
-        report = current_site().database.snapshot(verify, progress)
+        report = current_services().database.snapshot(verify, progress)
     for problem in report.problems:
         click.echo(problem, err=True)
     if report.problems:
@@ -54,10 +54,10 @@ def ledger_export(file: Path, force: bool) -> None:
       flask ledger export ledger.jsonl
     """
     from preferences.cli.export import target
-    from preferences.exporting import write_ledger
-    from preferences.store.queries import head_seq
+    from preferences.importing.export import write_ledger
+    from preferences.store.feed import head_seq
 
-    path, database = target(file, force=force), current_site().database
+    path, database = target(file, force=force), current_services().database
     with plain_errors(), progress_bar("Export", database.read(head_seq), unit="entries") as progress:
         entries = database.snapshot(write_ledger, path, progress=progress, replace=force)
     click.echo(f"{path}: {entries} entries.")

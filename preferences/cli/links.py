@@ -20,9 +20,9 @@ from preferences.cli.common import (
     plain_errors,
     progress_bar,
 )
-from preferences.domain.terms import BLANKET, Channel
+from preferences.current import current_services
+from preferences.domain.vocabulary import BLANKET, Channel
 from preferences.files.atomic import atomic_write
-from preferences.site import current_site
 
 links_group = Group("links", help="Signed links.")
 
@@ -57,7 +57,7 @@ def links_mint(
     Example:
       flask links mint contacts.csv --topic product-news --output contacts-with-links.csv
     """
-    from preferences.minting import Minting, count_rows, mint
+    from preferences.sending.links import Minting, count_rows, mint
 
     if output is not None:
         check_output(output, force=force, source=file)
@@ -69,11 +69,11 @@ def links_mint(
         encoding=encoding,
         for_spreadsheets=for_spreadsheets,
     )
-    site = current_site()
+    services = current_services()
     with plain_errors():
-        total = count_rows(site, file, asked)
+        total = count_rows(services, file, asked)
         with _written(output, replace=force) as out, progress_bar("Links", total) as progress:
-            mint(site, file, asked, out=out, progress=progress)
+            mint(services, file, asked, out=out, progress=progress)
     if output is not None:
         click.echo(f"Wrote {output}.")
 

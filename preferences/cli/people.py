@@ -22,9 +22,9 @@ from preferences.cli.common import (
     progress_bar,
 )
 from preferences.cli.export import restore
+from preferences.current import current_services
 from preferences.domain.addresses import read_address
-from preferences.domain.terms import Channel
-from preferences.site import current_site
+from preferences.domain.vocabulary import Channel
 
 if TYPE_CHECKING:
     from preferences.importing import Source
@@ -71,19 +71,19 @@ def import_command(
       flask import contacts.csv --rejects wrong.csv
       flask import members.csv --from mailchimp --topic product-news
     """
-    from preferences.exporting import is_archive
     from preferences.importing import check, prepared, record, rejects_to
-    from preferences.store import queries
+    from preferences.importing.export import is_archive
+    from preferences.store.catalog import read_catalog
 
     if is_archive(file):
         restore(file, dry_run=dry_run)
         return
     if rejects is not None:
         check_output(rejects, force=force, source=file)
-    site = current_site()
+    services = current_services()
     source = replace(_source(tool, topic, encoding, mapping), column=column)
     with plain_errors(), rejects_to(rejects, replace=force, for_spreadsheets=for_spreadsheets) as reject:
-        catalog = site.database.read(queries.catalog)
+        catalog = services.database.read(read_catalog)
         if dry_run:
             with progress_bar("Check") as progress:
                 counts = check(file, catalog, source=source, progress=progress, reject=reject)
@@ -92,12 +92,12 @@ def import_command(
         with ExitStack() as checking:
             progress = checking.enter_context(progress_bar("Check"))
             laying = prepared(
-                file, catalog, source=source, fingerprint_of=site.fingerprints.of, progress=progress, reject=reject
+                file, catalog, source=source, fingerprint_of=services.fingerprints.of, progress=progress, reject=reject
             )
             with laying as laid:
                 checking.close()
                 with progress_bar("Import", laid.rows) as progress:
-                    counts = record(laid, site.database, fingerprints=site.fingerprints, progress=progress)
+                    counts = record(laid, services.database, fingerprints=services.fingerprints, progress=progress)
     click.echo(
         f"{counts.rows} rows: {counts.created} new contacts, {counts.changed} changes,"
         f" {counts.unchanged} that changed nothing (known already, or older than what counts)"
@@ -137,14 +137,14 @@ def explain(address: str, channel: str) -> None:
       flask explain jane@example.com
       flask explain 01a20aa5-a2d8-7f70-a5ee-e27cc6126578
     """
-    from preferences.explaining import explanation, explanation_of_contact
+    from preferences.sending.explain import explanation, explanation_of_contact
 
     with plain_errors():
         contact_id = _contact_id(address)
         if contact_id is None:
-            lines = explanation(current_site(), read_address(Channel(channel), address))
+            lines = explanation(current_services(), read_address(Channel(channel), address))
         else:
-            lines = explanation_of_contact(current_site(), contact_id)
+            lines = explanation_of_contact(current_services(), contact_id)
         for line in lines:
             click.echo(line)
 

@@ -10,12 +10,12 @@ import click
 from flask.cli import with_appcontext
 
 from preferences.cli.common import FOR_SPREADSHEETS, Command, check_output, choice, fail, plain_errors, progress_bar
-from preferences.domain.terms import Channel, MessageClass
-from preferences.scrubbing.table import Encoding
-from preferences.site import current_site
+from preferences.current import current_services
+from preferences.domain.vocabulary import Channel, MessageClass
+from preferences.sending.scrub.table import Encoding
 
 if TYPE_CHECKING:
-    from preferences.scrubbing.run import Counts, Files
+    from preferences.sending.scrub.run import Counts, Files
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -58,10 +58,10 @@ def scrub_command(
     Example:
       flask scrub customers.csv --topic product-news --channel email
     """
-    from preferences.scrubbing import question
-    from preferences.scrubbing.run import Files, scrub
+    from preferences.sending.scrub import question
+    from preferences.sending.scrub.run import Files, scrub
 
-    site = current_site()
+    services = current_services()
     files = Files(
         source=file,
         kept=kept or beside(file, "kept"),
@@ -74,14 +74,14 @@ def scrub_command(
     _check_outputs(files, force=force)
     with plain_errors(), progress_bar("Scrub", file.stat().st_size, unit="bytes") as progress:
         asked = question(
-            site.catalog.get(topic),
+            services.catalog.get(topic),
             topic,
             Channel(channel),
             now=datetime.now(UTC),
             message_class=MessageClass(message_class) if message_class else None,
             brand=brand,
         )
-        counts = scrub(files, asked, database=site.database, fingerprints=site.fingerprints, progress=progress)
+        counts = scrub(files, asked, database=services.database, fingerprints=services.fingerprints, progress=progress)
     _tell(files, counts)
 
 

@@ -9,9 +9,9 @@ from flask.cli import with_appcontext
 
 from preferences.cli.catalog import DEFAULT_BRAND
 from preferences.cli.common import Command, fail, plain_errors
-from preferences.domain.terms import LANGUAGES
-from preferences.languages import Spoken
-from preferences.site import current_site
+from preferences.current import current_services
+from preferences.domain.vocabulary import LANGUAGES
+from preferences.i18n import Spoken
 
 
 @click.command("sign-up-form", cls=Command)
@@ -28,15 +28,15 @@ def sign_up_form(brand_slug: str, language: str | None, slugs: Sequence[str]) ->
     Example:
       flask sign-up-form --topic product-news > sign-up.html
     """
-    from preferences.sign_up_form import embeddable, offers_of
+    from preferences.people.sign_up import embeddable, offers_of
 
-    site = current_site()
+    services = current_services()
     with plain_errors():
-        brand = site.catalog.get().brands.get(brand_slug)
+        brand = services.catalog.get().brands.get(brand_slug)
         if brand is None:
             fail(f"there is no brand {brand_slug}")
         spoken = Spoken(language or brand.language)
-        offers = offers_of(site, brand, spoken)
+        offers = offers_of(services, brand, spoken)
         known = {offer.topic.slug for offer in offers}
         for slug in slugs:
             if slug not in known:
@@ -44,4 +44,4 @@ def sign_up_form(brand_slug: str, language: str | None, slugs: Sequence[str]) ->
         chosen = [offer for offer in offers if not slugs or offer.topic.slug in slugs]
         if not chosen:
             fail(f"brand {brand_slug} has no marketing topic by email; `flask topic add` makes one")
-        click.echo(embeddable(site, brand, spoken, offers=chosen), nl=False)
+        click.echo(embeddable(services, brand, spoken, offers=chosen), nl=False)

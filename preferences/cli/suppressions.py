@@ -8,11 +8,11 @@ import click
 from flask.cli import with_appcontext
 
 from preferences.cli.common import Command, choice, fail, plain_errors
+from preferences.current import current_services
 from preferences.domain.addresses import read_address
 from preferences.domain.references import reference_of
 from preferences.domain.suppressions import lift
-from preferences.domain.terms import Actor, Channel, Origin, SuppressionReason
-from preferences.site import current_site
+from preferences.domain.vocabulary import Actor, Channel, Origin, SuppressionReason
 
 LONGEST_REASON = 500
 
@@ -36,7 +36,7 @@ def unsuppress(address: str, reason: str, because: str, channel: str) -> None:
     """
     from preferences.store.contacts import suppressed_for
 
-    site = current_site()
+    services = current_services()
     with plain_errors():
         who = read_address(Channel(channel), address)
         wanted = SuppressionReason(reason)
@@ -48,12 +48,12 @@ def unsuppress(address: str, reason: str, because: str, channel: str) -> None:
             origin=Origin.COMMAND,
             decided_at=datetime.now(UTC),
         )
-        held = site.database.read(suppressed_for, who, site.fingerprints)
+        held = services.database.read(suppressed_for, who, services.fingerprints)
         if wanted not in held:
             known = f"; it is for {', '.join(sorted(held))}" if held else ""
             fail(f"this address is not suppressed for {wanted}{known}. `flask explain` shows why it gets no mail")
-        (entry,) = site.writer.record([act])
-        left = site.database.read(suppressed_for, who, site.fingerprints)
+        (entry,) = services.writer.record([act])
+        left = services.database.read(suppressed_for, who, services.fingerprints)
     click.echo(f"Lifted {wanted} (reference {reference_of(entry.hash)}).")
     if left:
         click.echo(f"Still suppressed for {', '.join(sorted(left))}.")

@@ -14,8 +14,9 @@ from sqlalchemy import Connection
 from preferences.cli.common import Command, Group, fail, plain_errors, progress_bar
 from preferences.connectors import make_connector, require_own_topics
 from preferences.connectors.base import Connector
+from preferences.current import current_services
 from preferences.domain.errors import StoreBusy
-from preferences.site import Site, current_site
+from preferences.services import Services
 
 
 @click.command("worker", cls=Command)
@@ -27,44 +28,44 @@ def worker() -> None:
     Example:
       flask worker
     """
-    from preferences.feeding import Feed
-    from preferences.letters import Postman
-    from preferences.soft_bounces import Recovery
-    from preferences.tidying import Tidying
-    from preferences.worker import Worker, owner_name
+    from preferences.mail.outbox import Postman
+    from preferences.sync.cleanup import Tidying
+    from preferences.sync.feeds import Feed
+    from preferences.sync.soft_bounces import Recovery
+    from preferences.sync.worker import Worker, owner_name
 
-    site = current_site()
+    services = current_services()
     with plain_errors():
-        _require_own_topics(site)
-        connectors = [make_connector(settings) for settings in site.connectors.values()]
-        feeds = [Feed(site.database, one, owner_name()) for one in site.feeds.values()]
+        _require_own_topics(services)
+        connectors = [make_connector(settings) for settings in services.connectors.values()]
+        feeds = [Feed(services.database, one, owner_name()) for one in services.feeds.values()]
         errands: list[Callable[[], bool]] = [
-            Postman(site),
-            Tidying(site.database),
-            Recovery(site.database, site.fingerprints),
+            Postman(services),
+            Tidying(services.database),
+            Recovery(services.database, services.fingerprints),
             *feeds,
         ]
-        loop = Worker(site.database, connectors, site.fingerprints, errands=errands)
+        loop = Worker(services.database, connectors, services.fingerprints, errands=errands)
         loop.stop_on_signals()
         loop.run()
 
 
-def _require_own_topics(site: Site) -> None:
+def _require_own_topics(services: Services) -> None:
     try:
-        topics = site.catalog.get().topics
+        topics = services.catalog.get().topics
     except StoreBusy:
         return  # the worker starts all the same, and waits for the database
-    for settings in site.connectors.values():
+    for settings in services.connectors.values():
         require_own_topics(settings, topics)
 
 
-def _connector(site: Site, name: str) -> Connector:
-    settings = site.connectors.get(name)
+def _connector(services: Services, name: str) -> Connector:
+    settings = services.connectors.get(name)
     if settings is None:
-        known = ", ".join(site.connectors) or "none"
-        fail(f"there is no connector {name} in {site.settings.config_file}; there are: {known}")
+        known = ", ".join(services.connectors) or "none"
+        fail(f"there is no connector {name} in {services.settings.config_file}; there are: {known}")
     with plain_errors():
-        require_own_topics(settings, site.catalog.get().topics)
+        require_own_topics(settings, services.catalog.get().topics)
         return make_connector(settings)
 
 
@@ -81,35 +82,35 @@ def reconcile(name: str, dry_run: bool) -> None:
     """
     from preferences import sync
     from preferences.store import cursors
-    from preferences.worker import owner_name
+    from preferences.sync.worker import owner_name
 
-    site = current_site()
-    connector = _connector(site, name)
+    services = current_services()
+    connector = _connector(services, name)
     with plain_errors(), progress_bar("Compare") as progress:
         if dry_run:
-            drift = sync.compare(site.database, connector, progress)
+            drift = sync.compare(services.database, connector, progress)
             # Of a connector that never ran there is nothing yet to note it in.
-            site.database.save(cursors.compared, name, drift.count, datetime.now(UTC))
+            services.database.save(cursors.compared, name, drift.count, datetime.now(UTC))
         else:
-            site.database.save(cursors.start, name)
-            site.database.save(cursors.resume, name)
+            services.database.save(cursors.start, name)
+            services.database.save(cursors.resume, name)
             drift = sync.reconcile(
-                site.database,
+                services.database,
                 connector,
                 owner=owner_name(),
-                fingerprints=site.fingerprints,
+                fingerprints=services.fingerprints,
                 now=datetime.now(UTC),
                 progress=progress,
             )
-    _show_drift(site, drift, dry_run=dry_run)
+    _show_drift(services, drift, dry_run=dry_run)
 
 
-def _show_drift(site: Site, drift: Any, *, dry_run: bool) -> None:
+def _show_drift(services: Services, drift: Any, *, dry_run: bool) -> None:
     from preferences.store import contacts
 
     addresses = [row.address for row in drift.missing_here]
     with plain_errors():
-        whose = site.database.read(contacts.find_addresses, addresses, site.fingerprints)
+        whose = services.database.read(contacts.find_addresses, addresses, services.fingerprints)
     for push in drift.missing_there:
         click.echo(f"missing there: {push.contact_id}  {push.list_ref}")
     for row in drift.missing_here:
@@ -144,12 +145,12 @@ def backfill(name: str) -> None:
       flask backfill sendgrid
     """
     from preferences import sync
-    from preferences.worker import owner_name
+    from preferences.sync.worker import owner_name
 
-    site = current_site()
-    connector = _connector(site, name)
+    services = current_services()
+    connector = _connector(services, name)
     with plain_errors(), progress_bar("Tell", unit="contacts") as progress:
-        told = sync.backfill(site.database, connector, owner=owner_name(), progress=progress)
+        told = sync.backfill(services.database, connector, owner=owner_name(), progress=progress)
     click.echo(f"{name} was told of {told} opt-outs and suppressions.")
 
 
@@ -169,16 +170,16 @@ def connectors(context: click.Context) -> None:
 
     if context.invoked_subcommand is not None:
         return
-    site = current_site()
+    services = current_services()
     with plain_errors():
-        standings = site.database.read(cursors.standings, datetime.now(UTC))
-        workers_line = site.database.read(_workers_line) if standings else ""
-    for name in site.connectors:
+        standings = services.database.read(cursors.standings, datetime.now(UTC))
+        workers_line = services.database.read(_workers_line) if standings else ""
+    for name in services.connectors:
         click.echo(_connector_line(name, standings.get(name)))
-    if site.connectors and workers_line:
+    if services.connectors and workers_line:
         click.echo(workers_line)
-    if not site.connectors:
-        click.echo(f"There are no connectors in {site.settings.config_file}.")
+    if not services.connectors:
+        click.echo(f"There are no connectors in {services.settings.config_file}.")
 
 
 def _workers_line(connection: Connection) -> str:
@@ -224,13 +225,13 @@ def check(name: str) -> None:
     Example:
       flask connectors check sendgrid
     """
-    from preferences.doctor import examine_connector
+    from preferences.checks.doctor import examine_connector
 
-    site = current_site()
-    if name not in site.connectors:
-        _connector(site, name)
+    services = current_services()
+    if name not in services.connectors:
+        _connector(services, name)
     with plain_errors():
-        findings = list(examine_connector(site, name))
+        findings = list(examine_connector(services, name))
     for finding in findings:
         click.echo(f"{finding.mark}  {finding.rule}  {finding.text}")
     if any(finding.is_wrong for finding in findings):
@@ -249,8 +250,8 @@ def resume(name: str) -> None:
     """
     from preferences.store import cursors
 
-    site = current_site()
-    _connector(site, name)
+    services = current_services()
+    _connector(services, name)
     with plain_errors():
-        site.database.save(cursors.resume, name)
+        services.database.save(cursors.resume, name)
     click.echo(f"{name} will go on within a second of the worker's next look.")

@@ -11,7 +11,7 @@ from typing import Final
 from preferences.config import ConnectorSettings, read_connectors
 from preferences.connectors.base import Connector
 from preferences.domain.errors import Misconfigured
-from preferences.domain.terms import Topic
+from preferences.domain.records import Topic
 
 
 @dataclass(frozen=True, slots=True)

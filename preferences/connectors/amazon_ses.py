@@ -34,7 +34,8 @@ from preferences.connectors.parsing import ODD, each_row, objects, part, read_js
 from preferences.connectors.sns import LONGEST, Certificates, host_of, read_envelope, signed_at
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
-from preferences.domain.terms import BLANKET, Address, Channel, SuppressionReason
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import BLANKET, Channel, SuppressionReason
 
 ACCOUNT: Final = "suppression-list"
 """The list_ref of the account's own suppression list. The others are `list:NAME` and `list:NAME/TOPIC`."""

@@ -27,7 +27,8 @@ from preferences.connectors.calls import Session
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.addresses import read_address, read_mailbox
 from preferences.domain.errors import BadAddress, BadSignature, Misconfigured, Rejected, TryLater
-from preferences.domain.terms import BLANKET, Address, Channel, Status, SuppressionReason
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import BLANKET, Channel, Status, SuppressionReason
 
 LONGEST_ID: Final = 200
 MOST_AHEAD: Final = timedelta(minutes=5)

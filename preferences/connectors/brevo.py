@@ -33,7 +33,8 @@ from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress, BadPayload, TryLater
-from preferences.domain.terms import BLANKET, Address, Channel
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import BLANKET, Channel
 
 EVENTS: Final = {
     "unsubscribe": EventKind.UNSUBSCRIBE,

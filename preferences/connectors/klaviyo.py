@@ -37,7 +37,8 @@ from preferences.connectors.calls import in_parts, json_body
 from preferences.connectors.parsing import each_row, objects, part, read_json, text_in
 from preferences.domain.acts import RECORDED, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
-from preferences.domain.terms import BLANKET, Address, Channel
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import BLANKET, Channel
 
 REVISION: Final = "2026-04-15"
 """Which of Klaviyo's dated interfaces this is written for."""

@@ -34,7 +34,8 @@ from preferences.connectors.parsing import each_row, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
 from preferences.domain.errors import TryLater
-from preferences.domain.terms import BLANKET, Address, Channel, SuppressionReason
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import BLANKET, Channel, SuppressionReason
 
 CLEANED: Final = {"hard": EventKind.HARD_BOUNCE, "abuse": EventKind.COMPLAINT}
 """By `data[reason]`."""

@@ -38,7 +38,7 @@ from preferences.connectors.calls import basic_auth, json_body
 from preferences.connectors.parsing import ODD, part, read_json, text_in
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
-from preferences.domain.terms import BLANKET, Channel, SuppressionReason
+from preferences.domain.vocabulary import BLANKET, Channel, SuppressionReason
 
 EVERYTHING: Final = "*"
 """The tag that stops all mail of the domain."""

@@ -30,7 +30,7 @@ from preferences.connectors.parsing import ODD, read_json, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, Misconfigured, Rejected, TryLater
-from preferences.domain.terms import BLANKET, Channel, SuppressionReason
+from preferences.domain.vocabulary import BLANKET, Channel, SuppressionReason
 
 TRACE: Final = "x-pm-webhook-trace-id"
 STREAM: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")

@@ -34,7 +34,8 @@ from preferences.connectors.parsing import ODD, objects, part, read_json, text_i
 from preferences.connectors.webhook import require_standard_secrets, verify_standard
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, TryLater
-from preferences.domain.terms import BLANKET, Address, Channel, SuppressionReason
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import BLANKET, Channel, SuppressionReason
 
 EVENTS: Final = {
     "email.complained": EventKind.COMPLAINT,

@@ -35,7 +35,7 @@ from preferences.connectors.calls import json_body
 from preferences.connectors.parsing import each_row, read_json, text_in
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected
-from preferences.domain.terms import BLANKET, Channel, SuppressionReason
+from preferences.domain.vocabulary import BLANKET, Channel, SuppressionReason
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey

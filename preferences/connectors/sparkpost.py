@@ -30,7 +30,7 @@ from preferences.connectors.parsing import each_row, read_json, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import WISHES, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, Rejected, TryLater
-from preferences.domain.terms import BLANKET, Channel, SuppressionReason
+from preferences.domain.vocabulary import BLANKET, Channel, SuppressionReason
 
 EVENTS: Final = {
     "list_unsubscribe": EventKind.UNSUBSCRIBE,

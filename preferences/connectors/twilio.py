@@ -34,7 +34,7 @@ from preferences.connectors.calls import basic_auth, json_body
 from preferences.connectors.forms import read_form, read_pairs
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
-from preferences.domain.terms import BLANKET, Channel
+from preferences.domain.vocabulary import BLANKET, Channel
 
 STOP: Final = frozenset(
     {

@@ -32,7 +32,8 @@ from preferences.connectors.calls import json_body
 from preferences.connectors.parsing import ODD, read_json
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
-from preferences.domain.terms import Address, Channel, Status
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import Channel, Status
 
 PAGE: Final = 1_000
 MOST_PAGES: Final = 10

@@ -15,11 +15,10 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from preferences.domain.terms import (
+from preferences.domain.records import Act, Address
+from preferences.domain.vocabulary import (
     BLANKET,
-    Act,
     Actor,
-    Address,
     Basis,
     Channel,
     OneClick,

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from preferences.domain.errors import BadAddress
-from preferences.domain.terms import Address, Channel
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import Channel
 
 LONGEST: Final = 254
 """Octets in an address: RFC 5321 §4.5.3.1.3 leaves 254 for it inside the path's angle brackets."""

@@ -27,19 +27,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from preferences.domain.terms import (
-    BLANKET,
-    PACE_VERBS,
-    Actor,
-    Basis,
-    Choice,
-    Entry,
-    Pace,
-    Status,
-    Suppression,
-    Verb,
-    is_connector,
-)
+from preferences.domain.records import Choice, Entry, Pace, Suppression
+from preferences.domain.vocabulary import BLANKET, PACE_VERBS, Actor, Basis, Status, Verb, is_connector
 
 Weight = tuple[bool, datetime, bool, str]
 

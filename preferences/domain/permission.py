@@ -14,17 +14,8 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from preferences.domain.terms import (
-    Basis,
-    Channel,
-    Choice,
-    MessageClass,
-    Pace,
-    Purpose,
-    Status,
-    SuppressionReason,
-    Topic,
-)
+from preferences.domain.records import Choice, Pace, Topic
+from preferences.domain.vocabulary import Basis, Channel, MessageClass, Purpose, Status, SuppressionReason
 
 
 class Reason(StrEnum):

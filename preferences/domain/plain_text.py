@@ -11,7 +11,7 @@ from typing import Final
 
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress
-from preferences.domain.terms import Channel
+from preferences.domain.vocabulary import Channel
 
 _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """Control characters, ends of lines and paragraphs, marks that turn the direction of all that follows (UAX #9), and

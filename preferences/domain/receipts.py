@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from preferences.domain.notices import KeptNotice
+from preferences.domain.records import Brand, Entry
 from preferences.domain.references import reference_of
-from preferences.domain.terms import Actor, Basis, Brand, Channel, Entry, Origin, Status, Verb
+from preferences.domain.vocabulary import Actor, Basis, Channel, Origin, Status, Verb
 
 SCHEMA_VERSION: Final = "ISO/IEC TS 27560:2023, consent receipt 1"
 UNTIL_WITHDRAWN: Final = "until withdrawn"

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from preferences.domain.errors import NotAllowed
-from preferences.domain.terms import Act, Actor, Address, Origin, SuppressionReason, Verb
+from preferences.domain.records import Act, Address
+from preferences.domain.vocabulary import Actor, Origin, SuppressionReason, Verb
 
 SOFT_BOUNCE_DAYS: Final = 5
 """On so many different days mail must have come back before the address is suppressed: several on one day are one."""

@@ -12,7 +12,8 @@ from typing import Any
 
 from preferences.domain.errors import NotAllowed
 from preferences.domain.permission import needs_yes
-from preferences.domain.terms import LANGUAGES, Default, MessageClass, Topic
+from preferences.domain.records import Topic
+from preferences.domain.vocabulary import LANGUAGES, Default, MessageClass
 
 
 def default_of(topic: Topic) -> Default:

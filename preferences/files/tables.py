@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, cast
 
 from preferences.domain.errors import PreferencesError
-from preferences.domain.terms import Channel
+from preferences.domain.vocabulary import Channel
 
 GZIP: Final = b"\x1f\x8b"
 ZIP: Final = b"PK\x03\x04"

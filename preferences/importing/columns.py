@@ -16,10 +16,11 @@ from typing import Final
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress, PreferencesError
 from preferences.domain.instants import NO_DATE, parse_instant
-from preferences.domain.terms import BLANKET, Address, Basis, Channel, MessageClass, SuppressionReason, Verb
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import BLANKET, Basis, Channel, MessageClass, SuppressionReason, Verb
 from preferences.files.tables import ADDRESS_NAMES, plain_name, told_columns
-from preferences.store.new_people import Told
-from preferences.store.queries import Catalog
+from preferences.ledger.bulk_rows import Told
+from preferences.store.catalog import Catalog
 
 COLUMNS: Final = (
     "address",

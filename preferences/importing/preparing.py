@@ -21,14 +21,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
-from preferences.domain.terms import Channel
+from preferences.domain.vocabulary import Channel
+from preferences.files.process_pool import can_fork, cores, helpers
 from preferences.files.tables import ADDRESS_NAMES, place_of_address, plain_name
-from preferences.forking import can_fork, cores, helpers
 from preferences.importing.columns import BadRow, FingerprintOf, Reader, column_names
 from preferences.importing.files import Chunk, Source, read_file, rows_of
 from preferences.importing.formats import FORMATS, BadExport, Kind, kind_of, recognise
-from preferences.store.new_people import Told
-from preferences.store.queries import Catalog
+from preferences.ledger.bulk_rows import Told
+from preferences.store.catalog import Catalog
 
 LARGE: Final = 4_000_000
 """Octets from which on a file is parsed by several processes and laid down by fingerprint."""

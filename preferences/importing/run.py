@@ -21,16 +21,16 @@ from typing import Final
 
 from preferences.domain.addresses import Fingerprints
 from preferences.files.atomic import atomic_write
+from preferences.files.process_pool import can_fork, helpers, nothing_collected
 from preferences.files.spreadsheets import harmless_cell
-from preferences.forking import can_fork, helpers, nothing_collected
 from preferences.importing.files import Source
 from preferences.importing.preparing import Prepared, Progress, Reject, prepared
-from preferences.store import bulk
-from preferences.store.bulk import Block, Outcome
-from preferences.store.db import Database, WriteTransaction
-from preferences.store.loading import Form, expect_much, form_of, move_log
-from preferences.store.new_people import Told
-from preferences.store.queries import Catalog
+from preferences.ledger import bulk
+from preferences.ledger.bulk import Block, Outcome
+from preferences.ledger.bulk_rows import Told
+from preferences.store.bulk_copy import Form, expect_much, form_of, move_log
+from preferences.store.catalog import Catalog
+from preferences.store.transactions import Database, WriteTransaction
 
 BLOCK: Final = 500
 """Rows of the first block, before it is known how fast the database is."""

@@ -7,19 +7,97 @@ and class never change, since links in old mails and entries in the ledger name 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from preferences.domain.errors import NotAllowed
-from preferences.domain.terms import LANGUAGES, Brand, OneClick, Topic, TopicText
+from preferences.domain.records import Brand, Topic, TopicText
 from preferences.domain.topics import arranged, checked
-from preferences.store import queries
-from preferences.store.db import insert_rows
-from preferences.store.queries import Catalog
+from preferences.domain.vocabulary import LANGUAGES, Basis, Channel, MessageClass, OneClick
+from preferences.store.dialect import insert_rows
 from preferences.store.tables import brand, topic, topic_text
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What there is to choose: every brand and topic by slug."""
+
+    brands: Mapping[str, Brand]
+    topics: Mapping[str, Topic]
+
+    @property
+    def first_brand(self) -> Brand:
+        """The brand that was there first: whose pages stand at `PUBLIC_URL` itself."""
+        return next(iter(self.brands.values()))
+
+    @property
+    def marketing_channels(self) -> set[Channel]:
+        """The channels by which marketing reaches people: those of any topic, of any brand."""
+        marketing = (topic for topic in self.topics.values() if topic.message_class is MessageClass.MARKETING)
+        return {channel for topic in marketing for channel in topic.channels}
+
+    def topics_of(self, brand_slug: str, *, marketing: bool, retired: bool = False) -> list[Topic]:
+        """The brand's topics in their order: those one can choose, or those that are always sent; with the retired ones
+        if they are asked for."""
+        return [
+            topic
+            for topic in self.topics.values()
+            if topic.brand == brand_slug
+            and (topic.message_class is MessageClass.MARKETING) is marketing
+            and (retired or topic.retired_at is None)
+        ]
+
+
+def read_catalog(connection: Connection) -> Catalog:
+    """All brands and topics."""
+    brands = connection.execute(select(brand).order_by(brand.c.created_at, brand.c.slug))
+    topics = connection.execute(select(topic).order_by(topic.c.position, topic.c.created_at, topic.c.slug)).all()
+    texts: dict[str, list[tuple[str, TopicText]]] = {}
+    for row in connection.execute(select(topic_text).order_by(topic_text.c.topic, topic_text.c.language)):
+        words = TopicText(name=row.name, description=row.description, frequency=row.frequency, section=row.section)
+        texts.setdefault(row.topic, []).append((row.language, words))
+    return Catalog(
+        brands={row.slug: _brand(row) for row in brands},
+        topics={row.slug: _topic(row, texts.get(row.slug, [])) for row in topics},
+    )
+
+
+def _brand(row: Row[Any]) -> Brand:
+    return Brand(
+        slug=row.slug,
+        name=row.name,
+        postal_address=row.postal_address,
+        contact_email=row.contact_email,
+        one_click=OneClick(row.one_click),
+        host=row.host,
+        path=row.path,
+        colour=row.colour,
+        language=row.language,
+    )
+
+
+def _topic(row: Row[Any], texts: Sequence[tuple[str, TopicText]]) -> Topic:
+    return Topic(
+        slug=row.slug,
+        brand=row.brand,
+        name=row.name,
+        description=row.description,
+        frequency=row.frequency,
+        message_class=MessageClass(row.message_class),
+        basis=Basis(row.basis),
+        channels=tuple(Channel(one) for one in row.channels),
+        added_at=row.created_at,
+        texts=tuple(texts),
+        retired_at=row.retired_at,
+        hidden=row.hidden,
+        visible_to=row.visible_to,
+        opt_in=row.opt_in,
+        section=row.section,
+        position=row.position,
+    )
 
 
 def save_brand(connection: Connection, new: Brand, now: datetime) -> bool:
@@ -53,7 +131,7 @@ def change_brand(connection: Connection, slug: str, given: Mapping[str, Any], no
 
     Raises NotAllowed when a new one has no name, and as `save_brand` does.
     """
-    known = queries.catalog(connection).brands.get(slug)
+    known = read_catalog(connection).brands.get(slug)
     if known is None and not given.get("name"):
         raise NotAllowed(f"there is no brand {slug}, and a new one needs --name")
     plain = Brand(slug=slug, name="", postal_address="", contact_email="", one_click=OneClick.EVERYTHING)
@@ -62,7 +140,7 @@ def change_brand(connection: Connection, slug: str, given: Mapping[str, Any], no
 
 def add_topic(connection: Connection, new: Topic, now: datetime) -> None:
     """Add a topic. Raises NotAllowed when its slug is taken or its brand is unknown."""
-    known = queries.catalog(connection).topics
+    known = read_catalog(connection).topics
     if new.slug in known:
         retired = f", retired; `flask topic restore {new.slug}` brings it back" if known[new.slug].retired_at else ""
         raise NotAllowed(f"there is a topic {new.slug} already{retired}")
@@ -87,7 +165,7 @@ def order_topics(connection: Connection, slugs: Sequence[str]) -> list[str]:
 
     Raises NotAllowed for a topic that there is not, or that is named twice.
     """
-    known = list(queries.catalog(connection).topics)
+    known = list(read_catalog(connection).topics)
     for slug in slugs:
         if slug not in known:
             raise NotAllowed(f"there is no topic {slug}; `flask topic list` shows those there are")
@@ -124,7 +202,7 @@ def _set_retired(connection: Connection, slug: str, at: datetime | None) -> bool
 
 
 def _get_topic(connection: Connection, slug: str) -> Topic:
-    known = queries.catalog(connection).topics.get(slug)
+    known = read_catalog(connection).topics.get(slug)
     if known is None:
         raise NotAllowed(f"there is no topic {slug}; `flask topic list` shows those there are")
     return known
@@ -140,13 +218,13 @@ def save_topics(connection: Connection, wanted: Sequence[Topic], now: datetime) 
 
     Returns the catalog as it is then. Raises NotAllowed where one has just been added as something else.
     """
-    known = queries.catalog(connection).topics
+    known = read_catalog(connection).topics
     _check_lasting(wanted, known)
     times = {one.slug: now + timedelta(microseconds=index) for index, one in enumerate(wanted)}
     rows = [_topic_row(one) | {"created_at": _added_at(known.get(one.slug)) or times[one.slug]} for one in wanted]
     insert_rows(connection, topic, [row for row in rows if row["slug"] not in known], on_conflict="ignore")
     insert_rows(connection, topic, [row for row in rows if row["slug"] in known], on_conflict="replace")
-    after = queries.catalog(connection)
+    after = read_catalog(connection)
     # Whoever added one at the same moment was first: the row that is there was not touched.
     _check_lasting(wanted, after.topics)
     return after
@@ -191,7 +269,7 @@ def save_topic_text(connection: Connection, slug: str, language: str, *, given: 
     Raises NotAllowed for an unknown topic, and for words that say less than the topic's own: a reader must not learn
     less for their language. The first language's words are the topic's own.
     """
-    known = queries.catalog(connection).topics.get(slug)
+    known = read_catalog(connection).topics.get(slug)
     if known is None:
         raise NotAllowed(f"there is no topic {slug}; `flask topic add {slug} …` makes one")
     first = known.text(LANGUAGES[0])

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, select
 
-from preferences.store.db import any_of, insert_rows
+from preferences.store.dialect import any_of, insert_rows
 from preferences.store.tables import contact_flag
 
 _OF: Final = select(contact_flag).where(any_of(contact_flag.c.contact_id, "contact_ids"))

@@ -17,9 +17,11 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, exists, select, update
 
 from preferences.domain.addresses import Fingerprints
-from preferences.domain.terms import Address, Channel, Relation, SuppressionReason
-from preferences.store.db import WriteTransaction, any_of, insert_rows
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import Channel, Relation, SuppressionReason
+from preferences.store.dialect import any_of, insert_rows
 from preferences.store.tables import address, contact, suppression
+from preferences.store.transactions import WriteTransaction
 
 NEVER_STORED_AGAIN: Final = (SuppressionReason.ERASED, SuppressionReason.CHILD)
 

@@ -15,8 +15,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, delete, func, or_, select, update
 
 from preferences.store import workers
-from preferences.store.db import insert_rows
-from preferences.store.queries import head_seq
+from preferences.store.dialect import insert_rows
+from preferences.store.feed import head_seq
 from preferences.store.tables import connector_cursor, connector_rejection, ledger_entry
 
 MOST_FAILURES: Final = 5

@@ -6,17 +6,70 @@ it is asked for, so what was erased leaves no trace here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, func, select
 
-from preferences.domain.terms import Channel, Entry, SuppressionReason
-from preferences.store.db import any_of
-from preferences.store.queries import entries_after, states_of
-from preferences.store.tables import address
+from preferences.domain.records import Entry
+from preferences.domain.vocabulary import Channel, SuppressionReason, Verb
+from preferences.store.codec import entry_of
+from preferences.store.contact_state import states_of
+from preferences.store.dialect import any_of
+from preferences.store.tables import (
+    address,
+    ledger_entry,
+    ledger_head,
+    preference,
+    suppression,
+)
+
+
+def server_time(connection: Connection) -> datetime:
+    """What the database's clock says."""
+    now: datetime = connection.execute(select(func.now())).scalar_one()
+    return now
+
+
+def head_seq(connection: Connection) -> int:
+    """The number of the newest entry."""
+    seq: int = connection.execute(select(ledger_head.c.seq).where(ledger_head.c.id == 1)).scalar_one()
+    return seq
+
+
+def entries_after(connection: Connection, position: int, limit: int) -> list[Entry]:
+    """The next entries of the ledger, in order."""
+    statement = select(ledger_entry).where(ledger_entry.c.seq > position).order_by(ledger_entry.c.seq).limit(limit)
+    return [entry_of(row) for row in connection.execute(statement)]
+
+
+_ENTRIES_OF: Final = (
+    select(ledger_entry)
+    .where(any_of(ledger_entry.c.contact_id, "contact_ids"))
+    .where(ledger_entry.c.verb.in_(bindparam("verbs", expanding=True)))
+    .order_by(ledger_entry.c.seq)
+)
+
+
+def entries_of(connection: Connection, contact_ids: Sequence[UUID], verbs: Collection[Verb]) -> list[Entry]:
+    """The entries of these contacts with one of these verbs, in order."""
+    values = {"contact_ids": list(contact_ids), "verbs": sorted(verb.value for verb in verbs)}
+    return [entry_of(row) for row in connection.execute(_ENTRIES_OF, values)]
+
+
+def opted_out_contacts(connection: Connection, after: UUID | None, limit: int) -> list[UUID]:
+    """Ids, in order, of contacts with an opt-out or a suppressed address: what a provider must know of."""
+    prints = select(suppression.c.fingerprint).where(suppression.c.active)
+    stopped = select(preference.c.contact_id).where(preference.c.status == "unsubscribed")
+    barred = select(address.c.contact_id).where(address.c.fingerprint.in_(prints))
+    union = stopped.union(barred).subquery()
+    statement = select(union.c.contact_id).order_by(union.c.contact_id).limit(limit)
+    if after is not None:
+        statement = statement.where(union.c.contact_id > after)
+    return list(connection.execute(statement).scalars())
+
 
 MOST_ENTRIES: Final = 1_000
 """Entries in one page."""

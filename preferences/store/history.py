@@ -6,7 +6,7 @@ contact's, is never found, and evidence is never read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -15,12 +15,65 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.notices import KeptNotice
+from preferences.domain.records import Address, Choice, Entry, Suppression
 from preferences.domain.references import hash_prefix, reference_of
-from preferences.domain.terms import BLANKET, Address, Entry
+from preferences.domain.vocabulary import (
+    BLANKET,
+    Purpose,
+)
 from preferences.store import notices
-from preferences.store.db import any_of
-from preferences.store.rows import entry_of
-from preferences.store.tables import ledger_entry
+from preferences.store.codec import choice_of, entry_of
+from preferences.store.contact_state import CONTACTS_BY_PRINT, active_suppressions
+from preferences.store.dialect import any_of
+from preferences.store.tables import (
+    evidence,
+    ledger_entry,
+    preference,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Everything on record that bears on one address."""
+
+    contact_id: UUID | None
+    entries: list[Entry]
+    evidence: Mapping[int, str]
+    choices: Sequence[tuple[str, str, Choice]]
+    suppressions: Sequence[Suppression]
+
+
+def timeline(connection: Connection, one: Address, fingerprints: Fingerprints) -> Timeline:
+    """What happened to an address and its contact, oldest first."""
+    prints = list(fingerprints.candidates(one))
+    rows = connection.execute(CONTACTS_BY_PRINT, {"fingerprints": prints, "channel": one.channel.value})
+    contact_id = next((row.contact_id for row in rows), None)
+    mine = any_of(ledger_entry.c.fingerprint, "fingerprints")
+    if contact_id is not None:
+        bears = or_(ledger_entry.c.channel == one.channel.value, ledger_entry.c.topic.in_(list(Purpose)))
+        mine = or_(mine, and_(ledger_entry.c.contact_id == contact_id, bears))
+    found = connection.execute(
+        select(ledger_entry, evidence.c.details)
+        .outerjoin(evidence, evidence.c.seq == ledger_entry.c.seq)
+        .where(mine)
+        .order_by(ledger_entry.c.seq),
+        {"fingerprints": prints},
+    ).all()
+    choices: list[tuple[str, str, Choice]] = []
+    if contact_id is not None:
+        kept = select(preference).where(
+            preference.c.contact_id == contact_id, preference.c.channel == one.channel.value
+        )
+        choices = [(row.brand, row.topic, choice_of(row)) for row in connection.execute(kept)]
+    suppressions = active_suppressions(connection, prints)
+    return Timeline(
+        contact_id=contact_id,
+        entries=[entry_of(row) for row in found],
+        evidence={row.seq: row.details for row in found if row.details},
+        choices=choices,
+        suppressions=[s for (_, channel), many in suppressions.items() if channel == one.channel for s in many],
+    )
+
 
 PAGE: Final = 50
 """How many entries are shown at once."""

@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import Connection, func, select
 
 from preferences.domain.notices import KeptNotice, Notice
-from preferences.store.db import any_of, insert_rows
+from preferences.store.dialect import any_of, insert_rows
 from preferences.store.tables import notice
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from preferences.store.db import insert_rows
+from preferences.store.dialect import insert_rows
 from preferences.store.tables import stated_reason
 
 

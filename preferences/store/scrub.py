@@ -16,9 +16,10 @@ from sqlalchemy import Connection, and_, func, or_, select, union
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.permission import Decision, Facts, Reason, facts_of, may_send
-from preferences.domain.terms import BLANKET, Address, Channel, Choice, MessageClass, Purpose, Status, Topic
-from preferences.store.facts import facts_for
-from preferences.store.loading import much_read
+from preferences.domain.records import Address, Choice, Topic
+from preferences.domain.vocabulary import BLANKET, Channel, MessageClass, Purpose, Status
+from preferences.store.bulk_copy import much_read
+from preferences.store.decision_facts import facts_for
 from preferences.store.tables import address, pace, preference, suppression
 
 BLOCK: Final = 2_000

@@ -18,10 +18,11 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, func, select, update
 
 from preferences.domain.errors import NotAllowed
-from preferences.domain.letters import SIGN_IN_LIFE
+from preferences.domain.outbox import SIGN_IN_LIFE
 from preferences.store.contacts import new_id
-from preferences.store.db import insert_rows, lock_name
+from preferences.store.dialect import insert_rows
 from preferences.store.tables import address, contact, sign_in, used_token
+from preferences.store.transactions import lock_name
 
 MOST_TRIES: Final = 3
 MOST_TRIES_A_DAY: Final = 20

@@ -13,10 +13,11 @@ from typing import Final
 from sqlalchemy import Connection, and_, delete, exists, select
 
 from preferences.domain.addresses import Fingerprints
+from preferences.domain.records import Address
 from preferences.domain.suppressions import SOFT_BOUNCE_DAYS, SOFT_BOUNCE_PERIOD
-from preferences.domain.terms import Address, Channel, SuppressionReason
+from preferences.domain.vocabulary import Channel, SuppressionReason
 from preferences.store.contacts import find_addresses
-from preferences.store.db import any_of, insert_rows
+from preferences.store.dialect import any_of, insert_rows
 from preferences.store.tables import address, soft_bounce, suppression
 
 MOST_ENDED: Final = 500

@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, select
 
-from preferences.store.db import insert_rows
+from preferences.store.dialect import insert_rows
 from preferences.store.tables import webhook_token
 
 KEPT_FOR: Final = timedelta(days=3)

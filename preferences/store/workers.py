@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, select
 
-from preferences.store.db import insert_rows
+from preferences.store.dialect import insert_rows
 from preferences.store.tables import worker
 
 BEAT: Final = timedelta(seconds=10)

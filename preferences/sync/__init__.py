@@ -26,15 +26,12 @@ from preferences.connectors.calls import in_parts
 from preferences.domain.acts import SUPPRESSING, EventKind, ProviderEvent, provider_event
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import Misconfigured, Rejected, TryLater
-from preferences.domain.terms import (
-    BLANKET,
-    Address,
-    Entry,
-    SuppressionReason,
-)
-from preferences.store import contacts, cursors, ledger, queries
-from preferences.store.db import Database
-from preferences.store.queries import AddressState
+from preferences.domain.records import Address, Entry
+from preferences.domain.vocabulary import BLANKET, SuppressionReason
+from preferences.ledger import record as ledger
+from preferences.store import contact_state, contacts, cursors, feed
+from preferences.store.contact_state import AddressState
+from preferences.store.transactions import Database
 from preferences.sync.pushes import changes, reached, returns_of, still_returned, suppressions_lifted, wanted
 
 BLOCK: Final = 500
@@ -62,7 +59,7 @@ def run_once(database: Database, connector: Connector, *, owner: str, now: datet
     cursor = database.save(cursors.claim, connector.name, owner, now)
     if cursor is None:
         return Outcome.IDLE
-    entries = database.read(queries.entries_after, cursor.position, BLOCK)
+    entries = database.read(feed.entries_after, cursor.position, BLOCK)
     if not entries:
         return Outcome.IDLE
     pushes, lifts = database.read(changes, connector, entries)
@@ -83,7 +80,7 @@ def run_once(database: Database, connector: Connector, *, owner: str, now: datet
 
 def _is_behind(connection: Connection, connector: str) -> bool:
     cursor = cursors.find_cursor(connection, connector)
-    return cursor is not None and cursor.position < queries.head_seq(connection)
+    return cursor is not None and cursor.position < feed.head_seq(connection)
 
 
 def guarded(database: Database, name: str, owner: str, *, now: datetime, work: Callable[[], None]) -> Outcome:
@@ -309,8 +306,8 @@ def _opted_out(database: Database) -> Iterator[AddressState]:
 
 def _blocks_of_opted_out(database: Database) -> Iterator[list[AddressState]]:
     after: UUID | None = None
-    while ids := database.read(queries.opted_out_contacts, after, BLOCK):
-        yield database.read(queries.states_of, ids)
+    while ids := database.read(feed.opted_out_contacts, after, BLOCK):
+        yield database.read(contact_state.states_of, ids)
         after = ids[-1]
 
 
@@ -361,7 +358,7 @@ def _unheard(
     if not silent:
         return list(rows)
     whose = contacts.find_addresses(connection, silent, fingerprints)
-    stops = queries.first_stops(connection, [found.contact_id for found in whose.values() if found.contact_id])
+    stops = contact_state.first_stops(connection, [found.contact_id for found in whose.values() if found.contact_id])
 
     def was_heard(row: Listed) -> bool:
         if row.occurred_at is not None or row.kind in SUPPRESSING or connector.lifts_from(row.list_ref):
@@ -377,7 +374,7 @@ def _unheard(
 
 def _states_after(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> list[AddressState]:
     ids = list({entry.contact_id for entry in entries if entry.contact_id})
-    return reached(connector, queries.states_of(connection, ids))
+    return reached(connector, contact_state.states_of(connection, ids))
 
 
 def _events(connector: Connector, rows: Iterable[Listed], fingerprints: Fingerprints) -> Iterator[ProviderEvent]:

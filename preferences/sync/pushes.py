@@ -16,22 +16,20 @@ from sqlalchemy import Connection
 
 from preferences.connectors.base import Connector, Push
 from preferences.domain.consent import effective
-from preferences.domain.terms import (
+from preferences.domain.records import Choice, Entry, Suppression
+from preferences.domain.vocabulary import (
     BLANKET,
     PACE_VERBS,
     Actor,
     Channel,
-    Choice,
-    Entry,
     Purpose,
     Status,
-    Suppression,
     SuppressionReason,
     Verb,
     connector_origin,
 )
-from preferences.store import queries
-from preferences.store.queries import AddressState
+from preferences.store import contact_state, feed
+from preferences.store.contact_state import AddressState
 
 _PURPOSES: Final = frozenset(Purpose)
 
@@ -52,7 +50,7 @@ def changes(connection: Connection, connector: Connector, entries: Sequence[Entr
     seqs, changed = {entry.seq for entry in covered}, {entry.contact_id for entry in news}
     states = [
         state
-        for state in reached(connector, queries.states_of(connection, ids))
+        for state in reached(connector, contact_state.states_of(connection, ids))
         if state.contact_id in changed or any(choice.seq in seqs for choice in state.choices.values())
     ]
     pushes = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
@@ -64,11 +62,11 @@ def changes(connection: Connection, connector: Connector, entries: Sequence[Entr
 
 def _ended(connection: Connection, returns: Collection[Entry]) -> dict[int, datetime]:
     """When that was said which an undo, or an address that is taken back, puts an end to: by the return's number."""
-    undone = queries.said_at(connection, [entry.undoes for entry in returns if entry.undoes])
+    undone = contact_state.said_at(connection, [entry.undoes for entry in returns if entry.undoes])
     ended = {entry.seq: undone[entry.undoes] for entry in returns if entry.undoes in undone}
     again = [entry for entry in returns if entry.reason]
     ids = list({entry.contact_id for entry in again if entry.contact_id})
-    for said in queries.entries_of(connection, ids, {Verb.SUPPRESS}) if ids else []:
+    for said in feed.entries_of(connection, ids, {Verb.SUPPRESS}) if ids else []:
         for entry in again:
             is_same = (said.fingerprint, said.reason) == (entry.fingerprint, entry.reason)
             if is_same and said.changed and said.seq < entry.seq:
@@ -94,7 +92,7 @@ def _returns(connection: Connection, connector: Connector, news: Sequence[Entry]
     brands = {connector.settings.brand, ""}
     found = [entry for entry in news if _is_return(entry) and entry.brand in brands]
     ids = list({entry.contact_id for entry in found if entry.contact_id})
-    stops = queries.first_stops(connection, ids) if ids else {}
+    stops = contact_state.first_stops(connection, ids) if ids else {}
     returns: dict[LiftKey, Entry] = {}
     for entry in sorted(found, key=_said_at):
         print_ = entry.fingerprint if entry.reason else None
@@ -114,7 +112,7 @@ def suppressions_lifted(connection: Connection, connector: Connector, entries: S
     own = connector_origin(connector.name)
     news = [entry for entry in entries if entry.changed and entry.origin != own and _is_lifted(connector, entry)]
     ids = list({entry.contact_id for entry in news if entry.contact_id})
-    states = reached(connector, queries.states_of(connection, ids))
+    states = reached(connector, contact_state.states_of(connection, ids))
     lifted = {entry.fingerprint: entry for entry in sorted(news, key=_said_at)}
     return [
         _push(state, "", _said_at(entry), entry.seq, entry.reason, Status.SUBSCRIBED)
@@ -128,7 +126,7 @@ def returns_of(
 ) -> tuple[list[Push], list[Push], list[Push]]:
     """What to tell of everything with which these contacts ever came back: the opt-outs to lift, the suppressions to
     take off, and the opt-outs that hold."""
-    entries = queries.entries_of(connection, contact_ids, RETURNS)
+    entries = feed.entries_of(connection, contact_ids, RETURNS)
     pushes, lifts = changes(connection, connector, entries)
     return lifts, suppressions_lifted(connection, connector, entries) if connector.taken_off else [], pushes
 
@@ -137,7 +135,7 @@ def _is_lifted(connector: Connector, entry: Entry) -> bool:
     return entry.verb is Verb.LIFT and entry.trusted and entry.reason in connector.taken_off
 
 
-def _had_stopped(entry: Entry, stops: Mapping[queries.StopKey, int]) -> bool:
+def _had_stopped(entry: Entry, stops: Mapping[contact_state.StopKey, int]) -> bool:
     key = (entry.contact_id, entry.channel, entry.brand)
     return any(stops.get((*key, topic), entry.seq) < entry.seq for topic in (entry.topic, BLANKET))
 
@@ -230,6 +228,6 @@ def _may_be_sent(connector: Connector, state: AddressState, list_ref: str) -> bo
 def still_returned(connection: Connection, connector: Connector, lifts: Sequence[Push]) -> list[Push]:
     """Those that nothing newer of ours stands against, read once more directly before they are told."""
     ids = list({lift.contact_id for lift in lifts})
-    states = {state.address: state for state in queries.states_of(connection, ids)}
+    states = {state.address: state for state in contact_state.states_of(connection, ids)}
     known = [(lift, states.get(lift.address)) for lift in lifts]
     return [lift for lift, state in known if state is not None and _may_be_sent(connector, state, lift.list_ref)]

@@ -6,26 +6,11 @@ from typing import Final
 
 from flask import Flask
 
-from preferences.web import (
-    account,
-    addresses,
-    api,
-    brands,
-    center,
-    confirm,
-    errors,
-    guards,
-    health,
-    history,
-    lost_link,
-    openid,
-    optout,
-    sign_up,
-    signin,
-    unsubscribe,
-    webhooks,
-)
+from preferences.web import api, guards, health, webhooks
+from preferences.web.account import addresses, history, openid, page, sign_in
 from preferences.web.api import docs, operations
+from preferences.web.public import center, confirm, lost_link, optout, sign_up, unsubscribe
+from preferences.web.shared import brand_style, errors
 
 ROUTES: Final = (
     # blueprint             prefix     guard
@@ -35,13 +20,13 @@ ROUTES: Final = (
     (sign_up.blueprint, None, guards.open_to_all),
     (confirm.blueprint, None, guards.by_link),
     (lost_link.blueprint, None, guards.open_to_all),
-    (brands.blueprint, None, guards.open_to_all),
-    (signin.blueprint, None, guards.open_to_all),
-    (signin.arriving, None, guards.by_link),
-    (signin.leaving, None, guards.by_session),
+    (brand_style.blueprint, None, guards.open_to_all),
+    (sign_in.blueprint, None, guards.open_to_all),
+    (sign_in.arriving, None, guards.by_link),
+    (sign_in.leaving, None, guards.by_session),
     (openid.blueprint, None, guards.open_to_all),
     (webhooks.blueprint, None, guards.by_signature),
-    (account.blueprint, "/account", guards.by_session),
+    (page.blueprint, "/account", guards.by_session),
     (history.blueprint, "/account", guards.by_session),
     (addresses.own, "/account", guards.by_session),
     (addresses.blueprint, None, guards.by_link),

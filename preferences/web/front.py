@@ -16,13 +16,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.wrappers import Request
 
 from preferences.domain.errors import StoreBusy
-from preferences.domain.terms import SHORTEST_FOLDER, Brand
-from preferences.links import TOKEN_START
-from preferences.site import Site
-from preferences.web import errors, unsubscribe
+from preferences.domain.records import Brand
+from preferences.domain.vocabulary import SHORTEST_FOLDER
+from preferences.services import Services
+from preferences.tokens import TOKEN_START
 from preferences.web.hosts import is_ours
-from preferences.web.pages import PAGE_HEADERS, plain
-from preferences.web.visits import BRAND_KEY, brand_in
+from preferences.web.public import unsubscribe
+from preferences.web.shared import errors
+from preferences.web.shared.render import PAGE_HEADERS, plain
+from preferences.web.shared.visit import BRAND_KEY, brand_in
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -37,41 +39,41 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST"})
 class Front:
     """Answers the link itself and hands everything else to Flask."""
 
-    def __init__(self, behind: WSGIApplication, site: Site, own_folders: frozenset[str]) -> None:
+    def __init__(self, behind: WSGIApplication, services: Services, own_folders: frozenset[str]) -> None:
         self._behind = behind
-        self._site = site
+        self._services = services
         self._own_folders = own_folders
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        _enter_folder(environ, self._site, self._own_folders)
+        _enter_folder(environ, self._services, self._own_folders)
         token = _token(environ)
         if token is None:
-            if not is_ours(self._site, _brands(self._site), environ):
+            if not is_ours(self._services, _brands(self._services), environ):
                 return NOT_OURS(environ, start_response)
             return self._behind(environ, start_response)
         try:
-            response = unsubscribe.link(self._site, Request(environ), token)
+            response = unsubscribe.link(self._services, Request(environ), token)
         except Exception as error:  # noqa: BLE001 - the last resort: whatever it is, a page that helps
-            response = errors.page_for(self._site, Request(environ), error)
+            response = errors.page_for(self._services, Request(environ), error)
         # Not `response(environ, start_response)`: werkzeug would check and copy each header once more.
         start_response(response.status, [*response.headers.to_wsgi_list(), *PAGE_HEADERS])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.get_data()]
 
 
-def _enter_folder(environ: WSGIEnvironment, site: Site, own_folders: frozenset[str]) -> None:
+def _enter_folder(environ: WSGIEnvironment, services: Services, own_folders: frozenset[str]) -> None:
     """Take the site's own path and a brand's folder off the path, and leave the brand's slug for `web.visits`.
 
     Our own pages need no look at the brands: not the link that comes in millions, nor `/healthz` while the database is
     away.
     """
-    root = site.settings.root
+    root = services.settings.root
     if root and environ.get("PATH_INFO", "").startswith(f"{root}/"):
         _step_into(environ, root)  # the proxy in front has not taken it off
     path: str = environ.get("PATH_INFO", "")
     folder = path[1:].partition("/")[0]
     if len(folder) < SHORTEST_FOLDER or folder in own_folders:
         return
-    brand = brand_in(_brands(site), Request(environ).host, folder)
+    brand = brand_in(_brands(services), Request(environ).host, folder)
     if brand is not None:
         environ[BRAND_KEY] = brand.slug
         _step_into(environ, f"/{folder}")
@@ -79,12 +81,12 @@ def _enter_folder(environ: WSGIEnvironment, site: Site, own_folders: frozenset[s
         _step_into(environ, f"/{folder}")
 
 
-def _brands(site: Site) -> Collection[Brand]:
+def _brands(services: Services) -> Collection[Brand]:
     """The brands, or those that were read last while the database is away."""
     try:
-        return site.catalog.get().brands.values()
+        return services.catalog.get().brands.values()
     except (StoreBusy, SQLAlchemyError):
-        last = site.catalog.last()
+        last = services.catalog.last()
         return last.brands.values() if last else ()
 
 

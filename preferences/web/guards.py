@@ -12,14 +12,15 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 from werkzeug.wrappers import Response
 
+from preferences import metrics
+from preferences.current import current_services
 from preferences.domain.errors import StoreBusy
-from preferences.site import current_site
-from preferences.store import queries
-from preferences.store.keys import digest_of, find_key
-from preferences.web import identity, metrics
+from preferences.store import contact_state
+from preferences.store.api_keys import digest_of, find_key
+from preferences.web.account import session
 from preferences.web.api.operations import OPERATIONS, MissingScope
-from preferences.web.limits import check_api_limit
-from preferences.web.visits import brand_here, spoken_in
+from preferences.web.shared.limits import check_api_limit
+from preferences.web.shared.visit import brand_here, spoken_in
 
 
 def open_to_all() -> None:
@@ -43,7 +44,7 @@ def by_api_key() -> None:
     if scheme.lower() != "bearer" or not text.strip():
         raise Unauthorized(www_authenticate=WWWAuthenticate("bearer"))
     try:
-        g.api_key = current_site().database.read(find_key, digest_of(text.strip()), datetime.now(UTC))
+        g.api_key = current_services().database.read(find_key, digest_of(text.strip()), datetime.now(UTC))
     except StoreBusy:
         if asked.without_database:
             return
@@ -57,7 +58,7 @@ def by_api_key() -> None:
         }
         raise MissingScope([missing])
     if not asked.unlimited:
-        check_api_limit(current_site().settings.api_limit, g.api_key.name)
+        check_api_limit(current_services().settings.api_limit, g.api_key.name)
     call = (request.endpoint or "").removeprefix("api.")
     metrics.API_CALLS.labels(g.api_key.name, call, str(g.api_key.is_old).lower()).inc()
 
@@ -65,16 +66,16 @@ def by_api_key() -> None:
 def by_session() -> Response | None:
     """Somebody who has signed in a short while ago; others are shown the way. What the view needs is left in
     `g.session` and `g.standing`."""
-    current = identity.current_session()
-    site = current_site()
+    current = session.current_session()
+    services = current_services()
     if current is not None:
-        standing = site.database.read(queries.standing_of, current.contact_id)
-        if not identity.is_void(current, standing):
+        standing = services.database.read(contact_state.standing_of, current.contact_id)
+        if not session.is_void(current, standing):
             g.session, g.standing = current, standing
             return None
-        identity.sign_out()
-    brand = brand_here(site, request)
-    place = f"{site.root_of(brand)}/sign-in{spoken_in(request, brand).query}"
+        session.sign_out()
+    brand = brand_here(services, request)
+    place = f"{services.root_of(brand)}/sign-in{spoken_in(request, brand).query}"
     return Response(status=303, headers={"Location": place + _why("&" if "?" in place else "?")})
 
 

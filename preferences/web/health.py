@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 
 from flask import Blueprint, Response
 
+from preferences import metrics
+from preferences.current import current_services
 from preferences.domain.errors import StoreBusy
-from preferences.site import current_site
 from preferences.store import cursors, workers
-from preferences.store.db import StoreFault
 from preferences.store.migrations import pending
-from preferences.web import metrics
+from preferences.store.transactions import StoreFault
 
 blueprint = Blueprint("health", __name__)
 
@@ -31,7 +31,7 @@ def process() -> Response:
 def ready() -> Response:
     """The database answers and has every migration."""
     try:
-        missing = current_site().database.read(pending)
+        missing = current_services().database.read(pending)
     except StoreBusy:
         return Response("the database cannot be reached\n", 503, mimetype="text/plain")
     if missing:
@@ -48,11 +48,11 @@ def counted() -> Response:
 
 def _followers() -> bytes:
     """Nothing while the database is away: the process's own counters are there all the same."""
-    site = current_site()
-    followers = {*site.connectors, *(feed.cursor for feed in site.feeds.values())}
+    services = current_services()
+    followers = {*services.connectors, *(feed.cursor for feed in services.feeds.values())}
     try:
-        standings = site.database.read(cursors.standings, datetime.now(UTC))
-        alive = site.database.read(workers.count_alive, datetime.now(UTC))
+        standings = services.database.read(cursors.standings, datetime.now(UTC))
+        alive = services.database.read(workers.count_alive, datetime.now(UTC))
     except (StoreBusy, StoreFault):
         return b""
     ours = {name: one for name, one in standings.items() if name in followers}

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-from preferences.domain.terms import Brand
-from preferences.site import Site
+from preferences.domain.records import Brand
+from preferences.services import Services
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -28,10 +28,10 @@ def host_name(host: str) -> str:
     return host.partition(":")[0].rstrip(".").lower()
 
 
-def is_ours(site: Site, brands: Collection[Brand], environ: WSGIEnvironment) -> bool:
+def is_ours(services: Services, brands: Collection[Brand], environ: WSGIEnvironment) -> bool:
     """Whether this request is for us: by the host of `PUBLIC_URL`, of a brand, or of `TRUSTED_HOSTS`."""
     name = host_name(environ.get("HTTP_HOST", ""))
-    settings = site.settings
+    settings = services.settings
     if name == settings.host or name in settings.trusted_hosts or environ["PATH_INFO"].startswith(ANY_HOST):
         return True
     # Nothing known about brands: the database is away since before the start, and every page says so.

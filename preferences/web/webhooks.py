@@ -16,16 +16,16 @@ from flask import Blueprint, abort, current_app, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException, NotFound, RequestEntityTooLarge
 from werkzeug.wrappers import Response
 
-from preferences import soft_bounces
+from preferences import metrics
 from preferences.connectors import find_kind, make_connector, require_own_topics
 from preferences.connectors.base import Connector, Parsed
+from preferences.current import current_services
 from preferences.domain.acts import bears_on_permission, provider_event
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, StoreBusy, TryLater
-from preferences.site import current_site
 from preferences.store import webhook_tokens
-from preferences.web import metrics
-from preferences.web.errors import count_failure
-from preferences.web.pages import plain
+from preferences.sync import soft_bounces
+from preferences.web.shared.errors import count_failure
+from preferences.web.shared.render import plain
 from preferences.web.slow_bodies import NoTurn
 
 blueprint = Blueprint("webhooks", __name__)
@@ -83,7 +83,7 @@ def _take(connector: Connector) -> Response:
     if connector.is_handshake(headers, body):
         return plain("ready\n")
     parsed = connector.parse(headers, body)
-    require_own_topics(connector.settings, current_site().catalog.get().topics)
+    require_own_topics(connector.settings, current_services().catalog.get().topics)
     if parsed.token is not None:
         _bind(connector.name, parsed, body)
     _record(connector.name, parsed)
@@ -95,8 +95,8 @@ def _take(connector: Connector) -> Response:
 
 def _record(name: str, parsed: Parsed) -> None:
     events = [event for event in parsed.events if bears_on_permission(event)]
-    current_site().writer.record([provider_event(event, name) for event in events])
-    counted = soft_bounces.count(current_site(), name, parsed.events)
+    current_services().writer.record([provider_event(event, name) for event in events])
+    counted = soft_bounces.count(current_services(), name, parsed.events)
     if parsed.unreadable:
         log.warning("webhook rows not understood", connector=name, rows=parsed.unreadable)
     metrics.EVENTS.labels(name, "unreadable").inc(parsed.unreadable)
@@ -132,15 +132,15 @@ def _body(connector: Connector) -> bytes:
 def _address(name: str) -> str:
     """This very address as the provider has it: from the settings, since a proxy may have changed what came here."""
     query, slash = request.query_string.decode("latin-1"), "/" if request.path.endswith("/") else ""
-    return f"{current_site().settings.public_url}/webhooks/{name}{slash}{'?' if query else ''}{query}"
+    return f"{current_services().settings.public_url}/webhooks/{name}{slash}{'?' if query else ''}{query}"
 
 
 def _bind(name: str, parsed: Parsed, body: bytes) -> None:
     """A signed token goes with the first body it came with, at the connector where it came first; with another, or at
     another that has the same key, it proves nothing. Raises BadSignature."""
     digest = hashlib.sha256(name.encode() + b"\n" + body).hexdigest()
-    site, now = current_site(), datetime.now(UTC)
-    if not site.database.save(webhook_tokens.bind, parsed.token_of, str(parsed.token), digest=digest, now=now):
+    services, now = current_services(), datetime.now(UTC)
+    if not services.database.save(webhook_tokens.bind, parsed.token_of, str(parsed.token), digest=digest, now=now):
         raise BadSignature("the token came with another body before")
 
 
@@ -148,7 +148,7 @@ def _connector(name: str) -> Connector:
     """The connector of this name, made once: some keys take long to read. 404 where there is none."""
     made: dict[str, Connector] = current_app.extensions.setdefault(MADE, {})
     if name not in made:
-        settings = current_site().connectors.get(name)
+        settings = current_services().connectors.get(name)
         kind = find_kind(settings.kind) if settings else None
         if settings is None or kind is None:
             raise NotFound

@@ -28,8 +28,10 @@ import psutil
 from sqlalchemy import Connection, func, select
 from tqdm import tqdm
 
-from preferences.site import Site, site_of
-from preferences.store import contacts, proof
+from preferences.current import services_of
+from preferences.ledger import verify
+from preferences.services import Services
+from preferences.store import contacts
 from preferences.store.tables import ledger_entry
 from tests.bench import decisions, importing, inbound, load, scrub
 from tests.bench.load import Load, Target
@@ -226,13 +228,13 @@ def _engine(key: str, folder: Path, options: argparse.Namespace, core: int, stac
 def _contact_paths(engine: Engine, count: int) -> Iterator[str]:
     """Make contacts, and give the path of an unsubscribe link for each."""
     app = new_app(engine.url)
-    site = site_of(app)
+    services = services_of(app)
     for start in range(0, count, 1_000):
         addresses = [email(f"person{number}@example.com") for number in range(start, min(start + 1_000, count))]
-        found = site.database.write(contacts.find_or_create, addresses, site.fingerprints, datetime.now(UTC))
+        found = services.database.write(contacts.find_or_create, addresses, services.fingerprints, datetime.now(UTC))
         for one in found.values():
             assert one.contact_id is not None
-            yield link_for(site, one.contact_id)
+            yield link_for(services, one.contact_id)
     close(app)
 
 
@@ -390,9 +392,9 @@ def _print_noise(lines: Sequence[Line]) -> None:
 def _check(engine: Engine) -> bool:
     """Whether every click that was answered stands in the ledger, and the ledger adds up."""
     app = new_app(engine.url)
-    site: Site = site_of(app)
-    entries, changed = site.database.read(_counts)
-    report = site.database.snapshot(proof.verify, lambda _: None)
+    services: Services = services_of(app)
+    entries, changed = services.database.read(_counts)
+    report = services.database.snapshot(verify.verify, lambda _: None)
     close(app)
     sound = entries >= engine.acknowledged and not report.problems
     print(

@@ -25,8 +25,9 @@ from flask.testing import FlaskClient
 from sqlalchemy.engine import make_url
 from werkzeug.test import TestResponse
 
-from preferences.domain.terms import MOST_ADDRESSES
-from preferences.site import Site, site_of
+from preferences.current import services_of
+from preferences.domain.vocabulary import MOST_ADDRESSES
+from preferences.services import Services
 from preferences.store.contacts import new_id
 from tests.support import api_headers, close, email, new_app
 
@@ -48,15 +49,15 @@ class Times:
 def measure(url: str, contacts: int, rounds: int) -> Times:
     """Both, on other addresses in each round, after one round that warms up."""
     app = new_app(url)
-    site, client = site_of(app), app.test_client()
-    _fill(site, url, contacts)
-    headers = api_headers(site)
+    services, client = services_of(app), app.test_client()
+    _fill(services, url, contacts)
+    headers = api_headers(services)
     look_up = _lookup(url)
     gc.freeze()  # as app.py does
     times = Times()
     for number in range(rounds + 1):
         asked = random.Random(number).sample(range(contacts), MOST_ADDRESSES)
-        keys = [site.fingerprints.of(email(_address(one))) for one in asked]
+        keys = [services.fingerprints.of(email(_address(one))) for one in asked]
         body = json.dumps(QUESTION | {"addresses": list(map(_address, asked))}).encode()
         found = _timed(times.lookup, look_up, keys)
         answer = _timed(times.call, _ask, client, body, headers)
@@ -104,16 +105,16 @@ _TABLES: Final = {
 }
 
 
-def _fill(site: Site, url: str, contacts: int) -> None:
+def _fill(services: Services, url: str, contacts: int) -> None:
     """Contacts straight into the tables, one in ten of whom has left: setting up is not what is measured."""
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(make_url(url).database or "")) as connection, connection:
-            for table, rows in _rows(site, contacts):
+            for table, rows in _rows(services, contacts):
                 connection.executemany(_insert(table), [list(map(_for_sqlite, row)) for row in rows])
             connection.execute("ANALYZE")
         return
     with psycopg.connect(_plain(url), autocommit=True) as server:
-        for table, rows in _rows(site, contacts):
+        for table, rows in _rows(services, contacts):
             with server.cursor().copy(f"COPY {table} ({', '.join(_TABLES[table])}) FROM STDIN".encode()) as copy:
                 for row in rows:
                     copy.write_row(row)
@@ -129,19 +130,19 @@ def _for_sqlite(value: Any) -> Any:
     return value.hex if isinstance(value, UUID) else value
 
 
-def _rows(site: Site, contacts: int, block: int = 20_000) -> Iterator[tuple[str, list[Sequence[Any]]]]:
+def _rows(services: Services, contacts: int, block: int = 20_000) -> Iterator[tuple[str, list[Sequence[Any]]]]:
     now = datetime.now(UTC)
-    said = now.replace(tzinfo=None).isoformat(sep=" ") if site.database.is_sqlite else now
+    said = now.replace(tzinfo=None).isoformat(sep=" ") if services.database.is_sqlite else now
     for start in range(0, contacts, block):
         made = [(number, new_id(now), new_id(now)) for number in range(start, min(start + block, contacts))]
         left = [one for number, one, _ in made if number % LEFT == 0]
         yield "contact", [(one, said) for _, one, _ in made]
-        yield "address", [(own, one, "email", *_known(site, number), said) for number, one, own in made]
+        yield "address", [(own, one, "email", *_known(services, number), said) for number, one, own in made]
         yield "preference", [(one, "email", "default", "*", "unsubscribed", said, said, 1, True) for one in left]
 
 
-def _known(site: Site, number: int) -> tuple[str, str]:
-    return _address(number), site.fingerprints.of(email(_address(number)))
+def _known(services: Services, number: int) -> tuple[str, str]:
+    return _address(number), services.fingerprints.of(email(_address(number)))
 
 
 def describe(name: str, times: Times) -> str:

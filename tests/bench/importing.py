@@ -27,10 +27,11 @@ from typing import Final
 import psutil
 import psycopg
 
+from preferences.current import services_of
 from preferences.domain.addresses import Fingerprints
-from preferences.domain.terms import Address, Channel
-from preferences.site import site_of
-from preferences.store import proof
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import Channel
+from preferences.ledger import verify
 from tests.bench.machine import ROOT, pss
 from tests.support import close, new_app
 
@@ -177,7 +178,7 @@ def _memory_of(pid: int) -> int:
 
 def _problems(url: str) -> list[str]:
     app = new_app(url)
-    report = site_of(app).database.snapshot(proof.verify, lambda _: None)
+    report = services_of(app).database.snapshot(verify.verify, lambda _: None)
     close(app)
     return report.problems
 

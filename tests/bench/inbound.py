@@ -20,9 +20,11 @@ from typing import Final
 from flask import Flask
 from flask.testing import FlaskClient
 
+from preferences.current import services_of
 from preferences.importing import check, import_file
-from preferences.site import Site, site_of
-from preferences.store import queries
+from preferences.services import Services
+from preferences.store import feed
+from preferences.store.catalog import read_catalog
 from tests.connectors.contract import NAME, as_toml
 from tests.connectors.test_sendgrid import TestTheContract as SendGridContract
 from tests.connectors.test_sendgrid import signed
@@ -61,12 +63,12 @@ def measure(url: str, folder: Path, rounds: int) -> Rates:
 def _round(app: Flask, folder: Path, number: int) -> tuple[float, float, float]:
     bodies = list(_bodies(f"d{number}"))
     file = _file(folder, f"i{number}")
-    client, site = app.test_client(), site_of(app)
-    before = site.database.read(queries.head_seq)
+    client, services = app.test_client(), services_of(app)
+    before = services.database.read(feed.head_seq)
     door = _per_second(lambda: _post_all(client, bodies))
-    rows = _per_second(lambda: _import(site, file))
+    rows = _per_second(lambda: _import(services, file))
     alone = _per_second(lambda: _verify_and_parse(bodies))
-    recorded = site.database.read(queries.head_seq) - before
+    recorded = services.database.read(feed.head_seq) - before
     assert recorded == 2 * EVENTS * BATCHES, f"{recorded} entries, and that is not all"
     return door, rows, alone
 
@@ -113,11 +115,13 @@ def _post_all(client: FlaskClient, bodies: list[bytes]) -> None:
         assert client.post(f"/webhooks/{NAME}", data=body, headers=signed(body)).status_code == 200
 
 
-def _import(site: Site, file: Path) -> None:
+def _import(services: Services, file: Path) -> None:
     """All that `flask import` does: it looks at every row before it writes the first."""
-    catalog = site.database.read(queries.catalog)
+    catalog = services.database.read(read_catalog)
     check(file, catalog)
-    import_file(file, catalog, database=site.database, fingerprints=site.fingerprints, progress=lambda _rows: None)
+    import_file(
+        file, catalog, database=services.database, fingerprints=services.fingerprints, progress=lambda _rows: None
+    )
 
 
 def _verify_and_parse(bodies: list[bytes]) -> None:

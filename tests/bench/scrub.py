@@ -27,7 +27,8 @@ import psutil
 import psycopg
 from sqlalchemy.engine import make_url
 
-from preferences.site import Site, site_of
+from preferences.current import services_of
+from preferences.services import Services
 from preferences.store.contacts import new_id
 from tests.bench.machine import ROOT, pss
 from tests.support import close, email, new_app
@@ -73,7 +74,7 @@ class Result:
 def measure(url: str, environment: Mapping[str, str], folder: Path, rows: int, rounds: int) -> Result:
     """Both in turn, on a list in which one row in ten is somebody who left."""
     app = new_app(url)
-    _fill(site_of(app), url, rows // 10, rows // 1000)
+    _fill(services_of(app), url, rows // 10, rows // 1000)
     close(app)
     source, gone, kept = folder / "list.csv", folder / "gone.csv", folder / "list.kept.csv"
     _write(source, rows, gone, rows // 10 + rows // 1000)
@@ -133,11 +134,11 @@ def _address(number: int) -> str:
     return f"person-{number}@example.com"
 
 
-def _fill(site: Site, url: str, left: int, erased: int) -> None:
+def _fill(services: Services, url: str, left: int, erased: int) -> None:
     """Straight into the tables: setting up is not what is measured."""
-    if site.database.is_sqlite:
+    if services.database.is_sqlite:
         with closing(sqlite3.connect(make_url(url).database or "")) as connection, connection:
-            for table, rows in _rows(site, left, erased):
+            for table, rows in _rows(services, left, erased):
                 marks = ", ".join("?" * len(_TABLES[table]))
                 sql = f"INSERT INTO {table} ({', '.join(_TABLES[table])}) VALUES ({marks})"
                 connection.executemany(
@@ -146,27 +147,27 @@ def _fill(site: Site, url: str, left: int, erased: int) -> None:
             connection.execute("ANALYZE")
         return
     with psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://"), autocommit=True) as server:
-        for table, rows in _rows(site, left, erased):
+        for table, rows in _rows(services, left, erased):
             with server.cursor().copy(f"COPY {table} ({', '.join(_TABLES[table])}) FROM STDIN".encode()) as copy:
                 for row in rows:
                     copy.write_row(row)
         server.execute("VACUUM ANALYZE")
 
 
-def _rows(site: Site, left: int, erased: int, block: int = 20_000) -> Iterator[tuple[str, list[Sequence[Any]]]]:
+def _rows(services: Services, left: int, erased: int, block: int = 20_000) -> Iterator[tuple[str, list[Sequence[Any]]]]:
     now = datetime.now(UTC)
-    said = now.replace(tzinfo=None).isoformat(sep=" ") if site.database.is_sqlite else now
+    said = now.replace(tzinfo=None).isoformat(sep=" ") if services.database.is_sqlite else now
     for start in range(0, left, block):
         made = [(number, new_id(now), new_id(now)) for number in range(start, min(start + block, left))]
         yield "contact", [(one, said) for _, one, _ in made]
-        yield "address", [(own, one, "email", _address(n), _print(site, n), said) for n, one, own in made]
+        yield "address", [(own, one, "email", _address(n), _print(services, n), said) for n, one, own in made]
         yield "preference", [(one, "email", "default", "*", "unsubscribed", said, said, 1, True) for _, one, _ in made]
     gone = range(left, left + erased)
-    yield "suppression", [(_print(site, one), "email", "erased", True, said, said, 1) for one in gone]
+    yield "suppression", [(_print(services, one), "email", "erased", True, said, said, 1) for one in gone]
 
 
-def _print(site: Site, number: int) -> str:
-    return site.fingerprints.of(email(_address(number)))
+def _print(services: Services, number: int) -> str:
+    return services.fingerprints.of(email(_address(number)))
 
 
 def describe(name: str, result: Result) -> str:

@@ -37,11 +37,12 @@ from structlog.testing import capture_logs
 from preferences.config import ConnectorSettings
 from preferences.connectors import make_connector
 from preferences.connectors.base import Connector, Parsed, Push, may_lift
+from preferences.current import services_of
 from preferences.domain.acts import RECORDED, WISHES, ProviderEvent, bears_on_permission
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, PreferencesError, Rejected, TryLater
-from preferences.domain.terms import Address, Channel, Status
-from preferences.site import site_of
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import Channel, Status
 from preferences.store import cursors
 from preferences.store.contacts import new_id
 from preferences.store.tables import ledger_entry
@@ -578,7 +579,7 @@ class ConnectorContract:
             events = [event for one in parsed for event in one.events if bears_on_permission(event)]
             expected = len({event.event_id for event in events})
             assert None not in {event.event_id for event in events}, "what has no identity is recorded twice"
-            database = site_of(client.application).database
+            database = services_of(client.application).database
             origins = database.read(
                 lambda connection: list(connection.execute(select(ledger_entry.c.origin)).scalars())
             )
@@ -602,7 +603,7 @@ class ConnectorContract:
                 for body in map(self.travelling, self.genuine):
                     assert self.post(client, body, self.sign(body)) == 200
                 asked = len(provider.asked)
-                database = site_of(client.application).database
+                database = services_of(client.application).database
                 database.save(cursors.start, NAME, 0)
                 assert run_once(database, connector, owner="me", now=datetime.now(UTC)) is Outcome.DONE
             assert len(provider.asked) == asked

@@ -11,7 +11,8 @@ from preferences.config import ConnectorSettings
 from preferences.connectors.base import Connector, Listed, Parsed, Push, Refusal
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
-from preferences.domain.terms import Address, Channel, Status, SuppressionReason
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import Channel, Status, SuppressionReason
 
 KIND_OF_REASON: Final = {
     SuppressionReason.HARD_BOUNCE: EventKind.HARD_BOUNCE,

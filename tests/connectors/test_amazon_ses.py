@@ -28,7 +28,7 @@ from preferences.connectors.amazon_ses import AmazonSes
 from preferences.connectors.sns import host_of
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
-from preferences.domain.terms import Status, SuppressionReason
+from preferences.domain.vocabulary import Status, SuppressionReason
 from tests.connectors.contract import (
     ANY_JSON,
     JANE,

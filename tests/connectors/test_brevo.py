@@ -13,7 +13,8 @@ import pytest
 from preferences.connectors.base import Connector, Listed
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadSignature, Misconfigured, TryLater
-from preferences.domain.terms import Address, Channel, Status
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import Channel, Status
 from tests.connectors.contract import JANE, Answer, Asked, ConnectorContract, Provider, push_of
 from tests.support import email
 

@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import select
 
 from preferences.connectors import make_connector
+from preferences.current import services_of
 from preferences.domain import acts
-from preferences.domain.terms import BLANKET, Channel, Origin
-from preferences.site import site_of
-from preferences.store import cursors, ledger
+from preferences.domain.vocabulary import BLANKET, Channel, Origin
+from preferences.ledger import record as ledger
+from preferences.store import cursors
 from preferences.store.tables import ledger_entry
 from preferences.sync import Outcome, run_once
 from tests.connectors.contract import JANE, NAME, as_toml
@@ -40,12 +41,12 @@ def test_an_echo_of_our_own_push_changes_nothing_and_is_passed_on_to_nobody(kind
     with fake, AMAZON:
         config_file.write_text(as_toml(contract.settings(base_url=fake.url)))
         app = new_app(new_sqlite(tmp_path), config_file=config_file)
-        site = site_of(app)
-        database, connector = site.database, make_connector(site.connectors[NAME])
+        services = services_of(app)
+        database, connector = services.database, make_connector(services.connectors[NAME])
         connector.calls_per_second = 0.0
         database.save(cursors.start, NAME)
         stop = acts.unsubscribe(
-            add_contact(site, email(JANE)),
+            add_contact(services, email(JANE)),
             Channel.EMAIL,
             brand="default",
             topic=BLANKET,
@@ -53,7 +54,7 @@ def test_an_echo_of_our_own_push_changes_nothing_and_is_passed_on_to_nobody(kind
             now=datetime.now(UTC),
             evidence={},
         )
-        database.write(ledger.record, [stop], fingerprints=site.fingerprints, now=datetime.now(UTC))
+        database.write(ledger.record, [stop], fingerprints=services.fingerprints, now=datetime.now(UTC))
         assert run_once(database, connector, owner="worker", now=datetime.now(UTC)) is Outcome.DONE
         told = len(fake.asked)
         assert told

@@ -22,13 +22,15 @@ from flask import Flask
 
 from preferences.connectors import calls, make_connector
 from preferences.connectors.base import Connector
+from preferences.current import services_of
 from preferences.domain import acts
 from preferences.domain.acts import EventKind, ImportedRow, ProviderEvent, provider_event
 from preferences.domain.errors import Misconfigured, NotAllowed, Rejected, TryLater
-from preferences.domain.terms import BLANKET, Act, Address, Basis, Channel, Entry, Origin, Status, Verb
-from preferences.site import site_of
-from preferences.store import cursors, ledger, queries
-from preferences.store.proof import verify
+from preferences.domain.records import Act, Address, Entry
+from preferences.domain.vocabulary import BLANKET, Basis, Channel, Origin, Status, Verb
+from preferences.ledger import record as ledger
+from preferences.ledger.verify import verify
+from preferences.store import contact_state, cursors, feed
 from preferences.sync import Outcome, backfill, reconcile, run_once
 from preferences.sync.pushes import wanted
 from tests.connectors.fakes import Change, FakeVendor, Fault
@@ -44,8 +46,8 @@ class Run:
     """One vendor, one connector, some people, and a sequence of chances."""
 
     def __init__(self, app: Flask, kind: str, seed: int) -> None:
-        self.site = site_of(app)
-        self.database = self.site.database
+        self.services = services_of(app)
+        self.database = self.services.database
         self.dice = random.Random(seed)
         self.fake: FakeVendor = importlib.import_module(f"tests.connectors.fake_{kind}").Fake()
         self.fake.at = lambda: datetime.now(UTC).timestamp()
@@ -68,7 +70,7 @@ class Run:
             address = email(f"person{number}@example.com")
         else:
             address = Address(Channel.SMS, f"+1202555010{number}")
-        add_contact(self.site, address)
+        add_contact(self.services, address)
         return address
 
     # What may happen.
@@ -89,7 +91,7 @@ class Run:
 
     def somebody_stops(self) -> None:
         act = acts.unsubscribe(
-            add_contact(self.site, who := self.dice.choice(self.people)),
+            add_contact(self.services, who := self.dice.choice(self.people)),
             who.channel,
             brand="default",
             topic=self.dice.choice(["product-news", "offers", "offers", BLANKET]),
@@ -116,7 +118,7 @@ class Run:
             reason=None,
             basis=Basis.CONSENT,
             occurred_at=datetime.now(UTC),
-            origin_ref=f"line-{self.database.read(queries.head_seq)}",
+            origin_ref=f"line-{self.database.read(feed.head_seq)}",
             evidence={},
         )
         self.record(acts.imported(row))
@@ -171,11 +173,11 @@ class Run:
         self.fake.changes.clear()
 
     def held_here(self) -> set[tuple[str, str]]:
-        ids = [add_contact(self.site, who) for who in self.people]
+        ids = [add_contact(self.services, who) for who in self.people]
         settings = self.connector.settings
         return {
             (push.address.value, push.list_ref)
-            for state in self.database.read(queries.states_of, ids)
+            for state in self.database.read(contact_state.states_of, ids)
             for push in wanted(state, settings.topics, settings.brand)
         }
 
@@ -204,13 +206,15 @@ class Run:
             self.database,
             self.connector,
             owner="worker",
-            fingerprints=self.site.fingerprints,
+            fingerprints=self.services.fingerprints,
             now=datetime.now(UTC),
             progress=lambda _rows: None,
         )
 
     def record(self, act: Act) -> Entry:
-        (entry,) = self.database.write(ledger.record, [act], fingerprints=self.site.fingerprints, now=datetime.now(UTC))
+        (entry,) = self.database.write(
+            ledger.record, [act], fingerprints=self.services.fingerprints, now=datetime.now(UTC)
+        )
         return entry
 
 
@@ -294,7 +298,7 @@ def test_a_bounce_or_complaint_elsewhere_is_told_and_stands_for_no_wish(
     one.record(provider_event(event, "elsewhere"))
     one.settle()
     assert one.fake.holds(who.value, one.contract.topics[BLANKET])
-    (state,) = one.database.read(queries.states_of, [add_contact(one.site, who)])
+    (state,) = one.database.read(contact_state.states_of, [add_contact(one.services, who)])
     assert state.choices == {}
 
 
@@ -310,7 +314,7 @@ def test_rows_there_that_map_to_nothing_stay_where_they_are(run: Callable[..., R
     one = run("sendgrid")
     one.fake.happens(Change(one.people[0].value, "asm:99"))
     one.settle()
-    assert one.database.read(queries.head_seq) == 0
+    assert one.database.read(feed.head_seq) == 0
     assert one.fake.rows.keys() == {(one.people[0].value, "asm:99", "unsubscribe")}
 
 
@@ -319,6 +323,6 @@ def test_an_old_bounce_there_is_one_here(run: Callable[..., Run]) -> None:
     one.fake.at = (datetime.now(UTC) - timedelta(days=9)).timestamp
     one.fake.happens(Change(one.people[0].value, "global", "bounce"))
     one.settle()
-    (state,) = one.database.read(queries.states_of, [add_contact(one.site, one.people[0])])
+    (state,) = one.database.read(contact_state.states_of, [add_contact(one.services, one.people[0])])
     assert [held.reason.value for held in state.suppressions] == ["hard_bounce"]
     assert not any(choice.status is Status.UNSUBSCRIBED for choice in state.choices.values())

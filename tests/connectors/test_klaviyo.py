@@ -17,7 +17,8 @@ from preferences.connectors import klaviyo
 from preferences.connectors.base import Connector
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadSignature, Misconfigured, TryLater
-from preferences.domain.terms import Address, Channel, SuppressionReason
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import Channel, SuppressionReason
 from tests.connectors.contract import JANE, Answer, ConnectorContract, Provider, push_of
 from tests.connectors.fake_klaviyo import Fake
 from tests.connectors.fakes import Change, Fault

@@ -12,10 +12,13 @@ import pytest
 
 from preferences.connectors import make_connector
 from preferences.connectors.base import Connector
+from preferences.current import services_of
+from preferences.domain.records import Act, Address
 from preferences.domain.suppressions import lift
-from preferences.domain.terms import Act, Actor, Address, Channel, Origin, SuppressionReason, Verb
-from preferences.site import Site, site_of
-from preferences.store import cursors, ledger
+from preferences.domain.vocabulary import Actor, Channel, Origin, SuppressionReason, Verb
+from preferences.ledger import record as ledger
+from preferences.services import Services
+from preferences.store import cursors
 from preferences.sync import Outcome, run_once
 from tests.connectors.contract import JANE, NAME, Answer, Asked, as_toml
 from tests.connectors.fakes import Change, FakeVendor, json_answer
@@ -30,7 +33,7 @@ VENDORS = {
     "amazon_ses": ("the account's own list", "BOUNCE", "unsubscribe"),
 }
 
-Vendor = tuple[Site, Connector, Any, str]
+Vendor = tuple[Services, Connector, Any, str]
 
 
 @pytest.fixture(params=sorted(VENDORS))
@@ -42,16 +45,16 @@ def vendor(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Vendor]:
     with fake, AMAZON:
         config_file.write_text(as_toml(contract.settings(base_url=fake.url)))
         app = new_app(new_sqlite(tmp_path), config_file=config_file)
-        site = site_of(app)
-        connector = make_connector(site.connectors[NAME])
+        services = services_of(app)
+        connector = make_connector(services.connectors[NAME])
         connector.calls_per_second = 0.0
-        site.database.save(cursors.start, NAME)
-        yield site, connector, fake, kind
+        services.database.save(cursors.start, NAME)
+        yield services, connector, fake, kind
         close(app)
 
 
-def tell(site: Site, *acts: Act) -> None:
-    site.database.write(ledger.record, acts, fingerprints=site.fingerprints, now=datetime.now(UTC))
+def tell(services: Services, *acts: Act) -> None:
+    services.database.write(ledger.record, acts, fingerprints=services.fingerprints, now=datetime.now(UTC))
 
 
 def bounce(who: Address, at: datetime, reason: SuppressionReason = SuppressionReason.HARD_BOUNCE) -> Act:
@@ -85,8 +88,8 @@ def stop(who: Address) -> Act:
     )
 
 
-def work(site: Site, connector: Connector) -> None:
-    while run_once(site.database, connector, owner="worker", now=datetime.now(UTC)) is Outcome.DONE:
+def work(services: Services, connector: Connector) -> None:
+    while run_once(services.database, connector, owner="worker", now=datetime.now(UTC)) is Outcome.DONE:
         pass
 
 
@@ -100,52 +103,52 @@ def prepared(vendor: Vendor, *, bounced: timedelta) -> tuple[str, str, str]:
 
 
 def test_a_lift_takes_the_bounce_off_at_the_vendor(vendor: Vendor) -> None:
-    site, connector, fake, _ = vendor
+    services, connector, fake, _ = vendor
     list_ref, word, _ = prepared(vendor, bounced=timedelta(hours=2))
-    tell(site, bounce(email(JANE), datetime.now(UTC) - timedelta(hours=2)))
-    tell(site, lifted(email(JANE), datetime.now(UTC)))
-    work(site, connector)
+    tell(services, bounce(email(JANE), datetime.now(UTC) - timedelta(hours=2)))
+    tell(services, lifted(email(JANE), datetime.now(UTC)))
+    work(services, connector)
     assert (JANE, list_ref, word) not in fake.rows
 
 
 def test_a_bounce_that_is_newer_there_stays(vendor: Vendor) -> None:
-    site, connector, fake, _ = vendor
-    tell(site, bounce(email(JANE), datetime.now(UTC) - timedelta(hours=2)))
-    tell(site, lifted(email(JANE), datetime.now(UTC) - timedelta(hours=1)))
+    services, connector, fake, _ = vendor
+    tell(services, bounce(email(JANE), datetime.now(UTC) - timedelta(hours=2)))
+    tell(services, lifted(email(JANE), datetime.now(UTC) - timedelta(hours=1)))
     list_ref, word, _ = prepared(vendor, bounced=timedelta(minutes=5))
-    work(site, connector)
+    work(services, connector)
     assert (JANE, list_ref, word) in fake.rows
-    assert site.database.read(cursors.parked, NAME)
+    assert services.database.read(cursors.parked, NAME)
 
 
 def test_a_wish_that_stands_there_stays(vendor: Vendor) -> None:
-    site, connector, fake, kind = vendor
+    services, connector, fake, kind = vendor
     if kind == "postmark":
         pytest.skip("one row for each address, so there is nothing beside it")
     list_ref, word, other = prepared(vendor, bounced=timedelta(hours=2))
     wish = "list:Customers" if kind == "amazon_ses" else list_ref
     fake.happens(Change(JANE, wish, other))
-    tell(site, bounce(email(JANE), datetime.now(UTC) - timedelta(hours=2)))
-    tell(site, lifted(email(JANE), datetime.now(UTC)))
-    work(site, connector)
+    tell(services, bounce(email(JANE), datetime.now(UTC) - timedelta(hours=2)))
+    tell(services, lifted(email(JANE), datetime.now(UTC)))
+    work(services, connector)
     assert (JANE, list_ref, word) not in fake.rows
     assert (JANE, wish, other) in fake.rows
 
 
 def test_nothing_is_taken_off_while_another_suppression_holds(vendor: Vendor) -> None:
-    site, connector, fake, _ = vendor
+    services, connector, fake, _ = vendor
     list_ref, word, _ = prepared(vendor, bounced=timedelta(hours=2))
     at = datetime.now(UTC) - timedelta(hours=2)
-    tell(site, bounce(email(JANE), at), bounce(email(JANE), at, SuppressionReason.COMPLAINT))
-    tell(site, lifted(email(JANE), datetime.now(UTC)))
-    work(site, connector)
+    tell(services, bounce(email(JANE), at), bounce(email(JANE), at, SuppressionReason.COMPLAINT))
+    tell(services, lifted(email(JANE), datetime.now(UTC)))
+    work(services, connector)
     assert (JANE, list_ref, word) in fake.rows
 
 
 def test_a_key_that_may_not_delete_suppressions_tells_every_opt_out(
     vendor: Vendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site, connector, fake, _ = vendor
+    services, connector, fake, _ = vendor
     prepared(vendor, bounced=timedelta(hours=2))
     answer = fake.answer
 
@@ -154,10 +157,10 @@ def test_a_key_that_may_not_delete_suppressions_tells_every_opt_out(
         return json_answer({"message": "forbidden"}, 403) if is_delete else answer(asked)
 
     monkeypatch.setattr(fake, "answer", may_not_delete)
-    tell(site, bounce(email(JANE), datetime.now(UTC) - timedelta(hours=2)))
-    tell(site, lifted(email(JANE), datetime.now(UTC)), stop(email("rosa@example.com")))
-    work(site, connector)
-    tell(site, stop(email("ben@example.com")))
-    work(site, connector)
+    tell(services, bounce(email(JANE), datetime.now(UTC) - timedelta(hours=2)))
+    tell(services, lifted(email(JANE), datetime.now(UTC)), stop(email("rosa@example.com")))
+    work(services, connector)
+    tell(services, stop(email("ben@example.com")))
+    work(services, connector)
     assert all(fake.holds(f"{name}@example.com", connector.settings.topics["product-news"]) for name in ("rosa", "ben"))
-    assert len(site.database.read(cursors.parked, NAME)) == 1
+    assert len(services.database.read(cursors.parked, NAME)) == 1

@@ -14,7 +14,8 @@ import pytest
 
 from preferences.connectors.base import OPT_OUTS, Listed, may_lift
 from preferences.domain.acts import EventKind
-from preferences.domain.terms import BLANKET, Act, Actor, Basis, Origin, Status, Verb
+from preferences.domain.records import Act
+from preferences.domain.vocabulary import BLANKET, Actor, Basis, Origin, Status, Verb
 from preferences.store import cursors
 from preferences.sync import Outcome
 from tests.connectors.contract import push_of
@@ -51,7 +52,7 @@ def yes(one: Run, topic: str, *, at: datetime) -> None:
     act = Act(
         verb=Verb.SUBSCRIBE,
         channel=one.people[0].channel,
-        who=add_contact(one.site, one.people[0]),
+        who=add_contact(one.services, one.people[0]),
         brand="default",
         topic=topic,
         basis=Basis.CONSENT,
@@ -68,7 +69,7 @@ def no(one: Run, topic: str, *, at: datetime) -> None:
     act = Act(
         verb=Verb.UNSUBSCRIBE,
         channel=one.people[0].channel,
-        who=add_contact(one.site, one.people[0]),
+        who=add_contact(one.services, one.people[0]),
         brand="default",
         topic=topic,
         origin=Origin.PAGE,

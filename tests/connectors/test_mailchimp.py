@@ -16,7 +16,7 @@ from preferences.connectors.calls import with_version
 from preferences.connectors.mailchimp import member_id
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
-from preferences.domain.terms import Status, SuppressionReason
+from preferences.domain.vocabulary import Status, SuppressionReason
 from tests.connectors.contract import JANE, NAME, Answer, Asked, ConnectorContract, Provider, push_of
 from tests.servers import free_port
 from tests.support import new_sqlite

@@ -15,11 +15,11 @@ from typing import Any, ClassVar, Final
 import pytest
 
 from preferences.connectors.base import Connector
+from preferences.current import services_of
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadSignature, Misconfigured, TryLater
-from preferences.domain.terms import Status, SuppressionReason
-from preferences.site import site_of
-from preferences.store import queries, webhook_tokens
+from preferences.domain.vocabulary import Status, SuppressionReason
+from preferences.store import feed, webhook_tokens
 from tests.connectors.contract import JANE, NAME, Answer, ConnectorContract, Provider, as_toml, provider_of
 from tests.support import close, new_app, new_sqlite
 
@@ -120,7 +120,7 @@ class TestToken:
         forged = {"signature": message["signature"], "event-data": json.loads(payload("complaint"))["event-data"]}
         with contract.door(tmp_path, new_sqlite(tmp_path)) as client:
             codes = [contract.post(client, body, {}) for body in (first, first, json.dumps(forged).encode(), first)]
-            entries = site_of(client.application).database.read(queries.head_seq)
+            entries = services_of(client.application).database.read(feed.head_seq)
         assert codes == [200, 200, 406, 200]
         assert entries == 0
 
@@ -143,7 +143,7 @@ class TestToken:
     def test_a_token_that_another_domain_used_is_another(self, tmp_path: Path) -> None:
         contract = TestTheContract()
         with contract.door(tmp_path, new_sqlite(tmp_path)) as client:
-            database, now = site_of(client.application).database, datetime.now(UTC)
+            database, now = services_of(client.application).database, datetime.now(UTC)
             taken = [
                 database.save(webhook_tokens.bind, name, "token", digest=digest, now=now)
                 for name, digest in itertools.product((NAME, "other"), ("a", "b"))

@@ -12,7 +12,7 @@ import pytest
 from preferences.connectors.base import Connector
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadSignature, Misconfigured, Rejected, TryLater
-from preferences.domain.terms import Status
+from preferences.domain.vocabulary import Status
 from tests.connectors.contract import JANE, Answer, ConnectorContract, Provider, as_printed, provider_of
 
 SECRET, NEXT = "a-long-secret-of-the-tests", "user:the-one-that-comes-after"

@@ -16,7 +16,7 @@ from standardwebhooks.webhooks import Webhook
 from preferences.connectors.base import Connector
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured
-from preferences.domain.terms import Status, SuppressionReason
+from preferences.domain.vocabulary import Status, SuppressionReason
 from tests.connectors.contract import JANE, ConnectorContract, push_of
 from tests.connectors.fake_resend import Fake
 from tests.connectors.fakes import Change

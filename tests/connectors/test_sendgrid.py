@@ -19,11 +19,11 @@ from sendgrid.helpers.eventwebhook import EventWebhook
 from structlog.testing import capture_logs
 
 from preferences.connectors.base import Connector, may_lift
+from preferences.current import services_of
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadSignature, Misconfigured, Rejected, TryLater
-from preferences.domain.terms import Status, SuppressionReason
-from preferences.site import site_of
-from preferences.store import queries
+from preferences.domain.vocabulary import Status, SuppressionReason
+from preferences.store import feed
 from tests.connectors.contract import JANE, NAME, Answer, Asked, ConnectorContract, Provider, provider_of
 from tests.connectors.fake_sendgrid import Fake
 from tests.connectors.fakes import Change
@@ -221,7 +221,7 @@ def test_rows_in_an_unknown_format_are_told_of_and_the_others_recorded(tmp_path:
     body, before, contract = json.dumps(rows).encode(), unreadable(), TestTheContract()
     with contract.door(tmp_path, new_sqlite(tmp_path)) as client, capture_logs() as logged:
         assert contract.post(client, body, signed(body)) == 200
-        entries = site_of(client.application).database.read(queries.entries_after, 0, 10)
+        entries = services_of(client.application).database.read(feed.entries_after, 0, 10)
     assert len(entries) == 1
     assert unreadable() == before + len(CHANGED)
     told = {"event": "webhook rows not understood", "connector": NAME, "rows": len(CHANGED), "log_level": "warning"}
@@ -233,7 +233,7 @@ def test_a_body_in_an_unknown_format_is_asked_for_again(tmp_path: Path, row: Any
     body, contract = json.dumps([row, row]).encode(), TestTheContract()
     with contract.door(tmp_path, new_sqlite(tmp_path)) as client:
         assert contract.post(client, body, signed(body)) == contract.busy_code
-        assert site_of(client.application).database.read(queries.entries_after, 0, 10) == []
+        assert services_of(client.application).database.read(feed.entries_after, 0, 10) == []
 
 
 def test_a_thousand_events_are_one_transaction(tmp_path: Path) -> None:
@@ -243,8 +243,8 @@ def test_a_thousand_events_are_one_transaction(tmp_path: Path) -> None:
     contract = TestTheContract()
     with contract.door(tmp_path, new_sqlite(tmp_path)) as client:
         assert contract.post(client, body, signed(body)) == 200
-        database = site_of(client.application).database
-        entries = database.read(queries.entries_after, 0, 2_000)
+        database = services_of(client.application).database
+        entries = database.read(feed.entries_after, 0, 2_000)
     assert len(entries) == 1_000
     assert len({entry.recorded_at for entry in entries}) == 1
 

@@ -14,7 +14,7 @@ import pytest
 from preferences.connectors import sparkpost
 from preferences.connectors.base import Connector
 from preferences.domain.errors import BadSignature, Misconfigured, Rejected, TryLater
-from preferences.domain.terms import Status, SuppressionReason
+from preferences.domain.vocabulary import Status, SuppressionReason
 from tests.connectors.contract import JANE, NAME, Answer, ConnectorContract, Provider, push_of
 from tests.connectors.fake_sparkpost import Fake
 from tests.connectors.fakes import Change

@@ -21,7 +21,8 @@ from preferences.connectors.base import Connector
 from preferences.connectors.twilio import expected_signature, read_word
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
-from preferences.domain.terms import Address, Channel, Status
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import Channel, Status
 from tests.connectors.contract import NAME, Answer, Asked, ConnectorContract, Provider, examples, push_of
 from tests.support import PUBLIC_URL, new_sqlite
 

@@ -20,7 +20,7 @@ from preferences.connectors import calls
 from preferences.connectors.base import Connector, Listed, may_lift
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
-from preferences.domain.terms import Channel, Status, SuppressionReason
+from preferences.domain.vocabulary import Channel, Status, SuppressionReason
 from tests.connectors.contract import (
     JANE,
     Answer,

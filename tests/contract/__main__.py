@@ -27,7 +27,8 @@ from preferences.connectors import make_connector
 from preferences.connectors.base import Connector, Push
 from preferences.connectors.calls import in_parts
 from preferences.domain.errors import PreferencesError
-from preferences.domain.terms import Address, Channel, Status, SuppressionReason
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import Channel, Status, SuppressionReason
 from tests.connectors.contract import push_of
 from tests.connectors.fakes import FakeVendor
 from tests.servers import free_port

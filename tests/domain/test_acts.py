@@ -21,18 +21,8 @@ from preferences.domain.acts import (
     provider_event,
     unsubscribe,
 )
-from preferences.domain.terms import (
-    BLANKET,
-    Act,
-    Actor,
-    Address,
-    Basis,
-    Channel,
-    OneClick,
-    Origin,
-    SuppressionReason,
-    Verb,
-)
+from preferences.domain.records import Act, Address
+from preferences.domain.vocabulary import BLANKET, Actor, Basis, Channel, OneClick, Origin, SuppressionReason, Verb
 
 JANE = Address(Channel.EMAIL, "jane.doe@example.com")
 CONTACT = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

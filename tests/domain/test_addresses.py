@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from preferences.domain.addresses import LONGEST, LONGEST_MAILBOX, Fingerprints, mask, read_address, read_mailbox
 from preferences.domain.errors import BadAddress
-from preferences.domain.terms import Address, Channel
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import Channel
 
 patiently = settings(deadline=None)
 REFUSALS = {

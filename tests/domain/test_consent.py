@@ -22,18 +22,8 @@ from preferences.domain.consent import (
     is_echo,
     weigh,
 )
-from preferences.domain.terms import (
-    Actor,
-    Basis,
-    Channel,
-    Choice,
-    Entry,
-    Pace,
-    Status,
-    Suppression,
-    SuppressionReason,
-    Verb,
-)
+from preferences.domain.records import Choice, Entry, Pace, Suppression
+from preferences.domain.vocabulary import Actor, Basis, Channel, Status, SuppressionReason, Verb
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 YES, NO, NEVER = Status.SUBSCRIBED, Status.UNSUBSCRIBED, Status.NEVER_ASKED

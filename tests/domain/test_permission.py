@@ -19,18 +19,8 @@ from preferences.domain.permission import (
     purpose_topic,
     stricter_class,
 )
-from preferences.domain.terms import (
-    Basis,
-    Channel,
-    Choice,
-    MessageClass,
-    Pace,
-    Purpose,
-    Status,
-    SuppressionReason,
-    Topic,
-    Verb,
-)
+from preferences.domain.records import Choice, Pace, Topic
+from preferences.domain.vocabulary import Basis, Channel, MessageClass, Purpose, Status, SuppressionReason, Verb
 
 MARKETING, TRANSACTIONAL, NOTICE = MessageClass.MARKETING, MessageClass.TRANSACTIONAL, MessageClass.NOTICE
 YES, DEGRADED, NO = Answer.YES, Answer.DEGRADED, Answer.NO

@@ -14,8 +14,9 @@ import pytest
 
 from preferences.domain.notices import KeptNotice, Notice
 from preferences.domain.receipts import Consent, document, is_consent
+from preferences.domain.records import Entry
 from preferences.domain.references import reference_of
-from preferences.domain.terms import Actor, Basis, Channel, Entry, Origin, Status, Verb
+from preferences.domain.vocabulary import Actor, Basis, Channel, Origin, Status, Verb
 from tests.support import BRAND
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "consent-receipt.schema.json").read_text())

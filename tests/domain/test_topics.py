@@ -11,21 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preferences.domain.choices import settings_of, slugs_had
 from preferences.domain.errors import NotAllowed
 from preferences.domain.permission import facts_of, may_send
-from preferences.domain.terms import (
-    BLANKET,
-    Basis,
-    Channel,
-    Choice,
-    Default,
-    MessageClass,
-    Status,
-    Topic,
-    TopicText,
-)
+from preferences.domain.preference_form import settings_of, slugs_had
+from preferences.domain.records import Choice, Topic, TopicText
 from preferences.domain.topics import arranged, checked, default_of, faults_of, is_public, is_shown, sections_of
+from preferences.domain.vocabulary import BLANKET, Basis, Channel, Default, MessageClass, Status
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 EMAIL = Channel.EMAIL

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from preferences.exporting import MANIFEST, write_archive
+from preferences.current import services_of
 from preferences.files.archives import BadArchive, member, opened_archive, start
-from preferences.site import site_of
+from preferences.importing.export import MANIFEST, write_archive
 from tests.support import add_contact
 
 LARGE = 300 << 20
@@ -26,10 +26,10 @@ LARGE = 300 << 20
 @pytest.fixture
 def ours(sqlite_app: Flask, tmp_path: Path) -> dict[str, bytes]:
     """The files of a real export."""
-    site = site_of(sqlite_app)
-    add_contact(site)
+    services = services_of(sqlite_app)
+    add_contact(services)
     path = tmp_path / "ours.zip"
-    site.database.snapshot(write_archive, path, site.fingerprints, progress=lambda _: None)
+    services.database.snapshot(write_archive, path, services.fingerprints, progress=lambda _: None)
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
@@ -143,9 +143,9 @@ def test_a_line_that_never_ends_is_refused_before_it_fills_the_memory(
     program = f"""
 import resource, sys
 from pathlib import Path
-from preferences.exporting import _rows
+from preferences.importing.export import _rows
 from preferences.files.archives import member, opened_archive
-from preferences.store.export import PARTS
+from preferences.ledger.archive import PARTS
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 part = next(part for part in PARTS if part.file == {name!r})
 try:

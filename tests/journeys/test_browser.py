@@ -15,11 +15,12 @@ from uuid import UUID
 import pytest
 from flask import Flask
 
-from preferences.domain.terms import Channel
-from preferences.links import ManageLink
-from preferences.site import Site, site_of
-from preferences.store import queries
-from preferences.web.unsubscribe import REASONS
+from preferences.current import services_of
+from preferences.domain.vocabulary import Channel
+from preferences.services import Services
+from preferences.store import contact_state
+from preferences.tokens import ManageLink
+from preferences.web.public.unsubscribe import REASONS
 from tests.journeys.looks import (
     MOST_BYTES,
     NARROW,
@@ -54,25 +55,25 @@ class World:
         self.app = app
 
     @property
-    def site(self) -> Site:
-        return site_of(self.app)
+    def services(self) -> Services:
+        return services_of(self.app)
 
     def somebody(self) -> UUID:
         """A new contact."""
-        return add_contact(self.site, email(f"somebody-{next(_people)}@example.com"))
+        return add_contact(self.services, email(f"somebody-{next(_people)}@example.com"))
 
     def link(self, contact_id: UUID, topic: str = "product-news") -> str:
         """The address of an unsubscribe link."""
-        return self.installation.url + link_for(self.site, contact_id, topic)
+        return self.installation.url + link_for(self.services, contact_id, topic)
 
     def manage(self, contact_id: UUID, age: timedelta = timedelta()) -> str:
         """The address of a manage link."""
         link = ManageLink(contact_id, Channel.EMAIL, "default", datetime.now(UTC) - age)
-        return f"{self.installation.url}/p/{self.site.links.sign_manage(link)}"
+        return f"{self.installation.url}/p/{self.services.links.sign_manage(link)}"
 
     def stopped(self, contact_id: UUID) -> set[str]:
         """The topics that this contact has stopped."""
-        wishes = self.site.reader.wishes(queries.WishesKey(contact_id, Channel.EMAIL, "default"))
+        wishes = self.services.reader.wishes(contact_state.WishesKey(contact_id, Channel.EMAIL, "default"))
         return {topic for topic, choice in wishes.choices.items() if choice.status == "unsubscribed"}
 
     def post(self, url: str, body: str = "") -> int:
@@ -241,7 +242,7 @@ def test_the_address_box_explains_a_mistake_keeps_what_was_typed_and_then_works(
 
     assert heading(page) == ALL_STOPPED
     assert "jane.by.box" not in page.url
-    assert world.stopped(add_contact(world.site, email("jane.by.box@example.com"))) == {"*"}
+    assert world.stopped(add_contact(world.services, email("jane.by.box@example.com"))) == {"*"}
 
 
 def test_the_manage_page_stops_one_thing_and_then_everything(page: Page, world: World) -> None:
@@ -329,7 +330,7 @@ def test_a_broken_link_leads_to_the_address_box_and_to_the_end(page: Page, world
     button(page, STOP_ALL).click()
 
     assert heading(page) == ALL_STOPPED
-    assert world.stopped(add_contact(world.site, email("jane.broken@example.com"))) == {"*"}
+    assert world.stopped(add_contact(world.services, email("jane.broken@example.com"))) == {"*"}
 
 
 def test_an_old_manage_link_leads_to_the_address_box(page: Page, world: World) -> None:
@@ -386,7 +387,7 @@ def test_the_address_box_can_be_used_with_the_keyboard(page: Page, world: World)
     page.keyboard.type("jane.by.keyboard@example.com")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name=ALL_STOPPED).wait_for()
-    assert world.stopped(add_contact(world.site, email("jane.by.keyboard@example.com"))) == {"*"}
+    assert world.stopped(add_contact(world.services, email("jane.by.keyboard@example.com"))) == {"*"}
 
 
 # Every page and every state of it.
@@ -523,9 +524,9 @@ def test_an_unforeseen_error_is_a_page_like_the_others(
     ):
         installation.web.start()
         app = new_app(installation.settings.database_url)
-        path = link_for(site_of(app), add_contact(site_of(app)))
+        path = link_for(services_of(app), add_contact(services_of(app)))
         page.goto(installation.url + path)
-        with site_of(app).database.engine.begin() as connection:
+        with services_of(app).database.engine.begin() as connection:
             connection.exec_driver_sql("DROP TABLE evidence")
         button(page, STOP_EMAIL).click()
 

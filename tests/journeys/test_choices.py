@@ -11,8 +11,10 @@ from uuid import UUID
 import pytest
 import requests
 
-from preferences.site import Site, site_of
-from preferences.store import proof, queries
+from preferences.current import services_of
+from preferences.ledger import verify
+from preferences.services import Services
+from preferences.store import contact_state
 from tests.journeys.looks import (
     MOST_BYTES,
     NARROW,
@@ -39,15 +41,15 @@ Decision = dict[str, Any]
 class World:
     """A running site with a worker and a mail server, and a look at it from the side."""
 
-    def __init__(self, installation: Installation, site: Site, mail: MailSink) -> None:
+    def __init__(self, installation: Installation, services: Services, mail: MailSink) -> None:
         self.url = installation.url
-        self.site = site
+        self.services = services
         self.mail = mail
 
     def somebody(self) -> tuple[UUID, str]:
         """A new contact, and their address."""
         address = self.newcomer()
-        return add_contact(self.site, email(address)), address
+        return add_contact(self.services, email(address)), address
 
     def newcomer(self) -> str:
         """An address that nobody has."""
@@ -59,7 +61,7 @@ class World:
 
     def choices(self, address: str) -> dict[tuple[str, str], str]:
         """What the owner of this address has chosen, by channel and topic."""
-        standing = self.site.database.read(queries.standing_of, add_contact(self.site, email(address)))
+        standing = self.services.database.read(contact_state.standing_of, add_contact(self.services, email(address)))
         return {(channel, topic): choice.status for (channel, _, topic), choice in standing.choices.items()}
 
 
@@ -73,7 +75,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         installation.web.start()
         installation.worker.start()
         app = new_app(installation.settings.database_url, public_url=installation.url)
-        yield World(installation, site_of(app), mail)
+        yield World(installation, services_of(app), mail)
         close(app)
 
 
@@ -116,7 +118,7 @@ def test_a_newcomer_signs_up_confirms_and_can_leave_in_fewer_presses(page: Page,
     assert page.context.cookies() == []
 
     presses_to_withdraw = 1  # the link in a mail
-    page.goto(world.url + link_for(world.site, add_contact(world.site, email(address)), "offers"))
+    page.goto(world.url + link_for(world.services, add_contact(world.services, email(address)), "offers"))
     button(page, "Unsubscribe from all marketing email").click()
     presses_to_withdraw += 1
     assert heading(page) == "You are unsubscribed from all marketing email"
@@ -125,14 +127,14 @@ def test_a_newcomer_signs_up_confirms_and_can_leave_in_fewer_presses(page: Page,
 
 def test_a_confirm_pressed_again_after_leaving_does_not_bring_anybody_back(page: Page, world: World) -> None:
     contact_id, address = world.somebody()
-    page.goto(world.url + manage_link_for(world.site, contact_id))
+    page.goto(world.url + manage_link_for(world.services, contact_id))
     switch(page, "Offers", "Email", "On").check()
     button(page, "Save changes").click()
     confirm = world.letter_to(address)
     page.goto(confirm)
     page.locator("main button").first.click()
     assert world.choices(address)["email", "offers"] == "subscribed"
-    page.goto(world.url + link_for(world.site, contact_id))
+    page.goto(world.url + link_for(world.services, contact_id))
     button(page, "Unsubscribe from all marketing email").click()
 
     page.goto(confirm)
@@ -140,7 +142,7 @@ def test_a_confirm_pressed_again_after_leaving_does_not_bring_anybody_back(page:
         page.locator("main form button").first.click()
 
     assert world.choices(address)["email", "*"] == "unsubscribed"
-    page.goto(world.url + manage_link_for(world.site, contact_id))
+    page.goto(world.url + manage_link_for(world.services, contact_id))
     assert switch(page, "Offers", "Email", "Off").is_checked()
 
 
@@ -164,7 +166,7 @@ def test_signed_in_a_yes_is_at_once_and_its_wording_can_be_read_and_kept(page: P
 def test_a_changed_address_takes_its_choices_along_and_the_old_one_is_told(page: Page, world: World) -> None:
     contact_id, old = world.somebody()
     new = world.newcomer()
-    page.goto(world.url + link_for(world.site, contact_id))
+    page.goto(world.url + link_for(world.services, contact_id))
     button(page, "Unsubscribe from all marketing email").click()
     sign_in(page, world, old)
     page.get_by_role("link", name="Addresses", exact=True).click()
@@ -178,7 +180,7 @@ def test_a_changed_address_takes_its_choices_along_and_the_old_one_is_told(page:
 
     told = world.mail.wait_for(old, 2)
     assert told.message["Subject"] == "Your address was changed"
-    assert add_contact(world.site, email(new)) == contact_id
+    assert add_contact(world.services, email(new)) == contact_id
     assert world.choices(new)["email", "*"] == "unsubscribed"
 
 
@@ -196,7 +198,7 @@ def test_signing_out_everywhere_ends_the_session_and_every_link_but_those_that_s
     page: Page, world: World
 ) -> None:
     contact_id, address = world.somebody()
-    manage, unsubscribe = manage_link_for(world.site, contact_id), link_for(world.site, contact_id)
+    manage, unsubscribe = manage_link_for(world.services, contact_id), link_for(world.services, contact_id)
     sign_in(page, world, address)
     page.get_by_role("button", name="Sign out everywhere").click()
     for path, status in ((manage, 410), (unsubscribe, 200)):
@@ -231,7 +233,7 @@ def every_page(page: Page, world: World, query: str) -> Iterator[str]:
     yield "confirmed"
     page.goto(confirm)
     yield "confirmed already"
-    page.goto(world.url + manage_link_for(world.site, contact_id) + query)
+    page.goto(world.url + manage_link_for(world.services, contact_id) + query)
     yield "choices by link"
     page.goto(f"{world.url}/sign-in{query}")
     page.locator("input[name=address]").fill(address)
@@ -298,7 +300,7 @@ def test_every_page_is_accessible_fits_and_keeps_its_language(browser: Browser, 
 
 def test_all_works_with_the_keyboard_alone(page: Page, world: World) -> None:
     contact_id, address = world.somebody()
-    page.goto(world.url + manage_link_for(world.site, contact_id))
+    page.goto(world.url + manage_link_for(world.services, contact_id))
     off = switch(page, "Product news", "Email", "Off")
     switch(page, "Product news", "Email", "On").focus()
     page.keyboard.press("ArrowRight")
@@ -316,7 +318,7 @@ def test_at_four_hundred_percent_nothing_is_lost(browser: Browser, world: World)
     contact_id, _ = world.somebody()
     # 1280 px at 400 % are 320 px of four device pixels each (WCAG 2.2, 1.4.10).
     with opened(browser, viewport={"width": 320, "height": 256}, device_scale_factor=4) as page:
-        page.goto(world.url + manage_link_for(world.site, contact_id))
+        page.goto(world.url + manage_link_for(world.services, contact_id))
         assert overflow(page) == 0
         switch(page, "Product news", "Email", "Off").check()
         button(page, "Save changes").click()
@@ -327,7 +329,7 @@ def test_after_all_this_the_ledger_is_what_it_says(world: World) -> None:
     # Of its own, since another worker may have had all the others.
     for _ in range(6):
         contact_id, _address = world.somebody()
-        assert requests.post(world.url + link_for(world.site, contact_id), timeout=30).status_code == 200
-    report = world.site.database.snapshot(proof.verify, lambda _: None)
+        assert requests.post(world.url + link_for(world.services, contact_id), timeout=30).status_code == 200
+    report = world.services.database.snapshot(verify.verify, lambda _: None)
     assert report.problems == []
     assert report.entries > 5

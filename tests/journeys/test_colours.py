@@ -13,12 +13,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 import preferences
+from preferences.current import services_of
 from preferences.domain.colours import contrast
-from preferences.domain.terms import Channel
-from preferences.links import UnsubscribeLink
-from preferences.site import Site, site_of
-from preferences.store import queries
+from preferences.domain.vocabulary import Channel
+from preferences.services import Services
+from preferences.store import contact_state
 from preferences.store.catalog import add_topic, save_brand
+from preferences.tokens import UnsubscribeLink
 from tests.processes import Installation
 from tests.support import BRAND, TOPICS, add_contact, close, email, manage_link_for, new_app, new_sqlite
 
@@ -87,19 +88,19 @@ def test_every_text_is_readable_whatever_the_brands_colour(browser: Browser, the
 
 
 @pytest.fixture(scope="module")
-def painted_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, Site]]:
+def painted_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, Services]]:
     """A running site with a brand of each colour, each in a folder of its own."""
     folder = tmp_path_factory.mktemp("painted")
     with Installation(folder, new_sqlite(folder)) as installation:
         app = new_app(installation.settings.database_url, public_url=installation.url)
-        database = site_of(app).database
+        database = services_of(app).database
         for slug, colour in COLOURS.items():
             brand = replace(BRAND, slug=slug, name=slug, path=slug, colour=colour)
             database.save(save_brand, brand, datetime.now(UTC))
             for topic in TOPICS:
                 database.save(add_topic, replace(topic, slug=f"{slug}-{topic.slug}", brand=slug), datetime.now(UTC))
         installation.web.start()
-        yield installation, site_of(app)
+        yield installation, services_of(app)
         close(app)
 
 
@@ -111,10 +112,10 @@ def violations(page: Page) -> list[tuple[str, list[str]]]:
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("slug", COLOURS)
 def test_pages_in_a_brands_colour_pass_axe(
-    browser: Browser, painted_site: tuple[Installation, Site], slug: str, theme: Theme
+    browser: Browser, painted_site: tuple[Installation, Services], slug: str, theme: Theme
 ) -> None:
-    installation, site = painted_site
-    manage = f"{installation.url}/{slug}{manage_link_for(site, add_contact(site), brand=slug)}"
+    installation, services = painted_site
+    manage = f"{installation.url}/{slug}{manage_link_for(services, add_contact(services), brand=slug)}"
     with browser.new_page(color_scheme=theme) as page:
         for address in (manage, f"{installation.url}/{slug}/optout"):
             page.goto(address)
@@ -131,14 +132,14 @@ def test_pages_in_a_brands_colour_pass_axe(
 
 
 def test_the_other_brands_are_stopped_and_brought_back_by_keyboard_and_without_script(
-    browser: Browser, painted_site: tuple[Installation, Site]
+    browser: Browser, painted_site: tuple[Installation, Services]
 ) -> None:
-    _, site = painted_site
-    jane = add_contact(site, email("by.keyboard@example.com"))
+    _, services = painted_site
+    jane = add_contact(services, email("by.keyboard@example.com"))
     link = UnsubscribeLink(jane, Channel.EMAIL, "white", "white-offers")
     context = browser.new_context(java_script_enabled=False, viewport={"width": 320, "height": 640})
     page = context.new_page()
-    page.goto(site.unsubscribe_url(link))
+    page.goto(services.unsubscribe_url(link))
     for name in ("Unsubscribe from all marketing email", "Unsubscribe from all our brands", "Undo"):
         page.get_by_role("button", name=name).focus()
         with page.expect_navigation():
@@ -146,6 +147,6 @@ def test_the_other_brands_are_stopped_and_brought_back_by_keyboard_and_without_s
         assert page.evaluate("document.documentElement.scrollWidth") <= 320
     page.get_by_role("heading", name="Undone").wait_for()
     context.close()
-    standing = site.database.read(queries.standing_of, jane)
+    standing = services.database.read(contact_state.standing_of, jane)
     # The first press is another one, and stands: an undo takes back its own press alone.
     assert [(brand, choice.status) for (_, brand, _), choice in standing.choices.items()] == [("white", "unsubscribed")]

@@ -37,7 +37,7 @@ class Clickers:
         self.unheard = 0
         self.ids = world.contacts(PEOPLE)
         self._links = {
-            address: world.installation.url + link_for(world.site, contact_id)
+            address: world.installation.url + link_for(world.services, contact_id)
             for address, contact_id in self.ids.items()
         }
         self._count = threading.Lock()
@@ -176,7 +176,7 @@ def assert_nothing_was_lost(world: World, clickers: Clickers) -> None:
     statement = select(ledger_entry.c.contact_id).where(
         ledger_entry.c.verb == "unsubscribe", ledger_entry.c.topic == "*", ledger_entry.c.changed
     )
-    recorded = world.site.database.read(lambda connection: list(connection.execute(statement).scalars()))
+    recorded = world.services.database.read(lambda connection: list(connection.execute(statement).scalars()))
     assert len(recorded) == len(PEOPLE), "an opt-out was recorded as news twice"
     assert {addresses[contact_id] for contact_id in recorded} >= clickers.acknowledged
 

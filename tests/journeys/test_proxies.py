@@ -18,9 +18,10 @@ import pytest
 from flask import Flask
 from sqlalchemy import Connection, select
 
-from preferences.domain.terms import BLANKET, Channel, Status
-from preferences.site import Site, site_of
-from preferences.store.queries import WishesKey
+from preferences.current import services_of
+from preferences.domain.vocabulary import BLANKET, Channel, Status
+from preferences.services import Services
+from preferences.store.contact_state import WishesKey
 from preferences.store.tables import evidence
 from tests.conftest import do_without
 from tests.processes import Installation, Process
@@ -96,7 +97,7 @@ class Proxied:
     """A site behind a proxy, on this machine."""
 
     ports: Ports
-    site: Site
+    services: Services
 
     def connect(self, *, tls: bool = True) -> http.client.HTTPConnection:
         if not tls:
@@ -144,7 +145,7 @@ def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         ports = Ports(live.port, free_port(), free_port())
         app: Flask = new_app(live.settings.database_url, public_url=url)
         stack.callback(close, app)
-        proxied = Proxied(ports, site_of(app))
+        proxied = Proxied(ports, services_of(app))
         command = PROXIES[request.param](folder, ports)
         proxy = Process(command, {}, folder / "proxy.log", is_ready=lambda: answers(proxied))
         stack.callback(proxy.kill)
@@ -161,18 +162,18 @@ def answers(proxied: Proxied) -> bool:
 
 @pytest.fixture
 def owner(proxied: Proxied, request: pytest.FixtureRequest) -> UUID:
-    return add_contact(proxied.site, email(f"owner.{abs(hash(request.node.name))}@example.com"))
+    return add_contact(proxied.services, email(f"owner.{abs(hash(request.node.name))}@example.com"))
 
 
-def is_stopped(site: Site, owner: UUID) -> bool:
-    choice = site.reader.wishes(WishesKey(owner, Channel.EMAIL, "default")).choices.get(BLANKET)
+def is_stopped(services: Services, owner: UUID) -> bool:
+    choice = services.reader.wishes(WishesKey(owner, Channel.EMAIL, "default")).choices.get(BLANKET)
     return choice is not None and choice.status is Status.UNSUBSCRIBED
 
 
 @pytest.mark.parametrize("tls", [True, False], ids=["https", "http"])
 def test_one_click_goes_through_without_a_redirect(proxied: Proxied, owner: UUID, *, tls: bool) -> None:
-    status, headers = proxied.send("POST", link_for(proxied.site, owner), ONE_CLICK, tls=tls)
-    assert (status, "location" in headers, is_stopped(proxied.site, owner)) == (200, False, True)
+    status, headers = proxied.send("POST", link_for(proxied.services, owner), ONE_CLICK, tls=tls)
+    assert (status, "location" in headers, is_stopped(proxied.services, owner)) == (200, False, True)
 
 
 def test_slow_bodies_wait_in_the_proxy_and_forms_are_read(proxied: Proxied, owner: UUID) -> None:
@@ -187,16 +188,16 @@ def test_slow_bodies_wait_in_the_proxy_and_forms_are_read(proxied: Proxied, owne
             assert connection.sock
             connection.sock.sendall(head.encode())
         status, _ = proxied.send(
-            "POST", link_for(proxied.site, owner, "product-news"), b"intent=topic", headers={"Accept": "text/html"}
+            "POST", link_for(proxied.services, owner, "product-news"), b"intent=topic", headers={"Accept": "text/html"}
         )
-        wishes = proxied.site.reader.wishes(WishesKey(owner, Channel.EMAIL, "default")).choices
+        wishes = proxied.services.reader.wishes(WishesKey(owner, Channel.EMAIL, "default")).choices
         assert (status, set(wishes)) == (200, {"product-news"}), "the form was read, not only the link"
 
 
 @pytest.mark.parametrize("name", ["X-Forwarded-For", "X_Forwarded_For", "X-Forwarded_For", "Forwarded"])
 def test_nobody_can_write_the_address_they_come_from(proxied: Proxied, owner: UUID, name: str) -> None:
-    proxied.send("POST", link_for(proxied.site, owner), ONE_CLICK, headers={name: "203.0.113.7"})
-    kept = proxied.site.database.read(newest_evidence)
+    proxied.send("POST", link_for(proxied.services, owner), ONE_CLICK, headers={name: "203.0.113.7"})
+    kept = proxied.services.database.read(newest_evidence)
     assert ("127.0.0.0/24" in kept, "203.0.113" in kept) == (True, False)
 
 

@@ -14,8 +14,8 @@ import pytest
 import requests
 from flask import Flask
 
-from preferences.domain.terms import Scope
-from preferences.site import site_of
+from preferences.current import services_of
+from preferences.domain.vocabulary import Scope
 from tests.journeys.looks import MOST_BYTES, NARROW, WIDE, button, heading, opened, overflow, small_targets, violations
 from tests.mail_sink import MailSink
 from tests.processes import Installation
@@ -91,7 +91,7 @@ class World:
 
     def hand_off(self, address: str, name: str) -> str:
         """What the shop asks for on somebody's behalf."""
-        headers = api_headers(site_of(self.app), name, scopes={Scope.HAND_OFFS, Scope.RETURNS})
+        headers = api_headers(services_of(self.app), name, scopes={Scope.HAND_OFFS, Scope.RETURNS})
         answer = requests.post(f"{self.url}/api/v1/hand-offs", json={"address": address}, headers=headers, timeout=10)
         return str(answer.json()["url"])
 
@@ -113,7 +113,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             installation.worker.start()
             app = new_app(installation.settings.database_url, public_url=installation.url)
             for name in ("carla", "linda", "paula", "frida", "walter"):
-                add_contact(site_of(app), email(f"{name}@example.com"))
+                add_contact(services_of(app), email(f"{name}@example.com"))
             yield World(installation, app, mail, shop, stranger)
             close(app)
     shop.close()

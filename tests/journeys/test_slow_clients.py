@@ -12,9 +12,10 @@ from uuid import UUID
 import pytest
 from flask import Flask
 
-from preferences.domain.terms import BLANKET, Channel, Status
-from preferences.site import Site, site_of
-from preferences.store.queries import WishesKey
+from preferences.current import services_of
+from preferences.domain.vocabulary import BLANKET, Channel, Status
+from preferences.services import Services
+from preferences.store.contact_state import WishesKey
 from tests.journeys.world import wait_for
 from tests.processes import Installation
 from tests.support import add_contact, close, email, link_for, new_app, new_sqlite
@@ -43,13 +44,13 @@ def app(live: Installation) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def site(app: Flask) -> Site:
-    return site_of(app)
+def services(app: Flask) -> Services:
+    return services_of(app)
 
 
 @pytest.fixture
-def owner(site: Site, request: pytest.FixtureRequest) -> UUID:
-    return add_contact(site, email(f"owner.{abs(hash(request.node.name))}@example.com"))
+def owner(services: Services, request: pytest.FixtureRequest) -> UUID:
+    return add_contact(services, email(f"owner.{abs(hash(request.node.name))}@example.com"))
 
 
 def stay_open(live: Installation, stack: ExitStack, request: bytes) -> None:
@@ -75,8 +76,8 @@ def click(live: Installation, path: str, body: bytes = b"List-Unsubscribe=One-Cl
         connection.close()
 
 
-def is_stopped(site: Site, owner: UUID, topic: str = BLANKET) -> bool:
-    choice = site.reader.wishes(WishesKey(owner, Channel.EMAIL, "default")).choices.get(topic)
+def is_stopped(services: Services, owner: UUID, topic: str = BLANKET) -> bool:
+    choice = services.reader.wishes(WishesKey(owner, Channel.EMAIL, "default")).choices.get(topic)
     return choice is not None and choice.status is Status.UNSUBSCRIBED
 
 
@@ -103,35 +104,37 @@ ROUTES = {
 @pytest.mark.parametrize("length", ["Content-Length: 100", "Transfer-Encoding: chunked"], ids=["length", "chunked"])
 @pytest.mark.parametrize("path", ROUTES.values(), ids=ROUTES)
 def test_forty_slow_bodies_do_not_stop_an_owner_s_click(
-    live: Installation, site: Site, owner: UUID, path: str, length: str
+    live: Installation, services: Services, owner: UUID, path: str, length: str
 ) -> None:
-    path = path or link_for(site, add_contact(site, email("holder@example.com")))
+    path = path or link_for(services, add_contact(services, email("holder@example.com")))
     with ExitStack() as stack:
         for _ in range(SLOW):
             stay_open(live, stack, post_head(path, length) + (b"a" if "Length" in length else b"1\r\na\r\n"))
-        status, seconds = click(live, link_for(site, owner))
-        assert (status, is_stopped(site, owner)) == (200, True)
+        status, seconds = click(live, link_for(services, owner))
+        assert (status, is_stopped(services, owner)) == (200, True)
         assert seconds < 10
         assert is_alive(live)
 
 
 def test_a_click_whose_body_never_comes_stops_the_mail_all_the_same(
-    live: Installation, site: Site, owner: UUID
+    live: Installation, services: Services, owner: UUID
 ) -> None:
     with socket.create_connection(("127.0.0.1", live.port), timeout=20) as connection:
-        connection.sendall(post_head(link_for(site, owner), "Content-Length: 26"))
-    wait_for("stopped by the link alone", lambda: is_stopped(site, owner))
+        connection.sendall(post_head(link_for(services, owner), "Content-Length: 26"))
+    wait_for("stopped by the link alone", lambda: is_stopped(services, owner))
 
 
-def test_forms_are_read_again_once_the_slow_clients_have_gone(live: Installation, site: Site, owner: UUID) -> None:
-    holder = link_for(site, add_contact(site, email("holder.three@example.com")))
+def test_forms_are_read_again_once_the_slow_clients_have_gone(
+    live: Installation, services: Services, owner: UUID
+) -> None:
+    holder = link_for(services, add_contact(services, email("holder.three@example.com")))
     with ExitStack() as stack:
         for _ in range(SLOW):
             stay_open(live, stack, post_head(holder, "Content-Length: 100"))
         assert is_alive(live)
-    status, _ = click(live, link_for(site, owner, "product-news"), b"intent=topic")
+    status, _ = click(live, link_for(services, owner, "product-news"), b"intent=topic")
     assert status == 200
-    assert (is_stopped(site, owner, "product-news"), is_stopped(site, owner)) == (True, False)
+    assert (is_stopped(services, owner, "product-news"), is_stopped(services, owner)) == (True, False)
 
 
 def test_a_body_shorter_than_announced_is_not_taken_for_a_whole_one(live: Installation) -> None:
@@ -142,7 +145,7 @@ def test_a_body_shorter_than_announced_is_not_taken_for_a_whole_one(live: Instal
     assert not first or first.startswith(b"HTTP/1.1 400 "), "the server may close it without an answer, too"
 
 
-def test_many_idle_connections_take_no_place_from_a_click(live: Installation, site: Site, owner: UUID) -> None:
+def test_many_idle_connections_take_no_place_from_a_click(live: Installation, services: Services, owner: UUID) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if min(hard, 65_536) < 2 * IDLE:
         pytest.skip("this machine allows too few open files")
@@ -150,6 +153,6 @@ def test_many_idle_connections_take_no_place_from_a_click(live: Installation, si
     with ExitStack() as stack:
         for _ in range(IDLE):
             stay_open(live, stack, b"")
-        status, seconds = click(live, link_for(site, owner))
-        assert (status, is_stopped(site, owner)) == (200, True)
+        status, seconds = click(live, link_for(services, owner))
+        assert (status, is_stopped(services, owner)) == (200, True)
         assert seconds < 10

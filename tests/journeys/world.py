@@ -19,12 +19,13 @@ import requests
 
 from preferences import sync
 from preferences.connectors import make_connector
+from preferences.current import services_of
 from preferences.domain.errors import TryLater
-from preferences.domain.terms import BLANKET, Status
-from preferences.site import Site, site_of
-from preferences.store import cursors, queries
+from preferences.domain.vocabulary import BLANKET, Status
+from preferences.services import Services
+from preferences.store import contact_state, cursors, feed
+from preferences.store.api_keys import create_key
 from preferences.store.contacts import find_or_create
-from preferences.store.keys import create_key
 from sandbox.app import SandboxServer
 from sandbox.config import Config, Person, name_from
 from sandbox.mailbox import Answer, one_click
@@ -87,13 +88,13 @@ class World:
         )
         config = Config(
             preferences_url=self.installation.url,
-            preferences_api_key=self.site.database.save(create_key, "company", datetime.now(UTC)),
+            preferences_api_key=self.services.database.save(create_key, "company", datetime.now(UTC)),
             api_key=API_KEY,
             people=tuple(Person(name_from(one.value), one.value) for one in self.people),
             first_retry_seconds=0.1,
             **secrets,
         )
-        self.connector = make_connector(self.site.connectors[NAME])
+        self.connector = make_connector(self.services.connectors[NAME])
         self.server = SandboxServer(config, port)
         self.sandbox = self.server.sandbox
 
@@ -113,21 +114,21 @@ class World:
         self._open.close()
 
     @property
-    def site(self) -> Site:
-        return site_of(self.app)
+    def services(self) -> Services:
+        return services_of(self.app)
 
     # Here.
 
     def contacts(self, addresses: Sequence[str]) -> dict[str, UUID]:
         """The contact of each address, made where there is none yet."""
-        found = self.site.database.write(
-            find_or_create, [email(one) for one in addresses], self.site.fingerprints, datetime.now(UTC)
+        found = self.services.database.write(
+            find_or_create, [email(one) for one in addresses], self.services.fingerprints, datetime.now(UTC)
         )
         return {one.value: where.contact_id for one, where in found.items() if where.contact_id}
 
     def link(self, address: str, topic: str = "product-news") -> str:
         """The path of the unsubscribe link in a mail to this address."""
-        return link_for(self.site, self.contacts([address])[address], topic)
+        return link_for(self.services, self.contacts([address])[address], topic)
 
     def post(self, path: str, body: str = "List-Unsubscribe=One-Click", accept: str = "*/*") -> tuple[int, str]:
         """A post, as a mail program or a page's form sends it: the status and the text of the answer."""
@@ -152,8 +153,8 @@ class World:
         """Whom the platform must send nothing, and on which list: read from what we hold."""
         rows: set[Row] = set()
         after: UUID | None = None
-        while ids := self.site.database.read(queries.opted_out_contacts, after, 1_000):
-            for state in self.site.database.read(queries.states_of, ids):
+        while ids := self.services.database.read(feed.opted_out_contacts, after, 1_000):
+            for state in self.services.database.read(contact_state.states_of, ids):
                 stopped = {topic for (_, topic), one in state.choices.items() if one.status is Status.UNSUBSCRIBED}
                 if state.suppressions:
                     stopped.add(BLANKET)
@@ -195,8 +196,8 @@ class World:
     @property
     def is_told(self) -> bool:
         """Whether the worker has passed over all that we hold."""
-        cursor = self.site.database.read(cursors.find_cursor, NAME)
-        return cursor is not None and cursor.position == self.site.database.read(queries.head_seq)
+        cursor = self.services.database.read(cursors.find_cursor, NAME)
+        return cursor is not None and cursor.position == self.services.database.read(feed.head_seq)
 
     # Both.
 
@@ -215,19 +216,19 @@ class World:
         while True:
             try:
                 return sync.reconcile(
-                    self.site.database,
+                    self.services.database,
                     self.connector,
                     owner="the test",
-                    fingerprints=self.site.fingerprints,
+                    fingerprints=self.services.fingerprints,
                     now=datetime.now(UTC),
                     progress=lambda _rows: None,
                 )
             except TryLater:
-                self.site.database.save(cursors.resume, NAME)
+                self.services.database.save(cursors.resume, NAME)
                 assert time.monotonic() < deadline, "no comparison went through"
                 time.sleep(0.1)
 
     def assert_same_on_both_sides(self) -> None:
         there, here = self.platform_list(), self.projection()
         assert there == here, f"only there: {there - here}; only here: {here - there}"
-        assert sync.compare(self.site.database, self.connector, lambda _rows: None).count == 0
+        assert sync.compare(self.services.database, self.connector, lambda _rows: None).count == 0

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from preferences.domain.terms import MessageClass
-from preferences.linting import Options
+from preferences.checks.lint import Options
+from preferences.domain.vocabulary import MessageClass
 
 SELECTOR, DOMAIN = "s1", "shop.example"
 KEY_NAME = f"{SELECTOR}._domainkey.{DOMAIN}"

@@ -21,19 +21,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from standardwebhooks.webhooks import Webhook
 
 from preferences.connectors.base import Listed, Push
+from preferences.current import services_of
 from preferences.domain import acts
 from preferences.domain.acts import EventKind, ImportedRow
 from preferences.domain.errors import Misconfigured, NotAllowed, TryLater
 from preferences.domain.permission import Facts, Reason, may_send
-from preferences.domain.terms import (
+from preferences.domain.records import Act, Address, Entry
+from preferences.domain.vocabulary import (
     BLANKET,
     PACE_VERBS,
-    Act,
     Actor,
-    Address,
     Basis,
     Channel,
-    Entry,
     MessageClass,
     Origin,
     Purpose,
@@ -41,11 +40,11 @@ from preferences.domain.terms import (
     SuppressionReason,
     Verb,
 )
-from preferences.site import site_of
-from preferences.store import cursors, ledger, queries
-from preferences.store.facts import facts_for
-from preferences.store.proof import verify
-from preferences.store.queries import AddressState
+from preferences.ledger import record as ledger
+from preferences.ledger.verify import verify
+from preferences.store import contact_state, cursors, feed
+from preferences.store.contact_state import AddressState
+from preferences.store.decision_facts import facts_for
 from preferences.sync import Outcome, reconcile, run_once
 from tests.connectors.fake import FakeConnector, FakeProvider, Fault, Killed
 from tests.support import TOPICS, add_contact, close, email, new_app, new_sqlite
@@ -101,8 +100,8 @@ class SyncMachine(RuleBasedStateMachine):
         )
         self.app = new_app(new_sqlite(self.folder), config_file=config_file)
         self.client = self.app.test_client()
-        self.site = site_of(self.app)
-        self.database = self.site.database
+        self.services = services_of(self.app)
+        self.database = self.services.database
         self.mapping = mapping
         self.provider = FakeProvider()
         self.provider.on_push = self.check_batch
@@ -120,7 +119,7 @@ class SyncMachine(RuleBasedStateMachine):
         self.suppressed: set[str] = set()
         self.ids = {}
         for address in PEOPLE:
-            self.ids[address] = add_contact(self.site, address)
+            self.ids[address] = add_contact(self.services, address)
             self.time.shift(0.01)  # ids sort by time: the same order in each run
 
     def teardown(self) -> None:
@@ -363,10 +362,10 @@ class SyncMachine(RuleBasedStateMachine):
 
     @property
     def head(self) -> int:
-        return self.database.read(queries.head_seq)
+        return self.database.read(feed.head_seq)
 
     def record(self, act: Act) -> Entry:
-        (entry,) = self.database.write(ledger.record, [act], fingerprints=self.site.fingerprints, now=self.now())
+        (entry,) = self.database.write(ledger.record, [act], fingerprints=self.services.fingerprints, now=self.now())
         return entry
 
     def yes(self, who: UUID, topic: str, *, origin: Origin, trusted: bool) -> Act:
@@ -464,7 +463,7 @@ class SyncMachine(RuleBasedStateMachine):
             self.database,
             self.connector,
             owner=f"worker-{self.workers}",
-            fingerprints=self.site.fingerprints,
+            fingerprints=self.services.fingerprints,
             now=self.now(),
             progress=lambda _rows: None,
         )
@@ -490,7 +489,7 @@ class SyncMachine(RuleBasedStateMachine):
         return held
 
     def states(self) -> dict[Address, AddressState]:
-        return {state.address: state for state in self.database.read(queries.states_of, list(self.ids.values()))}
+        return {state.address: state for state in self.database.read(contact_state.states_of, list(self.ids.values()))}
 
     def facts(self, slug: str) -> dict[Address, Facts]:
         return self.database.read(
@@ -498,7 +497,7 @@ class SyncMachine(RuleBasedStateMachine):
             PEOPLE,
             channel=Channel.EMAIL,
             about=ALL_TOPICS[slug],
-            fingerprints=self.site.fingerprints,
+            fingerprints=self.services.fingerprints,
             now=datetime.now(UTC),
         )
 

@@ -10,10 +10,10 @@ import pytest
 from flask import Flask
 
 from preferences.connectors import make_connector
-from preferences.domain.terms import Scope
-from preferences.site import site_of
+from preferences.current import services_of
+from preferences.domain.vocabulary import Scope
 from preferences.store import cursors
-from preferences.store.keys import create_key
+from preferences.store.api_keys import create_key
 from preferences.sync import Outcome, run_once
 from tests.sandbox.conftest import Client
 from tests.sandbox.stub import API_KEY, SIGNING_SECRET, WEBHOOK_SECRET
@@ -29,10 +29,10 @@ class Center:
 
     def __init__(self, app: Flask) -> None:
         self.app = app
-        self.site = site_of(app)
-        self.site.database.save(cursors.start, "sandbox")
+        self.services = services_of(app)
+        self.services.database.save(cursors.start, "sandbox")
         scopes = frozenset({Scope.ACTS, Scope.RETURNS, Scope.DECISIONS})
-        key = self.site.database.save(create_key, "shop", NOW, scopes)
+        key = self.services.database.save(create_key, "shop", NOW, scopes)
         self.headers = {"Authorization": f"Bearer {key}"}
 
     def tell(self, verb: str, at: datetime) -> None:
@@ -54,8 +54,8 @@ class Center:
         return '"allowed":true' in answer.text.replace(" ", "")
 
     def sync(self) -> None:
-        connector = make_connector(self.site.connectors["sandbox"])
-        while run_once(self.site.database, connector, owner="me", now=datetime.now(UTC)) is Outcome.DONE:
+        connector = make_connector(self.services.connectors["sandbox"])
+        while run_once(self.services.database, connector, owner="me", now=datetime.now(UTC)) is Outcome.DONE:
             pass
 
     def reconcile(self) -> str:

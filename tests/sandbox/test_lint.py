@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from preferences.domain.terms import MessageClass
-from preferences.linting import Options, Result, lint
-from preferences.linting.signing import read_key
-from preferences.site import site_of
+from preferences.checks.lint import Options, Result, lint
+from preferences.checks.lint.signing import read_key
+from preferences.current import services_of
+from preferences.domain.vocabulary import MessageClass
 from sandbox import demo
 from sandbox.client import Links
 from sandbox.config import Person
@@ -67,9 +67,9 @@ def test_a_link_over_http_passes_on_this_machine_alone_and_only_when_asked_for(k
 
 
 def test_our_own_letters_pass_as_transactional_mail(mailing_app: Flask, mail: MailSink, key: Path) -> None:
-    add_contact(site_of(mailing_app), email("ada@example.com"))
+    add_contact(services_of(mailing_app), email("ada@example.com"))
     mailing_app.test_client().post("/link", data={"address": "ada@example.com"})
-    send_letters(site_of(mailing_app))
+    send_letters(services_of(mailing_app))
     (sent,) = mail.letters
     plain = Options(message_class=MessageClass.TRANSACTIONAL)
     assert lint(sent.raw, plain).with_result(Result.FAIL) == []

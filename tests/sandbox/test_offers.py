@@ -11,10 +11,9 @@ import requests
 from flask import Flask
 from markupsafe import escape
 
-from preferences.domain.terms import LANGUAGES, MessageClass
-from preferences.site import site_of
-from preferences.store import queries
-from preferences.store.queries import Catalog
+from preferences.current import services_of
+from preferences.domain.vocabulary import LANGUAGES, MessageClass
+from preferences.store.catalog import Catalog, read_catalog
 from sandbox import offers
 from sandbox.app import SandboxServer
 from sandbox.mailer import LETTERS
@@ -37,7 +36,7 @@ def prepared(app: Flask) -> Catalog:
     for words in offers.commands():
         result = app.test_cli_runner().invoke(args=words)
         assert (result.exit_code, result.stderr) == (0, ""), words
-    return site_of(app).database.read(queries.catalog)
+    return services_of(app).database.read(read_catalog)
 
 
 def test_every_command_is_taken_and_may_be_given_again(empty: Flask) -> None:

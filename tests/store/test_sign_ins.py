@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import func, select
 
 from preferences.domain.errors import NotAllowed
-from preferences.domain.letters import SIGN_IN_LIFE
-from preferences.site import Site
-from preferences.store import queries, sign_ins
+from preferences.domain.outbox import SIGN_IN_LIFE
+from preferences.services import Services
+from preferences.store import contact_state, sign_ins
 from preferences.store.sign_ins import KEPT, MOST_TRIES, Outcome, Try, Used
 from preferences.store.tables import sign_in, used_token
 from tests.support import add_contact
@@ -25,145 +25,147 @@ CODE, WRONG = "123456", "654321"
 JANE = "fingerprint of Jane"
 
 
-def begin(site: Site, *, with_code: bool = True) -> UUID:
+def begin(services: Services, *, with_code: bool = True) -> UUID:
     """A sign-in that was begun at noon, with its letter sent."""
-    sign_in_id = site.database.save(sign_ins.begin, JANE, NOON)
+    sign_in_id = services.database.save(sign_ins.begin, JANE, NOON)
     if with_code:
-        site.database.save(sign_ins.set_code, sign_in_id, site.links.code_digest(sign_in_id, CODE), JANE)
+        services.database.save(sign_ins.set_code, sign_in_id, services.links.code_digest(sign_in_id, CODE), JANE)
     return sign_in_id
 
 
-def attempt(site: Site, sign_in_id: UUID, code: str, now: datetime = NOON) -> Try:
-    return site.database.save(sign_ins.try_code, sign_in_id, lambda: site.links.code_digest(sign_in_id, code), now)
+def attempt(services: Services, sign_in_id: UUID, code: str, now: datetime = NOON) -> Try:
+    return services.database.save(
+        sign_ins.try_code, sign_in_id, lambda: services.links.code_digest(sign_in_id, code), now
+    )
 
 
-def test_the_right_code_tells_whose_it_is_and_works_once(site: Site) -> None:
-    one = begin(site)
-    assert attempt(site, one, CODE) == Try(Outcome.RIGHT, used=Used(JANE, NOON))
-    assert attempt(site, one, CODE) == Try(Outcome.OVER)
+def test_the_right_code_tells_whose_it_is_and_works_once(services: Services) -> None:
+    one = begin(services)
+    assert attempt(services, one, CODE) == Try(Outcome.RIGHT, used=Used(JANE, NOON))
+    assert attempt(services, one, CODE) == Try(Outcome.OVER)
 
 
-def test_there_are_three_tries_and_the_third_may_still_be_right(site: Site) -> None:
-    one = begin(site)
-    assert [attempt(site, one, WRONG) for _ in range(2)] == [Try(Outcome.WRONG, left=2), Try(Outcome.WRONG, left=1)]
-    assert attempt(site, one, CODE).outcome is Outcome.RIGHT
+def test_there_are_three_tries_and_the_third_may_still_be_right(services: Services) -> None:
+    one = begin(services)
+    assert [attempt(services, one, WRONG) for _ in range(2)] == [Try(Outcome.WRONG, left=2), Try(Outcome.WRONG, left=1)]
+    assert attempt(services, one, CODE).outcome is Outcome.RIGHT
 
 
-def test_after_three_wrong_tries_the_right_code_helps_no_more(site: Site) -> None:
-    one = begin(site)
-    assert [attempt(site, one, WRONG).outcome for _ in range(3)] == [Outcome.WRONG, Outcome.WRONG, Outcome.OVER]
-    assert attempt(site, one, CODE) == Try(Outcome.OVER)
+def test_after_three_wrong_tries_the_right_code_helps_no_more(services: Services) -> None:
+    one = begin(services)
+    assert [attempt(services, one, WRONG).outcome for _ in range(3)] == [Outcome.WRONG, Outcome.WRONG, Outcome.OVER]
+    assert attempt(services, one, CODE) == Try(Outcome.OVER)
 
 
-def test_trying_in_parallel_gains_no_try(site: Site) -> None:
-    one, everybody = begin(site), Barrier(12)
+def test_trying_in_parallel_gains_no_try(services: Services) -> None:
+    one, everybody = begin(services), Barrier(12)
 
     def work(_number: int) -> Outcome:
         everybody.wait(60)
-        return attempt(site, one, WRONG).outcome
+        return attempt(services, one, WRONG).outcome
 
     with ThreadPoolExecutor(12) as pool:
         outcomes = Counter(pool.map(work, range(12)))
     assert outcomes == {Outcome.WRONG: MOST_TRIES - 1, Outcome.OVER: 12 - (MOST_TRIES - 1)}
-    tries = site.database.read(lambda connection: connection.execute(select(sign_in.c.tries)).scalar_one())
+    tries = services.database.read(lambda connection: connection.execute(select(sign_in.c.tries)).scalar_one())
     assert tries == MOST_TRIES
-    assert attempt(site, one, CODE).outcome is Outcome.OVER
+    assert attempt(services, one, CODE).outcome is Outcome.OVER
 
 
-def test_the_right_code_in_parallel_signs_in_once(site: Site) -> None:
-    one, everybody = begin(site), Barrier(3)
+def test_the_right_code_in_parallel_signs_in_once(services: Services) -> None:
+    one, everybody = begin(services), Barrier(3)
 
     def work(_number: int) -> Outcome:
         everybody.wait(60)
-        return attempt(site, one, CODE).outcome
+        return attempt(services, one, CODE).outcome
 
     with ThreadPoolExecutor(3) as pool:
         assert Counter(pool.map(work, range(3))) == {Outcome.RIGHT: 1, Outcome.OVER: 2}
 
 
-def test_a_code_lives_ten_minutes(site: Site) -> None:
-    one, other = begin(site), begin(site)
-    assert attempt(site, one, CODE, NOON + SIGN_IN_LIFE - SECOND).outcome is Outcome.RIGHT
-    assert attempt(site, other, CODE, NOON + SIGN_IN_LIFE).outcome is Outcome.OVER
+def test_a_code_lives_ten_minutes(services: Services) -> None:
+    one, other = begin(services), begin(services)
+    assert attempt(services, one, CODE, NOON + SIGN_IN_LIFE - SECOND).outcome is Outcome.RIGHT
+    assert attempt(services, other, CODE, NOON + SIGN_IN_LIFE).outcome is Outcome.OVER
 
 
-def test_without_a_letter_no_code_is_right_not_even_an_empty_one(site: Site) -> None:
-    one = begin(site, with_code=False)
-    assert attempt(site, one, "").outcome is Outcome.WRONG
-    assert attempt(site, one, CODE).outcome is Outcome.WRONG
+def test_without_a_letter_no_code_is_right_not_even_an_empty_one(services: Services) -> None:
+    one = begin(services, with_code=False)
+    assert attempt(services, one, "").outcome is Outcome.WRONG
+    assert attempt(services, one, CODE).outcome is Outcome.WRONG
 
 
-def test_a_letter_that_is_sent_again_holds_another_code_and_the_newest_counts(site: Site) -> None:
-    one = begin(site)
-    site.database.save(sign_ins.set_code, one, site.links.code_digest(one, WRONG), JANE)
-    assert attempt(site, one, CODE).outcome is Outcome.WRONG
-    assert attempt(site, one, WRONG).outcome is Outcome.RIGHT
+def test_a_letter_that_is_sent_again_holds_another_code_and_the_newest_counts(services: Services) -> None:
+    one = begin(services)
+    services.database.save(sign_ins.set_code, one, services.links.code_digest(one, WRONG), JANE)
+    assert attempt(services, one, CODE).outcome is Outcome.WRONG
+    assert attempt(services, one, WRONG).outcome is Outcome.RIGHT
 
 
-def test_a_code_is_right_for_its_own_sign_in_alone(site: Site) -> None:
-    one, other = begin(site), begin(site, with_code=False)
-    site.database.save(sign_ins.set_code, other, site.links.code_digest(one, CODE), JANE)
-    assert attempt(site, other, CODE).outcome is Outcome.WRONG
-    assert attempt(site, uuid4(), CODE) == Try(Outcome.OVER)
+def test_a_code_is_right_for_its_own_sign_in_alone(services: Services) -> None:
+    one, other = begin(services), begin(services, with_code=False)
+    services.database.save(sign_ins.set_code, other, services.links.code_digest(one, CODE), JANE)
+    assert attempt(services, other, CODE).outcome is Outcome.WRONG
+    assert attempt(services, uuid4(), CODE) == Try(Outcome.OVER)
 
 
-def test_a_link_works_once_and_ends_its_code(site: Site) -> None:
-    one = begin(site)
-    assert site.database.save(sign_ins.use_link, one, NOON) == Used(JANE, NOON)
+def test_a_link_works_once_and_ends_its_code(services: Services) -> None:
+    one = begin(services)
+    assert services.database.save(sign_ins.use_link, one, NOON) == Used(JANE, NOON)
     with pytest.raises(NotAllowed):
-        site.database.save(sign_ins.use_link, one, NOON)
-    assert attempt(site, one, CODE) == Try(Outcome.OVER)
+        services.database.save(sign_ins.use_link, one, NOON)
+    assert attempt(services, one, CODE) == Try(Outcome.OVER)
 
 
-def test_a_code_that_was_used_ends_its_link(site: Site) -> None:
-    one = begin(site)
-    attempt(site, one, CODE)
+def test_a_code_that_was_used_ends_its_link(services: Services) -> None:
+    one = begin(services)
+    attempt(services, one, CODE)
     with pytest.raises(NotAllowed):
-        site.database.save(sign_ins.use_link, one, NOON)
+        services.database.save(sign_ins.use_link, one, NOON)
 
 
-def use(site: Site, token: str, now: datetime = NOON) -> bool:
+def use(services: Services, token: str, now: datetime = NOON) -> bool:
     """Whether a token could be used."""
     try:
-        site.database.save(sign_ins.use_once, token, now)
+        services.database.save(sign_ins.use_once, token, now)
     except NotAllowed:
         return False
     return True
 
 
-def test_a_token_is_used_once_and_kept_as_a_digest_only(site: Site) -> None:
-    assert [use(site, "a.token"), use(site, "a.token"), use(site, "another.token")] == [True, False, True]
-    rows = site.database.read(lambda connection: connection.execute(select(used_token.c.digest)).scalars().all())
+def test_a_token_is_used_once_and_kept_as_a_digest_only(services: Services) -> None:
+    assert [use(services, "a.token"), use(services, "a.token"), use(services, "another.token")] == [True, False, True]
+    rows = services.database.read(lambda connection: connection.execute(select(used_token.c.digest)).scalars().all())
     assert "token" not in repr(rows)
 
 
-def test_a_token_that_is_used_many_times_at_once_is_used_once(site: Site) -> None:
+def test_a_token_that_is_used_many_times_at_once_is_used_once(services: Services) -> None:
     everybody = Barrier(10)
 
     def work(_number: int) -> bool:
         everybody.wait(60)
-        return use(site, "a.token")
+        return use(services, "a.token")
 
     with ThreadPoolExecutor(10) as pool:
         assert Counter(pool.map(work, range(10))) == {True: 1, False: 9}
 
 
-def test_a_contact_can_void_every_link_and_session_they_have(site: Site) -> None:
-    contact_id = add_contact(site)
-    assert site.database.read(queries.standing_of, contact_id).revoked_at is None
-    site.database.save(sign_ins.revoke, contact_id, NOON)
-    assert site.database.read(queries.standing_of, contact_id).revoked_at == NOON
+def test_a_contact_can_void_every_link_and_session_they_have(services: Services) -> None:
+    contact_id = add_contact(services)
+    assert services.database.read(contact_state.standing_of, contact_id).revoked_at is None
+    services.database.save(sign_ins.revoke, contact_id, NOON)
+    assert services.database.read(contact_state.standing_of, contact_id).revoked_at == NOON
 
 
-def test_what_is_over_is_forgotten_after_a_day(site: Site) -> None:
-    begin(site)
-    use(site, "a.token")
+def test_what_is_over_is_forgotten_after_a_day(services: Services) -> None:
+    begin(services)
+    use(services, "a.token")
 
     def counts() -> list[int]:
         both = [select(func.count(sign_in.c.id)), select(func.count(used_token.c.digest))]
-        return site.database.read(lambda connection: [connection.execute(one).scalar_one() for one in both])
+        return services.database.read(lambda connection: [connection.execute(one).scalar_one() for one in both])
 
-    site.database.save(sign_ins.forget_old, NOON + KEPT)
+    services.database.save(sign_ins.forget_old, NOON + KEPT)
     assert counts() == [1, 1]
-    site.database.save(sign_ins.forget_old, NOON + KEPT + SECOND)
+    services.database.save(sign_ins.forget_old, NOON + KEPT + SECOND)
     assert counts() == [0, 0]

@@ -17,9 +17,10 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from preferences.domain.terms import Channel
-from preferences.links import Links, ManageLink, UndoToken, UnsubscribeLink
-from preferences.site import Site, site_of
+from preferences.current import services_of
+from preferences.domain.vocabulary import Channel
+from preferences.services import Services
+from preferences.tokens import Links, ManageLink, UndoToken, UnsubscribeLink
 from tests.processes import Installation, contents
 from tests.servers import PostgresServer
 from tests.support import (
@@ -58,24 +59,24 @@ def before(app: Flask, headers: dict[str, str], tokens: dict[str, str]) -> dict[
 
 
 @pytest.fixture
-def headers(site: Site) -> dict[str, str]:
+def headers(services: Services) -> dict[str, str]:
     """The headers of a call with a good key."""
-    return api_headers(site)
+    return api_headers(services)
 
 
 @pytest.fixture
-def tokens(site: Site) -> dict[str, str]:
+def tokens(services: Services) -> dict[str, str]:
     """A good token of each kind, all of the same contact."""
-    contact_id = add_contact(site)
+    contact_id = add_contact(services)
     return {
-        "unsubscribe": link_for(site, contact_id).removeprefix("/u/"),
-        "manage": site.links.sign_manage(ManageLink(contact_id, Channel.EMAIL, "default", NOW)),
-        "undo": site.links.sign_undo(UndoToken(contact_id, 1, NOW)),
+        "unsubscribe": link_for(services, contact_id).removeprefix("/u/"),
+        "manage": services.links.sign_manage(ManageLink(contact_id, Channel.EMAIL, "default", NOW)),
+        "undo": services.links.sign_undo(UndoToken(contact_id, 1, NOW)),
     }
 
 
 def rows(app: Flask) -> dict[str, list[str]]:
-    return contents(site_of(app).settings.database_url)
+    return contents(services_of(app).settings.database_url)
 
 
 def offers_a_way_out(page: TestResponse) -> bool:
@@ -163,9 +164,11 @@ def test_an_undo_token_is_no_link(app: Flask, tokens: dict[str, str], before: di
     assert rows(app) == before
 
 
-def test_an_old_manage_link_says_that_it_no_longer_works(app: Flask, site: Site, tokens: dict[str, str]) -> None:
-    contact_id = add_contact(site)
-    old = site.links.sign_manage(ManageLink(contact_id, Channel.EMAIL, "default", NOW - timedelta(days=31)))
+def test_an_old_manage_link_says_that_it_no_longer_works(
+    app: Flask, services: Services, tokens: dict[str, str]
+) -> None:
+    contact_id = add_contact(services)
+    old = services.links.sign_manage(ManageLink(contact_id, Channel.EMAIL, "default", NOW - timedelta(days=31)))
     before = rows(app)
 
     for page in (app.test_client().get(f"/p/{old}"), app.test_client().post(f"/p/{old}", data={"intent": "all"})):
@@ -494,8 +497,8 @@ def test_nobody_comes_in_without_a_valid_key(app: Flask, before: dict[str, list[
     assert rows(app) == before
 
 
-def test_a_withdrawn_key_opens_nothing(app: Flask, site: Site, headers: dict[str, str]) -> None:
-    with site.database.engine.begin() as connection:
+def test_a_withdrawn_key_opens_nothing(app: Flask, services: Services, headers: dict[str, str]) -> None:
+    with services.database.engine.begin() as connection:
         connection.execute(text("UPDATE api_key SET revoked_at = created_at"))
     assert is_problem(app.test_client().post(DECISIONS, json=GOOD[DECISIONS], headers=headers), 401)
 
@@ -591,11 +594,11 @@ def mortal(server: PostgresServer, tmp_path: Path) -> Iterator[Flask]:
 
 
 def test_without_the_database_a_person_is_told_that_nothing_was_saved(mortal: Flask, server: PostgresServer) -> None:
-    client, site = mortal.test_client(), site_of(mortal)
-    path = link_for(site, add_contact(site))
-    manage = site.links.sign_manage(ManageLink(add_contact(site), Channel.EMAIL, "default", NOW))
+    client, services = mortal.test_client(), services_of(mortal)
+    path = link_for(services, add_contact(services))
+    manage = services.links.sign_manage(ManageLink(add_contact(services), Channel.EMAIL, "default", NOW))
     assert client.get(path).status_code == 200
-    before = contents(site.settings.database_url)
+    before = contents(services.settings.database_url)
 
     server.stop("immediate")
     form = {"intent": "all"}
@@ -614,7 +617,7 @@ def test_without_the_database_a_person_is_told_that_nothing_was_saved(mortal: Fl
         assert "Your choice was not saved." in page.text
         assert offers_a_way_out(page)
     server.start()
-    assert contents(site.settings.database_url) == before
+    assert contents(services.settings.database_url) == before
 
 
 def test_without_the_database_a_page_helps_even_if_it_never_saw_one(mortal: Flask, server: PostgresServer) -> None:
@@ -630,8 +633,8 @@ def test_without_the_database_a_page_helps_even_if_it_never_saw_one(mortal: Flas
 def test_without_the_database_one_click_is_not_acknowledged_and_works_afterwards(
     mortal: Flask, server: PostgresServer
 ) -> None:
-    client, site = mortal.test_client(), site_of(mortal)
-    path = link_for(site, add_contact(site))
+    client, services = mortal.test_client(), services_of(mortal)
+    path = link_for(services, add_contact(services))
     assert client.get(path).status_code == 200
 
     server.stop("immediate")
@@ -641,9 +644,9 @@ def test_without_the_database_one_click_is_not_acknowledged_and_works_afterwards
     assert "are unsubscribed" not in answer.text
 
     server.start()
-    assert contents(site.settings.database_url)["ledger_entry"] == []
+    assert contents(services.settings.database_url)["ledger_entry"] == []
     assert client.post(path, data={"List-Unsubscribe": "One-Click"}).status_code == 200, "and nothing was restarted"
-    assert len(contents(site.settings.database_url)["ledger_entry"]) == 1
+    assert len(contents(services.settings.database_url)["ledger_entry"]) == 1
 
 
 def asked(client: FlaskClient, headers: dict[str, str], message_class: str, topic: str | None) -> dict[str, Any]:
@@ -659,7 +662,7 @@ def asked(client: FlaskClient, headers: dict[str, str], message_class: str, topi
 def test_without_the_database_marketing_waits_and_receipts_go_out(
     mortal: Flask, server: PostgresServer, known: bool
 ) -> None:
-    client, headers = mortal.test_client(), api_headers(site_of(mortal))
+    client, headers = mortal.test_client(), api_headers(services_of(mortal))
     if known:
         client.post(DECISIONS, json=GOOD[DECISIONS], headers=headers)
 
@@ -692,11 +695,13 @@ def test_without_the_database_a_key_that_cannot_be_checked_gets_that_answer_and_
 # An error that nobody foresaw.
 
 
-def test_an_unforeseen_error_gives_a_page_that_helps_and_a_log_that_tells_nothing(app: Flask, site: Site) -> None:
-    client, path = app.test_client(), link_for(site, add_contact(site))
+def test_an_unforeseen_error_gives_a_page_that_helps_and_a_log_that_tells_nothing(
+    app: Flask, services: Services
+) -> None:
+    client, path = app.test_client(), link_for(services, add_contact(services))
     token = path.removeprefix("/u/")
     assert client.get(path).status_code == 200
-    with site.database.engine.begin() as connection:
+    with services.database.engine.begin() as connection:
         connection.execute(text("DROP TABLE preference"))
 
     with capture_logs() as logged:
@@ -722,9 +727,9 @@ def test_an_unforeseen_error_gives_a_page_that_helps_and_a_log_that_tells_nothin
 
 
 def test_an_unforeseen_error_is_a_problem_document_for_programs(
-    app: Flask, site: Site, headers: dict[str, str]
+    app: Flask, services: Services, headers: dict[str, str]
 ) -> None:
-    with site.database.engine.begin() as connection:
+    with services.database.engine.begin() as connection:
         connection.execute(text("DROP TABLE suppression"))
     with capture_logs() as logged:
         answer = app.test_client().post(DECISIONS, json=GOOD[DECISIONS], headers=headers)

@@ -11,7 +11,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from preferences.site import Site, site_of
+from preferences.current import services_of
+from preferences.services import Services
 from tests.processes import Installation, contents, database_away
 from tests.servers import PostgresServer
 from tests.support import add_contact, api_headers, close, email, link_for, new_app, new_postgresql, new_sqlite
@@ -45,12 +46,12 @@ def test_a_migrated_database_is_ready(client: FlaskClient) -> None:
     assert (answer.status_code, answer.text) == (200, "ok\n")
 
 
-def test_looking_writes_nothing(client: FlaskClient, site: Site) -> None:
-    before = contents(site.settings.database_url)
+def test_looking_writes_nothing(client: FlaskClient, services: Services) -> None:
+    before = contents(services.settings.database_url)
     for path in ("/healthz", "/readyz", "/metrics"):
         for method in ("GET", "HEAD", "OPTIONS"):
             assert client.open(path, method=method).status_code == 200
-    assert contents(site.settings.database_url) == before
+    assert contents(services.settings.database_url) == before
 
 
 def test_an_empty_database_is_alive_but_not_ready_and_says_what_to_do(tmp_path: Path) -> None:
@@ -64,8 +65,8 @@ def test_an_empty_database_is_alive_but_not_ready_and_says_what_to_do(tmp_path: 
 @pytest.mark.parametrize(
     "statement", ["DELETE FROM alembic_version", "UPDATE alembic_version SET version_num = '0000'"]
 )
-def test_a_database_of_another_version_is_not_ready(client: FlaskClient, site: Site, statement: str) -> None:
-    with site.database.engine.begin() as connection:
+def test_a_database_of_another_version_is_not_ready(client: FlaskClient, services: Services, statement: str) -> None:
+    with services.database.engine.begin() as connection:
         connection.exec_driver_sql(statement)
     answer = client.get("/readyz")
     assert (answer.status_code, answer.text) == (503, "the database needs `flask db upgrade`\n")
@@ -100,8 +101,8 @@ def test_the_same_with_a_server_that_dies_and_comes_back(own_server: PostgresSer
     close(app)
 
 
-def test_each_thing_is_counted_where_it_happens(client: FlaskClient, site: Site) -> None:
-    path, headers = link_for(site, add_contact(site)), api_headers(site)
+def test_each_thing_is_counted_where_it_happens(client: FlaskClient, services: Services) -> None:
+    path, headers = link_for(services, add_contact(services)), api_headers(services)
     before = counted(client.get("/metrics").text)
 
     client.post(path)
@@ -125,15 +126,15 @@ def test_each_thing_is_counted_where_it_happens(client: FlaskClient, site: Site)
 
 
 def test_what_failed_is_counted_by_its_kind(sqlite_app: Flask) -> None:
-    client, site = sqlite_app.test_client(), site_of(sqlite_app)
-    path, headers = link_for(site, add_contact(site)), api_headers(site)
+    client, services = sqlite_app.test_client(), services_of(sqlite_app)
+    path, headers = link_for(services, add_contact(services)), api_headers(services)
     question = {"channel": "email", "class": "marketing", "topic": "offers", "addresses": ["jane.doe@example.com"]}
     before = counted(client.get("/metrics").text)
 
     with database_away(sqlite_app):
         client.post(path)
         client.post("/api/v1/decisions", json=question, headers=headers)
-    with site.database.engine.begin() as connection:
+    with services.database.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE preference")
     client.post(path)
     client.get("/u/forged")
@@ -145,9 +146,9 @@ def test_what_failed_is_counted_by_its_kind(sqlite_app: Flask) -> None:
     }
 
 
-def test_the_counters_are_about_nobody(client: FlaskClient, site: Site) -> None:
-    contact_id = add_contact(site, email("canary@example.com"))
-    path = link_for(site, contact_id, message_ref="campaign-7")
+def test_the_counters_are_about_nobody(client: FlaskClient, services: Services) -> None:
+    contact_id = add_contact(services, email("canary@example.com"))
+    path = link_for(services, contact_id, message_ref="campaign-7")
     client.post(path)
     client.post("/optout", data={"address": "canary@example.com"})
 
@@ -163,7 +164,7 @@ def test_the_counters_of_a_folder_outlive_the_process(tmp_path: Path) -> None:
     folder.mkdir()
     with Installation(tmp_path, new_sqlite(tmp_path), PROMETHEUS_MULTIPROC_DIR=str(folder)) as installation:
         app = new_app(installation.settings.database_url)
-        path = link_for(site_of(app), add_contact(site_of(app)))
+        path = link_for(services_of(app), add_contact(services_of(app)))
         for times in (1, 2):
             installation.web.start()
             with closing(installation.connect()) as connection:

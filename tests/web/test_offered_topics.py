@@ -14,14 +14,17 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from preferences.domain.terms import Default
-from preferences.exporting import BadExport, check, restore, write_archive, write_csv
+from preferences.current import services_of
+from preferences.domain.vocabulary import Default
 from preferences.importing import import_file
-from preferences.site import Site, site_of
-from preferences.store import export, queries
+from preferences.importing.export import BadExport, check, restore, write_archive, write_csv
+from preferences.ledger.archive import ADDED_LATER
+from preferences.services import Services
+from preferences.store import contact_state
+from preferences.store.catalog import read_catalog
 from preferences.store.tables import contact, contact_flag
+from tests.cli.test_commands import is_refused, rows, run
 from tests.support import add_contact, api_headers, close, email, link_for, manage_link_for, new_app, new_sqlite
-from tests.test_cli import is_refused, rows, run
 
 TRADE = ("topic", "add", "trade", "--class", "marketing", "--basis", "soft_opt_in", "--name", "Trade prices")
 TO_SOME = ("--default", "off", "--visible-to", "wholesale")
@@ -34,7 +37,7 @@ def silent(_rows: int) -> None:
 def tell(app: Flask, *words: str) -> str:
     result = run(app, *words)
     assert (result.exit_code, result.stderr) == (0, "")
-    site_of(app).catalog.get("not-there")  # read it again now, not in two seconds
+    services_of(app).catalog.get("not-there")  # read it again now, not in two seconds
     return result.stdout
 
 
@@ -47,9 +50,9 @@ def signable(page: str) -> list[str]:
     return re.findall(r'name="topic" value="([a-z-]+)"', page)
 
 
-def put_contacts(client: FlaskClient, site: Site, *contacts: dict[str, Any]) -> list[dict[str, Any]]:
-    name = f"shop-{len(site.database.read(lambda c: c.exec_driver_sql('SELECT 1 FROM api_key').all()))}"
-    answer = client.put("/api/v1/contacts", json={"contacts": list(contacts)}, headers=api_headers(site, name))
+def put_contacts(client: FlaskClient, services: Services, *contacts: dict[str, Any]) -> list[dict[str, Any]]:
+    name = f"shop-{len(services.database.read(lambda c: c.exec_driver_sql('SELECT 1 FROM api_key').all()))}"
+    answer = client.put("/api/v1/contacts", json={"contacts": list(contacts)}, headers=api_headers(services, name))
     assert answer.status_code == 200, answer.text
     assert answer.json is not None
     return list(answer.json["contacts"])
@@ -65,7 +68,7 @@ def jane(**more: Any) -> dict[str, Any]:
 def test_a_hidden_topic_is_on_no_sign_up_form_and_stays_on_the_page_of_who_has_it(
     app: Flask, client: FlaskClient
 ) -> None:
-    path = manage_link_for(site_of(app), add_contact(site_of(app)))
+    path = manage_link_for(services_of(app), add_contact(services_of(app)))
     tell(app, "topic", "set", "offers", "--hidden")
     tell(app, "topic", "set", "product-news", "--hidden")
     assert signable(client.get("/sign-up").text) == []
@@ -77,24 +80,24 @@ def test_a_hidden_topic_is_on_no_sign_up_form_and_stays_on_the_page_of_who_has_i
 
 
 def test_who_chose_about_a_hidden_topic_sees_it_whatever_they_chose(app: Flask, client: FlaskClient) -> None:
-    site = site_of(app)
-    contact_id = add_contact(site)
+    services = services_of(app)
+    contact_id = add_contact(services)
     tell(app, "topic", "set", "offers", "--hidden")
-    client.post(link_for(site, contact_id, "offers"), data={"intent": "topic"})
-    assert offered(client.get(manage_link_for(site, contact_id)).text) == ["offers", "product-news"]
+    client.post(link_for(services, contact_id, "offers"), data={"intent": "topic"})
+    assert offered(client.get(manage_link_for(services, contact_id)).text) == ["offers", "product-news"]
 
 
 @pytest.mark.parametrize("arrangement", [("--hidden",), TO_SOME])
 def test_an_opt_out_of_a_topic_that_is_not_shown_works(
     app: Flask, client: FlaskClient, arrangement: tuple[str, ...]
 ) -> None:
-    site = site_of(app)
-    contact_id = add_contact(site)
+    services = services_of(app)
+    contact_id = add_contact(services)
     tell(app, *TRADE, *arrangement)
-    path = link_for(site, contact_id, "trade")
+    path = link_for(services, contact_id, "trade")
     assert "Trade prices" in client.get(path).text
     client.post(path, data={"intent": "topic"})
-    held = site.database.read(queries.standing_of, contact_id).choices
+    held = services.database.read(contact_state.standing_of, contact_id).choices
     assert [(topic, choice.status) for (_, _, topic), choice in held.items()] == [("trade", "unsubscribed")]
 
 
@@ -102,51 +105,53 @@ def test_an_opt_out_of_a_topic_that_is_not_shown_works(
 
 
 def test_a_topic_with_a_flag_is_shown_to_contacts_who_have_it(app: Flask, client: FlaskClient) -> None:
-    site = site_of(app)
+    services = services_of(app)
     tell(app, *TRADE, *TO_SOME)
-    path = manage_link_for(site, add_contact(site))
+    path = manage_link_for(services, add_contact(services))
     assert "trade" not in offered(client.get(path).text)
     assert "trade" not in signable(client.get("/sign-up").text)
-    assert put_contacts(client, site, jane(flags=["press", "wholesale"]))[0]["outcome"] == "updated"
+    assert put_contacts(client, services, jane(flags=["press", "wholesale"]))[0]["outcome"] == "updated"
     assert "trade" in offered(client.get(path).text)
     assert "trade" not in signable(client.get("/sign-up").text)
 
 
 def test_flags_take_the_place_of_those_before_and_stay_when_left_out(app: Flask, client: FlaskClient) -> None:
-    site = site_of(app)
-    first = put_contacts(client, site, jane(flags=["wholesale", "press"]))[0]
+    services = services_of(app)
+    first = put_contacts(client, services, jane(flags=["wholesale", "press"]))[0]
     assert first["outcome"] == "created"
 
     def flags() -> list[str]:
-        answer = client.get(f"/api/v1/contacts/{first['id']}", headers=api_headers(site, "reader"))
-        site.database.save(lambda connection: connection.exec_driver_sql("DELETE FROM api_key WHERE name = 'reader'"))
+        answer = client.get(f"/api/v1/contacts/{first['id']}", headers=api_headers(services, "reader"))
+        services.database.save(
+            lambda connection: connection.exec_driver_sql("DELETE FROM api_key WHERE name = 'reader'")
+        )
         assert answer.json is not None
         return list(answer.json["flags"])
 
     assert flags() == ["press", "wholesale"]
-    assert put_contacts(client, site, jane())[0]["outcome"] == "unchanged"
+    assert put_contacts(client, services, jane())[0]["outcome"] == "unchanged"
     assert flags() == ["press", "wholesale"]
-    assert put_contacts(client, site, jane(flags=["wholesale"]))[0]["outcome"] == "updated"
-    assert put_contacts(client, site, jane(flags=["wholesale"]))[0]["outcome"] == "unchanged"
+    assert put_contacts(client, services, jane(flags=["wholesale"]))[0]["outcome"] == "updated"
+    assert put_contacts(client, services, jane(flags=["wholesale"]))[0]["outcome"] == "unchanged"
     assert flags() == ["wholesale"]
-    put_contacts(client, site, jane(flags=[]))
+    put_contacts(client, services, jane(flags=[]))
     assert flags() == []
 
 
 @pytest.mark.parametrize("flags", [["Two Words"], ["@tracking"], [""], ["a" * 64], "wholesale", [None]])
 def test_a_flag_that_cannot_be_is_refused_by_its_field(app: Flask, client: FlaskClient, flags: Any) -> None:
     body = {"contacts": [jane(flags=flags)]}
-    answer = client.put("/api/v1/contacts", json=body, headers=api_headers(site_of(app)))
+    answer = client.put("/api/v1/contacts", json=body, headers=api_headers(services_of(app)))
     assert answer.status_code == 422
     assert answer.json is not None
     assert all(one["field"].startswith("contacts[0].flags") for one in answer.json["errors"])
 
 
 def test_flags_go_with_their_contact(app: Flask, client: FlaskClient) -> None:
-    site = site_of(app)
-    contact_id = UUID(put_contacts(client, site, jane(flags=["wholesale"]))[0]["id"])
-    site.database.save(lambda connection: connection.execute(contact.delete().where(contact.c.id == contact_id)))
-    assert site.database.read(lambda connection: connection.execute(contact_flag.select()).all()) == []
+    services = services_of(app)
+    contact_id = UUID(put_contacts(client, services, jane(flags=["wholesale"]))[0]["id"])
+    services.database.save(lambda connection: connection.execute(contact.delete().where(contact.c.id == contact_id)))
+    assert services.database.read(lambda connection: connection.execute(contact_flag.select()).all()) == []
 
 
 # Flags in files.
@@ -161,13 +166,13 @@ jane.doe@example.com,,,,,press
 """
 
 
-def load(site: Site, path: Path) -> Any:
-    catalog = site.database.read(queries.catalog)
-    return import_file(path, catalog, database=site.database, fingerprints=site.fingerprints, progress=silent)
+def load(services: Services, path: Path) -> Any:
+    catalog = services.database.read(read_catalog)
+    return import_file(path, catalog, database=services.database, fingerprints=services.fingerprints, progress=silent)
 
 
-def flags_of(site: Site) -> dict[str, list[str]]:
-    found = site.database.read(
+def flags_of(services: Services) -> dict[str, list[str]]:
+    found = services.database.read(
         lambda connection: connection.exec_driver_sql(
             "SELECT value, flag FROM address JOIN contact_flag ON contact_flag.contact_id = address.contact_id"
         ).all()
@@ -175,18 +180,18 @@ def flags_of(site: Site) -> dict[str, list[str]]:
     return {value: sorted(flag for other, flag in found if other == value) for value, _ in found}
 
 
-def test_an_import_adds_flags_however_often_it_is_run(site: Site, tmp_path: Path) -> None:
+def test_an_import_adds_flags_however_often_it_is_run(services: Services, tmp_path: Path) -> None:
     path = tmp_path / "contacts.csv"
     path.write_text(FILE)
     expected = {"jane.doe@example.com": ["press", "wholesale"], "rosa@example.com": ["press", "wholesale"]}
-    counts = load(site, path)
+    counts = load(services, path)
     assert (counts.created, counts.changed) == (3, 2)
     for _ in range(2):
-        assert flags_of(site) == expected
-        assert load(site, path).changed == 0
+        assert flags_of(services) == expected
+        assert load(services, path).changed == 0
     path.write_text("address,flags\nben@example.com,press\njane.doe@example.com,\n")
-    load(site, path)
-    assert flags_of(site) == expected | {"ben@example.com": ["press"]}
+    load(services, path)
+    assert flags_of(services) == expected | {"ben@example.com": ["press"]}
 
 
 def test_a_flag_in_a_file_that_cannot_be_is_refused_by_its_line(sqlite_app: Flask, tmp_path: Path) -> None:
@@ -197,40 +202,42 @@ def test_a_flag_in_a_file_that_cannot_be_is_refused_by_its_line(sqlite_app: Flas
     assert rows(sqlite_app) == before
 
 
-def test_flags_and_topics_come_back_from_an_export(site: Site, tmp_path: Path) -> None:
+def test_flags_and_topics_come_back_from_an_export(services: Services, tmp_path: Path) -> None:
     path, other = tmp_path / "contacts.csv", new_app(new_sqlite(tmp_path))
     path.write_text(FILE)
-    load(site, path)
-    site.database.save(lambda connection: connection.exec_driver_sql("UPDATE topic SET section = 'S', position = 7"))
+    load(services, path)
+    services.database.save(
+        lambda connection: connection.exec_driver_sql("UPDATE topic SET section = 'S', position = 7")
+    )
     archive, table = tmp_path / "all.zip", tmp_path / "standing.csv"
-    site.database.snapshot(write_archive, archive, site.fingerprints, progress=silent)
-    site.database.snapshot(write_csv, table, progress=silent)
+    services.database.snapshot(write_archive, archive, services.fingerprints, progress=silent)
+    services.database.snapshot(write_csv, table, progress=silent)
     assert "rosa@example.com,email,,,,,,,,press wholesale" in table.read_text().splitlines()
-    check(archive, site_of(other).fingerprints, progress=silent)
-    restore(archive, site_of(other).database, progress=silent)
-    assert flags_of(site_of(other)) == flags_of(site)
-    assert site_of(other).database.read(queries.catalog) == site.database.read(queries.catalog)
+    check(archive, services_of(other).fingerprints, progress=silent)
+    restore(archive, services_of(other).database, progress=silent)
+    assert flags_of(services_of(other)) == flags_of(services)
+    assert services_of(other).database.read(read_catalog) == services.database.read(read_catalog)
     close(other)
 
 
-def test_an_export_from_before_there_were_flags_is_put_back(site: Site, tmp_path: Path) -> None:
+def test_an_export_from_before_there_were_flags_is_put_back(services: Services, tmp_path: Path) -> None:
     """As the version before wrote it: no file of flags, no columns of a topic's arrangement."""
-    add_contact(site)
+    add_contact(services)
     archive, older, other = tmp_path / "all.zip", tmp_path / "older.zip", new_app(new_sqlite(tmp_path))
-    site.database.snapshot(write_archive, archive, site.fingerprints, progress=silent)
+    services.database.snapshot(write_archive, archive, services.fingerprints, progress=silent)
     with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(older, "w") as less:
         manifest = json.loads(whole.read("manifest.json"))
-        for name in export.ADDED_LATER:
+        for name in ADDED_LATER:
             del manifest["files"][name]
         for name in (*manifest["files"], "manifest.json"):
             less.writestr(name, json.dumps(manifest) if name == "manifest.json" else whole.read(name))
-    restore(older, site_of(other).database, progress=silent)
-    assert site_of(other).database.read(queries.catalog).topics.keys() == {"product-news", "offers", "receipts"}
+    restore(older, services_of(other).database, progress=silent)
+    assert services_of(other).database.read(read_catalog).topics.keys() == {"product-news", "offers", "receipts"}
     del manifest["files"]["contacts.csv"]
     with zipfile.ZipFile(older, "w") as less:
         less.writestr("manifest.json", json.dumps(manifest))
     with pytest.raises(BadExport):
-        check(older, site.fingerprints, progress=silent)
+        check(older, services.fingerprints, progress=silent)
     close(other)
 
 
@@ -238,7 +245,7 @@ def test_an_export_from_before_there_were_flags_is_put_back(site: Site, tmp_path
 
 
 def test_pages_show_topics_in_their_order_and_under_their_sections(app: Flask, client: FlaskClient) -> None:
-    path = manage_link_for(site_of(app), add_contact(site_of(app)))
+    path = manage_link_for(services_of(app), add_contact(services_of(app)))
     tell(app, "topic", "add", "events", "--class", "marketing", "--basis", "consent", "--section", "In the shop")
     tell(app, "topic", "set", "product-news", "--section", "To <read>")
     assert offered(client.get(path).text)[:3] == ["offers", "product-news", "events"]
@@ -253,7 +260,7 @@ def test_pages_show_topics_in_their_order_and_under_their_sections(app: Flask, c
 
 
 def test_a_heading_is_read_in_the_language_that_it_was_written_in(app: Flask, client: FlaskClient) -> None:
-    path = manage_link_for(site_of(app), add_contact(site_of(app)))
+    path = manage_link_for(services_of(app), add_contact(services_of(app)))
     tell(app, "topic", "set", "offers", "--section", "In the shop")
     assert '<h3 class="section" id="section-2" lang="en"' in client.get(f"{path}?lang=es").text
     words = ("--name", "Ofertas", "--description", "Menos.", "--frequency", "A veces", "--section", "En la tienda")
@@ -279,7 +286,7 @@ def test_setting_one_thing_of_a_topic_keeps_the_others(app: Flask) -> None:
     tell(app, *TRADE, *TO_SOME, "--section", "For shops")
     assert tell(app, "topic", "set", "trade", "--hidden") == "Changed topic trade: hidden, off by default.\n"
     tell(app, "topic", "set", "trade", "--section", "")
-    trade = site_of(app).database.read(queries.catalog).topics["trade"]
+    trade = services_of(app).database.read(read_catalog).topics["trade"]
     assert (trade.hidden, trade.visible_to, trade.opt_in, trade.section) == (True, "wholesale", True, "")
     tell(app, "topic", "set", "trade", "--offered", "--visible-to", "")
     assert re.search(r"^trade .* off +offered +- ", run(app, "topic", "list").stdout, re.MULTILINE)
@@ -310,14 +317,14 @@ def test_an_arrangement_that_cannot_be_is_refused_in_one_line(
 
 
 def test_the_api_sets_what_the_command_sets(app: Flask, client: FlaskClient) -> None:
-    headers = api_headers(site_of(app))
+    headers = api_headers(services_of(app))
     words = {"slug": "trade", "name": "Trade prices", "class": "marketing", "basis": "soft_opt_in"}
     how = {"section": "For shops", "default": "off", "hidden": True, "visible_to": "wholesale", "position": 3}
     for body in (words | how, words):
         answer = client.put("/api/v1/topics", json={"topics": [body]}, headers=headers)
         assert answer.json is not None
         assert how.items() <= answer.json["topics"][-1].items()
-    trade = site_of(app).database.read(queries.catalog).topics["trade"]
+    trade = services_of(app).database.read(read_catalog).topics["trade"]
     assert (trade.opt_in, trade.hidden, trade.visible_to, trade.section) == (True, True, "wholesale", "For shops")
 
 
@@ -335,24 +342,26 @@ def test_the_api_sets_what_the_command_sets(app: Flask, client: FlaskClient) -> 
 def test_an_arrangement_that_cannot_be_is_refused_by_its_field(
     app: Flask, client: FlaskClient, slug: str, how: dict[str, Any], field: str
 ) -> None:
-    known = site_of(app).database.read(queries.catalog).topics[slug]
+    known = services_of(app).database.read(read_catalog).topics[slug]
     body = {"slug": slug, "name": "X", "class": "marketing", "basis": known.basis, **how}
-    answer = client.put("/api/v1/topics", json={"topics": [body]}, headers=api_headers(site_of(app)))
+    answer = client.put("/api/v1/topics", json={"topics": [body]}, headers=api_headers(services_of(app)))
     assert answer.status_code == 422
     assert answer.json is not None
     assert [one["field"] for one in answer.json["errors"]] == [f"topics[0].{field}"]
-    assert site_of(app).database.read(queries.catalog).topics[slug] == known
+    assert services_of(app).database.read(read_catalog).topics[slug] == known
 
 
 @pytest.mark.parametrize("how", [{"default": Default.OFF}, {"hidden": True}])
 def test_who_is_waiting_in_a_mailbox_can_still_confirm(app: Flask, client: FlaskClient, how: dict[str, Any]) -> None:
     """The letter was asked for while the topic was offered: what is hidden since can still be said yes to."""
-    from preferences.links import ConfirmLink
+    from preferences.tokens import ConfirmLink
 
-    site = site_of(app)
-    contact_id = add_contact(site, email("later@example.com"))
-    token = site.links.sign_confirm(ConfirmLink(contact_id, "default", ("email.offers.status=on",), datetime.now(UTC)))
+    services = services_of(app)
+    contact_id = add_contact(services, email("later@example.com"))
+    token = services.links.sign_confirm(
+        ConfirmLink(contact_id, "default", ("email.offers.status=on",), datetime.now(UTC))
+    )
     tell(app, "topic", "set", "offers", *(("--hidden",) if "hidden" in how else ("--default", "off")))
     assert client.post(f"/confirm/{token}").status_code == 200
-    held = site.database.read(queries.standing_of, contact_id).choices
+    held = services.database.read(contact_state.standing_of, contact_id).choices
     assert [choice.status for choice in held.values()] == ["subscribed"]

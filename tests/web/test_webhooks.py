@@ -28,11 +28,12 @@ from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
 from preferences.connectors import require_own_topics
+from preferences.current import services_of
 from preferences.domain.errors import Misconfigured
-from preferences.domain.terms import Brand, OneClick
-from preferences.site import site_of
-from preferences.store import catalog, queries
-from preferences.store.proof import verify
+from preferences.domain.records import Brand
+from preferences.domain.vocabulary import OneClick
+from preferences.ledger.verify import verify
+from preferences.store import catalog, feed
 from preferences.web.webhooks import MADE
 from tests.processes import Installation, contents, database_away
 from tests.support import add_contact, api_headers, close, email, link_for, new_app, new_sqlite
@@ -127,17 +128,17 @@ def reason(app: Flask, topic: str = "product-news", message_class: str = "market
     """Why we may or may not write."""
     name = f"test-{secrets.token_hex(4)}"
     question = {"channel": "email", "class": message_class, "topic": topic, "addresses": [address]}
-    answer = app.test_client().post("/api/v1/decisions", json=question, headers=api_headers(site_of(app), name))
+    answer = app.test_client().post("/api/v1/decisions", json=question, headers=api_headers(services_of(app), name))
     assert answer.json is not None
     return answer.json["decisions"][0]["reason"]
 
 
 def rows(app: Flask) -> dict[str, list[str]]:
-    return contents(site_of(app).settings.database_url)
+    return contents(services_of(app).settings.database_url)
 
 
 def count_entries(app: Flask) -> int:
-    return site_of(app).database.read(queries.head_seq)
+    return services_of(app).database.read(feed.head_seq)
 
 
 def counter(outcome: str) -> float:
@@ -157,7 +158,7 @@ def refused(app: Flask, body: bytes, headers: dict[str, str]) -> bool:
 
 @pytest.mark.parametrize("sign", [signed, signed_by_hand], ids=["by the library", "by hand"])
 def test_an_unsubscribe_is_in_force_when_it_is_acknowledged(app: Flask, sign: Any) -> None:
-    add_contact(site_of(app), email(ADDRESS))
+    add_contact(services_of(app), email(ADDRESS))
     assert reason(app) == "ok"
 
     body = event()
@@ -222,7 +223,7 @@ def test_the_same_report_many_times_at_once_is_recorded_once(app: Flask) -> None
         answers = list(pool.map(lambda _: send(app, body, headers), range(20)))
     assert {answer.status_code for answer in answers} == {200}
     assert count_entries(app) == 1
-    assert site_of(app).database.snapshot(verify, lambda _: None).problems == []
+    assert services_of(app).database.snapshot(verify, lambda _: None).problems == []
 
 
 def test_two_long_ids_that_begin_alike_are_two_reports(app: Flask) -> None:
@@ -233,8 +234,8 @@ def test_two_long_ids_that_begin_alike_are_two_reports(app: Flask) -> None:
 
 
 def test_an_undo_takes_back_its_own_press_and_no_older_opt_out_that_is_reported_later(app: Flask) -> None:
-    client, site = app.test_client(), site_of(app)
-    path = link_for(site, add_contact(site, email(ADDRESS)))
+    client, services = app.test_client(), services_of(app)
+    path = link_for(services, add_contact(services, email(ADDRESS)))
     done = client.post(path, data={"intent": "topic"}, headers={"Accept": "text/html"})
     (undo,) = re.findall(r'name="undo" value="([^"]+)"', done.text)
     older = (datetime.now(UTC) - timedelta(minutes=3)).isoformat()
@@ -250,7 +251,7 @@ def test_a_report_from_the_future_counts_from_its_receipt(app: Flask) -> None:
     later = (datetime.now(UTC) + timedelta(days=400)).isoformat()
     body = json.dumps({"type": "unsubscribe", "timestamp": later, "data": {"address": ADDRESS, "list": "list-17"}})
     assert report(app, body.encode()).status_code == 200
-    (entry,) = site_of(app).database.read(queries.entries_after, 0, 10)
+    (entry,) = services_of(app).database.read(feed.entries_after, 0, 10)
     assert entry.occurred_at == entry.recorded_at
 
 
@@ -385,7 +386,7 @@ def test_a_type_that_we_do_not_record_is_counted_and_acknowledged(sqlite_app: Fl
 
 @pytest.mark.parametrize("list_ref", [None, "", "list-99", "LIST-17", "*", "product-news", "GLOBAL", "global "])
 def test_a_list_that_is_not_mapped_never_becomes_everything(sqlite_app: Flask, list_ref: str | None) -> None:
-    add_contact(site_of(sqlite_app), email(ADDRESS))
+    add_contact(services_of(sqlite_app), email(ADDRESS))
     before, ignored = rows(sqlite_app), counter("ignored")
     answer = report(sqlite_app, event(list_ref=list_ref))
     assert answer.status_code == 200
@@ -464,20 +465,20 @@ def test_a_body_that_ends_early_is_asked_for_again(sqlite_app: Flask, missing: i
 
 
 def test_a_topic_of_another_brand_in_the_mapping_is_refused_and_the_report_kept(sqlite_app: Flask) -> None:
-    site, now = site_of(sqlite_app), datetime.now(UTC)
+    services, now = services_of(sqlite_app), datetime.now(UTC)
     acme = Brand(
         slug="acme", name="Acme", postal_address="", contact_email="", one_click=OneClick.EVERYTHING, path="acme"
     )
-    site.database.save(catalog.save_brand, acme, now)
-    deals = replace(site.catalog.get().topics["product-news"], slug="deals", brand="acme")
-    site.database.save(catalog.add_topic, deals, now)
-    settings = site.connectors["shop"]
+    services.database.save(catalog.save_brand, acme, now)
+    deals = replace(services.catalog.get().topics["product-news"], slug="deals", brand="acme")
+    services.database.save(catalog.add_topic, deals, now)
+    settings = services.connectors["shop"]
     mixed = settings.model_copy(update={"topics": {**settings.topics, "deals": "list-99"}})
     with pytest.raises(Misconfigured, match="deals is a topic of brand acme"):
-        require_own_topics(mixed, site.catalog.get("deals").topics)
+        require_own_topics(mixed, services.catalog.get("deals").topics)
     body = event()
     assert report(sqlite_app, body).status_code == 200, "its own are taken"
-    cast(dict[str, Any], site.connectors)["shop"] = mixed
+    cast(dict[str, Any], services.connectors)["shop"] = mixed
     sqlite_app.extensions[MADE].clear()
     with capture_logs() as logged:
         assert report(sqlite_app, event(list_ref="list-99")).status_code == 503
@@ -596,7 +597,7 @@ def test_no_signed_message_gets_anything_but_a_record_or_a_refusal(lasting: Flas
 
 
 def test_after_all_that_the_ledger_still_verifies(lasting: Flask) -> None:
-    assert site_of(lasting).database.snapshot(verify, lambda _: None).problems == []
+    assert services_of(lasting).database.snapshot(verify, lambda _: None).problems == []
 
 
 # Through the server that is used in production.

@@ -16,7 +16,7 @@ from typing import Final
 
 from preferences.domain.errors import PreferencesError
 from preferences.domain.instants import NO_DATE, epoch_instant, parse_instant
-from preferences.domain.terms import BLANKET, Channel
+from preferences.domain.vocabulary import BLANKET, Channel
 from preferences.files.tables import ADDRESS_NAMES, plain_name, told_columns
 
 LONGEST: Final = 500

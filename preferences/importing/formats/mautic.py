@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from preferences.domain.terms import Channel
+from preferences.domain.vocabulary import Channel
 from preferences.files.tables import ADDRESS_NAMES
 from preferences.importing.formats.base import TRUE, Kind, Rule, make
 

@@ -19,32 +19,33 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response
 
+from preferences import metrics
+from preferences.current import current_services
 from preferences.domain import consent
 from preferences.domain.acts import ToldAct, told
+from preferences.domain.records import Act, Address, Entry, Topic
 from preferences.domain.suppressions import BECAUSE, NOT_LIFTED, lift
-from preferences.domain.terms import (
+from preferences.domain.vocabulary import (
     BLANKET,
     MOST_ADDRESSES,
-    Act,
     Actor,
-    Address,
     Basis,
     Channel,
-    Entry,
     MessageClass,
     Purpose,
     Scope,
     SuppressionReason,
-    Topic,
     Verb,
     api_origin,
 )
-from preferences.site import Site, current_site
-from preferences.store import ledger, queries, repeats
-from preferences.store.queries import Catalog
-from preferences.web import errors, metrics
+from preferences.ledger import record as ledger
+from preferences.ledger import repeats
+from preferences.services import Services
+from preferences.store import feed
+from preferences.store.catalog import Catalog
 from preferences.web.api.bodies import AddressText, BadFields, Slug, Strict, read_body, read_or_none
 from preferences.web.api.operations import MissingScope, blueprint, operation
+from preferences.web.shared import errors
 
 BLOCK: Final = 500
 """Acts in one transaction: it holds the ledger's lock, and clicks wait for it."""
@@ -159,15 +160,15 @@ def post_acts() -> Response:
     409 names the acts whose `origin_ref` belongs to another act. They were not recorded: give them references of
     their own.
     """
-    site, asked = current_site(), read_body(ActsRequest).root
-    acts = _all_sound(site, asked)
-    known, newest = site.database.read(_told_before, acts)
+    services, asked = current_services(), read_body(ActsRequest).root
+    acts = _all_sound(services, asked)
+    known, newest = services.database.read(_told_before, acts)
     # Looked at before anything is written, and again afterwards, since another call may have come in between.
-    clashes = _clashes(site, acts, [known.get((act.origin, act.origin_ref)) for act in acts])
+    clashes = _clashes(services, acts, [known.get((act.origin, act.origin_ref)) for act in acts])
     if clashes:
         return _refuse(clashes, "nothing of this call was recorded")
-    entries = list(_record(site, acts))
-    clashes = _clashes(site, acts, entries)
+    entries = list(_record(services, acts))
+    clashes = _clashes(services, acts, entries)
     if clashes:
         return _refuse(clashes, "the other acts of this call were recorded")
     metrics.RECORDED.labels("api").inc(len(acts))
@@ -176,16 +177,16 @@ def post_acts() -> Response:
 
 def _told_before(connection: Connection, acts: Sequence[Act]) -> tuple[dict[repeats.Ref, Entry], int]:
     """The entries of acts that were told before, and the number of the newest entry of all."""
-    return repeats.find_told(connection, acts), queries.head_seq(connection)
+    return repeats.find_told(connection, acts), feed.head_seq(connection)
 
 
-def _record(site: Site, acts: Sequence[Act]) -> Iterator[Entry]:
+def _record(services: Services, acts: Sequence[Act]) -> Iterator[Entry]:
     if len(acts) <= MOST_SHARED:
-        yield from site.writer.record(acts)
+        yield from services.writer.record(acts)
         return
     for start in range(0, len(acts), BLOCK):
         block, now = acts[start : start + BLOCK], datetime.now(UTC)
-        yield from site.database.write(ledger.record, block, fingerprints=site.fingerprints, now=now)
+        yield from services.database.write(ledger.record, block, fingerprints=services.fingerprints, now=now)
 
 
 def _answers(entries: Sequence[Entry], newest: int) -> Iterator[dict[str, object]]:
@@ -201,13 +202,13 @@ def _answers(entries: Sequence[Entry], newest: int) -> Iterator[dict[str, object
         seen.add(entry.seq)
 
 
-def _clashes(site: Site, acts: Sequence[Act], entries: Sequence[Entry | None]) -> list[int]:
+def _clashes(services: Services, acts: Sequence[Act], entries: Sequence[Entry | None]) -> list[int]:
     """The acts whose reference another act has, here or earlier in the same call."""
     first: dict[str | None, Act] = {}
     return [
         index
         for index, (act, entry) in enumerate(zip(acts, entries, strict=True))
-        if (entry is not None and not _is_of(site, entry, act))
+        if (entry is not None and not _is_of(services, entry, act))
         or _meaning(first.setdefault(act.origin_ref, act)) != _meaning(act)
     ]
 
@@ -216,12 +217,12 @@ def _meaning(act: Act) -> tuple[object, ...]:
     return (act.who, act.verb, act.channel, act.brand, act.topic, act.reason, act.until, act.per_week)
 
 
-def _is_of(site: Site, entry: Entry, act: Act) -> bool:
+def _is_of(services: Services, entry: Entry, act: Act) -> bool:
     same = (entry.verb, entry.channel, entry.brand, entry.topic, entry.reason, entry.until, entry.per_week)
     address = act.who
     return (
         isinstance(address, Address)
-        and entry.fingerprint in site.fingerprints.candidates(address)
+        and entry.fingerprint in services.fingerprints.candidates(address)
         and same == (act.verb, act.channel, act.brand, act.topic, act.reason, act.until, act.per_week)
     )
 
@@ -239,9 +240,9 @@ def _refuse(clashes: Sequence[int], rest: str) -> Response:
 # What may be told.
 
 
-def _all_sound(site: Site, asked: Sequence[ActOf]) -> list[Act]:
+def _all_sound(services: Services, asked: Sequence[ActOf]) -> list[Act]:
     """The acts, or BadFields naming what is wrong with each."""
-    catalog = _catalog(site, asked)
+    catalog = _catalog(services, asked)
     _refuse_lifts(asked)
     trusted = Scope.RETURNS in g.api_key.scopes
     problems: list[dict[str, str]] = []
@@ -268,11 +269,11 @@ def _refuse_lifts(asked: Sequence[ActOf]) -> None:
         raise MissingScope([{"field": f"[{index}].verb", "detail": detail} for index in lifts[:100]])
 
 
-def _catalog(site: Site, asked: Sequence[ActOf]) -> Catalog:
+def _catalog(services: Services, asked: Sequence[ActOf]) -> Catalog:
     """As it is, or as it was just made: a topic that is not in the one at hand may have been added since."""
-    catalog = site.catalog.get()
+    catalog = services.catalog.get()
     unknown = next((one.topic for one in asked if one.topic and not _is_known(one.topic, catalog)), None)
-    return site.catalog.get(unknown) if unknown else catalog
+    return services.catalog.get(unknown) if unknown else catalog
 
 
 def _is_known(topic: str, catalog: Catalog) -> bool:

@@ -16,8 +16,9 @@ from werkzeug.exceptions import LengthRequired, RequestEntityTooLarge, Unsupport
 
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress
-from preferences.domain.terms import MOST_ADDRESSES, Address, Channel
-from preferences.links import MESSAGE_REF
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import MOST_ADDRESSES, Channel
+from preferences.tokens import MESSAGE_REF
 
 MOST_BODY: Final = 4 * 1024 * 1024
 MOST_FIELDS: Final = 100

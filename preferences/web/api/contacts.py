@@ -17,27 +17,19 @@ from pydantic import Field, StringConstraints
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
+from preferences.current import current_services
 from preferences.domain.addresses import Fingerprints, mailbox_of, mask
-from preferences.domain.letters import LetterKind
-from preferences.domain.terms import (
-    BLANKET,
-    MOST_ADDRESSES,
-    Address,
-    Brand,
-    Channel,
-    Scope,
-    Status,
-    SuppressionReason,
-    Verb,
-)
-from preferences.links import UnsubscribeLink
-from preferences.site import Site, current_site
-from preferences.store import contacts, letters, queries
+from preferences.domain.outbox import LetterKind
+from preferences.domain.records import Address, Brand
+from preferences.domain.vocabulary import BLANKET, MOST_ADDRESSES, Channel, Scope, Status, SuppressionReason, Verb
+from preferences.services import Services
+from preferences.store import contact_state, contacts, outbox
 from preferences.store.contact_flags import set_flags
+from preferences.store.contact_state import Standing
 from preferences.store.contacts import Outcome, Upserted
-from preferences.store.db import WriteTransaction
-from preferences.store.letters import Order
-from preferences.store.queries import Standing
+from preferences.store.outbox import Order
+from preferences.store.transactions import WriteTransaction
+from preferences.tokens import UnsubscribeLink
 from preferences.web.api.bodies import (
     MOST_FIELDS,
     AddressText,
@@ -164,15 +156,17 @@ def put_contacts() -> Response:
     never stored again. An email address that a contact gets beside those it has signs nobody in until the contact has
     confirmed it, and the others are told of it by mail.
     """
-    site, asked = current_site(), read_body(ContactsRequest)
+    services, asked = current_services(), read_body(ContactsRequest)
     wanted = _all_readable(asked)
     flags = [one.flags for one in asked.contacts]
     done: list[Upserted] = []
-    brand = site.catalog.get().first_brand
+    brand = services.catalog.get().first_brand
     for start in range(0, len(wanted), BLOCK):
         place, now = slice(start, start + BLOCK), datetime.now(UTC)
-        done += site.database.write(_upsert, wanted[place], flags[place], site.fingerprints, brand=brand, now=now)
-    by_email = site.database.read(
+        done += services.database.write(
+            _upsert, wanted[place], flags[place], services.fingerprints, brand=brand, now=now
+        )
+    by_email = services.database.read(
         contacts.reached_by, Channel.EMAIL, [one.contact_id for one in done if one.contact_id]
     )
     return jsonify(
@@ -181,7 +175,9 @@ def put_contacts() -> Response:
                 "id": one.contact_id,
                 "outcome": one.outcome,
                 "why": one.why or None,
-                "unsubscribe_url": _lasting_link(site, brand, one.contact_id) if one.contact_id in by_email else None,
+                "unsubscribe_url": _lasting_link(services, brand, one.contact_id)
+                if one.contact_id in by_email
+                else None,
             }
             for one in done
         ]
@@ -198,7 +194,7 @@ def _upsert(
     now: datetime,
 ) -> list[Upserted]:
     done = contacts.upsert(write, wanted, fingerprints, now)
-    letters.order_all(write.connection, _warnings(write, done, fingerprints, brand), now)
+    outbox.order_all(write.connection, _warnings(write, done, fingerprints, brand), now)
     marked = {
         one.contact_id: given for one, given in zip(done, flags, strict=True) if one.contact_id and given is not None
     }
@@ -216,7 +212,7 @@ def _warnings(
     changed = [(one.contact_id, one.added) for one in done if one.contact_id is not None and one.added]
     if not changed:
         return []
-    known = queries.addresses_of_all(write.connection, [contact_id for contact_id, _ in changed])
+    known = contact_state.addresses_of_all(write.connection, [contact_id for contact_id, _ in changed])
     return [
         Order(
             kind=LetterKind.ADDRESS_ADDED,
@@ -227,7 +223,7 @@ def _warnings(
             details={"new": mask(new), "confirmed": False},
         )
         for contact_id, added in changed
-        for mailbox in queries.own_mailboxes(known.get(contact_id, []))
+        for mailbox in contact_state.own_mailboxes(known.get(contact_id, []))
         for new in added
     ]
 
@@ -245,33 +241,33 @@ def _all_readable(asked: ContactsRequest) -> list[list[Address]]:
     return [[address for _, address in group if address is not None] for group in groups]
 
 
-def _lasting_link(site: Site, brand: Brand, contact_id: UUID) -> str:
-    return site.unsubscribe_url(UnsubscribeLink(contact_id, Channel.EMAIL, brand.slug, BLANKET))
+def _lasting_link(services: Services, brand: Brand, contact_id: UUID) -> str:
+    return services.unsubscribe_url(UnsubscribeLink(contact_id, Channel.EMAIL, brand.slug, BLANKET))
 
 
 @blueprint.get("/contacts")
 @operation(scope=Scope.CONTACTS, query=ContactQuery, answer=ContactAnswer, statuses=(404,))
 def find_contact() -> Response:
     """The contact who has this address. The address travels in the URL: see that no log keeps query strings."""
-    site, asked = current_site(), read_query(ContactQuery)
+    services, asked = current_services(), read_query(ContactQuery)
     address = read_or_none(asked.channel, asked.address)
     if address is None:
         raise BadFields([{"field": "address", "detail": f"not an address for {asked.channel}"}])
-    found = site.database.read(contacts.find_addresses, [address], site.fingerprints)
+    found = services.database.read(contacts.find_addresses, [address], services.fingerprints)
     if address not in found:
         raise NotFound
-    return _contact(site, found[address].contact_id)
+    return _contact(services, found[address].contact_id)
 
 
 @blueprint.get("/contacts/<uuid:contact_id>")
 @operation(scope=Scope.CONTACTS, answer=ContactAnswer, statuses=(404,))
 def get_contact(contact_id: UUID) -> Response:
     """The contact of this id."""
-    return _contact(current_site(), contact_id)
+    return _contact(current_services(), contact_id)
 
 
-def _contact(site: Site, contact_id: UUID | None) -> Response:
-    standing = site.database.read(queries.standing_of, contact_id) if contact_id else None
+def _contact(services: Services, contact_id: UUID | None) -> Response:
+    standing = services.database.read(contact_state.standing_of, contact_id) if contact_id else None
     if standing is None or standing.created_at is None:
         raise NotFound
     return jsonify(

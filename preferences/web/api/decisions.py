@@ -18,16 +18,18 @@ from pydantic import Field
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response
 
+from preferences import metrics
+from preferences.current import current_services
 from preferences.domain.errors import StoreBusy
 from preferences.domain.permission import Decision, Facts, Reason, may_send, purpose_topic, stricter_class
-from preferences.domain.terms import Address, Channel, MessageClass, Purpose, Scope, Topic
-from preferences.site import Site, current_site
-from preferences.store import queries
+from preferences.domain.records import Address, Topic
+from preferences.domain.vocabulary import Channel, MessageClass, Purpose, Scope
+from preferences.services import Services
+from preferences.store import feed
+from preferences.store.catalog import Catalog
 from preferences.store.contacts import new_id
-from preferences.store.facts import facts_for
-from preferences.store.queries import Catalog
-from preferences.store.sendings import take_places
-from preferences.web import metrics
+from preferences.store.decision_facts import facts_for
+from preferences.store.frequency import take_places
 from preferences.web.api.bodies import Addresses, BadFields, MessageRef, Slug, Strict, read_body, read_or_none
 from preferences.web.api.operations import blueprint, operation
 
@@ -78,7 +80,7 @@ class DecisionsAnswer(Strict):
 def decisions() -> Response:
     """May we send? One answer for each address, in the order asked."""
     asked = read_body(DecisionsRequest)
-    seq, answers = _decide(current_site(), asked, away=g.api_key is None)
+    seq, answers = _decide(current_services(), asked, away=g.api_key is None)
     for (allowed, degraded), count in Counter((one.allowed, one.degraded) for one in answers).items():
         metrics.DECISIONS.labels(asked_class(asked) or "unknown", allowed, degraded).inc(count)
     answer = {
@@ -107,18 +109,18 @@ def asked_class(asked: DecisionsRequest) -> MessageClass | None:
         return None
 
 
-def _decide(site: Site, asked: DecisionsRequest, *, away: bool) -> tuple[int | None, list[Decision]]:
+def _decide(services: Services, asked: DecisionsRequest, *, away: bool) -> tuple[int | None, list[Decision]]:
     """The answers, and the ledger's position they are at least as new as; None when the database is away."""
     addresses = [read_or_none(asked.channel, text) for text in asked.addresses]
     known = list(dict.fromkeys(one for one in addresses if one is not None))
     try:
         if away:
             raise StoreBusy("the key could not be checked")
-        topic = _topic_asked(asked, _catalog_for(site, asked))
-        seq, facts = site.database.read(_gather, site, asked, topic, known)
+        topic = _topic_asked(asked, _catalog_for(services, asked))
+        seq, facts = services.database.read(_gather, services, asked, topic, known)
         about_call = _reasons_of_the_call(asked, topic)
     except StoreBusy:
-        topic = _topic_asked(asked, site.catalog.last())
+        topic = _topic_asked(asked, services.catalog.last())
         seq, facts = None, dict.fromkeys(known, Facts(reasons={}))
         about_call = {Reason.UNAVAILABLE if asked_class(asked) else Reason.UNKNOWN_CLASS: None}
     message_class = _deciding_class(asked, topic)
@@ -127,7 +129,7 @@ def _decide(site: Site, asked: DecisionsRequest, *, away: bool) -> tuple[int | N
     decisions = _decided(message_class, found, about_call)
     if topic is None or message_class is not MessageClass.MARKETING or not asked.count:
         return seq, decisions
-    return seq, _within_caps(site, asked, topic, list(zip(found, decisions, strict=True)))
+    return seq, _within_caps(services, asked, topic, list(zip(found, decisions, strict=True)))
 
 
 def _decided(
@@ -141,8 +143,8 @@ def _decided(
     return [made[id(one)] for one in found]
 
 
-def _catalog_for(site: Site, asked: DecisionsRequest) -> Catalog:
-    return site.catalog.get(None if _is_purpose(asked.topic) else asked.topic)
+def _catalog_for(services: Services, asked: DecisionsRequest) -> Catalog:
+    return services.catalog.get(None if _is_purpose(asked.topic) else asked.topic)
 
 
 def _is_purpose(topic: str | None) -> bool:
@@ -170,7 +172,7 @@ def _deciding_class(asked: DecisionsRequest, topic: Topic | None) -> MessageClas
 
 
 def _within_caps(
-    site: Site, asked: DecisionsRequest, topic: Topic, answers: Sequence[tuple[Facts, Decision]]
+    services: Services, asked: DecisionsRequest, topic: Topic, answers: Sequence[tuple[Facts, Decision]]
 ) -> list[Decision]:
     """The same answers, with a place of their week taken for everybody who has a cap and may be written to."""
     caps = {
@@ -184,7 +186,7 @@ def _within_caps(
     # Made here and once, so that work which is run again on a new connection takes no second place.
     message_ref = asked.message_ref or str(new_id(now))
     try:
-        granted: set[UUID] | None = site.database.save(
+        granted: set[UUID] | None = services.database.save(
             take_places, caps, channel=asked.channel, topic=topic.slug, message_ref=message_ref, now=now
         )
     except StoreBusy:
@@ -201,16 +203,16 @@ def _if_granted(facts: Facts, decision: Decision, caps: Mapping[UUID, int], gran
 
 
 def _gather(
-    connection: Connection, site: Site, asked: DecisionsRequest, topic: Topic | None, known: Sequence[Address]
+    connection: Connection, services: Services, asked: DecisionsRequest, topic: Topic | None, known: Sequence[Address]
 ) -> tuple[int, dict[Address, Facts]]:
     # The position first: what is read after it is at least as new as it says.
-    seq = queries.head_seq(connection)
+    seq = feed.head_seq(connection)
     return seq, facts_for(
         connection,
         known,
         channel=asked.channel,
         about=topic,
-        fingerprints=site.fingerprints,
+        fingerprints=services.fingerprints,
         now=datetime.now(UTC),
         message_ref=asked.message_ref or "",
     )

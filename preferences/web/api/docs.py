@@ -15,12 +15,12 @@ from urllib.parse import urlencode
 from flask import current_app
 from werkzeug.wrappers import Response
 
-from preferences.domain.terms import LANGUAGES
-from preferences.languages import Spoken
-from preferences.site import current_site
+from preferences.current import current_services
+from preferences.domain.vocabulary import LANGUAGES
+from preferences.i18n import Spoken
 from preferences.web.api.openapi import blueprint, document
 from preferences.web.api.operations import JSON
-from preferences.web.pages import render
+from preferences.web.shared.render import render
 
 __all__ = ["blueprint"]
 
@@ -28,10 +28,10 @@ __all__ = ["blueprint"]
 @blueprint.get("/api/docs")
 def docs() -> Response:
     """The whole description. English only: it is for engineers, and no recipient is led here."""
-    site = current_site()
-    described = document(current_app, site.settings.public_url)
+    services = current_services()
+    described = document(current_app, services.settings.public_url)
     spoken = Spoken(LANGUAGES[0])
-    return render(site, "api/docs.html", brand=None, spoken=spoken, calls=list(_calls(described)))
+    return render(services, "api/docs.html", brand=None, spoken=spoken, calls=list(_calls(described)))
 
 
 def _calls(described: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -13,9 +13,9 @@ from flask import jsonify
 from pydantic import Field
 from werkzeug.wrappers import Response
 
-from preferences.domain.terms import Actor, Basis, Channel, Scope, Status, SuppressionReason, Verb
-from preferences.site import current_site
-from preferences.store import queries
+from preferences.current import current_services
+from preferences.domain.vocabulary import Actor, Basis, Channel, Scope, Status, SuppressionReason, Verb
+from preferences.store import feed
 from preferences.store.feed import MOST_ENTRIES, feed_page
 from preferences.web.api.bodies import Strict, read_query
 from preferences.web.api.operations import blueprint, operation
@@ -93,9 +93,9 @@ class EntriesAnswer(Strict):
 @operation(scope=Scope.ENTRIES, query=EntriesQuery, answer=EntriesAnswer)
 def entries() -> Response:
     """What happened since an entry. Keep `next`, and ask again from there: nothing is skipped or told twice."""
-    database, asked = current_site().database, read_query(EntriesQuery)
+    database, asked = current_services().database, read_query(EntriesQuery)
     # The head first: what is read after it is at least as new.
-    head = database.read(queries.head_seq)
+    head = database.read(feed.head_seq)
     page = database.read(feed_page, asked.after, asked.limit)
     last = page[-1]["seq"] if page else asked.after
     return jsonify(entries=page, next=last, head=max(head, page[-1]["seq"] if page else 0))

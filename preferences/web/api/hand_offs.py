@@ -12,12 +12,14 @@ from typing import Final
 from flask import g, jsonify
 from werkzeug.wrappers import Response
 
+from preferences.current import current_services
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress
-from preferences.domain.terms import Address, Brand, Channel, Relation, Scope
-from preferences.links import HAND_OFF_LIFE, Ticket
-from preferences.minting import contacts_of
-from preferences.site import Site, current_site
+from preferences.domain.records import Address, Brand
+from preferences.domain.vocabulary import Channel, Relation, Scope
+from preferences.sending.links import contacts_of
+from preferences.services import Services
+from preferences.tokens import HAND_OFF_LIFE, Ticket
 from preferences.web.api.bodies import AddressText, BadFields, Slug, Strict, read_body
 from preferences.web.api.operations import blueprint, operation
 
@@ -51,23 +53,23 @@ def hand_off() -> Response:
     by mail, and to add or change an address they sign in with a code. An address that a system has added to a contact
     is refused until the contact has confirmed it.
     """
-    site = current_site()
+    services = current_services()
     asked = read_body(HandOffRequest)
-    brand, address = _brand(site, asked.brand), _address(asked)
-    found = contacts_of(site, [address])[address]
+    brand, address = _brand(services, asked.brand), _address(asked)
+    found = contacts_of(services, [address])[address]
     if found.contact_id is None:
         raise BadFields([{"field": "address", "detail": "erased, or a child's: it is not stored again"}])
     if found.relation is Relation.UNCONFIRMED:
         raise BadFields([{"field": "address", "detail": UNCONFIRMED}])
     now = datetime.now(UTC).replace(microsecond=0)  # a link is dated to the second
     may_opt_in = Scope.RETURNS in g.api_key.scopes
-    token = site.links.sign_hand_off(Ticket(found.contact_id, now), may_opt_in=may_opt_in)
-    url = f"{site.url_of(brand)}/sign-in/hand-off/{token}"
+    token = services.links.sign_hand_off(Ticket(found.contact_id, now), may_opt_in=may_opt_in)
+    url = f"{services.url_of(brand)}/sign-in/hand-off/{token}"
     return jsonify(url=url, expires_at=(now + HAND_OFF_LIFE).isoformat())
 
 
-def _brand(site: Site, slug: str | None) -> Brand:
-    catalog = site.catalog.get()
+def _brand(services: Services, slug: str | None) -> Brand:
+    catalog = services.catalog.get()
     if slug is None:
         return catalog.first_brand
     if slug not in catalog.brands:

@@ -11,11 +11,13 @@ from typing import Any
 from flask import jsonify
 from werkzeug.wrappers import Response
 
-from preferences.domain.terms import BLANKET, Address, Channel, MessageClass, Scope, Topic
-from preferences.links import UnsubscribeLink
-from preferences.minting import contacts_of, list_headers, manage_url
-from preferences.site import Site, current_site
+from preferences.current import current_services
+from preferences.domain.records import Address, Topic
+from preferences.domain.vocabulary import BLANKET, Channel, MessageClass, Scope
+from preferences.sending.links import contacts_of, list_headers, manage_url
+from preferences.services import Services
 from preferences.store.contacts import Found
+from preferences.tokens import UnsubscribeLink
 from preferences.web.api.bodies import Addresses, BadFields, MessageRef, Slug, Strict, read_body, read_or_none
 from preferences.web.api.operations import blueprint, operation
 
@@ -54,25 +56,25 @@ class LinksAnswer(Strict):
 @operation(scope=Scope.LINKS, body=LinksRequest, answer=LinksAnswer)
 def links() -> Response:
     """Signed links and ready headers for one mail to each address. Contacts that are new are made."""
-    site = current_site()
+    services = current_services()
     asked = read_body(LinksRequest)
-    topic = _known_topic(site, asked)
-    brand = _known_brand(site, asked, topic)
+    topic = _known_topic(services, asked)
+    brand = _known_brand(services, asked, topic)
     addresses = _all_readable(asked)
-    found = contacts_of(site, addresses)
+    found = contacts_of(services, addresses)
     now = datetime.now(UTC)
     return jsonify(
         links=[
-            {"address": text, **_links_for(site, asked, topic, found[address], brand=brand, now=now)}
+            {"address": text, **_links_for(services, asked, topic, found[address], brand=brand, now=now)}
             for text, address in zip(asked.addresses, addresses, strict=True)
         ]
     )
 
 
-def _known_topic(site: Site, asked: LinksRequest) -> Topic | None:
+def _known_topic(services: Services, asked: LinksRequest) -> Topic | None:
     if asked.topic == BLANKET:
         return None
-    topic = site.catalog.get(asked.topic).topics.get(asked.topic)
+    topic = services.catalog.get(asked.topic).topics.get(asked.topic)
     if topic is None:
         raise BadFields([{"field": "topic", "detail": "there is no such topic; `flask topic add` makes one"}])
     if asked.channel not in topic.channels:
@@ -80,12 +82,12 @@ def _known_topic(site: Site, asked: LinksRequest) -> Topic | None:
     return topic
 
 
-def _known_brand(site: Site, asked: LinksRequest, topic: Topic | None) -> str:
+def _known_brand(services: Services, asked: LinksRequest, topic: Topic | None) -> str:
     if topic is not None:
         if asked.brand not in {None, topic.brand}:
             raise BadFields([{"field": "brand", "detail": "this topic is another brand's"}])
         return topic.brand
-    catalog = site.catalog.get()
+    catalog = services.catalog.get()
     if asked.brand is not None and asked.brand not in catalog.brands:
         raise BadFields([{"field": "brand", "detail": "there is no such brand; `flask brand set` makes one"}])
     return asked.brand or catalog.first_brand.slug
@@ -101,16 +103,16 @@ def _all_readable(asked: LinksRequest) -> list[Address]:
 
 
 def _links_for(
-    site: Site, asked: LinksRequest, topic: Topic | None, found: Found, *, brand: str, now: datetime
+    services: Services, asked: LinksRequest, topic: Topic | None, found: Found, *, brand: str, now: datetime
 ) -> dict[str, Any]:
     if found.contact_id is None:
         return {"unsubscribe_url": None, "manage_url": None, "headers": {}}
-    manage = manage_url(site, found, asked.channel, brand=brand, now=now)
+    manage = manage_url(services, found, asked.channel, brand=brand, now=now)
     if topic is not None and topic.message_class is not MessageClass.MARKETING:
         # RFC 8058 is for mail one can leave; Gmail's guidelines ask for no list headers on transactional mail.
         return {"unsubscribe_url": None, "manage_url": manage, "headers": {}}
-    url = site.unsubscribe_url(
+    url = services.unsubscribe_url(
         UnsubscribeLink(found.contact_id, asked.channel, brand, asked.topic, asked.message_ref or "")
     )
-    headers = list_headers(site, url, brand, asked.topic) if asked.channel is Channel.EMAIL else {}
+    headers = list_headers(services, url, brand, asked.topic) if asked.channel is Channel.EMAIL else {}
     return {"unsubscribe_url": url, "manage_url": manage, "headers": headers}

@@ -17,9 +17,9 @@ from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Response
 
-from preferences.site import current_site
-from preferences.web import errors
+from preferences.current import current_services
 from preferences.web.api.operations import JSON, OPERATIONS, Operation
+from preferences.web.shared import errors
 
 blueprint = Blueprint("api_docs", __name__)
 
@@ -74,7 +74,7 @@ PROBLEM: Final = {
 @blueprint.get("/api/openapi.json")
 def openapi_json() -> Response:
     """The whole description, open to all: it tells nothing that the source does not."""
-    return jsonify(document(current_app, current_site().settings.public_url))
+    return jsonify(document(current_app, current_services().settings.public_url))
 
 
 @cache

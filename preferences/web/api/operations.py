@@ -14,9 +14,9 @@ from flask import Blueprint, Flask
 from pydantic import BaseModel
 from werkzeug.wrappers import Response
 
-from preferences.domain.terms import Scope
-from preferences.web import errors
+from preferences.domain.vocabulary import Scope
 from preferences.web.api.bodies import BadFields
+from preferences.web.shared import errors
 
 blueprint: Final = Blueprint("api", __name__)
 

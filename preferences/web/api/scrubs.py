@@ -16,19 +16,21 @@ from pydantic import Field
 from werkzeug.exceptions import LengthRequired, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.wrappers import Response
 
+from preferences import metrics
+from preferences.current import current_services
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.permission import Decision, Reason, may_send
-from preferences.domain.terms import Address, Channel, MessageClass, Scope
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import Channel, MessageClass, Scope
 from preferences.files.tables import BadFile
-from preferences.scrubbing import BadQuestion, question
-from preferences.scrubbing.rows import added_cells, addresses_of, header_with, with_cells
-from preferences.scrubbing.table import Layout, Piece, pieces, read_layout, rows_of
-from preferences.site import current_site
-from preferences.store.facts import facts_for
+from preferences.sending.scrub import BadQuestion, question
+from preferences.sending.scrub.rows import added_cells, addresses_of, header_with, with_cells
+from preferences.sending.scrub.table import Layout, Piece, pieces, read_layout, rows_of
+from preferences.store.decision_facts import facts_for
 from preferences.store.scrub import Question
-from preferences.web import errors, metrics
 from preferences.web.api.bodies import BadFields, Slug, Strict, read_query
 from preferences.web.api.operations import blueprint, operation
+from preferences.web.shared import errors
 
 MOST_OCTETS: Final = 8 * 1024 * 1024
 MOST_ROWS: Final = 100_000
@@ -53,10 +55,10 @@ class ScrubQuery(Strict):
 @operation(scope=Scope.DECISIONS, query=ScrubQuery, media="text/csv")
 def scrubs() -> Response:
     """The rows of a CSV file (text/csv, gzip too) with `allowed` and `reason` added: at most 8 MB and 100,000 rows."""
-    site, asked = current_site(), read_query(ScrubQuery)
+    services, asked = current_services(), read_query(ScrubQuery)
     try:
         about = question(
-            site.catalog.get(asked.topic),
+            services.catalog.get(asked.topic),
             asked.topic,
             asked.channel,
             now=datetime.now(UTC),
@@ -74,7 +76,7 @@ def scrubs() -> Response:
     except BadFile as error:
         raise BadFields([{"field": "body", "detail": str(error)}]) from None
     answer = [header_with(layout, (b"allowed", b"reason"))]
-    answer += _answered(found, layout, about, site.fingerprints)
+    answer += _answered(found, layout, about, services.fingerprints)
     return Response(b"".join(answer), content_type="text/csv")
 
 
@@ -99,7 +101,7 @@ def _answered(found: list[Piece], layout: Layout, about: Question, fingerprints:
 def _decide(addresses: list[Address | None], about: Question, fingerprints: Fingerprints) -> list[Decision]:
     """The answers for a block of rows; None stands for one without an address."""
     known = list({one for one in addresses if one is not None})
-    facts = current_site().database.read(
+    facts = current_services().database.read(
         facts_for, known, channel=about.channel, about=about.about, fingerprints=fingerprints, now=about.now
     )
     made = {one: may_send(about.message_class, found) for one, found in facts.items()}

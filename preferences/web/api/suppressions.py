@@ -15,12 +15,14 @@ from flask import jsonify
 from pydantic import Field, StringConstraints
 from werkzeug.wrappers import Response
 
+from preferences.current import current_services
 from preferences.domain.permission import Facts, Reason, may_send, purpose_topic
-from preferences.domain.terms import Basis, Channel, MessageClass, Purpose, Scope, Topic
-from preferences.site import Site, current_site
+from preferences.domain.records import Topic
+from preferences.domain.vocabulary import Basis, Channel, MessageClass, Purpose, Scope
+from preferences.services import Services
+from preferences.store.catalog import Catalog
 from preferences.store.contacts import page_of
-from preferences.store.facts import facts_for
-from preferences.store.queries import Catalog
+from preferences.store.decision_facts import facts_for
 from preferences.web.api.bodies import BadFields, Slug, Strict, read_query
 from preferences.web.api.operations import blueprint, operation
 
@@ -68,16 +70,16 @@ def suppressions() -> Response:
     Who was never asked is not here, though a topic that needs consent must not be sent to them; neither is who paused
     it, and an address that was erased, of which only a fingerprint is kept. `/decisions` knows them all.
     """
-    site, asked = current_site(), read_query(SuppressionsQuery)
+    services, asked = current_services(), read_query(SuppressionsQuery)
     after = _position(asked.after)
-    about = _about(site, asked)
-    page = site.database.read(page_of, asked.channel, after, asked.limit)
-    facts = site.database.read(
+    about = _about(services, asked)
+    page = services.database.read(page_of, asked.channel, after, asked.limit)
+    facts = services.database.read(
         facts_for,
         [address for _, address in page],
         channel=asked.channel,
         about=about,
-        fingerprints=site.fingerprints,
+        fingerprints=services.fingerprints,
         now=datetime.now(UTC),
     )
     decided = [(address, may_send(about.message_class, _for_good(one))) for address, one in facts.items()]
@@ -98,9 +100,9 @@ def _for_good(facts: Facts) -> Facts:
     return replace(facts, reasons=lasting)
 
 
-def _about(site: Site, asked: SuppressionsQuery) -> Topic:
+def _about(services: Services, asked: SuppressionsQuery) -> Topic:
     """The topic, on any ground: who was never asked has not said no. Without one, all that a brand might send."""
-    catalog = site.catalog.get(None if asked.topic in set(Purpose) else asked.topic)
+    catalog = services.catalog.get(None if asked.topic in set(Purpose) else asked.topic)
     if asked.brand is not None and asked.brand not in catalog.brands:
         raise BadFields([{"field": "brand", "detail": "there is no such brand; `flask brand set` makes one"}])
     if asked.topic is None:

@@ -16,13 +16,12 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response
 
+from preferences.current import current_services
 from preferences.domain.plain_text import is_one_line
-from preferences.domain.terms import LANGUAGES, Basis, Channel, Default, MessageClass, Scope, Topic
+from preferences.domain.records import Topic
 from preferences.domain.topics import arranged, default_of, faults_of
-from preferences.site import current_site
-from preferences.store import queries
-from preferences.store.catalog import last_position, save_topics
-from preferences.store.queries import Catalog
+from preferences.domain.vocabulary import LANGUAGES, Basis, Channel, Default, MessageClass, Scope
+from preferences.store.catalog import Catalog, last_position, read_catalog, save_topics
 from preferences.web.api.bodies import MOST_FIELDS, BadFields, Slug, Strict, read_body
 from preferences.web.api.operations import blueprint, operation
 
@@ -112,7 +111,7 @@ class TopicsAnswer(Strict):
 @operation(scope=Scope.TOPICS, answer=TopicsAnswer)
 def get_topics() -> Response:
     """Every topic there is."""
-    return _answer(current_site().database.read(queries.catalog))
+    return _answer(current_services().database.read(read_catalog))
 
 
 @blueprint.put("/topics")
@@ -123,15 +122,15 @@ def put_topics() -> Response:
     A topic's brand, class, basis and channels never change: people agreed to what they were. Make a new topic instead.
     409 says that somebody else added one of them just now: look, and try again.
     """
-    database, asked = current_site().database, read_body(TopicsRequest)
-    problems = list(_problems(asked, database.read(queries.catalog)))
+    database, asked = current_services().database, read_body(TopicsRequest)
+    problems = list(_problems(asked, database.read(read_catalog)))
     if problems:
         raise BadFields(problems[:MOST_FIELDS])
     return _answer(database.save(_save, asked, datetime.now(UTC)))
 
 
 def _save(connection: Connection, asked: TopicsRequest, now: datetime) -> Catalog:
-    catalog = queries.catalog(connection)
+    catalog = read_catalog(connection)
     return save_topics(connection, [_topic(one, catalog, now) for one in asked.topics], now)
 
 

@@ -1,0 +1,1 @@
+"""Checks of an installation, of a live site and of a mail."""

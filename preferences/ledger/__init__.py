@@ -1,0 +1,1 @@
+"""The only writer of entries and of the state computed from them."""

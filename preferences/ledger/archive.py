@@ -1,0 +1,219 @@
+"""Everything on record as text, and back: what an export is made of, and what a restore puts in.
+
+Owns which tables leave the house and in what form. Invariants: what is read back equals what was written; a restore
+goes only into an install where nobody is on record, and stands only if the ledger verifies.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import JSON, Boolean, Column, Connection, Integer, Uuid, delete, func, select, text
+
+from preferences.domain.errors import NotAllowed
+from preferences.domain.vocabulary import Channel
+from preferences.ledger.seal import canonical
+from preferences.store.bulk_copy import set_head
+from preferences.store.dialect import insert_rows, stream
+from preferences.store.tables import (
+    UtcDateTime,
+    address,
+    brand,
+    connector_cursor,
+    contact,
+    contact_flag,
+    evidence,
+    ledger_entry,
+    ledger_head,
+    notice,
+    pace,
+    preference,
+    sending,
+    stated_reason,
+    suppression,
+    topic,
+    topic_text,
+)
+from preferences.store.tables import metadata as _metadata
+from preferences.store.transactions import WriteTransaction
+
+ENTRIES: Final = "entries.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of an export: a table, and those of its columns that leave the house."""
+
+    file: str
+    table: Any
+    columns: tuple[str, ...]
+    also: Mapping[str, Any]
+    """What a restored row has besides."""
+
+
+def _part(file: str, table: Any, *columns: str, **also: Any) -> Part:
+    return Part(file, table, columns or tuple(table.c.keys()), also)
+
+
+PARTS: Final = (
+    _part("brands.csv", brand),
+    _part("topics.csv", topic),
+    _part("topic_texts.csv", topic_text),
+    _part("notices.csv", notice),
+    _part("contacts.csv", contact),
+    _part("contact_flags.csv", contact_flag),
+    _part("addresses.csv", address),
+    _part(ENTRIES, ledger_entry),
+    _part("evidence.csv", evidence),
+    _part("stated_reasons.csv", stated_reason),
+    _part("choices.csv", preference),
+    _part("paces.csv", pace),
+    _part("suppressions.csv", suppression),
+    _part("sendings.csv", sending),
+    _part("positions.csv", connector_cursor, "connector", "position", failures=0),
+)
+"""In the order in which a restore needs them."""
+
+ADDED_LATER: Final = frozenset({"contact_flags.csv"})
+"""Files that an archive of an older version does not have."""
+
+LEFT_OUT: Final = {
+    "ledger_head": "the newest of the entries, and in the manifest",
+    "api_key": "a secret: the new install makes its own",
+    "webhook_token": "lives for three days",
+    "soft_bounce": "counted for a month, and anew at the new install",
+    "connector_rejection": "whom a provider refused is found out again",
+    "letter": "lives for seconds",
+    "letter_request": "lives for a day",
+    "sign_in": "lives for ten minutes",
+    "address_request": "lives for days, and nothing has come of it yet",
+    "used_token": "lives for days",
+    "worker": "which processes are alive just now",
+}
+"""Tables that do not leave the house, and why."""
+
+_PLAN: Final = {part.table.name for part in PARTS} | LEFT_OUT.keys()
+
+
+def unplanned() -> set[str]:
+    """Tables that an export knows nothing of: there must be none."""
+    return set(_metadata.tables) - _PLAN
+
+
+# Out.
+
+
+def head(connection: Connection) -> tuple[int, str]:
+    """The number and the hash of the newest entry."""
+    row = connection.execute(select(ledger_head.c.seq, ledger_head.c.hash)).one()
+    return row.seq, row.hash
+
+
+def count(connection: Connection, part: Part) -> int:
+    """How many rows the part has."""
+    return int(connection.execute(select(func.count()).select_from(part.table)).scalar_one())
+
+
+def read_cells(connection: Connection, part: Part) -> Iterator[list[str]]:
+    """The rows of a part as text, by key, in flat memory. Run it inside `Database.snapshot`."""
+    columns = [part.table.c[name] for name in part.columns]
+    writers = [_writer(column) for column in columns]
+    for row in stream(connection, select(*columns).order_by(*part.table.primary_key.columns)):
+        yield ["" if value is None else write(value) for write, value in zip(writers, row, strict=True)]
+
+
+def read_lines(connection: Connection) -> Iterator[bytes]:
+    """The ledger's entries in order, each as a line of JSON with its hash, in flat memory.
+
+    A line without its hash is what the hash covers, behind the hash of the entry before (`rows.canonical`).
+    """
+    for row in stream(connection, select(ledger_entry).order_by(ledger_entry.c.seq)):
+        yield canonical(row._asdict())[:-1] + f',"hash":"{row.hash}"}}\n'.encode()
+
+
+def _writer(column: Column[Any]) -> Callable[[Any], str]:
+    if isinstance(column.type, UtcDateTime):
+        return datetime.isoformat
+    if isinstance(column.type, Boolean):
+        return lambda value: "true" if value else "false"
+    return json.dumps if isinstance(column.type, JSON) else str
+
+
+# Back.
+
+
+def row_of_cells(part: Part, names: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
+    """A row of a part from its text. Raises ValueError where it cannot be one."""
+    values = zip(names, cells, strict=True)
+    return {name: _value(part.table.c[name], cell) for name, cell in values} | dict(part.also)
+
+
+def row_of_line(line: bytes) -> dict[str, Any]:
+    """An entry from its line. Raises ValueError where it cannot be one."""
+    fields = json.loads(line)
+    if not isinstance(fields, dict) or not fields.keys() <= set(ledger_entry.c.keys()):
+        raise ValueError("not an entry")
+    return {column.name: _typed(column, fields.get(column.name)) for column in ledger_entry.c}
+
+
+def _value(column: Column[Any], cell: str) -> Any:
+    if column.nullable and not cell:
+        return None
+    if isinstance(column.type, JSON):
+        return json.loads(cell)
+    if isinstance(column.type, Boolean):
+        return {"true": True, "false": False}[cell]
+    if "\0" in cell:
+        raise ValueError("no text of ours holds a null character")
+    return int(cell) if isinstance(column.type, Integer) else _typed(column, cell)
+
+
+def _typed(column: Column[Any], value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(column.type, UtcDateTime):
+        return _instant(value)
+    if column.name == "channel":
+        return Channel(value).value
+    return UUID(value) if isinstance(column.type, Uuid) else value
+
+
+def _instant(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return at
+
+
+def begin_restore(write: WriteTransaction) -> None:
+    """Make room. Raises NotAllowed where somebody is on record already."""
+    connection = write.connection
+    taken = write.seq or connection.execute(select(contact.c.id).limit(1)).first()
+    if taken or connection.execute(select(address.c.id).limit(1)).first():
+        raise NotAllowed("an export can be restored only into an empty install, and this one has contacts or entries")
+    if connection.dialect.name != "sqlite":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+    for table in (topic_text, topic, brand, notice, sending, connector_cursor):
+        connection.execute(delete(table))
+
+
+def put_back(write: WriteTransaction, part: Part, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of a part, all with the same columns."""
+    insert_rows(write.connection, part.table, rows)
+
+
+def lacks_contacts(connection: Connection) -> bool:
+    """Whether an address has come back without its contact, which no foreign key would refuse."""
+    orphan = select(address.c.id).where(~select(contact.c.id).where(contact.c.id == address.c.contact_id).exists())
+    return connection.execute(orphan.limit(1)).first() is not None
+
+
+def end_restore(write: WriteTransaction, seq: int, newest: str) -> None:
+    """Set the ledger's head: the next act goes on from there."""
+    write.seq, write.hash = seq, newest
+    set_head(write)

@@ -1,0 +1,435 @@
+"""The ledger: THE write path for everything that bears on permission, and its proof.
+
+Owns the order lock -> read -> decide -> append -> project. Invariants: numbers have no gaps and follow the order of
+commits; each entry's hash covers the one before it; the projection is what the entries add up to (`verify`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, and_, bindparam, delete, select
+
+from preferences.domain import consent
+from preferences.domain.addresses import Fingerprints
+from preferences.domain.consent import Undone
+from preferences.domain.errors import NotAllowed
+from preferences.domain.records import Act, Address, Choice, Edit, Entry, Pace, Suppression
+from preferences.domain.vocabulary import BLANKET, PACE_VERBS, Actor, Origin, Status, Verb, is_connector
+from preferences.ledger.repeats import find_told, may_count_again, told_apart
+from preferences.ledger.seal import chain_hash, evidence_digest, new_salt
+from preferences.store.codec import (
+    PaceKey,
+    PreferenceKey,
+    SuppressionKey,
+    choice_of,
+    entry_of,
+    entry_row,
+    pace_of,
+    pace_row,
+    preference_row,
+    suppression_of,
+    suppression_row,
+)
+from preferences.store.contacts import Found, find_or_create
+from preferences.store.dialect import Insert, any_of, insert_all
+from preferences.store.tables import evidence, ledger_entry, ledger_head, pace, preference, suppression
+from preferences.store.transactions import WriteTransaction
+
+_EVIDENCE: Final = json.JSONEncoder(sort_keys=True)
+
+STATUS_OF: Final = {Verb.SUBSCRIBE: Status.SUBSCRIBED, Verb.UNSUBSCRIBE: Status.UNSUBSCRIBED}
+
+
+ScopeKey = tuple[UUID, str, str]
+"""A contact, a channel and a brand: what an opt-out of everything covers."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One call of `record` at work: what was read, and what is to be written.
+
+    `choices` by scope and topic; `undone` is read for the scopes about which a connector told an echo.
+    """
+
+    write: WriteTransaction
+    now: datetime
+    choices: dict[ScopeKey, dict[str, Choice]] = field(default_factory=dict)
+    undone: dict[ScopeKey, list[Undone]] = field(default_factory=dict)
+    paces: dict[PaceKey, Pace] = field(default_factory=dict)
+    suppressions: dict[SuppressionKey, Suppression] = field(default_factory=dict)
+    touched_choices: set[PreferenceKey] = field(default_factory=set)
+    touched_paces: set[PaceKey] = field(default_factory=set)
+    touched_suppressions: set[SuppressionKey] = field(default_factory=set)
+    entries: list[Entry] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    evidence: list[dict[str, Any]] = field(default_factory=list)
+
+
+def record(write: WriteTransaction, acts: Sequence[Act], *, fingerprints: Fingerprints, now: datetime) -> list[Entry]:
+    """Record acts, in order, and return the entry of each.
+
+    An act whose (origin, origin_ref) is in the ledger already is not recorded again; its first entry is returned. Two
+    opt-outs are recorded all the same, so that none is swallowed: one that says something else, or gives another time,
+    than the act whose reference it bears; and one that gives no time and does not hold any more (see
+    `may_count_again`). `now` is the time of receipt. Everything stands or falls with the transaction.
+    """
+    known = find_told(write.connection, acts)
+    acts = told_apart(write.connection, acts, known, fingerprints=fingerprints, now=now)
+    fresh = [act for act in acts if (act.origin, act.origin_ref) not in known or may_count_again(act, now)]
+    found = _contacts_of(write, fresh, fingerprints, now)
+    batch = _read_state(write, fresh, found, now)
+    results: list[Entry] = []
+    for act in acts:
+        entry = known.get((act.origin, act.origin_ref)) if act.origin_ref is not None else None
+        if entry is None:
+            entry = _append(batch, act, found)
+        elif may_count_again(act, now) and _holds_no_more(batch, act, found):
+            entry = _append(batch, replace(act, origin_ref=f"{act.origin_ref}+{_next_seq(batch)}"), found)
+        if act.origin_ref is not None:
+            known[act.origin, act.origin_ref] = entry
+        results.append(entry)
+    _flush(batch)
+    return results
+
+
+def _holds_no_more(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> bool:
+    """Whether an opt-out would end something now: what it says does not hold, or not of all that it covers."""
+    draft = _draft(batch, act, found)
+    if draft.reason is not None:
+        held = batch.suppressions.get((draft.fingerprint or "", draft.channel.value, draft.reason.value))
+        return held is None or not held.active
+    if draft.contact_id is None:
+        return False
+    choices = batch.choices.get(_scope(draft), {})
+    own, new = choices.get(draft.topic), consent.apply(choices.get(draft.topic), draft)
+    return new is not None and (own is None or own.status is not new.status or _alters(choices, draft.topic, new))
+
+
+def record_edits(
+    write: WriteTransaction, edits: Sequence[Edit], *, fingerprints: Fingerprints, now: datetime
+) -> tuple[list[Entry], list[Edit]]:
+    """Record what a person changed on a page, and return the entries, and the edits that were not recorded.
+
+    An edit that lets more through is not recorded when its page, or its link, did not know of something newer: a page
+    left open for a day must not overwrite what was chosen meanwhile. It is looked at under the ledger's lock.
+    """
+    contact_ids = [_whose(edit) for edit in edits]
+    batch = _read_state(write, [edit.act for edit in edits], {}, now)
+    stale = [edit for edit, contact_id in zip(edits, contact_ids, strict=True) if _is_stale(batch, edit, contact_id)]
+    acts = [edit.act for edit in edits if edit not in stale]
+    return record(write, acts, fingerprints=fingerprints, now=now), stale
+
+
+def _whose(edit: Edit) -> UUID:
+    if isinstance(edit.act.who, Address):
+        raise ValueError("an edit is of a contact")
+    return edit.act.who
+
+
+def _is_stale(batch: _Batch, edit: Edit, contact_id: UUID) -> bool:
+    act = edit.act
+    key = (contact_id, act.channel.value, act.brand)
+    choices = batch.choices.get(key, {})
+    held: list[Choice | Pace] = [choices[topic] for topic in (act.topic, BLANKET) if topic in choices]
+    if act.verb in PACE_VERBS:
+        pace_now = batch.paces.get((*key, act.topic, act.verb.value))
+        held = [] if pace_now is None else [pace_now]
+    if edit.seen is not None and any(one.seq > edit.seen for one in held):
+        return True
+    asked_at = edit.asked_at
+    return asked_at is not None and any(one.at > asked_at and _lets_less_through(one) for one in held)
+
+
+def _lets_less_through(one: Choice | Pace) -> bool:
+    if isinstance(one, Choice):
+        return one.status is Status.UNSUBSCRIBED
+    return one.until is not None or one.per_week is not None
+
+
+def undo(write: WriteTransaction, seq: int, *, contact_id: UUID, now: datetime, details: Mapping[str, str]) -> Entry:
+    """Take the opt-out of entry `seq` back: all else that its contact said counts as if it had never been.
+
+    Raises NotAllowed when the entry is not this contact's opt-out, was undone already, no longer counts, or when
+    anybody has opted out again since, of the same or of everything: that may have been somebody else, and whoever
+    holds the link must not take back what they did not do.
+    """
+    target = find_entry(write.connection, seq)
+    if target is None or target.contact_id != contact_id or target.verb is not Verb.UNSUBSCRIBE:
+        raise NotAllowed("nothing to undo")
+    act = Act(
+        verb=Verb.UNDO,
+        channel=target.channel,
+        who=contact_id,
+        brand=target.brand,
+        topic=target.topic,
+        origin=Origin.UNDO,
+        origin_ref=str(seq),
+        actor=Actor.RECIPIENT,
+        occurred_at=now,
+        trusted=True,
+        evidence=details,
+    )
+    if find_told(write.connection, [act]):
+        raise NotAllowed("undone already")
+    batch = _read_state(write, [act], {}, now)
+    current = batch.choices.get(_scope(target), {}).get(target.topic)
+    if current is None or current.status is not Status.UNSUBSCRIBED:
+        raise NotAllowed("something newer counts")
+    entries = _entries_of(write.connection, target)
+    if any(_is_opted_out_again(target, entry) for entry in consent.without_undone(entries)):
+        raise NotAllowed("there is a newer opt-out")
+    entry = _append_undo(batch, act, target, entries)
+    _flush(batch)
+    return entry
+
+
+def _is_opted_out_again(target: Entry, entry: Entry) -> bool:
+    """Whether an entry is an opt-out that covers the target's topic and came later, other than as an echo."""
+    covers = entry.topic in {target.topic, BLANKET}
+    newer = entry.seq > target.seq and entry.status is Status.UNSUBSCRIBED
+    return covers and newer and not consent.is_echo(entry)
+
+
+def _append_undo(batch: _Batch, act: Act, target: Entry, entries: Sequence[Entry]) -> Entry:
+    draft = replace(_draft(batch, act, {}), undoes=target.seq)
+    after = consent.fold_by_topic([*entries, draft])
+    back = after.get(target.topic)
+    status, basis = (back.status, back.basis) if back else (Status.NEVER_ASKED, None)
+    scope = _scope(target)
+    before = batch.choices.get(scope, {})
+    topics = before.keys() | after.keys()
+    batch.touched_choices |= {(*scope, topic) for topic in topics if before.get(topic) != after.get(topic)}
+    batch.choices[scope] = after
+    changed = any(_status(before, topic) is not _status(after, topic) for topic in topics)
+    return _seal(batch, replace(draft, status=status, basis=basis, changed=changed), act.evidence)
+
+
+def _alters(choices: Mapping[str, Choice], topic: str, new: Choice) -> bool:
+    """Whether something that a choice covers has another status with it: its own topic, and with `*` every topic."""
+    after = {**choices, topic: new}
+    covered = after if topic == BLANKET else (topic,)
+    return any(_status(choices, one) is not _status(after, one) for one in covered)
+
+
+def _status(choices: Mapping[str, Choice], topic: str) -> Status | None:
+    """What counts for a topic, or for everything."""
+    choice = consent.effective(choices.get(topic), choices.get(BLANKET))
+    return None if choice is None else choice.status
+
+
+def find_entry(connection: Connection, seq: int) -> Entry | None:
+    """The entry of this number, or None."""
+    row = connection.execute(select(ledger_entry).where(ledger_entry.c.seq == seq)).one_or_none()
+    return None if row is None else entry_of(row)
+
+
+def _contacts_of(
+    write: WriteTransaction, acts: Sequence[Act], fingerprints: Fingerprints, now: datetime
+) -> dict[Address, Found]:
+    addresses = [act.who for act in acts if isinstance(act.who, Address)]
+    if not addresses:
+        return {}
+    typed = {act.who for act in acts if isinstance(act.who, Address) and act.origin == Origin.ADDRESS_BOX}
+    return find_or_create(write, addresses, fingerprints, now, strangers=typed)
+
+
+_PREFERENCES = select(preference).where(any_of(preference.c.contact_id, "contact_ids"))
+_UNDOS = select(ledger_entry).where(any_of(ledger_entry.c.contact_id, "contact_ids"), ledger_entry.c.verb == Verb.UNDO)
+_TARGETS = select(ledger_entry).where(ledger_entry.c.seq.in_(bindparam("seqs", expanding=True)))
+_PACES = select(pace).where(any_of(pace.c.contact_id, "contact_ids"))
+_SUPPRESSIONS = select(suppression).where(any_of(suppression.c.fingerprint, "fingerprints"))
+
+
+def _read_state(write: WriteTransaction, acts: Sequence[Act], found: Mapping[Address, Found], now: datetime) -> _Batch:
+    batch = _Batch(write, now)
+    contact_ids = {_contact_id(act, found) for act in acts if act.reason is None} - {None}
+    if contact_ids:
+        for row in write.connection.execute(_PREFERENCES, {"contact_ids": list(contact_ids)}):
+            batch.choices.setdefault((row.contact_id, row.channel, row.brand), {})[row.topic] = choice_of(row)
+    told_of = {_contact_id(act, found) for act in acts if act.actor is Actor.SYSTEM and is_connector(act.origin)}
+    if told_of - {None}:
+        batch.undone = _undone(write.connection, list(told_of - {None}))
+    paced = {_contact_id(act, found) for act in acts if act.verb in PACE_VERBS} - {None}
+    if paced:
+        rows = write.connection.execute(_PACES, {"contact_ids": list(paced)})
+        batch.paces = {(row.contact_id, row.channel, row.brand, row.topic, row.verb): pace_of(row) for row in rows}
+    prints = {found[act.who].fingerprint for act in acts if act.reason and isinstance(act.who, Address)}
+    if prints:
+        rows = write.connection.execute(_SUPPRESSIONS, {"fingerprints": list(prints)})
+        batch.suppressions = {(row.fingerprint, row.channel, row.reason): suppression_of(row) for row in rows}
+    return batch
+
+
+def _undone(connection: Connection, contact_ids: Sequence[UUID | None]) -> dict[ScopeKey, list[Undone]]:
+    """What these contacts have taken back, by scope."""
+    found: dict[ScopeKey, list[Undone]] = {}
+    undos = [entry_of(row) for row in connection.execute(_UNDOS, {"contact_ids": list(contact_ids)})]
+    if undos:
+        rows = connection.execute(_TARGETS, {"seqs": [undo.undoes for undo in undos]})
+        targets = {row.seq: entry_of(row) for row in rows}
+        for undo in undos:
+            found.setdefault(_scope(undo), []).append(consent.undone_by(undo, targets[undo.undoes or 0]))
+    return found
+
+
+def _contact_id(act: Act, found: Mapping[Address, Found]) -> UUID | None:
+    return found[act.who].contact_id if isinstance(act.who, Address) else act.who
+
+
+def _append(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> Entry:
+    """Number an act, decide what it changes, chain it, and note what it touches."""
+    draft = _draft(batch, act, found)
+    return _seal(batch, replace(draft, changed=_project(batch, draft)), act.evidence)
+
+
+def _next_seq(batch: _Batch) -> int:
+    return batch.write.seq + len(batch.entries) + 1
+
+
+def _draft(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> Entry:
+    return Entry(
+        seq=_next_seq(batch),
+        recorded_at=batch.now,
+        occurred_at=consent.clamp(act.occurred_at, batch.now),
+        verb=act.verb,
+        channel=act.channel,
+        contact_id=_contact_id(act, found),
+        fingerprint=found[act.who].fingerprint if isinstance(act.who, Address) else None,
+        brand=act.brand,
+        topic=act.topic,
+        status=STATUS_OF.get(act.verb),
+        reason=act.reason,
+        basis=act.basis,
+        origin=act.origin,
+        origin_ref=act.origin_ref,
+        actor=act.actor,
+        trusted=act.trusted,
+        changed=False,
+        undoes=None,
+        hash="",
+        until=act.until,
+        per_week=act.per_week,
+        notice=act.notice,
+    )
+
+
+def _seal(batch: _Batch, draft: Entry, details: Mapping[str, str]) -> Entry:
+    """Chain an entry to the one before, with the digest of its evidence, which is stored beside it."""
+    previous = batch.entries[-1].hash if batch.entries else batch.write.hash
+    row = entry_row(draft)
+    if details:
+        text, salt = _EVIDENCE.encode(details), new_salt()
+        row["evidence_digest"] = evidence_digest(salt, text)
+        batch.evidence.append({"seq": draft.seq, "details": text, "salt": salt})
+    row["hash"] = chain_hash(previous, row)
+    entry = replace(draft, hash=row["hash"], evidence_digest=row["evidence_digest"])
+    batch.entries.append(entry)
+    batch.rows.append(row)
+    return entry
+
+
+def _project(batch: _Batch, entry: Entry) -> bool:
+    if entry.reason is not None:
+        return _project_suppression(batch, entry)
+    return _project_pace(batch, entry) if entry.verb in PACE_VERBS else _project_choice(batch, entry)
+
+
+def _project_pace(batch: _Batch, entry: Entry) -> bool:
+    if entry.contact_id is None:
+        return False
+    key = (*_scope(entry), entry.topic, entry.verb.value)
+    old = batch.paces.get(key)
+    new = consent.apply_pace(old, entry)
+    if new is None or new == old:
+        return False
+    batch.paces[key] = new
+    batch.touched_paces.add(key)
+    before = (None, None) if old is None else (old.until, old.per_week)
+    return before != (new.until, new.per_week)
+
+
+def _scope(entry: Entry) -> ScopeKey:
+    if entry.contact_id is None:
+        raise ValueError("an entry without a contact has no preference")
+    return (entry.contact_id, entry.channel.value, entry.brand)
+
+
+def _project_choice(batch: _Batch, entry: Entry) -> bool:
+    if entry.contact_id is None:
+        return False
+    scope = _scope(entry)
+    choices = batch.choices.setdefault(scope, {})
+    old = choices.get(entry.topic)
+    if not consent.counts(entry, batch.undone.get(scope, ())):
+        return False
+    new = consent.apply(old, entry)
+    if new is None or new == old:
+        return False
+    changed = _alters(choices, entry.topic, new)
+    choices[entry.topic] = new
+    batch.touched_choices.add((*scope, entry.topic))
+    return changed
+
+
+def _project_suppression(batch: _Batch, entry: Entry) -> bool:
+    if entry.fingerprint is None or entry.reason is None:
+        raise ValueError("a suppression needs an address")
+    key = (entry.fingerprint, entry.channel.value, entry.reason.value)
+    old = batch.suppressions.get(key)
+    new = consent.apply_suppression(old, entry)
+    if new is None or new == old:
+        return False
+    batch.suppressions[key] = new
+    batch.touched_suppressions.add(key)
+    return new.active if old is None else old.active is not new.active
+
+
+_CHOICE_KEY: Final = tuple(column.name for column in preference.primary_key)
+_NO_CHOICE: Final = delete(preference).where(*(preference.c[name] == bindparam(name) for name in _CHOICE_KEY))
+
+
+def _flush(batch: _Batch) -> None:
+    if not batch.entries:
+        return
+    newest = batch.entries[-1]
+    choices, gone = [], []
+    for key in batch.touched_choices:
+        choice = batch.choices[key[:3]].get(key[3])
+        if choice is None:
+            gone.append(dict(zip(_CHOICE_KEY, key, strict=True)))
+        else:
+            choices.append(preference_row(key, choice))
+    if gone:
+        batch.write.connection.execute(_NO_CHOICE, gone)
+    # In the order in which `sendings` locks them, so that no two wait for each other.
+    paces = [pace_row(key, batch.paces[key]) for key in sorted(batch.touched_paces)]
+    suppressions = [suppression_row(key, batch.suppressions[key]) for key in batch.touched_suppressions]
+    insert_all(
+        batch.write.connection,
+        [
+            Insert(ledger_entry, batch.rows),
+            Insert(evidence, batch.evidence),
+            Insert(preference, choices, "replace"),
+            Insert(pace, paces, "replace"),
+            Insert(suppression, suppressions, "replace"),
+            Insert(ledger_head, [{"id": 1, "seq": newest.seq, "hash": newest.hash}], "replace"),
+        ],
+    )
+    batch.write.seq, batch.write.hash = newest.seq, newest.hash
+
+
+def _entries_of(connection: Connection, entry: Entry) -> list[Entry]:
+    """All entries about wishes of the same contact, channel and brand, oldest first."""
+    same = and_(
+        ledger_entry.c.contact_id == entry.contact_id,
+        ledger_entry.c.channel == entry.channel.value,
+        ledger_entry.c.brand == entry.brand,
+        ledger_entry.c.status.is_not(None),
+    )
+    return [entry_of(row) for row in connection.execute(select(ledger_entry).where(same).order_by(ledger_entry.c.seq))]

@@ -1,0 +1,1 @@
+"""What a person does: choose, stop, sign up, change addresses. One function for each request."""

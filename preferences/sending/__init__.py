@@ -1,0 +1,1 @@
+"""What sending systems ask: may we send, links, suppressions, scrubs, and why."""

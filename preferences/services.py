@@ -1,0 +1,100 @@
+"""The parts of one installation, made once: its settings, database, keys, catalog and connectors.
+
+Owns the parts and nothing that they do.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from jinja2 import Environment
+
+from preferences.config import ConnectorSettings, FeedSettings, Settings, SignInSettings
+from preferences.domain.addresses import Fingerprints
+from preferences.domain.records import Brand
+from preferences.ledger.group_commit import Reader, Writer
+from preferences.store.catalog import Catalog, read_catalog
+from preferences.store.transactions import Database
+from preferences.tokens import Links, ManageLink, UnsubscribeLink
+
+CATALOG_SECONDS: Final = 2.0
+
+
+class CatalogCache:
+    """Brands and topics, read again every two seconds: they change a few times a year and are needed on each page."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._catalog: Catalog | None = None
+        self._read_at = float("-inf")
+
+    def last(self) -> Catalog | None:
+        """What was read last, however old, without asking the database: for pages that say it is away."""
+        return self._catalog
+
+    def get(self, topic: str | None = None) -> Catalog:
+        """The catalog, at most two seconds old, and quite fresh when `topic` is not in it: it may have just been added.
+
+        Raises StoreBusy when it has to be read and cannot be.
+        """
+        catalog = self._fresh()
+        if catalog is not None and (topic is None or topic in catalog.topics):
+            return catalog
+        with self._lock:
+            catalog = self._fresh()
+            if catalog is None or topic is not None:
+                catalog = self._catalog = self._database.read(read_catalog)
+                self._read_at = time.monotonic()
+            return catalog
+
+    def _fresh(self) -> Catalog | None:
+        return self._catalog if time.monotonic() - self._read_at < CATALOG_SECONDS else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The parts of one installation."""
+
+    settings: Settings
+    database: Database
+    fingerprints: Fingerprints
+    writer: Writer
+    reader: Reader
+    links: Links
+    catalog: CatalogCache
+    connectors: Mapping[str, ConnectorSettings]
+    feeds: Mapping[str, FeedSettings]
+    sign_in_providers: Mapping[str, SignInSettings]
+    templates: Mapping[str, Environment]
+    style_version: str
+
+    def root_of(self, brand: Brand | None) -> str:
+        """The path under which a brand's pages live, without the slash at its end."""
+        return self.settings.root + (f"/{brand.path}" if brand and brand.path else "")
+
+    def url_of(self, brand: Brand | None) -> str:
+        """The beginning of every address of a brand's pages.
+
+        A host of its own is reached as `PUBLIC_URL` is: by the same scheme, port and path.
+        """
+        public = urlsplit(self.settings.public_url)
+        port = f":{public.port}" if public.port else ""
+        place = f"{brand.host}{port}" if brand and brand.host else public.netloc
+        return f"{public.scheme}://{place}{self.root_of(brand)}"
+
+    def unsubscribe_url(self, link: UnsubscribeLink) -> str:
+        """The address for `List-Unsubscribe` and for the mail's own text. Raises StoreBusy."""
+        return f"{self.url_of(self._brand(link.brand))}/u/{self.links.sign_unsubscribe(link)}"
+
+    def manage_url(self, link: ManageLink) -> str:
+        """The address of a contact's choices. Raises StoreBusy."""
+        return f"{self.url_of(self._brand(link.brand))}/p/{self.links.sign_manage(link)}"
+
+    def _brand(self, slug: str) -> Brand | None:
+        return self.catalog.get().brands.get(slug)

@@ -1,0 +1,120 @@
+"""API keys: made, recognised, rotated, withdrawn.
+
+Owns the rows `api_key`. Invariant: a key itself is shown once and never stored; its SHA-256 is enough to recognise it,
+since it is random and long.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, and_, bindparam, or_, select, update
+
+from preferences.domain.errors import NotAllowed
+from preferences.domain.vocabulary import USUAL_SCOPES, Scope
+from preferences.store.contacts import new_id
+from preferences.store.dialect import insert_rows
+from preferences.store.tables import api_key
+
+PREFIX: Final = "pref_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What is known of a key. `old_until` is how long the one that it took the place of still works."""
+
+    name: str
+    scopes: frozenset[Scope]
+    created_at: datetime
+    revoked_at: datetime | None
+    old_until: datetime | None
+    is_old: bool = False
+    """Whether it was found by the key that another one took the place of."""
+
+
+def create_key(connection: Connection, name: str, now: datetime, scopes: Collection[Scope] = USUAL_SCOPES) -> str:
+    """Make a key and return it. Raises NotAllowed when the name is taken."""
+    if find_named(connection, name) is not None:
+        raise NotAllowed(f"there is a key named {name} already; choose another name, or rotate it")
+    key = _new_key()
+    row = {"id": new_id(now), "name": name, "digest": digest_of(key), "created_at": now, "scopes": _as_text(scopes)}
+    insert_rows(connection, api_key, [row])
+    return key
+
+
+def rotate_key(connection: Connection, name: str, now: datetime, overlap: timedelta) -> str:
+    """A new key in the place of the named one, which works on for `overlap`. Raises NotAllowed."""
+    _require_valid(connection, name)
+    key = _new_key()
+    connection.execute(
+        update(api_key)
+        .where(api_key.c.name == name)
+        .values(digest=digest_of(key), old_digest=api_key.c.digest, old_until=now + overlap)
+    )
+    return key
+
+
+def revoke_key(connection: Connection, name: str, now: datetime) -> None:
+    """End a key, and the one it took the place of, at once and for good. Raises NotAllowed."""
+    _require_valid(connection, name)
+    connection.execute(update(api_key).where(api_key.c.name == name).values(revoked_at=now))
+
+
+def _require_valid(connection: Connection, name: str) -> None:
+    found = find_named(connection, name)
+    if found is None or found.revoked_at is not None:
+        raise NotAllowed(f"there is no valid key named {name}; `flask api-key list` shows those there are")
+
+
+def find_named(connection: Connection, name: str) -> Key | None:
+    """The key of this name, valid or not."""
+    row = connection.execute(select(api_key).where(api_key.c.name == name)).one_or_none()
+    return None if row is None else _key(row)
+
+
+def list_keys(connection: Connection) -> list[Key]:
+    """Every key, the oldest first, those that were revoked among them."""
+    return [_key(row) for row in connection.execute(select(api_key).order_by(api_key.c.created_at, api_key.c.name))]
+
+
+_VALID: Final = select(api_key).where(
+    api_key.c.revoked_at.is_(None),
+    or_(
+        api_key.c.digest == bindparam("digest"),
+        and_(api_key.c.old_digest == bindparam("digest"), api_key.c.old_until > bindparam("now")),
+    ),
+)
+
+
+def find_key(connection: Connection, digest: str, now: datetime) -> Key | None:
+    """The valid key with this digest, or None."""
+    row = connection.execute(_VALID, {"digest": digest, "now": now}).one_or_none()
+    return None if row is None else replace(_key(row), is_old=row.digest != digest)
+
+
+def digest_of(key: str) -> str:
+    """What is stored of a key: SHA-256, in hex."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _new_key() -> str:
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def _as_text(scopes: Collection[Scope]) -> str:
+    return " ".join(sorted(scopes))
+
+
+def _key(row: Row[Any]) -> Key:
+    return Key(
+        name=row.name,
+        scopes=frozenset(map(Scope, row.scopes.split())) if row.scopes else USUAL_SCOPES,
+        created_at=row.created_at,
+        revoked_at=row.revoked_at,
+        old_until=row.old_until,
+    )

@@ -1,0 +1,297 @@
+"""What holds now for contacts: their preferences, addresses and suppressions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, bindparam, func, null, or_, select, union_all
+
+from preferences.domain.records import Address, Choice, Pace, Suppression
+from preferences.domain.vocabulary import (
+    Channel,
+    Relation,
+    SuppressionReason,
+    Verb,
+)
+from preferences.store.codec import choice_of, pace_of, suppression_of
+from preferences.store.dialect import any_of
+from preferences.store.tables import (
+    address,
+    contact,
+    contact_flag,
+    ledger_entry,
+    pace,
+    preference,
+    suppression,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a contact wishes on one channel of one brand. `address` is None when it is no longer known."""
+
+    address: Address | None
+    choices: Mapping[str, Choice]
+    entry_hashes: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class WishesKey:
+    """Whose wishes, on which channel, about whose mail."""
+
+    contact_id: UUID
+    channel: Channel
+    brand: str
+
+
+_WISHES: Final = union_all(
+    select(
+        preference.c.contact_id,
+        preference.c.channel,
+        preference.c.brand,
+        preference.c.topic,
+        preference.c.status,
+        preference.c.at,
+        preference.c.since,
+        preference.c.seq,
+        preference.c.trusted,
+        preference.c.basis,
+        ledger_entry.c.hash,
+        null().label("value"),
+    )
+    .join(ledger_entry, ledger_entry.c.seq == preference.c.seq)
+    .where(any_of(preference.c.contact_id, "contact_ids")),
+    select(
+        address.c.contact_id,
+        address.c.channel,
+        *(null() for _ in range(9)),
+        address.c.value,
+    ).where(any_of(address.c.contact_id, "contact_ids")),
+)
+"""Preferences, and below them addresses: one round trip for the two things that a link's page shows."""
+
+
+def wishes_of(connection: Connection, keys: Sequence[WishesKey]) -> list[Wishes]:
+    """The wishes for each key, in order: one statement, however many keys."""
+    values: dict[tuple[UUID, str], str] = {}
+    rows: dict[tuple[UUID, str, str], list[Any]] = {}
+    for row in connection.execute(_WISHES, {"contact_ids": list({key.contact_id for key in keys})}):
+        if row.value is None:
+            rows.setdefault((row.contact_id, row.channel, row.brand), []).append(row)
+        else:
+            held = values.get((row.contact_id, row.channel))
+            values[row.contact_id, row.channel] = row.value if held is None else min(held, row.value)
+    return [_wishes(key, values, rows.get((key.contact_id, key.channel, key.brand), [])) for key in keys]
+
+
+def _wishes(key: WishesKey, values: Mapping[tuple[UUID, str], str], rows: Sequence[Any]) -> Wishes:
+    value = values.get((key.contact_id, key.channel))
+    return Wishes(
+        address=None if value is None else Address(key.channel, value),
+        choices={row.topic: choice_of(row) for row in rows},
+        entry_hashes={row.seq: row.hash for row in rows},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownAddress:
+    """An address of a contact, and why it is suppressed, where it is."""
+
+    id: UUID
+    address: Address
+    added_at: datetime
+    suppressed: frozenset[SuppressionReason]
+    confirmed: bool = True
+    """False for one that a system added, until the contact confirms it: it gets nothing that opens their page."""
+
+    @property
+    def replaced(self) -> bool:
+        """Whether its owner has given another one in its place."""
+        return SuppressionReason.REPLACED in self.suppressed
+
+    @property
+    def cannot_be_reached(self) -> bool:
+        """Whether something that no choice can lift keeps marketing from it, such as a bounce or a complaint."""
+        return bool(self.suppressed - {SuppressionReason.REPLACED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """All that a contact's own page shows, on every channel and of every brand.
+
+    `choices` by channel, brand and topic; `paces` by these and the verb. `entry_hashes` has the hash of each entry
+    that they name. `exists` is False for a contact that is no more; links from before `revoked_at` are void.
+    """
+
+    contact_id: UUID
+    exists: bool
+    created_at: datetime | None
+    revoked_at: datetime | None
+    flags: frozenset[str]
+    """What the company has marked the contact with: see `Topic.visible_to`."""
+    addresses: Sequence[KnownAddress]
+    choices: Mapping[tuple[Channel, str, str], Choice]
+    paces: Mapping[tuple[Channel, str, str, Verb], Pace]
+    entry_hashes: Mapping[int, str]
+
+    def current_addresses(self, channel: Channel) -> list[KnownAddress]:
+        """The addresses on this channel that are in use, the oldest first."""
+        return [one for one in self.addresses if one.address.channel is channel and not one.replaced]
+
+
+def own_mailboxes(addresses: Iterable[KnownAddress]) -> list[Address]:
+    """The email addresses that are the contact's own for certain, the oldest first: where letters to them go."""
+    return [
+        one.address for one in addresses if one.address.channel is Channel.EMAIL and one.confirmed and not one.replaced
+    ]
+
+
+_HASHES_OF: Final = select(ledger_entry.c.seq, ledger_entry.c.hash).where(
+    or_(
+        ledger_entry.c.seq.in_(select(preference.c.seq).where(preference.c.contact_id == bindparam("contact_id"))),
+        ledger_entry.c.seq.in_(select(pace.c.seq).where(pace.c.contact_id == bindparam("contact_id"))),
+    )
+)
+
+
+_ABOUT: Final = (
+    select(contact.c.created_at, contact.c.revoked_at, contact_flag.c.flag)
+    .outerjoin(contact_flag, contact_flag.c.contact_id == contact.c.id)
+    .where(contact.c.id == bindparam("contact_id"))
+)
+"""The contact, once for each of its flags, or once without."""
+
+
+def standing_of(connection: Connection, contact_id: UUID) -> Standing:
+    """Everything that the contact has chosen, and where we may reach them."""
+    about = connection.execute(_ABOUT, {"contact_id": contact_id}).all()
+    row = about[0] if about else None
+    choices = connection.execute(select(preference).where(preference.c.contact_id == contact_id))
+    paces = connection.execute(select(pace).where(pace.c.contact_id == contact_id))
+    hashes = connection.execute(_HASHES_OF, {"contact_id": contact_id})
+    return Standing(
+        contact_id=contact_id,
+        exists=row is not None,
+        created_at=row.created_at if row else None,
+        revoked_at=row.revoked_at if row else None,
+        flags=frozenset(one.flag for one in about if one.flag is not None),
+        addresses=addresses_of(connection, contact_id),
+        choices={(Channel(one.channel), one.brand, one.topic): choice_of(one) for one in choices},
+        paces={(Channel(one.channel), one.brand, one.topic, Verb(one.verb)): pace_of(one) for one in paces},
+        entry_hashes={one.seq: one.hash for one in hashes},
+    )
+
+
+def addresses_of(connection: Connection, contact_id: UUID) -> list[KnownAddress]:
+    """The contact's addresses, the oldest first, those that were replaced among them."""
+    return addresses_of_all(connection, [contact_id]).get(contact_id, [])
+
+
+def addresses_of_all(connection: Connection, contact_ids: Sequence[UUID]) -> dict[UUID, list[KnownAddress]]:
+    """The same for many contacts at once, of those who have any."""
+    in_order = _ADDRESSES_OF.order_by(address.c.created_at, address.c.id)
+    rows = connection.execute(in_order, {"contact_ids": list(contact_ids)}).all()
+    held = active_suppressions(connection, [row.fingerprint for row in rows])
+    found: dict[UUID, list[KnownAddress]] = {}
+    for row in rows:
+        known = KnownAddress(
+            id=row.id,
+            address=Address(Channel(row.channel), row.value),
+            added_at=row.created_at,
+            suppressed=frozenset(one.reason for one in held.get((row.fingerprint, row.channel), [])),
+            confirmed=row.relation != Relation.UNCONFIRMED,
+        )
+        found.setdefault(row.contact_id, []).append(known)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressState:
+    """All that a provider may need to know of one address."""
+
+    contact_id: UUID
+    address: Address
+    added_at: datetime
+    fingerprint: str
+    choices: Mapping[tuple[str, str], Choice]
+    suppressions: Sequence[Suppression]
+
+
+_ADDRESSES_OF: Final = select(address).where(any_of(address.c.contact_id, "contact_ids"))
+_CHOICES_OF: Final = select(preference).where(any_of(preference.c.contact_id, "contact_ids"))
+_SUPPRESSIONS_OF: Final = select(suppression).where(
+    any_of(suppression.c.fingerprint, "fingerprints"), suppression.c.active
+)
+
+
+def states_of(connection: Connection, contact_ids: Sequence[UUID]) -> list[AddressState]:
+    """The current state of each address of these contacts."""
+    if not contact_ids:
+        return []
+    addresses = connection.execute(_ADDRESSES_OF, {"contact_ids": list(contact_ids)}).all()
+    choices: dict[tuple[UUID, str], dict[tuple[str, str], Choice]] = {}
+    for row in connection.execute(_CHOICES_OF, {"contact_ids": list(contact_ids)}):
+        choices.setdefault((row.contact_id, row.channel), {})[row.brand, row.topic] = choice_of(row)
+    suppressions = active_suppressions(connection, [row.fingerprint for row in addresses])
+    return [
+        AddressState(
+            contact_id=row.contact_id,
+            address=Address(Channel(row.channel), row.value),
+            added_at=row.created_at,
+            fingerprint=row.fingerprint,
+            choices=choices.get((row.contact_id, row.channel), {}),
+            suppressions=suppressions.get((row.fingerprint, row.channel), []),
+        )
+        for row in addresses
+    ]
+
+
+StopKey = tuple[UUID | None, Channel, str, str]
+"""Whose opt-out, on which channel, of which brand and topic."""
+
+_FIRST_STOPS: Final = (
+    select(
+        ledger_entry.c.contact_id,
+        ledger_entry.c.channel,
+        ledger_entry.c.brand,
+        ledger_entry.c.topic,
+        func.min(ledger_entry.c.seq).label("seq"),
+    )
+    .where(any_of(ledger_entry.c.contact_id, "contact_ids"), ledger_entry.c.status == "unsubscribed")
+    .group_by(ledger_entry.c.contact_id, ledger_entry.c.channel, ledger_entry.c.brand, ledger_entry.c.topic)
+)
+
+
+def first_stops(connection: Connection, contact_ids: Sequence[UUID]) -> dict[StopKey, int]:
+    """The number of the first opt-out of each preference of these contacts."""
+    rows = connection.execute(_FIRST_STOPS, {"contact_ids": list(contact_ids)})
+    return {(row.contact_id, Channel(row.channel), row.brand, row.topic): row.seq for row in rows}
+
+
+def said_at(connection: Connection, seqs: Sequence[int]) -> dict[int, datetime]:
+    """When each of these entries was said, or else recorded."""
+    if not seqs:
+        return {}
+    about = select(ledger_entry.c.seq, ledger_entry.c.occurred_at, ledger_entry.c.recorded_at)
+    rows = connection.execute(about.where(ledger_entry.c.seq.in_(seqs)))
+    return {row.seq: row.occurred_at or row.recorded_at for row in rows}
+
+
+def active_suppressions(
+    connection: Connection, fingerprints: Sequence[str]
+) -> dict[tuple[str, str], list[Suppression]]:
+    """The suppressions that hold, by fingerprint and channel."""
+    found: dict[tuple[str, str], list[Suppression]] = {}
+    for row in connection.execute(_SUPPRESSIONS_OF, {"fingerprints": list(fingerprints)}):
+        found.setdefault((row.fingerprint, row.channel), []).append(suppression_of(row))
+    return found
+
+
+CONTACTS_BY_PRINT: Final = select(address.c.fingerprint, address.c.contact_id).where(
+    any_of(address.c.fingerprint, "fingerprints"), address.c.channel == bindparam("channel")
+)
+"""Whose an address is, by its fingerprints."""

@@ -1,0 +1,190 @@
+"""The facts for a decision: everything on record that bears on one message to many addresses.
+
+Owns what is looked up when a sending system asks "may I send?"; `domain.permission` decides. Invariants: nothing here
+writes; the number of statements does not depend on the number of addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, bindparam, func, null, select, type_coerce, union_all
+
+from preferences.domain.addresses import Fingerprints
+from preferences.domain.consent import answer_to_new, effective
+from preferences.domain.permission import CAP_WEEK, Facts, Reason, facts_of
+from preferences.domain.records import Address, Choice, Pace, Topic
+from preferences.domain.vocabulary import BLANKET, Channel, Purpose, Status, SuppressionReason
+from preferences.store.codec import choice_of, pace_of
+from preferences.store.contact_state import active_suppressions
+from preferences.store.dialect import any_of
+from preferences.store.tables import UtcDateTime, address, pace, preference, sending
+
+_FOUND: Final = (
+    select(address.c.fingerprint, address.c.contact_id)
+    .where(any_of(address.c.fingerprint, "fingerprints"), address.c.channel == bindparam("channel"))
+    .cte("found")
+    .prefix_with("MATERIALIZED", dialect="sqlite")
+)
+
+_SAID: Final = union_all(
+    select(
+        _FOUND.c.fingerprint,
+        *(preference.c.contact_id, preference.c.channel, preference.c.topic),
+        *(preference.c.status, preference.c.at, preference.c.since, preference.c.seq),
+        *(preference.c.trusted, preference.c.basis),
+        null().label("verb"),
+        type_coerce(null(), UtcDateTime).label("until"),
+        null().label("per_week"),
+    )
+    .join(preference, preference.c.contact_id == _FOUND.c.contact_id)
+    .where(preference.c.brand == bindparam("brand"), any_of(preference.c.topic, "topics")),
+    select(
+        _FOUND.c.fingerprint,
+        *(pace.c.contact_id, pace.c.channel, pace.c.topic),
+        *(null(), pace.c.at, null(), pace.c.seq, null(), null()),
+        *(pace.c.verb, pace.c.until, pace.c.per_week),
+    )
+    .join(pace, pace.c.contact_id == _FOUND.c.contact_id)
+    .where(pace.c.brand == bindparam("brand"), any_of(pace.c.topic, "topics")),
+)
+"""Wishes, and below them pauses and caps, of those whose address it is: one round trip for all that bears on a topic,
+and no row for an address about which nothing was said."""
+
+_SENDINGS: Final = (
+    select(sending.c.contact_id, func.count())
+    .where(
+        any_of(sending.c.contact_id, "contact_ids"),
+        sending.c.channel == bindparam("channel"),
+        sending.c.topic == bindparam("topic"),
+        sending.c.at > bindparam("since"),
+        sending.c.message_ref != bindparam("besides"),
+    )
+    .group_by(sending.c.contact_id)
+)
+
+
+@dataclass(slots=True)
+class _About:
+    """What the contact behind an address has said that bears on a topic."""
+
+    contact_id: UUID | None = None
+    own: Choice | None = None
+    blanket: Choice | None = None
+    new_topics: Choice | None = None
+    paces: list[Pace] = field(default_factory=list)
+
+
+_NOTHING_SAID: Final = _About()
+
+
+def facts_for(
+    connection: Connection,
+    addresses: Sequence[Address],
+    *,
+    channel: Channel,
+    about: Topic | None,
+    fingerprints: Fingerprints,
+    now: datetime,
+    message_ref: str = "",
+) -> dict[Address, Facts]:
+    """What bears on a message about `about` to each of the addresses: a few statements, however many there are.
+
+    All addresses about which nothing is on record share one `Facts`. `message_ref` names the mailing, if it is known:
+    who got a place in their week for it has not lost it again.
+    """
+    by_print = fingerprints.by_print(addresses)
+    held = _held(connection, by_print, channel)
+    said: dict[Address, _About] = {}
+    sent: dict[UUID, int] = {}
+    if about is not None:
+        said = _said_about(connection, by_print, channel, about)
+        sent = sent_this_week(
+            connection, _capped(said.values()), channel=channel, topic=about.slug, now=now, besides=message_ref
+        )
+    facts = dict.fromkeys(addresses, _facts(about, _NOTHING_SAID, {}, sent=0, now=now))
+    for one in held.keys() | said.keys():
+        heard = said.get(one, _NOTHING_SAID)
+        times = sent.get(heard.contact_id, 0) if heard.contact_id else 0
+        facts[one] = _facts(about, heard, held.get(one, {}), sent=times, now=now)
+    return facts
+
+
+def _held(
+    connection: Connection, by_print: Mapping[str, Address], channel: Channel
+) -> dict[Address, dict[SuppressionReason, int]]:
+    """Why these addresses are suppressed, those that are: each reason with its entry."""
+    found: dict[Address, dict[SuppressionReason, int]] = {}
+    for (print_, held_on), states in active_suppressions(connection, list(by_print)).items():
+        if held_on == channel:
+            found.setdefault(by_print[print_], {}).update({state.reason: state.seq for state in states})
+    return found
+
+
+def _facts(
+    about: Topic | None, heard: _About, held: dict[SuppressionReason, int], *, sent: int, now: datetime
+) -> Facts:
+    counts = effective(heard.own, heard.blanket)
+    blanket = counts is not None and counts is heard.blanket
+    if counts is None or counts.status is Status.NEVER_ASKED:
+        counts = answer_to_new(about.added_at if about else None, heard.own, heard.new_topics) or counts
+    facts = facts_of(about, counts, held, blanket=blanket, now=now, paces=heard.paces, contact_id=heard.contact_id)
+    if facts.cap is not None and facts.cap.per_week is not None and sent >= facts.cap.per_week:
+        facts.reasons[Reason.OVER_CAP] = facts.cap.seq
+    return facts
+
+
+def _said_about(
+    connection: Connection, by_print: Mapping[str, Address], channel: Channel, about: Topic
+) -> dict[Address, _About]:
+    """A purpose is kept under email, whichever channel is asked about; so is the answer to new kinds of mail."""
+    found: dict[Address, _About] = {}
+    kept_under = Channel.EMAIL if about.slug in set(Purpose) else channel
+    asked = {
+        "fingerprints": list(by_print),
+        "channel": channel.value,
+        "brand": about.brand,
+        "topics": [about.slug, BLANKET, Purpose.NEW_TOPICS.value],
+    }
+    for row in connection.execute(_SAID, asked):
+        said = found.setdefault(by_print[row.fingerprint], _About(contact_id=row.contact_id))
+        if row.verb is not None:
+            said.paces += [pace_of(row)] if row.channel == kept_under else []
+            continue
+        if row.topic == Purpose.NEW_TOPICS and row.channel == Channel.EMAIL:
+            said.new_topics = choice_of(row)
+        if row.topic == about.slug and row.channel == kept_under:
+            said.own = choice_of(row)
+        if row.topic == BLANKET and row.channel == kept_under:
+            said.blanket = choice_of(row)
+    return found
+
+
+def _capped(said: Iterable[_About]) -> list[UUID]:
+    return [one.contact_id for one in said if one.contact_id and any(pace.per_week is not None for pace in one.paces)]
+
+
+def sent_this_week(
+    connection: Connection,
+    contact_ids: Sequence[UUID],
+    *,
+    channel: Channel,
+    topic: str,
+    now: datetime,
+    besides: str = "",
+) -> dict[UUID, int]:
+    """How many messages about the topic, besides one mailing, these contacts were sent in the week before `now`."""
+    if not contact_ids:
+        return {}
+    parameters = {
+        "contact_ids": list(contact_ids),
+        "channel": channel.value,
+        "topic": topic,
+        "since": now - CAP_WEEK,
+        "besides": besides,
+    }
+    return {row[0]: row[1] for row in connection.execute(_SENDINGS, parameters)}

@@ -1,0 +1,105 @@
+"""The database engine: its URL, pool, timeouts and durability.
+
+Invariant: a connection of either engine flushes each commit to the disk before it is acknowledged.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, cast
+
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    Engine,
+    event,
+)
+from sqlalchemy.engine import URL, make_url
+
+from preferences.store.tables import metadata
+
+db: Final = SQLAlchemy(metadata=metadata)
+
+SQLITE_BUSY_SECONDS: Final = 15
+"""How long a writer waits for another process's write. A write takes milliseconds; an import's block a tenth of a
+second."""
+
+SQLITE_ASKS_AGAIN: Final = 0.002
+"""How often a waiting writer asks. SQLite itself sleeps for up to a tenth of a second between two tries, so that
+whoever writes without rest, as an import does, is always there before it."""
+
+# A process that hangs inside a transaction would hold the ledger's head, and with it everybody's opt-outs.
+# A plan made once, while the tables were small, would scan them from end to end for as long as the connection lives;
+# and PostgreSQL's default price of a random page, that of a turning disk, keeps it scanning far too long.
+POSTGRESQL_OPTIONS: Final = (
+    "-c timezone=UTC -c idle_in_transaction_session_timeout=10s -c lock_timeout=10s -c statement_timeout=60s"
+    " -c plan_cache_mode=force_custom_plan -c random_page_cost=1.1 -c jit=off"
+)
+
+
+def engine_url(database_url: str) -> URL:
+    """The SQLAlchemy URL, with `postgres://` and `postgresql://` both meaning psycopg 3."""
+    url = make_url(database_url)
+    if url.drivername in {"postgres", "postgresql"}:
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        url = url.set(database=str(Path(url.database).absolute()))
+    return url
+
+
+def engine_options(url: URL, threads: int) -> dict[str, Any]:
+    """What `create_engine` needs for this URL: pool, timeouts and durability."""
+    common = {"pool_size": threads, "pool_timeout": 5, "hide_parameters": True}
+    if url.get_backend_name() == "sqlite":
+        Path(url.database or ".").parent.mkdir(parents=True, exist_ok=True)
+        return {**common, "connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
+    return {
+        **common,
+        "connect_args": {"connect_timeout": 3, "options": POSTGRESQL_OPTIONS},
+        "max_overflow": 2,
+    }
+
+
+def prepare_sqlite(engine: Engine) -> None:
+    """Make SQLite durable and honest: WAL, a disk flush at each commit, foreign keys, and transactions we begin.
+
+    A new database is its owner's alone, since it holds addresses; SQLite gives the log beside it the same rights.
+    """
+
+    @event.listens_for(engine, "do_connect")
+    def on_new_file(_dialect: Dialect, _record: object, arguments: list[Any], _options: dict[str, Any]) -> None:
+        with suppress(OSError):  # it is there already, or cannot be made: then the connection says so
+            os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            _begin_immediate(connection)
+
+
+def _begin_immediate(connection: Connection) -> None:
+    """Take SQLite's only write lock, soon after whoever holds it lets go."""
+    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+    deadline = time.monotonic() + SQLITE_BUSY_SECONDS
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        while time.monotonic() < deadline:
+            with suppress(sqlite3.OperationalError):
+                driver.execute("BEGIN IMMEDIATE")
+                return
+            time.sleep(SQLITE_ASKS_AGAIN)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_SECONDS * 1000}")

@@ -1,0 +1,193 @@
+"""Transactions: read, snapshot, save and write.
+
+Owns the only `commit()` in the project. Invariant: every transaction that can touch the ledger locks the ledger's head
+before it reads anything (`write`), so the order of numbers is the order of commits.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    select,
+    text,
+)
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from preferences.domain.errors import StoreBusy
+from preferences.store.engine import prepare_sqlite
+from preferences.store.tables import ledger_head
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class WriteTransaction:
+    """An open transaction that holds the ledger's head. `seq` and `hash` are those of the newest entry."""
+
+    connection: Connection
+    seq: int
+    hash: str
+
+
+class Database:
+    """Runs work in transactions: `database.read(queries.catalog)`, `database.write(ledger.record, acts, now=now)`.
+
+    Work may be called a second time: when the server closed an idle connection, or failed over, the first call ends
+    in a disconnect and all of it stands or nothing does; so what it does must bear repeating. Raises StoreBusy when
+    the database cannot be reached or cannot take it now.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        self._reads = engine.execution_options(isolation_level="AUTOCOMMIT")
+        if self.is_sqlite:
+            prepare_sqlite(engine)
+
+    def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Each statement sees what is committed when it starts. Nothing may be written."""
+        return _twice(self._reading, work, *args, **kwargs)
+
+    def snapshot(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Every statement sees the same instant, however long it takes. Nothing may be written."""
+        return _twice(self._snapshotting, work, *args, **kwargs)
+
+    def write(self, work: Callable[Concatenate[WriteTransaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """With the ledger's head locked. Returns only when it is durable."""
+        return _twice(self._writing, work, *args, **kwargs)
+
+    def save(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Without the ledger's lock: for rows that bear on nobody's permission. Returns only when it is durable."""
+        return _twice(self._saving, work, *args, **kwargs)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._reads.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _snapshotting(self) -> Iterator[Connection]:
+        begin = "BEGIN" if self.is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        with self._reads.connect() as connection:
+            connection.exec_driver_sql(begin)
+            try:
+                if not self.is_sqlite:
+                    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                yield connection
+            finally:
+                if not connection.invalidated:
+                    connection.exec_driver_sql("ROLLBACK")
+
+    @contextmanager
+    def _writing(self) -> Iterator[WriteTransaction]:
+        with self._saving() as connection:
+            yield lock_head(connection)
+
+    @contextmanager
+    def _saving(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection:
+            yield connection
+            connection.commit()
+
+
+_HEAD_LOCKED = select(ledger_head.c.seq, ledger_head.c.hash).where(ledger_head.c.id == 1).with_for_update()
+
+
+def lock_head(connection: Connection) -> WriteTransaction:
+    """Take the ledger's lock: the first statement of every write. (SQLite: BEGIN IMMEDIATE has taken it.)"""
+    seq, head_hash = connection.execute(_HEAD_LOCKED).one()
+    return WriteTransaction(connection, seq, head_hash)
+
+
+def lock_name(connection: Connection, name: str) -> None:
+    """Until the transaction ends, whoever else locks this name waits. (SQLite: BEGIN IMMEDIATE has locked everything.)
+
+    For what a row cannot be locked for, because it is not there yet.
+    """
+    lock_names(connection, [name])
+
+
+_LOCK_NAMES: Final = text(
+    "SELECT pg_advisory_xact_lock(number) FROM (SELECT DISTINCT hashtextextended(value, 0) AS number"
+    " FROM json_array_elements_text(CAST(:names AS json)) ORDER BY number OFFSET 0) AS numbers"
+)
+"""In the order of their numbers, so that no two who lock several wait for each other."""
+
+
+def lock_names(connection: Connection, names: Collection[str]) -> None:
+    """The same for many names, in one statement."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(_LOCK_NAMES, {"names": json.dumps(list(names))})
+
+
+class _Disconnected(Exception):
+    """The connection was gone, so the same work may succeed on a fresh one."""
+
+
+def _twice(
+    transaction: Callable[[], AbstractContextManager[Any]], work: Callable[..., T], *args: Any, **kwargs: Any
+) -> T:
+    try:
+        with _translated(), transaction() as opened:
+            return work(opened, *args, **kwargs)
+    except _Disconnected:
+        pass
+    try:
+        with _translated(), transaction() as opened:
+            return work(opened, *args, **kwargs)
+    except _Disconnected:
+        raise StoreBusy("the database cannot be reached") from None
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Tell apart a database that is away or full from a mistake of ours. Only the kind of fault is kept: a driver's
+    message quotes values."""
+    try:
+        yield
+    except PoolTimeout:
+        raise StoreBusy("all database connections are in use") from None
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise _Disconnected from None
+        if _is_passing(error):
+            raise StoreBusy(f"the database cannot take it now ({type(error.orig).__name__})") from None
+        raise StoreFault(type(error.orig).__name__, sqlstate(error)) from None
+
+
+class StoreFault(SQLAlchemyError):
+    """A statement was wrong. Says which fault, never which values."""
+
+    def __init__(self, kind: str, state: str | None) -> None:
+        super().__init__(f"{kind} ({state})" if state else kind)
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """PostgreSQL's five-character code of an error, where there is one."""
+    return getattr(error.orig, "sqlstate", None)
+
+
+# Classes of PostgreSQL's SQLSTATE that pass by themselves or with an operator's help: connection, resources (disk full
+# is 53100), operator intervention, system error, rollback (deadlock, serialisation), lock not available, read-only.
+_PASSING_STATES: Final = ("08", "53", "57", "58", "40", "55", "25006")
+
+
+def _is_passing(error: DBAPIError) -> bool:
+    state = sqlstate(error)
+    if state is not None:
+        return state.startswith(_PASSING_STATES)
+    if isinstance(error.orig, sqlite3.Error):
+        # SQLITE_ERROR is a wrong statement: a syntax error, a table that is not there.
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        return isinstance(error, OperationalError) and code != sqlite3.SQLITE_ERROR
+    return isinstance(error, OperationalError)

@@ -1,0 +1,93 @@
+"""The ledger, entry by entry, told to those who follow it: a company's warehouse, its customer database.
+
+Owns the message and the pass of one feed; docs/feed.md describes both. Invariants: every entry is told, whichever way
+it came and whether or not it changed anything, in the order of the ledger and at least once; the position moves only
+after the receiver has taken what lies before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from preferences.config import FeedSettings
+from preferences.connectors.calls import Session, json_body
+from preferences.connectors.webhook import signed_headers
+from preferences.domain.errors import NotAllowed, Rejected, TryLater
+from preferences.store import cursors, feed
+from preferences.store.feed import feed_page
+from preferences.store.transactions import Database
+from preferences.sync import Outcome, guarded
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 500
+"""Entries in one message: about a third of a megabyte."""
+
+Page = Sequence[Mapping[str, Any]]
+
+
+class Feed:
+    """Tells one receiver what is new, message after message. Of many workers, one at a time has it."""
+
+    def __init__(self, database: Database, settings: FeedSettings, owner: str) -> None:
+        self._database = database
+        self._settings = settings
+        self._owner = owner
+        self._session = Session()
+
+    def __call__(self) -> bool:
+        """One message. Returns whether there was one to send, and it was taken."""
+        outcome = self.run_once(datetime.now(UTC))
+        if outcome in {Outcome.POSTPONED, Outcome.PAUSED}:
+            cursor = self._database.read(cursors.find_cursor, self._settings.cursor)
+            why = cursor.last_error if cursor else None
+            log.warning("feed stopped", feed=self._settings.name, outcome=outcome.value, why=why)
+        return outcome is Outcome.DONE
+
+    def run_once(self, now: datetime) -> Outcome:
+        """Tell the entries after the position: claim, read, post, advance."""
+        database, name = self._database, self._settings.cursor
+        cursor = database.read(cursors.find_cursor, name)
+        if cursor is None:
+            database.save(cursors.start, name)
+            return Outcome.IDLE
+        if cursor.position >= database.read(feed.head_seq):
+            return Outcome.IDLE
+        claimed = database.save(cursors.claim, name, self._owner, now)
+        page = database.read(feed_page, claimed.position, BATCH) if claimed else []
+        if claimed is None or not page:
+            return Outcome.IDLE
+        tell = partial(self._tell, page, claimed.position)
+        outcome = guarded(database, name, self._owner, now=now, work=tell)
+        if outcome is Outcome.DONE:
+            last = page[-1]["seq"]
+            database.save(cursors.advance, name, self._owner, last, datetime.now(UTC), pushed=len(page))
+        return outcome
+
+    def _tell(self, page: Page, after: int) -> None:
+        body = json_body({"entries": list(page), "after": after, "next": page[-1]["seq"]})
+        # By its entries, so that every try of the same message bears the same one.
+        message_id = f"{self._settings.name}-{page[0]['seq']}-{page[-1]['seq']}"
+        headers = signed_headers(self._settings.signing_secrets, message_id, body, now=datetime.now(UTC))
+        try:
+            self._session.tell(self._settings.url, headers=headers, body=body)
+        except Rejected as refusal:
+            # No entry may be left out, so a receiver that does not like one is asked again until it does.
+            raise TryLater(f"the receiver refused the message: {refusal}") from None
+
+
+def replay(database: Database, settings: FeedSettings, after: int) -> int:
+    """Let the feed go on from an entry, and tell all that comes after it again. Returns how many entries those are.
+
+    Raises NotAllowed for an entry that is not there yet.
+    """
+    head = database.read(feed.head_seq)
+    if after > head:
+        raise NotAllowed(f"the newest entry is {head}")
+    database.save(cursors.restart, settings.cursor, after)
+    return head - after

@@ -1,0 +1,1 @@
+"""Pages for recipients who are not signed in."""

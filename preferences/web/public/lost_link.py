@@ -1,0 +1,54 @@
+"""The lost link: type your address, and get a fresh link to your choices.
+
+Owns `/link`. Invariant: the answer, and the time that it takes, are the same for an address that we know and for one
+that we do not: whether there is anybody to write to is found out later, by the worker.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, request
+from werkzeug.wrappers import Response
+
+from preferences.current import current_services
+from preferences.domain.outbox import LetterKind
+from preferences.services import Services
+from preferences.web.public.optout import HOW_TO_WRITE
+from preferences.web.shared.limits import limiter
+from preferences.web.shared.mail_request import LETTERS, ask_for_letter, typed_address
+from preferences.web.shared.render import render
+from preferences.web.shared.visit import brand_here, spoken_in
+
+blueprint = Blueprint("lost_link", __name__)
+
+
+@blueprint.get("/link")
+def ask() -> Response:
+    """The field."""
+    return _page(current_services(), "lost_link/form.html", value="", error=None)
+
+
+@blueprint.post("/link")
+@limiter.limit(LETTERS)
+def order() -> Response:
+    """Order the letter with the link."""
+    services, typed = current_services(), request.form.get("address", "")
+    address = typed_address(typed)
+    if address is None:
+        return _page(services, "lost_link/form.html", status=400, value=typed, error=HOW_TO_WRITE)
+    brand = brand_here(services, request)
+    spoken = spoken_in(request, brand)
+    ask_for_letter(services, LetterKind.MANAGE_LINK, address, brand=brand, spoken=spoken, details={})
+    return _page(services, "lost_link/sent.html")
+
+
+def _page(services: Services, template: str, *, status: int = 200, **context: str | None) -> Response:
+    brand = brand_here(services, request)
+    return render(
+        services,
+        template,
+        brand=brand,
+        spoken=spoken_in(request, brand),
+        status=status,
+        here=f"{services.root_of(brand)}/link",
+        **context,
+    )

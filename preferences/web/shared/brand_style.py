@@ -1,0 +1,31 @@
+"""A brand's look: the one line of style that tells the stylesheet its colour.
+
+Owns `/brand/<slug>.css`. Invariant: only an address that names the colour it gives may be kept, so that a change is
+seen at once.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flask import Blueprint, request
+from werkzeug.exceptions import NotFound
+from werkzeug.wrappers import Response
+
+from preferences.current import current_services
+
+KEPT: Final = "public, max-age=31536000, immutable"
+
+blueprint = Blueprint("brands", __name__)
+
+
+@blueprint.get("/brand/<slug>.css")
+def style(slug: str) -> Response:
+    """The colour. `static/style.css` works everything else out from it."""
+    brand = current_services().catalog.get().brands.get(slug)
+    if brand is None or not brand.colour:
+        raise NotFound
+    response = Response(f'[data-brand="{brand.slug}"] {{ --brand: {brand.colour} }}\n', content_type="text/css")
+    if request.args.get("colour") == brand.colour.removeprefix("#"):
+        response.headers["Cache-Control"] = KEPT
+    return response

@@ -1,0 +1,182 @@
+"""Rendering: every HTML page goes through `render`.
+
+Owns the headers of pages and the values that every template has. Invariant: no page is stored by a cache, framed by
+another site, followed by a search engine, or allowed to load or run anything but our own stylesheet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Final
+
+from flask import request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import escape
+from werkzeug.wrappers import Response
+
+from preferences.current import current_services
+from preferences.domain.records import Brand
+from preferences.domain.vocabulary import Channel, OneClick
+from preferences.i18n import NAMES, Spoken, day, listed, moment, translations_of
+from preferences.services import Services
+
+POLICY: Final = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors"
+)
+"""The content security policy, but for who may show the page in a frame."""
+
+MAY_BE_FRAMED: Final = ("/account/", "/sign-in/hand-off/", "/sign-in/out")
+"""The pages that the company's own pages may show in a frame: a signed-in person's, the way there, and the end."""
+
+# Referrer-Policy is same-origin and not no-referrer: under the latter browsers send `Origin: null` with our own forms
+# (Fetch standard, "serializing a request origin"), which looks like an attack to anybody who checks it.
+PAGE_HEADERS: Final = (
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", f"{POLICY} 'none'"),
+    ("Referrer-Policy", "same-origin"),
+    ("X-Robots-Tag", "noindex, nofollow"),
+    ("X-Content-Type-Options", "nosniff"),
+    # Browsers ignore it on plain http, so a trial on this machine is not locked into https.
+    ("Strict-Transport-Security", "max-age=31536000"),
+)
+
+PHONE_CHANNELS: Final = frozenset({Channel.SMS, Channel.VOICE})
+
+HTML: Final = "text/html; charset=utf-8"
+MOST_SKELETONS: Final = 1_000
+
+_NO_BRAND: Final = Brand(
+    slug="", name="Preference center", postal_address="", contact_email="", one_click=OneClick.EVERYTHING
+)
+
+
+@cache
+def load_templates(folder: Path, language: str) -> Environment:
+    """The templates of this folder in one language, strict about names; compiled once in a process.
+
+    Not Flask's own environment: its dozen globals are copied for every page, and cost a third of the rendering.
+    """
+    templates = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        extensions=["jinja2.ext.i18n"],
+    )
+    templates.globals.clear()
+    templates.install_gettext_translations(translations_of(language), newstyle=True)  # type: ignore[attr-defined]
+    templates.globals |= {"_": templates.globals["gettext"], "lang": language, "dir": Spoken(language).direction}
+    templates.filters["day"] = partial(day, language=language)
+    templates.filters["listed"] = partial(listed, language=language)
+    templates.filters["moment"] = partial(moment, language=language)
+    return templates
+
+
+def render(
+    services: Services,
+    template: str,
+    *,
+    brand: Brand | None,
+    spoken: Spoken,
+    status: int = 200,
+    here: str = "",
+    **context: Any,
+) -> Response:
+    """A page of `templates/`, with the values that all of them share.
+
+    `here` is the address to open this page at in another language, where that is not its own: an answer to a post may
+    stand at an address that cannot be opened.
+    """
+    html = (
+        services.templates[spoken.language]
+        .get_template(template)
+        .render(
+            site={"root": services.root_of(brand), "version": services.style_version},
+            brand=brand or _NO_BRAND,
+            query=spoken.query,
+            here=here,
+            languages=NAMES,
+            numbers=_takes_numbers(services),
+            **context,
+        )
+    )
+    return _response(html, status, HTML)
+
+
+def _takes_numbers(services: Services) -> bool:
+    """Whether the address box takes telephone numbers: not while no topic needs one. Also on a page that says that the
+    database is away, so it asks for nothing that is not at hand."""
+    catalog = services.catalog.last()
+    return catalog is not None and bool(catalog.marketing_channels & PHONE_CHANNELS)
+
+
+class Skeleton:
+    """A page that is the same for everybody but for an address, a form's action and the name of its press.
+
+    For the unsubscribe page of a contact who has stopped nothing: scanners fetch it for every mail of a mailing.
+    """
+
+    _ADDRESS: Final = "\ue000address\ue001"
+    _ACTION: Final = "\ue000action\ue001"
+    _PRESS: Final = "\ue000press\ue001"
+
+    def __init__(self, template: str) -> None:
+        self._template = template
+        self._filled_in: dict[Hashable, str] = {}
+
+    def render(self, services: Services, *, brand: Brand | None, spoken: Spoken, **context: Any) -> Response:
+        """The page as it is for one contact alone."""
+        return render(services, self._template, brand=brand, spoken=spoken, **context)
+
+    def fill(
+        self,
+        services: Services,
+        *,
+        brand: Brand | None,
+        spoken: Spoken,
+        address: str | None,
+        action: str,
+        press: str,
+        **context: Any,
+    ) -> Response:
+        """The same page, rendered once for all other values, which must be hashable."""
+        key = (services.settings.root, services.style_version, brand, spoken, address is None, *context.values())
+        html = self._filled_in.get(key)
+        if html is None:
+            marked = None if address is None else self._ADDRESS
+            marks = {"address": marked, "action": self._ACTION, "press": self._PRESS}
+            page = self.render(services, brand=brand, spoken=spoken, **marks, **context)
+            html = page.get_data(as_text=True)
+            if len(self._filled_in) < MOST_SKELETONS:
+                self._filled_in[key] = html
+        filled = ((self._ADDRESS, address or ""), (self._ACTION, action), (self._PRESS, press))
+        for mark, value in filled:
+            html = html.replace(mark, escape(value))
+        return _response(html, 200, HTML)
+
+
+def plain(text: str, status: int = 200) -> Response:
+    """A short answer for a program."""
+    return _response(text, status, "text/plain; charset=utf-8")
+
+
+def _response(body: str, status: int, content_type: str) -> Response:
+    return Response(body, status, content_type=content_type)
+
+
+def complete_headers(response: Response) -> Response:
+    """Give an answer that leaves through Flask the headers that it does not set itself, and keep redirects on the host
+    that the browser called."""
+    origins = current_services().settings.embed_origins
+    if origins and request.path.startswith(MAY_BE_FRAMED):
+        response.headers.setdefault("Content-Security-Policy", f"{POLICY} {' '.join(origins)}")
+    place = response.headers.get("Location", "")
+    if place.startswith(request.host_url):  # the router's own redirects, which name the host that was called
+        response.headers["Location"] = "/" + place.removeprefix(request.host_url).lstrip("/")
+    for name, value in PAGE_HEADERS:
+        response.headers.setdefault(name, value)
+    return response

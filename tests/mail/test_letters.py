@@ -1,0 +1,495 @@
+"""The letters that we write ourselves: what each says, byte for byte, and that none is lost, doubled or sent amiss."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import structlog
+from flask import Flask
+
+from preferences.current import services_of
+from preferences.domain.addresses import mailbox_of
+from preferences.domain.colours import contrast, ink_on
+from preferences.domain.outbox import LETTER_LIFE, WARNINGS, LetterKind
+from preferences.domain.vocabulary import LANGUAGES, Channel
+from preferences.factory import configure_logging
+from preferences.i18n import Spoken
+from preferences.mail import letters
+from preferences.mail import outbox as sender
+from preferences.mail.outbox import Postman
+from preferences.services import Services
+from preferences.store import outbox, sign_ins
+from preferences.store.catalog import save_brand
+from preferences.store.outbox import LEASE, Order
+from preferences.tokens import ManageLink
+from tests.mail_sink import MailSink, Received
+from tests.servers import free_port
+from tests.support import BRAND, PUBLIC_URL, add_contact, close, email, new_app, new_sqlite, send_letters
+
+JANE = "jane.doe@example.com"
+LONG_URL = f"{PUBLIC_URL}/{'a' * 250}"
+ITEMS = ["email.offers.status=on", "email.product-news.status=on"]
+
+
+@pytest.fixture
+def posting(tmp_path: Path, mail: MailSink) -> Iterator[Flask]:
+    """The application with a mail server, on SQLite."""
+    app = new_app(new_sqlite(tmp_path), smtp_url=mail.url)
+    yield app
+    close(app)
+
+
+def details_for(services: Services, kind: LetterKind, address: str) -> dict[str, Any]:
+    """What the kind needs to be written to somebody whom we know."""
+    contact_id = add_contact(services, email(address))
+    if kind is LetterKind.SIGN_IN:
+        fingerprint = services.fingerprints.of(email(address))
+        return {"sign_in": str(services.database.save(sign_ins.begin, fingerprint, datetime.now(UTC)))}
+    details: dict[LetterKind, dict[str, Any]] = {
+        LetterKind.SIGN_UP: {"items": ITEMS},
+        LetterKind.OPT_IN: {"contact": str(contact_id), "items": ITEMS},
+        LetterKind.MANAGE_LINK: {},
+        LetterKind.NEW_ADDRESS: {"request": str(uuid4())},
+        LetterKind.ADDRESS_CHANGED: {"new": "n•••@example.com", "request": str(uuid4())},
+        LetterKind.ADDRESS_ADDED: {"new": "n•••@example.com", "confirmed": True},
+    }
+    return details[kind]
+
+
+def order(
+    services: Services,
+    kind: LetterKind = LetterKind.MANAGE_LINK,
+    address: str = JANE,
+    *,
+    language: str = "en",
+    now: datetime | None = None,
+    **details: Any,
+) -> bool:
+    """Somebody whom we know has asked for a letter."""
+    wanted = Order(
+        kind=kind,
+        address=address,
+        mailbox=services.fingerprints.of(mailbox_of(email(address))),
+        brand="default",
+        language=language,
+        details=details or details_for(services, kind, address),
+    )
+    return services.database.save(outbox.order, wanted, now or datetime.now(UTC))
+
+
+def waiting(services: Services) -> int:
+    return services.database.read(outbox.count_waiting, datetime.now(UTC) + timedelta(minutes=1))
+
+
+def brand_with(services: Services, **changes: Any) -> None:
+    services.database.save(save_brand, replace(BRAND, **changes), datetime.now(UTC))
+
+
+def text_of(received: Received) -> str:
+    return received.text.replace("\r\n", "\n")
+
+
+# What they say.
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", list(LetterKind))
+def test_each_letter_arrives_whole_in_each_language(
+    tmp_path: Path, mail: MailSink, kind: LetterKind, language: str
+) -> None:
+    app = new_app(new_sqlite(tmp_path), smtp_url=mail.url, public_url=LONG_URL)
+    services = services_of(app)
+    assert order(services, kind, language=language)
+    send_letters(services)
+    (received,) = mail.letters
+
+    names = [name.lower() for name in received.message]
+    for name in ("from", "to", "subject", "date", "message-id", "auto-submitted", "content-language"):
+        assert names.count(name) == 1, name
+    assert not [name for name in names if name.startswith("list-")]
+    assert received.message["Content-Language"] == language
+    assert received.message["Subject"].strip()
+    assert received.raw.partition(b"\r\n\r\n")[0].isascii()
+    assert max(len(line) for line in received.raw.split(b"\r\n")) <= 998
+    assert f'lang="{language}" dir="{Spoken(language).direction}"' in received.html
+    assert len(LONG_URL) > 280
+    assert received.url.startswith(f"{LONG_URL}/")
+    assert received.url.endswith(f"?lang={language}")
+    assert received.html.count(f'href="{received.url}"') == 1
+    assert waiting(services) == 0
+    close(app)
+
+
+@pytest.mark.parametrize("kind", [LetterKind.ADDRESS_CHANGED, LetterKind.ADDRESS_ADDED])
+def test_a_warning_names_its_own_address_in_full_and_the_other_masked(
+    posting: Flask, mail: MailSink, kind: LetterKind
+) -> None:
+    """Two addresses that begin alike look the same when both are masked."""
+    order(services_of(posting), kind, "nora@example.com")
+    send_letters(services_of(posting))
+    (received,) = mail.letters
+    assert "nora@example.com" in received.text
+    assert "n•••@example.com" in received.text
+
+
+@pytest.mark.parametrize("kind", list(LetterKind))
+def test_plain_text_has_air_between_its_parts(posting: Flask, mail: MailSink, kind: LetterKind) -> None:
+    services = services_of(posting)
+    order(services, kind)
+    send_letters(services)
+    text = text_of(mail.letters[0])
+
+    assert text.startswith(mail.letters[0].message["Subject"] + "\n\n")
+    assert "\n\n\n" not in text
+    assert "&" not in text.replace("Maple & Finch", "")
+    assert re.search(r"\n\n.+\nhttps://\S+\n\n", text, re.MULTILINE), "the link stands on a line of its own"
+    assert text.endswith(f"\n\n-- \n{BRAND.name}\n{BRAND.postal_address}\n{BRAND.contact_email}\n")
+    unasked = "If you did not ask for this, you do not need to do anything."
+    assert (unasked in text) == (unasked in mail.letters[0].html) == (kind not in WARNINGS)
+
+
+def test_a_letter_asks_in_the_words_that_stood_beside_the_box(posting: Flask, mail: MailSink) -> None:
+    order(services_of(posting), LetterKind.SIGN_UP)
+    send_letters(services_of(posting))
+    wording = "I want Offers by email from Maple & Finch. Reduced prices. Once a week. I can unsubscribe at any time."
+    assert f"\n- {wording}\n" in text_of(mail.letters[0])
+    assert wording.replace("&", "&amp;") in mail.letters[0].html
+
+
+def test_a_letter_is_small_calm_and_asks_nobody_for_anything(posting: Flask, mail: MailSink) -> None:
+    order(services_of(posting), LetterKind.SIGN_UP)
+    send_letters(services_of(posting))
+    html = mail.letters[0].html
+    assert len(mail.letters[0].raw) < 10_000
+    assert "prefers-color-scheme:dark" in html
+    assert re.findall(r"<(?:script|img|link|iframe|form)\b", html) == []
+    assert set(re.findall(r"https?://[^/\"]+", html)) == {PUBLIC_URL}
+
+
+@pytest.mark.parametrize("colour", ["#000000", "#ffffff", "#767676", "#ffd400", "#0b57d0", "#14594d", "#ff0000"])
+def test_the_button_has_the_brands_colour_and_can_be_read_on_it(posting: Flask, mail: MailSink, colour: str) -> None:
+    services = services_of(posting)
+    brand_with(services, colour=colour)
+    order(services)
+    send_letters(services)
+    ((paper, ink),) = re.findall(r"<a href=[^>]*background:(#\w+);color:(#\w+)", mail.letters[0].html)
+    assert paper == colour
+    assert contrast(paper, ink) >= 4.5
+
+
+def test_of_black_and_white_one_can_be_read_on_every_colour() -> None:
+    steps = range(0, 256, 15)
+    colours = [f"#{red:02x}{green:02x}{blue:02x}" for red in steps for green in steps for blue in steps]
+    assert min(contrast(colour, ink_on(colour)) for colour in colours) >= 4.5
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+
+
+def test_a_brands_name_in_another_script_comes_through_and_none_makes_a_header(posting: Flask, mail: MailSink) -> None:
+    services = services_of(posting)
+    names = ["متجر القيقب", "Maple\r\nBcc: victim@example.org", 'Finch, "Maple" <evil@example.org>', "<b>Finch</b>"]
+    for number, name in enumerate(names):
+        brand_with(services, name=name)
+        services.catalog._catalog = None
+        order(services, address=f"reader-{number}@example.com")
+        send_letters(services)
+
+        received = mail.wait_for(f"reader-{number}@example.com", seconds=1)
+        assert received.message["From"].addresses[0].addr_spec == BRAND.contact_email
+        assert received.message["From"].addresses[0].display_name == " ".join(name.split())
+        assert len(received.message["From"].addresses) == 1
+        assert "Bcc" not in received.message
+        assert received.recipients == [f"reader-{number}@example.com"]
+        assert "<b>Finch" not in received.html
+
+
+def test_a_brand_whose_own_address_is_broken_sends_nothing_rather_than_something_wrong(
+    posting: Flask, mail: MailSink
+) -> None:
+    services = services_of(posting)
+    brand_with(services, contact_email="hello@example.com\r\nBcc: victim@example.org")
+    order(services)
+    send_letters(services)
+    assert mail.letters == []
+    assert waiting(services) == 1, "and it can still be mended"
+
+
+# Who gets one.
+
+
+def test_a_link_is_mailed_to_somebody_whom_we_know_and_to_nobody_else(mailing_app: Flask, mail: MailSink) -> None:
+    services = services_of(mailing_app)
+    order(services)
+    for kind in (LetterKind.MANAGE_LINK, LetterKind.SIGN_IN):
+        order(services, kind, "nobody.we.know@example.org", sign_in=str(uuid4()))
+    send_letters(services)
+
+    assert [one.recipients for one in mail.letters] == [[JANE]]
+    token = mail.letters[0].url.partition("/p/")[2].partition("?")[0]
+    link = services.links.read_manage(token, datetime.now(UTC))
+    assert link == ManageLink(add_contact(services), Channel.EMAIL, "default", link.issued_at)
+    assert waiting(services) == 0
+
+
+def test_what_is_offered_no_more_is_left_out_and_a_letter_about_nothing_else_is_not_sent(
+    posting: Flask, mail: MailSink
+) -> None:
+    services = services_of(posting)
+    order(services, LetterKind.SIGN_UP, items=["email.retired.status=on", *ITEMS])
+    order(services, LetterKind.SIGN_UP, "other@example.com", items=["email.retired.status=on"])
+    send_letters(services)
+    (received,) = mail.letters
+    token = received.url.partition("/confirm/")[2].partition("?")[0]
+    assert services.links.read_confirm(token, datetime.now(UTC)).items == tuple(ITEMS)
+    assert waiting(services) == 0
+
+
+# Nothing is lost, and nothing comes twice.
+
+
+def test_a_recipient_whom_the_server_refuses_is_given_up_and_the_others_get_theirs(
+    mailing_app: Flask, mail: MailSink
+) -> None:
+    services = services_of(mailing_app)
+    mail.refusals.add("gone@example.com")
+    for address in ("gone@example.com", JANE):
+        order(services, address=address)
+    send_letters(services)
+    assert [one.recipients for one in mail.letters] == [[JANE]]
+    assert waiting(services) == 0
+
+
+def test_a_mail_server_that_is_away_is_waited_for_and_nothing_is_lost(database_url: str) -> None:
+    sink = MailSink()
+    app = new_app(database_url, smtp_url=sink.url)
+    services = services_of(app)
+    people = [f"person-{number}@example.com" for number in range(30)]
+    for one in people:
+        order(services, address=one)
+    send_letters(services)
+    assert waiting(services) == 30
+
+    with sink:
+        _make_due(services)
+        send_letters(services)
+
+    assert sorted(one.recipients[0] for one in sink.letters) == sorted(people)
+    assert waiting(services) == 0
+    close(app)
+
+
+def test_a_mail_server_that_hangs_is_asked_once_and_not_for_every_letter(
+    posting: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("preferences.mail.TIMEOUT", 0.3)
+    monkeypatch.setattr(sender, "wait_after", lambda _attempts: timedelta(minutes=1))
+    calls = 0
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"smtp://127.0.0.1:{silent.getsockname()[1]}"
+        services = services_of(posting)
+        services = replace(services, settings=services.settings.model_copy(update={"smtp_url": url}))
+        for number in range(5):
+            order(services, address=f"person-{number}@example.com")
+        Postman(services)()
+        silent.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                calls += 1
+    assert calls == 1
+    assert waiting(services) == 5
+
+
+def test_one_mailbox_that_is_told_to_wait_holds_up_nobody(posting: Flask, mail: MailSink) -> None:
+    class Greylisting(MailSink):
+        async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+            self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
+        ) -> str:
+            if address == "grey@example.com":
+                return "450 come back later"
+            return await super().handle_RCPT(server, session, envelope, address, options)
+
+    services = services_of(posting)
+    with Greylisting(port=mail.port + 1 if mail.port < 65_000 else free_port()) as sink:
+        services = replace(services, settings=services.settings.model_copy(update={"smtp_url": sink.url}))
+        for address in ("grey@example.com", JANE):
+            order(services, address=address)
+        Postman(services)()
+    assert [one.recipients for one in sink.letters] == [[JANE]]
+    assert waiting(services) == 1
+
+
+def test_a_letter_that_comes_too_late_is_not_sent_but_a_warning_is(posting: Flask, mail: MailSink) -> None:
+    services, now = services_of(posting), datetime.now(UTC)
+    order(services, now=now - timedelta(hours=25))
+    order(services, LetterKind.SIGN_UP, now=now - timedelta(hours=23))
+    order(services, LetterKind.SIGN_IN, now=now - timedelta(minutes=11))
+    order(services, LetterKind.ADDRESS_CHANGED, now=now - timedelta(days=6))
+    send_letters(services)
+    assert sorted(one.message["Subject"] for one in mail.letters) == [
+        "Please confirm your sign-up",
+        "Your address was changed",
+    ]
+    assert waiting(services) == 0
+
+
+def test_a_letter_is_given_up_after_a_day(posting: Flask) -> None:
+    services = services_of(posting)
+    services = replace(
+        services, settings=services.settings.model_copy(update={"smtp_url": f"smtp://127.0.0.1:{free_port()}"})
+    )
+    order(services, now=datetime.now(UTC) - LETTER_LIFE - timedelta(seconds=1))
+    order(services, address="newer@example.com")
+    Postman(services)()
+    assert waiting(services) == 1
+
+
+def test_a_worker_that_is_killed_with_a_letter_in_hand_loses_nothing(mailing_app: Flask, mail: MailSink) -> None:
+    services = services_of(mailing_app)
+    now = datetime.now(UTC)
+    order(services, now=now - timedelta(hours=1))
+    assert len(services.database.save(outbox.claim, now, 20)) == 1  # and here it is killed
+
+    send_letters(services)
+    assert mail.letters == [], "it may be at work yet"
+    assert services.database.save(outbox.claim, now + LEASE - timedelta(seconds=1), 20) == []
+
+    assert len(services.database.save(outbox.claim, now + LEASE + timedelta(seconds=1), 20)) == 1
+    _make_due(services)
+    send_letters(services)
+    assert len(mail.letters) == 1
+    assert waiting(services) == 0
+
+
+def test_two_sender_never_send_the_same_letter(mailing_app: Flask, mail: MailSink) -> None:
+    services = services_of(mailing_app)
+    people = [f"person-{number}@example.com" for number in range(60)]
+    for one in people:
+        order(services, address=one)
+    threads = [threading.Thread(target=send_letters, args=[services]) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(one.recipients[0] for one in mail.letters) == sorted(people)
+
+
+def test_a_slow_mail_server_does_not_outlast_the_lease_on_what_was_claimed_with_it(
+    posting: Flask, mail: MailSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = services_of(posting)
+    for number in range(5):
+        order(services, address=f"person-{number}@example.com")
+    took = timedelta(seconds=1)
+    send = letters.send
+
+    def slowly(services: Services, server: Any, letter: Any, now: datetime) -> None:
+        send(services, server, letter, now)
+        monkeypatch.setattr(sender, "LONGEST_ROUND", -took)
+
+    monkeypatch.setattr(sender, "send", slowly)
+    Postman(services)()
+    assert len(mail.letters) == 1
+    assert len(services.database.save(outbox.claim, datetime.now(UTC), 20)) == 4, "the others are free again at once"
+
+
+def test_without_a_mail_server_letters_wait(tmp_path: Path) -> None:
+    app = new_app(new_sqlite(tmp_path))
+    services = services_of(app)
+    order(services)
+    assert Postman(services)() is False
+    assert waiting(services) == 1
+    close(app)
+
+
+def _make_due(services: Services) -> None:
+    with services.database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE letter SET due_at = created_at")
+
+
+# What is said of them.
+
+
+@pytest.fixture
+def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
+    """What is logged, as the worker writes it."""
+    configure_logging()
+    yield lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    structlog.reset_defaults()
+
+
+def test_no_address_is_in_the_log_whatever_becomes_of_a_letter(
+    posting: Flask, mail: MailSink, lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = services_of(posting)
+    monkeypatch.setattr(sender, "log", structlog.get_logger("preferences.mail.outbox"))
+    mail.refusals.add("gone@example.com")
+    for address in ("gone@example.com", JANE):
+        order(services, address=address)
+    order(services, LetterKind.SIGN_UP, "broken@example.com", items=["not an item of ours for broken@example.com"])
+    send_letters(services)
+    away = replace(
+        services, settings=services.settings.model_copy(update={"smtp_url": f"smtp://127.0.0.1:{free_port()}"})
+    )
+    order(services, address="late@example.com")
+    order(services, address="too.late@example.com", now=datetime.now(UTC) - LETTER_LIFE - timedelta(minutes=1))
+    Postman(away)()
+
+    said = lines()
+    assert {line["event"] for line in said} == {"letter sent", "letter refused", "letter put off", "letter given up"}
+    assert "@" not in json.dumps(said)
+    assert "example.com" not in json.dumps(said)
+
+
+# The doctor.
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the doctor says of outgoing mail."""
+
+    exit_code: int
+    lines: list[str]
+
+
+def doctor(app: Flask) -> Said:
+    result = app.test_cli_runner().invoke(args=["doctor"])
+    return Said(result.exit_code, [line for line in result.stdout.splitlines() if "MAIL-OUT" in line])
+
+
+def test_the_doctor_misses_the_mail_server(tmp_path: Path) -> None:
+    app = new_app(new_sqlite(tmp_path))
+    said = doctor(app)
+    assert said.exit_code == 1
+    assert said.lines[0].startswith("BAD ")
+    assert "SMTP_URL is not set" in said.lines[0]
+    close(app)
+
+
+def test_the_doctor_sees_letters_that_wait_for_long(posting: Flask) -> None:
+    services = services_of(posting)
+    order(services, now=datetime.now(UTC) - timedelta(minutes=14))
+    assert [line[:4] for line in doctor(posting).lines] == ["ok  "]
+
+    order(services, address="other@example.com", now=datetime.now(UTC) - timedelta(minutes=16))
+    said = doctor(posting)
+    assert said.exit_code == 1
+    assert "1 of our own letters" in said.lines[0]
+
+
+def test_received_is_what_a_reader_sees(posting: Flask, mail: MailSink) -> None:
+    """The tools of these tests: the text's one link, and the code to type."""
+    order(services_of(posting), LetterKind.SIGN_IN)
+    send_letters(services_of(posting))
+    assert isinstance(mail.letters[0], Received)
+    assert re.fullmatch(r"\d{6}", mail.letters[0].code)

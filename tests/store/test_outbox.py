@@ -1,0 +1,195 @@
+"""The queue of letters: who may cause how many, who sends which, and what is remembered."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from preferences.current import services_of
+from preferences.domain.outbox import LIMITS, REMEMBERED, Letter, LetterKind
+from preferences.services import Services
+from preferences.store import outbox
+from preferences.store.outbox import LEASE, Order
+from preferences.store.tables import letter, letter_request
+from tests.servers import PostgresServer
+from tests.support import close, new_app, new_postgresql
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+TO_JANE = Order(
+    kind=LetterKind.MANAGE_LINK,
+    address="jane.doe@example.com",
+    mailbox="of Jane",
+    brand="default",
+    language="en",
+    details={"channel": "email"},
+)
+
+
+def order(services: Services, wanted: Order = TO_JANE, now: datetime = NOON, **more: Any) -> bool:
+    return services.database.save(outbox.order, wanted, now, **more)
+
+
+def claim(services: Services, now: datetime = NOON, limit: int = 10) -> list[Letter]:
+    return services.database.save(outbox.claim, now, limit)
+
+
+def count(services: Services, table: Any = letter) -> int:
+    return services.database.read(
+        lambda connection: connection.execute(select(func.count()).select_from(table)).scalar_one()
+    )
+
+
+# How many anybody may cause.
+
+
+@pytest.mark.parametrize("kind", LetterKind)
+def test_an_address_gets_as_many_letters_as_the_limit_says_and_no_more(services: Services, kind: LetterKind) -> None:
+    limit = LIMITS[kind]
+    wanted = replace(TO_JANE, kind=kind)
+    assert [order(services, wanted) for _ in range(limit.most + 2)] == [True] * limit.most + [False] * 2
+    assert count(services) == limit.most
+    assert not order(services, wanted, NOON + limit.per - SECOND)
+    assert order(services, wanted, NOON + limit.per)
+
+
+def test_each_address_and_each_kind_has_a_limit_of_its_own(services: Services) -> None:
+    sign_up = replace(TO_JANE, kind=LetterKind.SIGN_UP)
+    assert order(services, sign_up)
+    assert not order(services, sign_up)
+    assert order(services, TO_JANE)
+    assert order(services, replace(sign_up, mailbox="of John"))
+
+
+def test_asking_many_times_at_once_gains_nothing(services: Services) -> None:
+    wanted, everybody = replace(TO_JANE, kind=LetterKind.SIGN_UP), Barrier(12)
+
+    def ask(_number: int) -> bool:
+        everybody.wait(60)
+        return order(services, wanted)
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(ask, range(12)))
+    assert answers.count(True) == 1
+    assert (count(services), count(services, letter_request)) == (1, 1)
+
+
+def test_a_letter_that_was_sent_still_counts(services: Services) -> None:
+    wanted = replace(TO_JANE, kind=LetterKind.SIGN_UP)
+    order(services, wanted)
+    (sent,) = claim(services)
+    services.database.save(outbox.done, sent)
+    assert not order(services, wanted, NOON + SECOND)
+
+
+# Who sends which.
+
+
+def test_a_letter_is_claimed_as_it_was_ordered(services: Services) -> None:
+    order(
+        services, replace(TO_JANE, language="ar", details={"items": ["email.offers.status=on"], "is": {"deep": True}})
+    )
+    (one,) = claim(services, NOON + SECOND)
+    assert (one.kind, one.address, one.brand, one.language) == (
+        LetterKind.MANAGE_LINK,
+        "jane.doe@example.com",
+        "default",
+        "ar",
+    )
+    assert one.details == {"items": ["email.offers.status=on"], "is": {"deep": True}}
+    assert (one.created_at, one.attempts) == (NOON, 1)
+
+
+def test_a_claimed_letter_is_nobody_elses_until_the_lease_is_over(services: Services) -> None:
+    order(services)
+    assert len(claim(services)) == 1
+    assert claim(services, NOON + LEASE - SECOND) == []
+    assert not services.database.read(outbox.is_any_due, NOON + LEASE - SECOND)
+    (again,) = claim(services, NOON + LEASE)
+    assert again.attempts == 2
+
+
+def test_a_letter_that_is_done_is_gone_and_its_address_with_it(services: Services) -> None:
+    order(services)
+    (one,) = claim(services)
+    services.database.save(outbox.done, one)
+    assert count(services) == 0
+    assert claim(services, NOON + LEASE) == []
+    rows = services.database.read(lambda connection: connection.execute(select(letter_request)).all())
+    assert "example.com" not in repr(rows)
+
+
+def test_a_postponed_letter_waits_until_then(services: Services) -> None:
+    order(services)
+    (one,) = claim(services)
+    services.database.save(outbox.postpone, one, NOON + timedelta(hours=1))
+    assert claim(services, NOON + LEASE) == []
+    assert [again.id for again in claim(services, NOON + timedelta(hours=1))] == [one.id]
+
+
+def test_a_letter_may_be_ordered_for_later(services: Services) -> None:
+    order(services, after=timedelta(minutes=5))
+    assert claim(services) == []
+    assert not services.database.read(outbox.is_any_due, NOON)
+    assert services.database.read(outbox.is_any_due, NOON + timedelta(minutes=5))
+    assert len(claim(services, NOON + timedelta(minutes=5))) == 1
+
+
+def test_the_one_that_is_due_first_is_claimed_first(services: Services) -> None:
+    for name, after in (("c", 3), ("a", 1), ("b", 2)):
+        order(services, replace(TO_JANE, mailbox=name, address=name), after=after * SECOND)
+    assert [one.address for one in claim(services, NOON + timedelta(minutes=1), limit=2)] == ["a", "b"]
+    assert [one.address for one in claim(services, NOON + timedelta(minutes=1), limit=2)] == ["c"]
+
+
+def test_a_worker_skips_what_another_is_just_taking(postgres: PostgresServer) -> None:
+    """On PostgreSQL; on SQLite one transaction writes at a time."""
+    app = new_app(new_postgresql(postgres))
+    services = services_of(app)
+    for number in range(4):
+        order(services, replace(TO_JANE, mailbox=str(number)))
+    with services.database.engine.connect() as one, services.database.engine.connect() as other:
+        mine, theirs = outbox.claim(one, NOON, 2), outbox.claim(other, NOON, 2)
+        assert len({found.id for found in mine + theirs}) == 4
+        assert outbox.claim(other, NOON, 2) == []
+    close(app)
+
+
+def test_many_workers_claim_each_letter_once(services: Services) -> None:
+    for number in range(40):
+        order(services, replace(TO_JANE, mailbox=str(number)))
+    everybody = Barrier(6)
+
+    def work(_number: int) -> list[Letter]:
+        everybody.wait(60)
+        found: list[Letter] = []
+        while some := claim(services, limit=3):
+            found += some
+        return found
+
+    with ThreadPoolExecutor(6) as pool:
+        claimed = [one.id for found in pool.map(work, range(6)) for one in found]
+    assert len(claimed) == len(set(claimed)) == 40
+
+
+def test_what_waits_too_long_is_counted(services: Services) -> None:
+    order(services)
+    assert services.database.read(outbox.count_waiting, NOON) == 0
+    assert services.database.read(outbox.count_waiting, NOON + SECOND) == 1
+
+
+# What is forgotten.
+
+
+def test_a_request_is_remembered_as_long_as_any_limit_needs_it(services: Services) -> None:
+    order(services)
+    services.database.save(outbox.forget_old, NOON + REMEMBERED)
+    assert count(services, letter_request) == 1
+    services.database.save(outbox.forget_old, NOON + REMEMBERED + SECOND)
+    assert (count(services, letter_request), count(services)) == (0, 1), "the letter itself waits on"

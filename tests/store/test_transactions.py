@@ -1,0 +1,418 @@
+"""The database away, full, restarted or crowded: what callers are told, and that nothing needs a restart of ours."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from flask import Flask
+from sqlalchemy import Connection, Engine, create_engine, event, func, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from preferences.current import services_of
+from preferences.domain.acts import unsubscribe
+from preferences.domain.errors import StoreBusy
+from preferences.domain.records import Act
+from preferences.domain.vocabulary import Channel, Origin
+from preferences.services import Services
+from preferences.store import feed
+from preferences.store.catalog import read_catalog
+from preferences.store.dialect import any_of, bytewise, insert_rows
+from preferences.store.engine import engine_options, engine_url
+from preferences.store.tables import brand, connector_rejection, contact, ledger_entry, ledger_head
+from preferences.store.transactions import Database, StoreFault, WriteTransaction
+from tests.servers import PostgresServer
+from tests.support import close, new_app, new_postgresql, new_sqlite
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+SECRET = "hunter2@example.com"
+
+
+def opt_out(who: UUID | None = None) -> Act:
+    return unsubscribe(
+        who or uuid4(),
+        Channel.EMAIL,
+        brand="default",
+        topic="offers",
+        origin=Origin.PAGE,
+        now=datetime.now(UTC),
+        evidence={},
+    )
+
+
+def answers(connection: Connection) -> int:
+    return connection.execute(text("SELECT 1")).scalar_one()
+
+
+def seq_of(write: WriteTransaction) -> int:
+    return write.seq
+
+
+@pytest.fixture(scope="module")
+def own_server(postgres: PostgresServer) -> Iterator[PostgresServer]:
+    """A server that a test may stop. Asking for the shared one brings its skip rule."""
+    with PostgresServer(postgres.binaries) as server:
+        yield server
+
+
+@pytest.fixture
+def own_site(own_server: PostgresServer) -> Iterator[Services]:
+    own_server.start()
+    app = new_app(new_postgresql(own_server))
+    yield services_of(app)
+    close(app)
+
+
+@pytest.fixture
+def postgresql_site(postgres: PostgresServer) -> Iterator[Services]:
+    app = new_app(new_postgresql(postgres))
+    yield services_of(app)
+    close(app)
+
+
+@pytest.fixture
+def sqlite_site(sqlite_app: Flask) -> Services:
+    return services_of(sqlite_app)
+
+
+@pytest.fixture
+def crowded(database_url: str) -> Iterator[Database]:
+    """A database whose only connection is worth waiting a tenth of a second for."""
+    url = engine_url(database_url)
+    engine = create_engine(url, **engine_options(url, 1) | {"max_overflow": 0, "pool_timeout": 0.1})
+    yield Database(engine)
+    engine.dispose()
+
+
+# Away and back.
+
+
+def test_every_call_says_busy_while_the_server_is_away_and_works_when_it_is_back(
+    own_server: PostgresServer, own_site: Services
+) -> None:
+    database, writer = own_site.database, own_site.writer
+    (before,) = writer.record([opt_out()])
+    own_server.stop()
+    calls: list[Callable[[], object]] = [
+        lambda: database.read(answers),
+        lambda: database.snapshot(answers),
+        lambda: database.write(seq_of),
+        lambda: database.save(answers),
+        lambda: writer.record([opt_out()]),
+    ]
+    for call in calls:
+        with pytest.raises(StoreBusy):
+            call()
+
+    own_server.start()
+
+    assert [call() for call in calls[:4]] == [1, 1, before.seq, 1]
+    (after,) = writer.record([opt_out()])
+    assert (after.seq, database.read(feed.head_seq)) == (before.seq + 1, before.seq + 1)
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_connections_that_died_while_idle_are_replaced_without_anybody_noticing(
+    own_server: PostgresServer, own_site: Services, mode: Any
+) -> None:
+    together = threading.Barrier(4)
+
+    def meet(connection: Connection) -> int:
+        together.wait(10)
+        return answers(connection)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(lambda _: own_site.database.read(meet), range(4))] == [1] * 4
+    own_server.stop(mode)
+    own_server.start()
+
+    assert own_site.database.read(answers) == 1
+    assert own_site.database.write(seq_of) == 0
+    assert [entry.seq for entry in own_site.writer.record([opt_out()])] == [1]
+    assert own_site.database.snapshot(answers) == 1
+
+
+def test_work_that_lost_its_connection_is_done_once_more(postgresql_site: Services) -> None:
+    lives = [1]
+
+    def work(write: WriteTransaction) -> int:
+        write.connection.execute(update(brand).values(name="Changed"))
+        if lives:
+            lives.pop()
+            write.connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return write.connection.execute(select(func.count()).select_from(brand)).scalar_one()
+
+    assert postgresql_site.database.write(work) == 1
+    assert postgresql_site.database.read(read_catalog).brands["default"].name == "Changed"
+
+
+def test_work_that_loses_its_connection_again_and_again_says_busy(postgresql_site: Services) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    for call in (postgresql_site.database.read, postgresql_site.database.save, postgresql_site.database.snapshot):
+        with pytest.raises(StoreBusy, match="cannot be reached"):
+            call(work)
+    assert postgresql_site.database.read(answers) == 1
+
+
+def test_a_writer_that_hangs_in_another_process_is_waited_for_and_then_called_busy(postgresql_site: Services) -> None:
+    other = postgresql_site.database.engine.connect()
+    other.execute(select(ledger_head).with_for_update())
+
+    impatient = create_engine(postgresql_site.database.engine.url, connect_args={"options": "-c lock_timeout=100ms"})
+    with pytest.raises(StoreBusy, match="LockNotAvailable"):
+        Database(impatient).write(seq_of)
+    other.close()
+    assert Database(impatient).write(seq_of) == 0
+    impatient.dispose()
+
+
+def test_an_sqlite_file_that_another_process_writes_to_is_called_busy(tmp_path: Path) -> None:
+    url = engine_url(new_sqlite(tmp_path))
+    engine = create_engine(url, connect_args={"timeout": 0.1})
+    database = Database(engine)
+    other = sqlite3.connect(url.database or "", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreBusy):
+        database.write(seq_of)
+    assert database.read(answers) == 1
+    other.execute("ROLLBACK")
+    assert database.write(seq_of) == 0
+    other.close()
+    engine.dispose()
+
+
+# Full.
+
+
+def no_more_pages(engine: Engine) -> None:
+    """From the next connection on, the file may not grow: to SQLite that is a full disk."""
+    engine.dispose()
+
+    @event.listens_for(engine, "connect")
+    def limit(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA max_page_count = 1")
+
+
+def test_a_full_disk_says_busy_and_records_nothing(sqlite_site: Services) -> None:
+    database = sqlite_site.database
+    (before,) = sqlite_site.writer.record([opt_out()])
+    no_more_pages(database.engine)
+    with pytest.raises(StoreBusy):
+        sqlite_site.writer.record([opt_out() for _ in range(500)])
+    assert database.read(feed.head_seq) == before.seq
+    assert database.read(lambda c: c.execute(select(func.count()).select_from(ledger_entry)).scalar_one()) == before.seq
+
+
+def test_a_file_that_may_not_be_written_says_busy(tmp_path: Path) -> None:
+    path = engine_url(new_sqlite(tmp_path)).database
+    engine = create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
+    with pytest.raises(StoreBusy):
+        Database(engine).save(insert_rows, contact, [{"id": uuid4(), "created_at": NOW}])
+    engine.dispose()
+
+
+def test_a_file_that_is_not_there_says_busy(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'no-folder' / 'preferences.db'}")
+    with pytest.raises(StoreBusy):
+        Database(engine).read(answers)
+    engine.dispose()
+
+
+# Crowded.
+
+
+def test_a_caller_for_whom_there_is_no_connection_is_told_busy(crowded: Database) -> None:
+    def take_another(_connection: object) -> int:
+        return crowded.read(answers)
+
+    with pytest.raises(StoreBusy, match="all database connections are in use"):
+        crowded.read(take_another)
+    assert crowded.read(answers) == 1
+
+
+def test_a_connection_comes_back_whatever_happened_to_its_work(crowded: Database) -> None:
+    def fail(_opened: object) -> None:
+        raise LookupError
+
+    def wrong(connection: Connection) -> None:
+        connection.execute(text("SELECT * FROM no_such_table"))
+
+    for call in (crowded.read, crowded.snapshot, crowded.save, crowded.write):
+        with pytest.raises(LookupError):
+            call(fail)
+    for call in (crowded.read, crowded.snapshot, crowded.save):
+        with pytest.raises(StoreFault):
+            call(wrong)
+    assert crowded.write(seq_of) == 0
+
+
+# Mistakes of ours are told apart, and quote nothing.
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM no_such_table",
+        "SELEKT 1",
+        "INSERT INTO brand (slug) VALUES (:value)",
+        "INSERT INTO topic (slug, brand, name, description, frequency, message_class, basis, channels, created_at)"
+        " VALUES (:value, 'no-such-brand', '', '', '', '', '', '[]', '2026-06-01 12:00:00+00:00')",
+        "INSERT INTO ledger_head (id, seq, hash) VALUES (1, 1, :value)",
+    ],
+)
+def test_a_wrong_statement_is_no_busy_database_and_quotes_no_value(services: Services, statement: str) -> None:
+    with pytest.raises(StoreFault) as fault:
+        services.database.save(lambda connection: connection.execute(text(statement), {"value": SECRET}))
+    assert SECRET not in repr(fault.value)
+    assert fault.value.__cause__ is None
+    assert fault.value.__suppress_context__
+
+
+def test_a_value_that_a_column_refuses_is_not_quoted(services: Services) -> None:
+    row = {"connector": SECRET, "contact_id": uuid4(), "seq": 1, "why": SECRET, "at": NOW.replace(tzinfo=None)}
+    with pytest.raises(Exception, match="a time without a zone cannot be stored") as refusal:
+        services.database.save(insert_rows, connector_rejection, [row])
+    assert SECRET not in str(refusal.value)
+
+
+# Transactions.
+
+
+def test_a_write_that_fails_leaves_nothing_behind(services: Services) -> None:
+    def fail(write: WriteTransaction) -> None:
+        insert_rows(write.connection, contact, [{"id": uuid4(), "created_at": NOW}])
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        services.database.write(fail)
+    assert services.database.read(lambda c: c.execute(select(func.count()).select_from(contact)).scalar_one()) == 0
+
+
+def test_a_snapshot_sees_one_instant_and_a_read_sees_the_newest(services: Services) -> None:
+    def before_and_after(connection: Connection) -> tuple[int, int]:
+        before = feed.head_seq(connection)
+        services.writer.record([opt_out()])
+        return before, feed.head_seq(connection)
+
+    assert services.database.snapshot(before_and_after) == (0, 0)
+    assert services.database.read(before_and_after) == (1, 2)
+
+
+def test_nothing_that_is_written_in_a_snapshot_stays(services: Services) -> None:
+    def write(connection: Connection) -> None:
+        with suppress(DBAPIError):
+            insert_rows(connection, contact, [{"id": uuid4(), "created_at": NOW}])
+
+    services.database.snapshot(write)
+    assert services.database.read(lambda c: c.execute(select(func.count()).select_from(contact)).scalar_one()) == 0
+
+
+def test_two_writers_are_never_at_work_together(services: Services) -> None:
+    inside = threading.Lock()
+
+    def alone(_write: WriteTransaction) -> bool:
+        if not inside.acquire(blocking=False):
+            return False
+        time.sleep(0.02)
+        inside.release()
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: services.database.write(alone), range(16)))
+
+
+def test_a_commit_is_on_the_disk(services: Services) -> None:
+    def setting(connection: Connection, name: str) -> object:
+        return connection.execute(text(name)).scalar_one()
+
+    if services.database.is_sqlite:
+        expected = {"PRAGMA journal_mode": "wal", "PRAGMA synchronous": 2, "PRAGMA foreign_keys": 1}
+    else:
+        expected = {"SHOW synchronous_commit": "on", "SHOW timezone": "UTC", "SHOW lock_timeout": "10s"}
+    assert {name: services.database.read(setting, name) for name in expected} == expected
+
+
+# Where the engines differ, and must not be seen to.
+
+
+@pytest.mark.parametrize("given", ["postgres://u@h/name", "postgresql://u@h/name", "postgresql+psycopg://u@h/name"])
+def test_every_name_of_postgresql_means_the_one_driver(given: str) -> None:
+    assert engine_url(given).render_as_string() == "postgresql+psycopg://u@h/name"
+
+
+def test_an_sqlite_file_is_the_same_from_whichever_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert engine_url("sqlite:///data/preferences.db").database == str(tmp_path / "data" / "preferences.db")
+
+
+def test_the_folder_of_an_sqlite_file_is_made(tmp_path: Path) -> None:
+    engine_options(engine_url(f"sqlite:///{tmp_path}/new/folder/preferences.db"), 1)
+    assert (tmp_path / "new" / "folder").is_dir()
+
+
+@pytest.mark.parametrize("on_conflict", ["fail", "ignore", "replace"])
+def test_a_row_that_is_there_already_fails_stays_or_is_replaced(services: Services, on_conflict: str) -> None:
+    ids = [uuid4(), uuid4()]
+    rows = [{"connector": "mailer", "contact_id": one, "seq": 1, "why": "old", "at": NOW} for one in ids]
+    services.database.save(insert_rows, connector_rejection, rows[:1])
+    again = [row | {"why": "new"} for row in rows]
+    if on_conflict == "fail":
+        with pytest.raises(StoreFault):
+            services.database.save(insert_rows, connector_rejection, again)
+    else:
+        services.database.save(insert_rows, connector_rejection, again, on_conflict=on_conflict)
+    table = connector_rejection
+    found = services.database.read(lambda c: {row.contact_id: row.why for row in c.execute(select(table))})
+    expected = {"fail": {ids[0]: "old"}, "ignore": {ids[0]: "old", ids[1]: "new"}, "replace": dict.fromkeys(ids, "new")}
+    assert found == expected[on_conflict]
+
+
+def test_no_rows_are_no_statement(services: Services) -> None:
+    services.database.save(insert_rows, contact, [])
+
+
+@pytest.mark.parametrize(
+    "value", ["", "it's", '"quoted"', "back\\slash \\n", "two\nlines\t", "ü 😀 \u2028", "{a,NULL}", "null", "%s :why"]
+)
+def test_any_text_comes_back_as_it_was(services: Services, value: str) -> None:
+    row = {"connector": "mailer", "contact_id": uuid4(), "seq": 2**62, "why": value, "at": NOW}
+    services.database.save(insert_rows, connector_rejection, [row])
+    found = services.database.read(lambda c: c.execute(select(connector_rejection)).one())
+    assert found._asdict() == row
+
+
+def test_any_number_of_values_is_one_parameter(services: Services) -> None:
+    ids = [uuid4() for _ in range(3)]
+    services.database.save(insert_rows, contact, [{"id": one, "created_at": NOW} for one in ids])
+    statement = select(contact.c.id).where(any_of(contact.c.id, "ids"))
+
+    def found(connection: Connection, wanted: list[UUID]) -> set[UUID]:
+        return set(connection.execute(statement, {"ids": wanted}).scalars())
+
+    assert services.database.read(found, ids[:2] + [uuid4() for _ in range(40_000)]) == set(ids[:2])
+    assert services.database.read(found, []) == set()
+
+
+def test_text_and_ids_are_sorted_as_python_sorts_them(services: Services) -> None:
+    words = ["a", "ab", "a-b", "B", "Z", "z", "é", "ﬁ", "𝒳", "_"]
+    ids = sorted(uuid4() for _ in range(20))
+    rows = [{"connector": word, "contact_id": one, "seq": 1, "why": "", "at": NOW} for word in words for one in ids]
+    services.database.save(insert_rows, connector_rejection, rows)
+    order = (bytewise(connector_rejection.c.connector), bytewise(connector_rejection.c.contact_id))
+
+    def found(connection: Connection) -> list[tuple[str, UUID]]:
+        columns = (connector_rejection.c.connector, connector_rejection.c.contact_id)
+        return [tuple(row) for row in connection.execute(select(*columns).order_by(*order))]
+
+    assert services.database.read(found) == [(word, one) for word in sorted(words) for one in ids]
