@@ -20,7 +20,7 @@ from preferences.current import services_of
 from preferences.domain.acts import EventKind
 from preferences.domain.permission import Decision, may_send
 from preferences.domain.records import Choice, Entry
-from preferences.domain.vocabulary import BLANKET, Channel, MessageClass, Scope
+from preferences.domain.vocabulary import BLANKET, Channel, KeyScope, MessageClass
 from preferences.store import contact_state, feed
 from preferences.store.api_keys import create_key
 from preferences.store.contact_state import WishesKey
@@ -65,7 +65,7 @@ class Doors:
         self.services = services_of(self.app)
         self.client = self.app.test_client()
         self.contact_id = add_contact(self.services, email(ADDRESS))
-        scopes = frozenset({Scope.ACTS, Scope.RETURNS})
+        scopes = frozenset({KeyScope.ACTS, KeyScope.RETURNS})
         key = self.services.database.save(create_key, "shop", datetime.now(UTC), scopes)
         self.key = {"Authorization": f"Bearer {key}"}
 

@@ -23,7 +23,7 @@ from preferences.config import Settings
 from preferences.current import services_of
 from preferences.domain.addresses import read_address
 from preferences.domain.records import Address, Brand, Topic
-from preferences.domain.vocabulary import USUAL_SCOPES, Basis, Channel, MessageClass, OneClick, Scope
+from preferences.domain.vocabulary import DEFAULT_SCOPES, Basis, Channel, KeyScope, MessageClass, OneClick
 from preferences.factory import create_app
 from preferences.mail.outbox import Postman
 from preferences.services import Services
@@ -165,7 +165,9 @@ def link_for(services: Services, contact_id: UUID, topic: str = "product-news", 
     return f"/u/{token}"
 
 
-def api_headers(services: Services, name: str = "shop", *, scopes: Collection[Scope] = USUAL_SCOPES) -> dict[str, str]:
+def api_headers(
+    services: Services, name: str = "shop", *, scopes: Collection[KeyScope] = DEFAULT_SCOPES
+) -> dict[str, str]:
     """The headers of a call to the API by a new key."""
     key = services.database.save(create_key, name, datetime.now(UTC), scopes)
     return {"Authorization": f"Bearer {key}"}

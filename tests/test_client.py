@@ -44,7 +44,7 @@ from preferences.client import (
     stable_ref,
 )
 from preferences.current import services_of
-from preferences.domain.vocabulary import Scope
+from preferences.domain.vocabulary import KeyScope
 from preferences.store.api_keys import create_key
 from tests.mail_sink import MailSink
 from tests.servers import free_port
@@ -217,7 +217,7 @@ def center(app: Flask) -> Iterator[str]:
 
 @pytest.fixture
 def shop(app: Flask, center: str) -> Iterator[Client]:
-    key = services_of(app).database.save(create_key, f"shop-{next(KEYS)}", datetime.now(UTC), frozenset(Scope))
+    key = services_of(app).database.save(create_key, f"shop-{next(KEYS)}", datetime.now(UTC), frozenset(KeyScope))
     with closing(Client(center, key)) as one:
         yield one
 
@@ -297,7 +297,7 @@ def test_a_wrong_key_is_told_and_stops_no_receipt(center: str) -> None:
 
 
 def test_a_key_without_the_scope_is_told(app: Flask, center: str) -> None:
-    key = services_of(app).database.save(create_key, "asker", datetime.now(UTC), frozenset({Scope.DECISIONS}))
+    key = services_of(app).database.save(create_key, "asker", datetime.now(UTC), frozenset({KeyScope.DECISIONS}))
     with pytest.raises(NotAllowed):
         Client(center, key).topics()
 

@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from preferences.domain.vocabulary import Scope
+from preferences.domain.vocabulary import KeyScope
 from tests.mail_sink import MailSink
 from tests.processes import Installation, Process, contents
 from tests.servers import PostgresServer, free_port
@@ -47,7 +47,7 @@ signing_secrets = ["{signing}"]
 "*" = "canary-global"
 """
 
-ALL_SCOPES = [part for scope in Scope for part in ("--scope", scope)]
+ALL_SCOPES = [part for scope in KeyScope for part in ("--scope", scope)]
 
 
 class Talkative(BaseHTTPRequestHandler):

@@ -13,7 +13,7 @@ from typing import Final
 from preferences.connectors import make_connector
 from preferences.connectors.base import Connector
 from preferences.domain.errors import PreferencesError, StoreBusy
-from preferences.domain.vocabulary import USUAL_SCOPES, Scope
+from preferences.domain.vocabulary import DEFAULT_SCOPES, KeyScope
 from preferences.ledger.verify import missing_triggers
 from preferences.services import Services
 from preferences.store import catalog, cursors, feed, outbox, workers
@@ -156,7 +156,7 @@ def _skew_seconds(services: Services) -> float:
 def _keys(services: Services) -> Iterator[Finding]:
     """A key made before `hand-offs` was given by name alone can do everything of that time: seldom is it meant to."""
     for key in services.database.read(list_keys):
-        if key.revoked_at is None and USUAL_SCOPES | {Scope.HAND_OFFS} <= key.scopes:
+        if key.revoked_at is None and DEFAULT_SCOPES | {KeyScope.HAND_OFFS} <= key.scopes:
             text = (
                 f"the key {key.name} can sign in as anybody (hand-offs) beside all else that it may;"
                 " make a key with the scopes it needs, then revoke it"

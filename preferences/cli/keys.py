@@ -11,7 +11,7 @@ import click
 
 from preferences.cli.common import Group, choice, plain_errors
 from preferences.current import current_services
-from preferences.domain.vocabulary import USUAL_SCOPES, Scope
+from preferences.domain.vocabulary import DEFAULT_SCOPES, KeyScope
 
 NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -30,7 +30,7 @@ def name_of(_context: click.Context, parameter: click.Parameter, value: str) -> 
 @click.option(
     "--scope",
     "scopes",
-    type=choice(Scope),
+    type=choice(KeyScope),
     multiple=True,
     help="What it may do; give it again for each. All but `returns`, `hand-offs` and `unsuppress` if not given.",
 )
@@ -48,7 +48,7 @@ def key_create(name: str, scopes: Sequence[str]) -> None:
     """
     from preferences.store.api_keys import create_key
 
-    wanted = frozenset(map(Scope, scopes)) or USUAL_SCOPES
+    wanted = frozenset(map(KeyScope, scopes)) or DEFAULT_SCOPES
     with plain_errors():
         click.echo(current_services().database.save(create_key, name, datetime.now(UTC), wanted))
 

@@ -32,7 +32,7 @@ from preferences.connectors.calls import basic_auth, json_body, with_version
 from preferences.connectors.forms import read_form
 from preferences.connectors.parsing import each_row, text_in
 from preferences.connectors.unsigned import UnsignedConnector
-from preferences.domain.acts import WISHES, EventKind, ProviderEvent
+from preferences.domain.acts import PREFERENCE_VERBS, EventKind, ProviderEvent
 from preferences.domain.errors import TryLater
 from preferences.domain.records import Address
 from preferences.domain.vocabulary import BLANKET, Channel, SuppressionReason
@@ -90,7 +90,7 @@ class Mailchimp(UnsignedConnector):
         if address is None:
             return
         told = {name: value for name, value in form.items() if not name.startswith("data[merges]")}
-        topics = self._topics_of(kind, form.get("data[list_id]", "")) if kind in WISHES else [BLANKET]
+        topics = self._topics_of(kind, form.get("data[list_id]", "")) if kind in PREFERENCE_VERBS else [BLANKET]
         for number, topic in enumerate(topics):
             yield ProviderEvent(
                 kind=kind,

@@ -28,7 +28,7 @@ from preferences.connectors.base import (
 from preferences.connectors.calls import json_body
 from preferences.connectors.parsing import ODD, read_json, text_in
 from preferences.connectors.unsigned import UnsignedConnector
-from preferences.domain.acts import WISHES, EventKind, ProviderEvent
+from preferences.domain.acts import PREFERENCE_VERBS, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, Misconfigured, Rejected, TryLater
 from preferences.domain.vocabulary import BLANKET, Channel, SuppressionReason
 
@@ -86,7 +86,7 @@ class Postmark(UnsignedConnector):
         if kind is None:
             return None
         address = find_address(Channel.EMAIL, text_in(record, "Recipient" if name == "SubscriptionChange" else "Email"))
-        topic = (self.topic_of(stream) if isinstance(stream, str) else None) if kind in WISHES else BLANKET
+        topic = (self.topic_of(stream) if isinstance(stream, str) else None) if kind in PREFERENCE_VERBS else BLANKET
         if address is None or topic is None:
             return None
         return ProviderEvent(

@@ -33,7 +33,7 @@ from preferences.connectors.base import (
 )
 from preferences.connectors.calls import json_body
 from preferences.connectors.parsing import each_row, read_json, text_in
-from preferences.domain.acts import WISHES, EventKind, ProviderEvent
+from preferences.domain.acts import PREFERENCE_VERBS, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected
 from preferences.domain.vocabulary import BLANKET, Channel, SuppressionReason
 
@@ -132,7 +132,7 @@ class SendGrid(Connector):
         if word == "bounce":
             kind = _bounce(row)
         topic = BLANKET
-        if kind in WISHES and word != "unsubscribe":
+        if kind in PREFERENCE_VERBS and word != "unsubscribe":
             if not isinstance(group, int | str):
                 raise BadPayload("without asm_group_id")
             topic = self.topic_of(f"asm:{group}") or ""

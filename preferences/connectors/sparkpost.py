@@ -28,7 +28,7 @@ from preferences.connectors.base import (
 from preferences.connectors.calls import in_parts, json_body
 from preferences.connectors.parsing import each_row, read_json, text_in
 from preferences.connectors.unsigned import UnsignedConnector
-from preferences.domain.acts import WISHES, EventKind, ProviderEvent
+from preferences.domain.acts import PREFERENCE_VERBS, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, Rejected, TryLater
 from preferences.domain.vocabulary import BLANKET, Channel, SuppressionReason
 
@@ -98,7 +98,7 @@ class SparkPost(UnsignedConnector):
         if kind is None:
             return None
         address = find_address(Channel.EMAIL, text_in(row, "rcpt_to" if row.get("rcpt_to") else "raw_rcpt_to"))
-        list_id = row.get("list_id") if kind in WISHES else None
+        list_id = row.get("list_id") if kind in PREFERENCE_VERBS else None
         topic = self.topic_of(f"list:{list_id}") if list_id else BLANKET
         if address is None or topic is None:
             return None

@@ -76,12 +76,12 @@ def press_ref(press: str, who: UUID, channel: Channel, *, brand: str, topic: str
     return f"press:{hashlib.sha256(parts.encode()).hexdigest()[:32]}"
 
 
-def put_away(old: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
+def retire_address(old: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
     """A contact has given another address in this one's place, or does not want to be written to here any more."""
     return _own_address(Verb.SUPPRESS, old, now, evidence)
 
 
-def taken_back(again: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
+def restore_address(again: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
     """A contact has confirmed an address of theirs that had been put away. Lifts that, and no other suppression."""
     return _own_address(Verb.LIFT, again, now, evidence)
 
@@ -131,14 +131,14 @@ SUPPRESSING: Final = {
     EventKind.INVALID: SuppressionReason.INVALID,
 }
 
-WISHES: Final = {
+PREFERENCE_VERBS: Final = {
     EventKind.UNSUBSCRIBE: Verb.UNSUBSCRIBE,
     EventKind.SUPPRESSION_ADDED: Verb.UNSUBSCRIBE,
     EventKind.RESUBSCRIBE: Verb.SUBSCRIBE,
 }
 """Kinds that are about one topic, and what they say of it."""
 
-RECORDED: Final = frozenset({*SUPPRESSING, *WISHES})
+RECORDED: Final = frozenset({*SUPPRESSING, *PREFERENCE_VERBS})
 """Kinds that bear on permission."""
 
 
@@ -173,7 +173,7 @@ def provider_event(event: ProviderEvent, connector: str) -> Act:
     """
     reason = SUPPRESSING.get(event.kind)
     is_added = event.kind is EventKind.SUPPRESSION_ADDED
-    verb = Verb.SUPPRESS if reason else WISHES[event.kind]
+    verb = Verb.SUPPRESS if reason else PREFERENCE_VERBS[event.kind]
     return Act(
         verb=verb,
         channel=event.address.channel,
@@ -205,7 +205,7 @@ class ImportedRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToldAct:
+class ReportedAct:
     """What a company's own system tells of somebody: a wish, a pause or a cap, or that an address is no good."""
 
     address: Address
@@ -221,7 +221,7 @@ class ToldAct:
     per_week: int | None = None
 
 
-def told(one: ToldAct, key_name: str, *, trusted: bool) -> Act:
+def reported(one: ReportedAct, key_name: str, *, trusted: bool) -> Act:
     """What a system told with its API key. Only a yes can be trusted: a no needs no trust to count.
 
     A purpose is about the person, so it is kept under email whichever address of theirs was named.

@@ -109,7 +109,7 @@ class Facts:
     cap: Pace | None = None
 
 
-CAP_WEEK: Final = timedelta(days=7)
+LIMIT_PERIOD: Final = timedelta(days=7)
 """A week of a cap: any seven days in a row, so that a Sunday and a Monday do not make two."""
 
 PURPOSE_BASIS: Final = {
@@ -150,7 +150,7 @@ def facts_of(
     reasons: dict[Reason, int | None] = {Reason(reason): seq for reason, seq in suppressions.items()}
     if choice is not None and choice.status is Status.UNSUBSCRIBED:
         reasons[Reason.UNSUBSCRIBED_ALL if blanket else Reason.UNSUBSCRIBED] = choice.seq
-    elif topic and needs_yes(topic) and not _said_yes(choice):
+    elif topic and needs_opt_in(topic) and not _said_yes(choice):
         reasons[Reason.NO_CONSENT] = None
     if topic and topic.retired_at is not None:
         reasons[Reason.RETIRED] = None
@@ -161,7 +161,7 @@ def facts_of(
     return Facts(reasons=reasons, contact_id=contact_id, cap=caps[min(caps)] if caps else None)
 
 
-def needs_yes(topic: Topic) -> bool:
+def needs_opt_in(topic: Topic) -> bool:
     """Whether the topic is sent to those alone who said yes to it."""
     return topic.opt_in or topic.basis is Basis.CONSENT
 

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from preferences.domain.consent import answer_to_new, effective
 from preferences.domain.errors import PreferencesError
-from preferences.domain.permission import needs_yes, purpose_topic
+from preferences.domain.permission import needs_opt_in, purpose_topic
 from preferences.domain.records import Act, Choice, Edit, Pace, Topic
 from preferences.domain.vocabulary import BLANKET, Actor, Basis, Channel, Origin, Purpose, Status, Verb
 
@@ -141,7 +141,7 @@ def _status_value(control: Control, topic: Topic, own: Choice | None, blanket: C
         return answers.get(own.status, UNANSWERED) if own else UNANSWERED
     choice = effective(own, blanket)
     if choice is None or choice.status is Status.NEVER_ASKED:
-        return OFF if needs_yes(topic) else ON
+        return OFF if needs_opt_in(topic) else ON
     return ON if choice.status is Status.SUBSCRIBED else OFF
 
 

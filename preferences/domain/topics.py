@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from preferences.domain.errors import NotAllowed
-from preferences.domain.permission import needs_yes
+from preferences.domain.permission import needs_opt_in
 from preferences.domain.records import Topic
 from preferences.domain.vocabulary import LANGUAGES, Default, MessageClass
 
@@ -20,7 +20,7 @@ def default_of(topic: Topic) -> Default:
     """What holds for the topic while a contact has said nothing about it. Nothing that rests on consent is on."""
     if topic.message_class is not MessageClass.MARKETING:
         return Default.REQUIRED
-    return Default.OFF if needs_yes(topic) else Default.ON
+    return Default.OFF if needs_opt_in(topic) else Default.ON
 
 
 def is_public(topic: Topic) -> bool:
@@ -71,7 +71,7 @@ def arranged(topic: Topic, given: Mapping[str, Any]) -> Topic:
     What is None is not given. `faults_of` says whether it can be.
     """
     fields = {name: value for name, value in given.items() if name != "default" and value is not None}
-    becomes_opt_in = given.get("default") is Default.OFF and not needs_yes(topic)
+    becomes_opt_in = given.get("default") is Default.OFF and not needs_opt_in(topic)
     return replace(topic, **fields, opt_in=topic.opt_in or becomes_opt_in)
 
 

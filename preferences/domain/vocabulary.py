@@ -168,7 +168,7 @@ def api_origin(key_name: str) -> str:
     return f"api.{key_name}"
 
 
-class Scope(StrEnum):
+class KeyScope(StrEnum):
     """What an API key may be used for."""
 
     DECISIONS = "decisions"
@@ -186,7 +186,7 @@ class Scope(StrEnum):
     TOPICS = "topics"
 
 
-USUAL_SCOPES: Final = frozenset(Scope) - {Scope.RETURNS, Scope.HAND_OFFS, Scope.UNSUPPRESS}
+DEFAULT_SCOPES: Final = frozenset(KeyScope) - {KeyScope.RETURNS, KeyScope.HAND_OFFS, KeyScope.UNSUPPRESS}
 """What a new key may do where nothing else is said."""
 
 

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, delete, or_, select
 
-from preferences.domain.acts import put_away, taken_back
+from preferences.domain.acts import restore_address, retire_address
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import NotAllowed
 from preferences.domain.outbox import ADDRESS_LIFE
@@ -141,10 +141,10 @@ def confirm(
     if owner is not None and is_confirmed:
         contacts.confirm(write.connection, owner.fingerprint)
     was_put_away = SuppressionReason.REPLACED in held
-    acts: list[Act] = [taken_back(wanted, now, evidence)] if was_put_away else []
+    acts: list[Act] = [restore_address(wanted, now, evidence)] if was_put_away else []
     old = _still_used(addresses_of(write.connection, contact_id), row.replaces, wanted)
     if old is not None:
-        acts.append(put_away(old, now, evidence))
+        acts.append(retire_address(old, now, evidence))
     ledger.record(write, acts, fingerprints=fingerprints, now=now)
     news = owner is None or is_confirmed or bool(acts)
     return Confirmed(
@@ -184,7 +184,7 @@ def remove(
     gone = next((one for one in mine if one.id == address_id and not one.replaced), None)
     if gone is None or not can_remove(mine, gone):
         raise NotAllowed("the only address, or none of theirs")
-    ledger.record(write, [put_away(gone.address, now, evidence)], fingerprints=fingerprints, now=now)
+    ledger.record(write, [retire_address(gone.address, now, evidence)], fingerprints=fingerprints, now=now)
     return gone.address
 
 

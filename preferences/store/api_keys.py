@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, and_, bindparam, or_, select, update
 
 from preferences.domain.errors import NotAllowed
-from preferences.domain.vocabulary import USUAL_SCOPES, Scope
+from preferences.domain.vocabulary import DEFAULT_SCOPES, KeyScope
 from preferences.store.contacts import new_id
 from preferences.store.dialect import insert_rows
 from preferences.store.tables import api_key
@@ -29,7 +29,7 @@ class Key:
     """What is known of a key. `old_until` is how long the one that it took the place of still works."""
 
     name: str
-    scopes: frozenset[Scope]
+    scopes: frozenset[KeyScope]
     created_at: datetime
     revoked_at: datetime | None
     old_until: datetime | None
@@ -37,7 +37,7 @@ class Key:
     """Whether it was found by the key that another one took the place of."""
 
 
-def create_key(connection: Connection, name: str, now: datetime, scopes: Collection[Scope] = USUAL_SCOPES) -> str:
+def create_key(connection: Connection, name: str, now: datetime, scopes: Collection[KeyScope] = DEFAULT_SCOPES) -> str:
     """Make a key and return it. Raises NotAllowed when the name is taken."""
     if find_named(connection, name) is not None:
         raise NotAllowed(f"there is a key named {name} already; choose another name, or rotate it")
@@ -106,14 +106,14 @@ def _new_key() -> str:
     return PREFIX + secrets.token_urlsafe(32)
 
 
-def _as_text(scopes: Collection[Scope]) -> str:
+def _as_text(scopes: Collection[KeyScope]) -> str:
     return " ".join(sorted(scopes))
 
 
 def _key(row: Row[Any]) -> Key:
     return Key(
         name=row.name,
-        scopes=frozenset(map(Scope, row.scopes.split())) if row.scopes else USUAL_SCOPES,
+        scopes=frozenset(map(KeyScope, row.scopes.split())) if row.scopes else DEFAULT_SCOPES,
         created_at=row.created_at,
         revoked_at=row.revoked_at,
         old_until=row.old_until,

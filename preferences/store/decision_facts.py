@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, func, null, select, type_coerce, u
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.consent import answer_to_new, effective
-from preferences.domain.permission import CAP_WEEK, Facts, Reason, facts_of
+from preferences.domain.permission import LIMIT_PERIOD, Facts, Reason, facts_of
 from preferences.domain.records import Address, Choice, Pace, Topic
 from preferences.domain.vocabulary import BLANKET, Channel, Purpose, Status, SuppressionReason
 from preferences.store.codec import choice_of, pace_of
@@ -184,7 +184,7 @@ def sent_this_week(
         "contact_ids": list(contact_ids),
         "channel": channel.value,
         "topic": topic,
-        "since": now - CAP_WEEK,
+        "since": now - LIMIT_PERIOD,
         "besides": besides,
     }
     return {row[0]: row[1] for row in connection.execute(_SENDINGS, parameters)}

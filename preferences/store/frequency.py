@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, delete, select
 
-from preferences.domain.permission import CAP_WEEK
+from preferences.domain.permission import LIMIT_PERIOD
 from preferences.domain.vocabulary import BLANKET, Channel, Verb
 from preferences.store.decision_facts import sent_this_week
 from preferences.store.dialect import any_of, bytewise, insert_rows
@@ -85,11 +85,11 @@ def _had_already(
         sending.c.channel == channel.value,
         sending.c.topic == topic,
         sending.c.message_ref == message_ref,
-        sending.c.at > now - CAP_WEEK,
+        sending.c.at > now - LIMIT_PERIOD,
     )
     return set(connection.execute(same, {"contact_ids": list(contact_ids)}).scalars())
 
 
 def forget_old(connection: Connection, now: datetime) -> None:
     """Remove what no cap can count any more."""
-    connection.execute(delete(sending).where(sending.c.at < now - CAP_WEEK))
+    connection.execute(delete(sending).where(sending.c.at < now - LIMIT_PERIOD))

@@ -10,7 +10,7 @@ import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 
-from preferences.domain.vocabulary import USUAL_SCOPES, Scope
+from preferences.domain.vocabulary import DEFAULT_SCOPES, KeyScope
 from preferences.services import Services
 from preferences.store.api_keys import PREFIX, find_named
 from tests.support import close, new_app, new_sqlite
@@ -41,7 +41,11 @@ def test_a_new_key_may_neither_bring_people_back_nor_sign_anybody_in(app: Flask,
     flask(app, "create", "shop")
     found = services.database.read(find_named, "shop")
     assert found is not None
-    assert found.scopes == USUAL_SCOPES == frozenset(Scope) - {Scope.RETURNS, Scope.HAND_OFFS, Scope.UNSUPPRESS}
+    assert (
+        found.scopes
+        == DEFAULT_SCOPES
+        == frozenset(KeyScope) - {KeyScope.RETURNS, KeyScope.HAND_OFFS, KeyScope.UNSUPPRESS}
+    )
 
 
 def test_a_key_with_one_scope_opens_one_door_and_says_what_it_lacks(app: Flask, client: FlaskClient) -> None:

@@ -38,7 +38,7 @@ from preferences.config import ConnectorSettings
 from preferences.connectors import make_connector
 from preferences.connectors.base import Connector, Parsed, Push, may_lift
 from preferences.current import services_of
-from preferences.domain.acts import RECORDED, WISHES, ProviderEvent, bears_on_permission
+from preferences.domain.acts import PREFERENCE_VERBS, RECORDED, ProviderEvent, bears_on_permission
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, PreferencesError, Rejected, TryLater
 from preferences.domain.records import Address
@@ -423,7 +423,8 @@ class ConnectorContract:
         for name, body in self.payloads.items():
             events = self.connector().parse(self.sign(body), body).events
             found = [
-                [one.kind.value, one.address.value, *([one.topic] if one.kind in WISHES else [])] for one in events
+                [one.kind.value, one.address.value, *([one.topic] if one.kind in PREFERENCE_VERBS else [])]
+                for one in events
             ]
             assert found == expected[name], name
 
@@ -705,5 +706,5 @@ def _assert_event(event: ProviderEvent) -> None:
     assert isinstance(event.address.channel, Channel)
     assert event.occurred_at is None or event.occurred_at.tzinfo is UTC
     assert event.event_id is None or len(event.event_id.encode()) <= 800
-    if event.kind in WISHES:
+    if event.kind in PREFERENCE_VERBS:
         assert event.topic in TOPICS  # an opt-out of a list that maps to nothing never comes through as another

@@ -24,7 +24,7 @@ from flask import Flask
 from sqlalchemy import Connection, delete, select
 
 from preferences.current import services_of
-from preferences.domain.acts import put_away
+from preferences.domain.acts import retire_address
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import NotAllowed
 from preferences.domain.notices import Notice
@@ -539,7 +539,7 @@ def test_an_address_that_was_put_away_stays_out_of_marketing(make: Make, tmp_pat
     services = make("sqlite")
     add_contact(services)
     services.database.write(
-        ledger.record, [put_away(email(), NOW, {})], fingerprints=services.fingerprints, now=datetime.now(UTC)
+        ledger.record, [retire_address(email(), NOW, {})], fingerprints=services.fingerprints, now=datetime.now(UTC)
     )
     path = tmp_path / "contacts.csv"
     services.database.snapshot(write_csv, path, progress=silent)

@@ -15,7 +15,7 @@ from flask import Flask
 from sqlalchemy import func, select
 
 from preferences.current import services_of
-from preferences.domain.acts import ToldAct, told, unsubscribe
+from preferences.domain.acts import ReportedAct, reported, unsubscribe
 from preferences.domain.errors import PreferencesError
 from preferences.domain.records import Act, Choice, Entry
 from preferences.domain.vocabulary import BLANKET, Actor, Basis, Channel, Origin, Status, SuppressionReason, Verb
@@ -170,7 +170,7 @@ def test_a_date_without_a_zone_is_utc_and_for_a_no_the_end_of_its_day(
 
 
 def test_a_no_dated_by_its_day_outweighs_a_yes_of_that_day(services: Services, file_of: Callable[..., Path]) -> None:
-    yes = ToldAct(
+    yes = ReportedAct(
         address=JANE,
         verb=Verb.SUBSCRIBE,
         origin_ref="1",
@@ -179,7 +179,7 @@ def test_a_no_dated_by_its_day_outweighs_a_yes_of_that_day(services: Services, f
         basis=Basis.CONSENT,
         occurred_at=datetime(2026, 5, 31, 10, tzinfo=UTC),
     )
-    services.writer.record([told(yes, "shop", trusted=True)])
+    services.writer.record([reported(yes, "shop", trusted=True)])
     run(services, file_of("address,status,topic,occurred_at", f"{JANE.value},unsubscribed,offers,2026-05-31"))
     assert choices(services)["offers"].status is Status.UNSUBSCRIBED
 

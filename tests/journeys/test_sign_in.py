@@ -15,7 +15,7 @@ import requests
 from flask import Flask
 
 from preferences.current import services_of
-from preferences.domain.vocabulary import Scope
+from preferences.domain.vocabulary import KeyScope
 from tests.journeys.looks import MOST_BYTES, NARROW, WIDE, button, heading, opened, overflow, small_targets, violations
 from tests.mail_sink import MailSink
 from tests.processes import Installation
@@ -91,7 +91,7 @@ class World:
 
     def hand_off(self, address: str, name: str) -> str:
         """What the shop asks for on somebody's behalf."""
-        headers = api_headers(services_of(self.app), name, scopes={Scope.HAND_OFFS, Scope.RETURNS})
+        headers = api_headers(services_of(self.app), name, scopes={KeyScope.HAND_OFFS, KeyScope.RETURNS})
         answer = requests.post(f"{self.url}/api/v1/hand-offs", json={"address": address}, headers=headers, timeout=10)
         return str(answer.json()["url"])
 

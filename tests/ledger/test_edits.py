@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from preferences.domain.acts import taken_back
+from preferences.domain.acts import restore_address
 from preferences.domain.errors import NotAllowed
 from preferences.domain.outbox import ADDRESS_LIFE
 from preferences.domain.records import Act, Address
@@ -301,7 +301,7 @@ def test_whoever_came_later_cannot_undo_the_repair(services: Services, jane: UUI
 
 def test_taking_an_address_back_is_an_act_of_its_own(services: Services, jane: UUID) -> None:
     confirm(services, request(services, jane, NEW, replaces=OLD))
-    act = taken_back(OLD, NOW + SECOND, {})
+    act = restore_address(OLD, NOW + SECOND, {})
     (entry,) = services.database.write(ledger.record, [act], fingerprints=services.fingerprints, now=NOW + SECOND)
     assert (entry.verb, entry.reason, entry.changed) == (Verb.LIFT, SuppressionReason.REPLACED, True)
     assert used(services, jane) == [OLD, NEW]

@@ -18,7 +18,7 @@ from flask_migrate import upgrade
 
 from preferences.cli import MIGRATIONS
 from preferences.current import services_of
-from preferences.domain.vocabulary import Scope
+from preferences.domain.vocabulary import KeyScope
 from preferences.importing import export
 from preferences.ledger import archive, verify
 from preferences.store import feed
@@ -91,7 +91,7 @@ def _load(write: WriteTransaction) -> None:
 
 
 def decisions(app: Flask, topic: str, message_class: str) -> dict[str, list[Any]]:
-    key = services_of(app).database.save(create_key, topic, datetime.now(UTC), scopes=[Scope.DECISIONS])
+    key = services_of(app).database.save(create_key, topic, datetime.now(UTC), scopes=[KeyScope.DECISIONS])
     answer = app.test_client().post(
         "/api/v1/decisions",
         json={

@@ -11,7 +11,7 @@ from flask import Flask
 
 from preferences.connectors import make_connector
 from preferences.current import services_of
-from preferences.domain.vocabulary import Scope
+from preferences.domain.vocabulary import KeyScope
 from preferences.store import cursors
 from preferences.store.api_keys import create_key
 from preferences.sync import Outcome, run_once
@@ -31,7 +31,7 @@ class Center:
         self.app = app
         self.services = services_of(app)
         self.services.database.save(cursors.start, "sandbox")
-        scopes = frozenset({Scope.ACTS, Scope.RETURNS, Scope.DECISIONS})
+        scopes = frozenset({KeyScope.ACTS, KeyScope.RETURNS, KeyScope.DECISIONS})
         key = self.services.database.save(create_key, "shop", NOW, scopes)
         self.headers = {"Authorization": f"Bearer {key}"}
 

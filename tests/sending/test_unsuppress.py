@@ -15,7 +15,7 @@ from preferences.current import services_of
 from preferences.domain.errors import NotAllowed
 from preferences.domain.records import Act, Entry
 from preferences.domain.suppressions import NOT_LIFTED, lift
-from preferences.domain.vocabulary import Actor, Channel, Scope, SuppressionReason, Verb
+from preferences.domain.vocabulary import Actor, Channel, KeyScope, SuppressionReason, Verb
 from preferences.ledger import record as ledger
 from preferences.ledger.verify import verify
 from preferences.services import Services
@@ -49,8 +49,8 @@ def unsuppress(app: Flask, reason: str, because: str = WHY) -> Result:
     return app.test_cli_runner().invoke(args=arguments)
 
 
-def headers_for(services: Services, *scopes: Scope) -> dict[str, str]:
-    wanted = {*scopes, Scope.ACTS, Scope.DECISIONS}
+def headers_for(services: Services, *scopes: KeyScope) -> dict[str, str]:
+    wanted = {*scopes, KeyScope.ACTS, KeyScope.DECISIONS}
     return {"Authorization": f"Bearer {services.database.save(create_key, 'desk', datetime.now(UTC), wanted)}"}
 
 
@@ -136,7 +136,7 @@ def test_what_nobody_may_lift_is_refused_with_the_reason_why(
     result = unsuppress(app, reason)
     assert result.exit_code == 1
     assert NOT_LIFTED[reason] in result.stderr
-    answer = tell(client, headers_for(services, Scope.UNSUPPRESS), told_lift(reason=reason))
+    answer = tell(client, headers_for(services, KeyScope.UNSUPPRESS), told_lift(reason=reason))
     assert answer.status_code == 422
     assert NOT_LIFTED[reason] in answer.text
     assert reason_now(app) == reason
@@ -155,7 +155,7 @@ def test_what_is_not_suppressed_is_not_lifted(app: Flask, services: Services) ->
 def test_a_lift_says_why(app: Flask, services: Services, client: FlaskClient, because: str) -> None:
     suppress(services, SuppressionReason.HARD_BOUNCE)
     assert unsuppress(app, "hard_bounce", because).exit_code == 1
-    answer = tell(client, headers_for(services, Scope.UNSUPPRESS), told_lift(evidence={"because": because}))
+    answer = tell(client, headers_for(services, KeyScope.UNSUPPRESS), told_lift(evidence={"because": because}))
     assert answer.status_code == 422
     assert reason_now(app) == "hard_bounce"
 
@@ -165,7 +165,7 @@ def test_a_call_lifts_what_it_names_and_counts_once(
     app: Flask, services: Services, client: FlaskClient, reason: SuppressionReason
 ) -> None:
     suppress(services, reason)
-    headers, told = headers_for(services, Scope.UNSUPPRESS), told_lift(reason=reason)
+    headers, told = headers_for(services, KeyScope.UNSUPPRESS), told_lift(reason=reason)
     answers = [tell(client, headers, told), tell(client, headers, told)]
     found = [answer.json["entries"][0] for answer in answers if answer.json]
     assert [(one["changed"], one["repeated"]) for one in found] == [(True, False), (True, True)]
@@ -177,7 +177,7 @@ def test_a_call_that_is_older_than_the_bounce_lifts_nothing(
 ) -> None:
     suppress(services, SuppressionReason.HARD_BOUNCE, ago=timedelta(hours=1))
     old = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
-    answer = tell(client, headers_for(services, Scope.UNSUPPRESS), told_lift(occurred_at=old))
+    answer = tell(client, headers_for(services, KeyScope.UNSUPPRESS), told_lift(occurred_at=old))
     assert answer.json is not None
     assert answer.json["entries"][0]["changed"] is False
     assert reason_now(app) == "hard_bounce"
@@ -194,7 +194,7 @@ def test_a_key_lifts_only_when_it_was_given_that_by_name(app: Flask, services: S
 
 
 def test_a_lift_without_an_instant_is_refused(services: Services, client: FlaskClient) -> None:
-    answer = tell(client, headers_for(services, Scope.UNSUPPRESS), told_lift(occurred_at=None))
+    answer = tell(client, headers_for(services, KeyScope.UNSUPPRESS), told_lift(occurred_at=None))
     assert answer.status_code == 422
     assert "occurred_at" in answer.text
 

@@ -24,10 +24,10 @@ from preferences.domain.acts import (
     EventKind,
     ImportedRow,
     ProviderEvent,
-    ToldAct,
+    ReportedAct,
     provider_event,
-    put_away,
-    taken_back,
+    restore_address,
+    retire_address,
 )
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import Misconfigured, Rejected, TryLater
@@ -614,7 +614,7 @@ class TestNewerThere:
 
     def told_yes(self, desk: Desk, at: datetime, topic: str = "offers") -> Entry:
         """An opt-in of another day, told by a system whose key has `returns`."""
-        told = ToldAct(
+        told = ReportedAct(
             address=JANE,
             verb=Verb.SUBSCRIBE,
             origin_ref=f"yes-{at}",
@@ -623,7 +623,7 @@ class TestNewerThere:
             basis=Basis.CONSENT,
             occurred_at=at,
         )
-        return desk.record(acts.told(told, "shop", trusted=True))[0]
+        return desk.record(acts.reported(told, "shop", trusted=True))[0]
 
     def test_a_first_yes_of_january_leaves_an_opt_out_of_october_and_the_comparison_brings_it_here(
         self, desk: Desk
@@ -886,7 +886,7 @@ class TestOwnBusiness:
 
     def test_an_address_that_was_replaced_is_told_like_any_suppression(self, desk: Desk) -> None:
         self.two_addresses(desk)
-        desk.record(put_away(JANE, datetime.now(UTC), {}))
+        desk.record(retire_address(JANE, datetime.now(UTC), {}))
         desk.passes()
         assert desk.provider.said == [("jane@example.com", EVERYTHING, STOPPED)]
         assert [push.reason for push in desk.provider.told] == [SuppressionReason.REPLACED]
@@ -894,10 +894,10 @@ class TestOwnBusiness:
 
     def test_an_address_that_is_taken_back_returns_alone(self, desk: Desk) -> None:
         self.two_addresses(desk)
-        desk.record(put_away(JANE, datetime.now(UTC), {}))
+        desk.record(retire_address(JANE, datetime.now(UTC), {}))
         desk.passes()
         desk.provider.add(a_row(ROSA, EVERYTHING, at=NOW - timedelta(days=900)))
-        desk.record(taken_back(JANE, datetime.now(UTC), {}))
+        desk.record(restore_address(JANE, datetime.now(UTC), {}))
         desk.passes()
         assert [(push.address, push.list_ref) for push in desk.provider.returns] == [(JANE, EVERYTHING)]
         assert desk.provider.holds == {("rosa@example.com", EVERYTHING)}
@@ -907,10 +907,10 @@ class TestOwnBusiness:
     ) -> None:
         """It is no opt-in. Most providers keep the row that they have, and its time."""
         self.two_addresses(desk)
-        desk.record(put_away(JANE, datetime.now(UTC), {}))
+        desk.record(retire_address(JANE, datetime.now(UTC), {}))
         desk.passes()
         desk.provider.add(a_row(JANE, EVERYTHING, at=datetime.now(UTC) - timedelta(days=2)))
-        desk.record(taken_back(JANE, datetime.now(UTC), {}))
+        desk.record(restore_address(JANE, datetime.now(UTC), {}))
         desk.passes()
         assert desk.provider.returns == []
         assert desk.provider.holds == {("jane@example.com", EVERYTHING)}
@@ -919,10 +919,10 @@ class TestOwnBusiness:
 
     def test_an_address_that_was_never_put_away_here_takes_nothing_away_when_it_is_taken_back(self, desk: Desk) -> None:
         self.two_addresses(desk)
-        desk.record(put_away(ROSA, datetime.now(UTC), {}))
+        desk.record(retire_address(ROSA, datetime.now(UTC), {}))
         desk.passes()
         desk.provider.add(a_row(JANE, EVERYTHING, at=datetime.now(UTC) - timedelta(seconds=1)))
-        desk.record(taken_back(JANE, datetime.now(UTC), {}))
+        desk.record(restore_address(JANE, datetime.now(UTC), {}))
         desk.passes()
         assert desk.provider.returns == []
 
@@ -932,8 +932,8 @@ class TestOwnBusiness:
         desk.passes()
         desk.provider.add(a_row(JANE, EVERYTHING, at=stop.recorded_at))
         desk.choose(Verb.SUBSCRIBE, contact_id, BLANKET)
-        desk.record(put_away(JANE, datetime.now(UTC) + timedelta(hours=1), {}))
-        desk.record(taken_back(JANE, datetime.now(UTC) + timedelta(hours=2), {}))
+        desk.record(retire_address(JANE, datetime.now(UTC) + timedelta(hours=1), {}))
+        desk.record(restore_address(JANE, datetime.now(UTC) + timedelta(hours=2), {}))
         desk.passes()
         assert desk.provider.holds == set()
         assert len({(push.address, push.list_ref) for push in desk.provider.returns}) == len(desk.provider.returns)
@@ -942,10 +942,10 @@ class TestOwnBusiness:
         self, desk: Desk
     ) -> None:
         contact_id = self.two_addresses(desk)
-        desk.record(put_away(JANE, datetime.now(UTC), {}))
+        desk.record(retire_address(JANE, datetime.now(UTC), {}))
         desk.choose(Verb.UNSUBSCRIBE, contact_id, BLANKET)
         desk.passes()
-        desk.record(taken_back(JANE, datetime.now(UTC), {}))
+        desk.record(restore_address(JANE, datetime.now(UTC), {}))
         desk.passes()
         assert desk.provider.returns == []
         assert desk.provider.holds == {("jane@example.com", EVERYTHING), ("rosa@example.com", EVERYTHING)}

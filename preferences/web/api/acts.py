@@ -22,7 +22,7 @@ from werkzeug.wrappers import Response
 from preferences import metrics
 from preferences.current import current_services
 from preferences.domain import consent
-from preferences.domain.acts import ToldAct, told
+from preferences.domain.acts import ReportedAct, reported
 from preferences.domain.records import Act, Address, Entry, Topic
 from preferences.domain.suppressions import BECAUSE, NOT_LIFTED, lift
 from preferences.domain.vocabulary import (
@@ -31,9 +31,9 @@ from preferences.domain.vocabulary import (
     Actor,
     Basis,
     Channel,
+    KeyScope,
     MessageClass,
     Purpose,
-    Scope,
     SuppressionReason,
     Verb,
     api_origin,
@@ -153,7 +153,7 @@ class ActsAnswer(Strict):
 
 
 @blueprint.post("/acts")
-@operation(scope=Scope.ACTS, body=ActsRequest, answer=ActsAnswer, statuses=(409,), unlimited=True)
+@operation(scope=KeyScope.ACTS, body=ActsRequest, answer=ActsAnswer, statuses=(409,), unlimited=True)
 def post_acts() -> Response:
     """Record what people did elsewhere. Answered once it is durable; a call that failed can be repeated as it is.
 
@@ -244,7 +244,7 @@ def _all_sound(services: Services, asked: Sequence[ActOf]) -> list[Act]:
     """The acts, or BadFields naming what is wrong with each."""
     catalog = _catalog(services, asked)
     _refuse_lifts(asked)
-    trusted = Scope.RETURNS in g.api_key.scopes
+    trusted = KeyScope.RETURNS in g.api_key.scopes
     problems: list[dict[str, str]] = []
     acts = []
     for index, one in enumerate(asked):
@@ -261,11 +261,11 @@ def _all_sound(services: Services, asked: Sequence[ActOf]) -> list[Act]:
 
 def _refuse_lifts(asked: Sequence[ActOf]) -> None:
     """Raises MissingScope when a key tells a lift that may not."""
-    if Scope.UNSUPPRESS in g.api_key.scopes:
+    if KeyScope.UNSUPPRESS in g.api_key.scopes:
         return
     lifts = [index for index, one in enumerate(asked) if one.verb is ToldVerb.LIFT]
     if lifts:
-        detail = f"the key has no scope {Scope.UNSUPPRESS}, which a lift needs"
+        detail = f"the key has no scope {KeyScope.UNSUPPRESS}, which a lift needs"
         raise MissingScope([{"field": f"[{index}].verb", "detail": detail} for index in lifts[:100]])
 
 
@@ -355,7 +355,7 @@ def _faults_of_instant(one: ActOf, why: str) -> Iterator[tuple[str, str]]:
 
 def _act(one: ActOf, address: Address, topic: Topic | None, catalog: Catalog, *, trusted: bool) -> Act:
     if one.verb is not ToldVerb.LIFT or one.reason is None or one.occurred_at is None:
-        return told(_told(one, address, topic, catalog), g.api_key.name, trusted=trusted)
+        return reported(_told(one, address, topic, catalog), g.api_key.name, trusted=trusted)
     act = lift(
         address,
         one.reason,
@@ -368,9 +368,9 @@ def _act(one: ActOf, address: Address, topic: Topic | None, catalog: Catalog, *,
     return replace(act, evidence=one.evidence)
 
 
-def _told(one: ActOf, address: Address, topic: Topic | None, catalog: Catalog) -> ToldAct:
+def _told(one: ActOf, address: Address, topic: Topic | None, catalog: Catalog) -> ReportedAct:
     is_wish = one.verb not in ABOUT_ADDRESS
-    return ToldAct(
+    return ReportedAct(
         address=address,
         verb=Verb(one.verb),
         origin_ref=one.origin_ref,

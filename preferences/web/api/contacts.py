@@ -21,7 +21,7 @@ from preferences.current import current_services
 from preferences.domain.addresses import Fingerprints, mailbox_of, mask
 from preferences.domain.outbox import LetterKind
 from preferences.domain.records import Address, Brand
-from preferences.domain.vocabulary import BLANKET, MOST_ADDRESSES, Channel, Scope, Status, SuppressionReason, Verb
+from preferences.domain.vocabulary import BLANKET, MOST_ADDRESSES, Channel, KeyScope, Status, SuppressionReason, Verb
 from preferences.services import Services
 from preferences.store import contact_state, contacts, outbox
 from preferences.store.contact_flags import set_flags
@@ -148,7 +148,7 @@ class ContactQuery(Strict):
 
 
 @blueprint.put("/contacts")
-@operation(scope=Scope.CONTACTS, body=ContactsRequest, answer=ContactsAnswer)
+@operation(scope=KeyScope.CONTACTS, body=ContactsRequest, answer=ContactsAnswer)
 def put_contacts() -> Response:
     """Bring in contacts, or give them more addresses. Twice is the same as once.
 
@@ -246,7 +246,7 @@ def _lasting_link(services: Services, brand: Brand, contact_id: UUID) -> str:
 
 
 @blueprint.get("/contacts")
-@operation(scope=Scope.CONTACTS, query=ContactQuery, answer=ContactAnswer, statuses=(404,))
+@operation(scope=KeyScope.CONTACTS, query=ContactQuery, answer=ContactAnswer, statuses=(404,))
 def find_contact() -> Response:
     """The contact who has this address. The address travels in the URL: see that no log keeps query strings."""
     services, asked = current_services(), read_query(ContactQuery)
@@ -260,7 +260,7 @@ def find_contact() -> Response:
 
 
 @blueprint.get("/contacts/<uuid:contact_id>")
-@operation(scope=Scope.CONTACTS, answer=ContactAnswer, statuses=(404,))
+@operation(scope=KeyScope.CONTACTS, answer=ContactAnswer, statuses=(404,))
 def get_contact(contact_id: UUID) -> Response:
     """The contact of this id."""
     return _contact(current_services(), contact_id)

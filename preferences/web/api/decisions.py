@@ -23,7 +23,7 @@ from preferences.current import current_services
 from preferences.domain.errors import StoreBusy
 from preferences.domain.permission import Decision, Facts, Reason, may_send, purpose_topic, stricter_class
 from preferences.domain.records import Address, Topic
-from preferences.domain.vocabulary import Channel, MessageClass, Purpose, Scope
+from preferences.domain.vocabulary import Channel, KeyScope, MessageClass, Purpose
 from preferences.services import Services
 from preferences.store import feed
 from preferences.store.catalog import Catalog
@@ -76,7 +76,7 @@ class DecisionsAnswer(Strict):
 
 
 @blueprint.post("/decisions")
-@operation(scope=Scope.DECISIONS, body=DecisionsRequest, answer=DecisionsAnswer, without_database=True)
+@operation(scope=KeyScope.DECISIONS, body=DecisionsRequest, answer=DecisionsAnswer, without_database=True)
 def decisions() -> Response:
     """May we send? One answer for each address, in the order asked."""
     asked = read_body(DecisionsRequest)

@@ -14,7 +14,7 @@ from pydantic import Field
 from werkzeug.wrappers import Response
 
 from preferences.current import current_services
-from preferences.domain.vocabulary import Actor, Basis, Channel, Scope, Status, SuppressionReason, Verb
+from preferences.domain.vocabulary import Actor, Basis, Channel, KeyScope, Status, SuppressionReason, Verb
 from preferences.store import feed
 from preferences.store.feed import MOST_ENTRIES, feed_page
 from preferences.web.api.bodies import Strict, read_query
@@ -90,7 +90,7 @@ class EntriesAnswer(Strict):
 
 
 @blueprint.get("/entries")
-@operation(scope=Scope.ENTRIES, query=EntriesQuery, answer=EntriesAnswer)
+@operation(scope=KeyScope.ENTRIES, query=EntriesQuery, answer=EntriesAnswer)
 def entries() -> Response:
     """What happened since an entry. Keep `next`, and ask again from there: nothing is skipped or told twice."""
     database, asked = current_services().database, read_query(EntriesQuery)

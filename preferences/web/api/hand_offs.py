@@ -16,7 +16,7 @@ from preferences.current import current_services
 from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress
 from preferences.domain.records import Address, Brand
-from preferences.domain.vocabulary import Channel, Relation, Scope
+from preferences.domain.vocabulary import Channel, KeyScope, Relation
 from preferences.sending.links import contacts_of
 from preferences.services import Services
 from preferences.tokens import HAND_OFF_LIFE, Ticket
@@ -45,7 +45,7 @@ class HandOffAnswer(Strict):
 
 
 @blueprint.post("/hand-offs")
-@operation(scope=Scope.HAND_OFFS, body=HandOffRequest, answer=HandOffAnswer)
+@operation(scope=KeyScope.HAND_OFFS, body=HandOffRequest, answer=HandOffAnswer)
 def hand_off() -> Response:
     """An address that signs this person in. A contact that is new is made.
 
@@ -62,7 +62,7 @@ def hand_off() -> Response:
     if found.relation is Relation.UNCONFIRMED:
         raise BadFields([{"field": "address", "detail": UNCONFIRMED}])
     now = datetime.now(UTC).replace(microsecond=0)  # a link is dated to the second
-    may_opt_in = Scope.RETURNS in g.api_key.scopes
+    may_opt_in = KeyScope.RETURNS in g.api_key.scopes
     token = services.links.sign_hand_off(Ticket(found.contact_id, now), may_opt_in=may_opt_in)
     url = f"{services.url_of(brand)}/sign-in/hand-off/{token}"
     return jsonify(url=url, expires_at=(now + HAND_OFF_LIFE).isoformat())

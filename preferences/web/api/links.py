@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response
 
 from preferences.current import current_services
 from preferences.domain.records import Address, Topic
-from preferences.domain.vocabulary import BLANKET, Channel, MessageClass, Scope
+from preferences.domain.vocabulary import BLANKET, Channel, KeyScope, MessageClass
 from preferences.sending.links import contacts_of, list_headers, manage_url
 from preferences.services import Services
 from preferences.store.contacts import Found
@@ -53,7 +53,7 @@ class LinksAnswer(Strict):
 
 
 @blueprint.post("/links")
-@operation(scope=Scope.LINKS, body=LinksRequest, answer=LinksAnswer)
+@operation(scope=KeyScope.LINKS, body=LinksRequest, answer=LinksAnswer)
 def links() -> Response:
     """Signed links and ready headers for one mail to each address. Contacts that are new are made."""
     services = current_services()

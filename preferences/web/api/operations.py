@@ -14,7 +14,7 @@ from flask import Blueprint, Flask
 from pydantic import BaseModel
 from werkzeug.wrappers import Response
 
-from preferences.domain.vocabulary import Scope
+from preferences.domain.vocabulary import KeyScope
 from preferences.web.api.bodies import BadFields
 from preferences.web.shared import errors
 
@@ -35,7 +35,7 @@ class Operation:
     never put off, however often it is made.
     """
 
-    scope: Scope | None
+    scope: KeyScope | None
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     answer: type[BaseModel] | None = None
@@ -51,7 +51,7 @@ OPERATIONS: Final[dict[str, Operation]] = {}
 
 def operation(
     *,
-    scope: Scope | None,
+    scope: KeyScope | None,
     body: type[BaseModel] | None = None,
     query: type[BaseModel] | None = None,
     answer: type[BaseModel] | None = None,

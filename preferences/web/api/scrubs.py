@@ -21,7 +21,7 @@ from preferences.current import current_services
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.permission import Decision, Reason, may_send
 from preferences.domain.records import Address
-from preferences.domain.vocabulary import Channel, MessageClass, Scope
+from preferences.domain.vocabulary import Channel, KeyScope, MessageClass
 from preferences.files.tables import BadFile
 from preferences.sending.scrub import BadQuestion, question
 from preferences.sending.scrub.rows import added_cells, addresses_of, header_with, with_cells
@@ -52,7 +52,7 @@ class ScrubQuery(Strict):
 
 
 @blueprint.post("/scrubs")
-@operation(scope=Scope.DECISIONS, query=ScrubQuery, media="text/csv")
+@operation(scope=KeyScope.DECISIONS, query=ScrubQuery, media="text/csv")
 def scrubs() -> Response:
     """The rows of a CSV file (text/csv, gzip too) with `allowed` and `reason` added: at most 8 MB and 100,000 rows."""
     services, asked = current_services(), read_query(ScrubQuery)

@@ -18,7 +18,7 @@ from werkzeug.wrappers import Response
 from preferences.current import current_services
 from preferences.domain.permission import Facts, Reason, may_send, purpose_topic
 from preferences.domain.records import Topic
-from preferences.domain.vocabulary import Basis, Channel, MessageClass, Purpose, Scope
+from preferences.domain.vocabulary import Basis, Channel, KeyScope, MessageClass, Purpose
 from preferences.services import Services
 from preferences.store.catalog import Catalog
 from preferences.store.contacts import page_of
@@ -63,7 +63,7 @@ class SuppressionsAnswer(Strict):
 
 
 @blueprint.get("/suppressions")
-@operation(scope=Scope.SUPPRESSIONS, query=SuppressionsQuery, answer=SuppressionsAnswer)
+@operation(scope=KeyScope.SUPPRESSIONS, query=SuppressionsQuery, answer=SuppressionsAnswer)
 def suppressions() -> Response:
     """Addresses that said no or cannot be reached; each call looks at `limit` of those we have.
 

@@ -20,7 +20,7 @@ from preferences.current import current_services
 from preferences.domain.plain_text import is_one_line
 from preferences.domain.records import Topic
 from preferences.domain.topics import arranged, default_of, faults_of
-from preferences.domain.vocabulary import LANGUAGES, Basis, Channel, Default, MessageClass, Scope
+from preferences.domain.vocabulary import LANGUAGES, Basis, Channel, Default, KeyScope, MessageClass
 from preferences.store.catalog import Catalog, last_position, read_catalog, save_topics
 from preferences.web.api.bodies import MOST_FIELDS, BadFields, Slug, Strict, read_body
 from preferences.web.api.operations import blueprint, operation
@@ -108,14 +108,14 @@ class TopicsAnswer(Strict):
 
 
 @blueprint.get("/topics")
-@operation(scope=Scope.TOPICS, answer=TopicsAnswer)
+@operation(scope=KeyScope.TOPICS, answer=TopicsAnswer)
 def get_topics() -> Response:
     """Every topic there is."""
     return _answer(current_services().database.read(read_catalog))
 
 
 @blueprint.put("/topics")
-@operation(scope=Scope.TOPICS, body=TopicsRequest, answer=TopicsAnswer, statuses=(409,))
+@operation(scope=KeyScope.TOPICS, body=TopicsRequest, answer=TopicsAnswer, statuses=(409,))
 def put_topics() -> Response:
     """Add topics; change the English words of those that are there, and how they are offered. Others stay as they are.
 

@@ -28,7 +28,7 @@ from werkzeug.test import TestResponse
 
 from preferences.config import SignInSettings, read_sign_in
 from preferences.current import services_of
-from preferences.domain.acts import put_away
+from preferences.domain.acts import retire_address
 from preferences.domain.errors import Misconfigured
 from preferences.domain.records import Brand
 from preferences.domain.vocabulary import OneClick
@@ -177,7 +177,7 @@ def test_an_address_that_was_replaced_opens_nothing(shop: Flask, visitor: FlaskC
     jane = add_contact(services, email(KNOWN))
     services.database.write(contacts.attach, jane, email("new@example.com"), services.fingerprints, now)
     services.database.write(
-        ledger.record, [put_away(email(KNOWN), now, {})], fingerprints=services.fingerprints, now=now
+        ledger.record, [retire_address(email(KNOWN), now, {})], fingerprints=services.fingerprints, now=now
     )
     assert visitor.get(at_the_provider(leave(visitor))).status_code == 404
     assert not is_signed_in(visitor)

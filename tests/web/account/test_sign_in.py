@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
 from preferences.current import services_of
-from preferences.domain.acts import put_away
+from preferences.domain.acts import retire_address
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.vocabulary import Channel
 from preferences.ledger import record as ledger
@@ -249,7 +249,7 @@ def test_the_mailbox_of_a_replaced_address_opens_nothing(
     code = letter(mailing_app, mail).code
     services.database.write(contacts.attach, jane, email("new@example.com"), services.fingerprints, now)
     services.database.write(
-        ledger.record, [put_away(email(KNOWN), now, {})], fingerprints=services.fingerprints, now=now
+        ledger.record, [retire_address(email(KNOWN), now, {})], fingerprints=services.fingerprints, now=now
     )
 
     late = type_code(visitor, sign_in_id, code)

@@ -21,7 +21,7 @@ from werkzeug.test import TestResponse
 from preferences.checks import doctor
 from preferences.current import services_of
 from preferences.domain.addresses import mailbox_of
-from preferences.domain.vocabulary import USUAL_SCOPES, Channel, Scope, Status
+from preferences.domain.vocabulary import DEFAULT_SCOPES, Channel, KeyScope, Status
 from preferences.sending.links import Minting, mint
 from preferences.services import Services
 from preferences.store import contact_state, contacts, sign_ins
@@ -57,7 +57,7 @@ def jane(services: Services) -> UUID:
 
 def put(client: FlaskClient, services: Services, *addresses: str) -> dict[str, Any]:
     """Tell of a contact with a key that may do that alone."""
-    headers = api_headers(services, f"crm-{next(_names)}", scopes={Scope.CONTACTS})
+    headers = api_headers(services, f"crm-{next(_names)}", scopes={KeyScope.CONTACTS})
     told = {"contacts": [{"addresses": [{"address": one} for one in addresses]}]}
     answer = client.put("/api/v1/contacts", json=told, headers=headers)
     assert answer.json is not None
@@ -65,8 +65,8 @@ def put(client: FlaskClient, services: Services, *addresses: str) -> dict[str, A
     return done
 
 
-def hand_off(client: FlaskClient, services: Services, *scopes: Scope, address: str = JANE) -> TestResponse:
-    headers = api_headers(services, f"shop-{next(_names)}", scopes={Scope.HAND_OFFS, *scopes})
+def hand_off(client: FlaskClient, services: Services, *scopes: KeyScope, address: str = JANE) -> TestResponse:
+    headers = api_headers(services, f"shop-{next(_names)}", scopes={KeyScope.HAND_OFFS, *scopes})
     return client.post("/api/v1/hand-offs", json={"address": address}, headers=headers)
 
 
@@ -193,7 +193,7 @@ def test_an_added_address_gets_no_link_to_the_owners_page_until_confirmed(
 ) -> None:
     put(client, services, JANE, THIEF)
     body = {"channel": "email", "topic": topic, "addresses": [THIEF, JANE]}
-    headers = api_headers(services, "mailer", scopes={Scope.LINKS})
+    headers = api_headers(services, "mailer", scopes={KeyScope.LINKS})
     added, own = client.post("/api/v1/links", json=body, headers=headers).get_json()["links"]
     assert added["manage_url"] is None
     assert own["manage_url"]
@@ -223,18 +223,18 @@ def test_a_minted_file_has_no_link_to_the_owners_page_at_an_added_address(
 
 
 def test_a_key_signs_people_in_only_if_that_was_asked_for_by_name(client: FlaskClient, services: Services) -> None:
-    assert Scope.HAND_OFFS not in USUAL_SCOPES
+    assert KeyScope.HAND_OFFS not in DEFAULT_SCOPES
     answer = client.post("/api/v1/hand-offs", json={"address": JANE}, headers=api_headers(services))
     assert answer.status_code == 403
 
 
-@pytest.mark.parametrize(("scopes", "status"), [((), None), ((Scope.RETURNS,), Status.SUBSCRIBED)])
+@pytest.mark.parametrize(("scopes", "status"), [((), None), ((KeyScope.RETURNS,), Status.SUBSCRIBED)])
 def test_who_was_handed_over_opts_in_at_once_only_by_a_key_that_may(
     client: FlaskClient,
     services: Services,
     jane: UUID,
     mail: MailSink,
-    scopes: tuple[Scope, ...],
+    scopes: tuple[KeyScope, ...],
     status: Status | None,
 ) -> None:
     client.post(path_from(hand_off(client, services, *scopes)))
@@ -250,9 +250,9 @@ def test_who_was_handed_over_stops_mail_at_once(client: FlaskClient, services: S
     assert {choice.status for choice in choices.values()} == {Status.UNSUBSCRIBED}
 
 
-@pytest.mark.parametrize("scopes", [(), (Scope.RETURNS,)])
+@pytest.mark.parametrize("scopes", [(), (KeyScope.RETURNS,)])
 def test_who_was_handed_over_adds_an_address_only_by_a_key_that_may_opt_in(
-    client: FlaskClient, services: Services, jane: UUID, mail: MailSink, scopes: tuple[Scope, ...]
+    client: FlaskClient, services: Services, jane: UUID, mail: MailSink, scopes: tuple[KeyScope, ...]
 ) -> None:
     put(client, services, JANE, "unconfirmed@example.com")
     client.post(path_from(hand_off(client, services, *scopes)))
@@ -285,13 +285,13 @@ def test_a_hand_off_from_before_the_upgrade_still_signs_in_and_may_not_opt_in(se
 
 def test_doctor_names_a_key_that_can_do_everything(services: Services) -> None:
     services.database.save(create_key, "usual", datetime.now(UTC))
-    services.database.save(create_key, "old", datetime.now(UTC), USUAL_SCOPES | {Scope.HAND_OFFS})
+    services.database.save(create_key, "old", datetime.now(UTC), DEFAULT_SCOPES | {KeyScope.HAND_OFFS})
     warned = [one.text for one in doctor.examine(services) if one.rule == "KEY-SCOPES"]
     assert len(warned) == 1
     assert "old" in warned[0]
     found = services.database.read(find_named, "usual")
     assert found is not None
-    assert found.scopes == USUAL_SCOPES
+    assert found.scopes == DEFAULT_SCOPES
 
 
 # What was ended stays ended.

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from preferences.current import services_of
 from preferences.domain.records import Act
-from preferences.domain.vocabulary import Actor, Channel, Origin, Purpose, Scope, SuppressionReason, Verb
+from preferences.domain.vocabulary import Actor, Channel, KeyScope, Origin, Purpose, SuppressionReason, Verb
 from preferences.ledger import record as ledger
 from preferences.services import Services
 from preferences.store import contacts, feed
@@ -204,7 +204,7 @@ def test_a_yes_never_revives_a_no_unless_the_key_may(
     assert not entry["changed"]
     assert reason(client, headers) == "unsubscribed"
 
-    key = services.database.save(create_key, "counter", NOW, frozenset(Scope))
+    key = services.database.save(create_key, "counter", NOW, frozenset(KeyScope))
     (entry,) = told(client, {"Authorization": f"Bearer {key}"}, yes(origin_ref="till-1"))
     assert entry["changed"]
     assert reason(client, headers) == "ok"
@@ -231,7 +231,7 @@ def test_a_yes_needs_its_proof(client: FlaskClient, headers: dict[str, str], wit
 def test_what_needs_its_instant_is_refused_with_one_before_such_mail(
     client: FlaskClient, services: Services, headers: dict[str, str], changes: dict[str, Any]
 ) -> None:
-    key = services.database.save(create_key, "counter", NOW, frozenset(Scope))
+    key = services.database.save(create_key, "counter", NOW, frozenset(KeyScope))
     one = act(**changes) | {"occurred_at": "1985-06-01T00:00:00Z"}
     found = faults(tell(client, {"Authorization": f"Bearer {key}"}, one))
     assert list(found) == ["[0].occurred_at"]

@@ -16,7 +16,7 @@ import pytest
 from flask import Flask
 
 from preferences.current import services_of
-from preferences.domain.vocabulary import USUAL_SCOPES, Scope
+from preferences.domain.vocabulary import DEFAULT_SCOPES, KeyScope
 from preferences.store.api_keys import create_key
 from preferences.web.api.operations import OPERATIONS
 from tests.processes import Installation
@@ -65,7 +65,7 @@ def test_the_examples_of_the_guide_do_what_it_says(
 ) -> None:
     url = new_sqlite(tmp_path)
     app = new_app(url)
-    key = services_of(app).database.save(create_key, "shop", datetime.now(UTC), USUAL_SCOPES | {Scope.HAND_OFFS})
+    key = services_of(app).database.save(create_key, "shop", datetime.now(UTC), DEFAULT_SCOPES | {KeyScope.HAND_OFFS})
     close(app)
     shutil.copy(GUIDE.parent.parent / "preferences" / "client.py", tmp_path / "center.py")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from preferences.current import services_of
 from preferences.domain.records import Act, Brand
-from preferences.domain.vocabulary import Actor, Channel, OneClick, Origin, Scope, SuppressionReason, Verb
+from preferences.domain.vocabulary import Actor, Channel, KeyScope, OneClick, Origin, SuppressionReason, Verb
 from preferences.ledger import record as ledger
 from preferences.services import Services
 from preferences.store.catalog import save_brand
@@ -29,7 +29,7 @@ KNOWN = "jane.doe@example.com"
 @pytest.fixture
 def headers(services: Services) -> dict[str, str]:
     """The shop's key."""
-    return api_headers(services, scopes={Scope.HAND_OFFS})
+    return api_headers(services, scopes={KeyScope.HAND_OFFS})
 
 
 def hand_off(client: FlaskClient, headers: dict[str, str], **body: Any) -> TestResponse:

@@ -18,13 +18,13 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from werkzeug.test import TestResponse
 
 from preferences.current import services_of
-from preferences.domain.vocabulary import Scope
+from preferences.domain.vocabulary import KeyScope
 from preferences.web.api.openapi import CONTACT
 from preferences.web.api.operations import OPERATIONS, blueprint, require_declared
 from tests.processes import database_away
 from tests.support import api_headers, close, new_app, new_sqlite
 
-EVERYTHING = frozenset(Scope)
+EVERYTHING = frozenset(KeyScope)
 CANARY = "canary-7f3a@example.com"
 
 
