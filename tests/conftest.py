@@ -118,7 +118,7 @@ def mail() -> Iterator[MailSink]:
 
 @pytest.fixture
 def mailing_app(database_url: str, mail: MailSink) -> Iterator[Flask]:
-    """The application with a mail server, on both engines. `send_letters` sends what waits."""
+    """The application with a mail server, on both engines. `send_emails` sends what waits."""
     app = new_app(database_url, smtp_url=mail.url)
     yield app
     close(app)

@@ -63,7 +63,7 @@ class Received:
 class MailSink:
     """`with MailSink() as sink:` – its address is `sink.url`; `refusals` names recipients that it answers with 550."""
 
-    letters: list[Received] = field(default_factory=list)
+    messages: list[Received] = field(default_factory=list)
     refusals: set[str] = field(default_factory=set)
     port: int = field(default_factory=free_port)
 
@@ -81,12 +81,12 @@ class MailSink:
         return "250 OK"
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
-        self.letters.append(Received(envelope.mail_from, list(envelope.rcpt_tos), envelope.original_content))
+        self.messages.append(Received(envelope.mail_from, list(envelope.rcpt_tos), envelope.original_content))
         return "250 kept"
 
     def to(self, address: str) -> list[Received]:
         """Every letter to this address, the oldest first."""
-        return [one for one in self.letters if address in one.recipients]
+        return [one for one in self.messages if address in one.recipients]
 
     def wait_for(self, address: str, count: int = 1, seconds: float = 15) -> Received:
         """The letter that makes it so many for this address, once it is there."""

@@ -25,7 +25,7 @@ from preferences.domain.addresses import read_address
 from preferences.domain.records import Address, Brand, Topic
 from preferences.domain.vocabulary import DEFAULT_SCOPES, Basis, Channel, KeyScope, MessageClass, OneClick
 from preferences.factory import create_app
-from preferences.mail.outbox import Postman
+from preferences.mail.outbox import OutboxWorker
 from preferences.services import Services
 from preferences.store import contacts
 from preferences.store.api_keys import create_key
@@ -181,8 +181,8 @@ def manage_link_for(
     return f"/p/{services.links.sign_manage(link)}"
 
 
-def send_letters(services: Services) -> None:
+def send_emails(services: Services) -> None:
     """Send every letter that waits, as the worker does."""
-    postman = Postman(services)
-    while postman():
+    worker = OutboxWorker(services)
+    while worker():
         pass

@@ -143,7 +143,7 @@ def test_they_reach_a_mail_server_as_they_are_and_another_program_reads_them(sin
             message, headers = a_message(), headers_of(length)
             put_list_headers(message, headers)
             server.send_message(message)
-            raw = sink.letters[-1].raw
+            raw = sink.messages[-1].raw
             assert lines_of(raw, headers) == as_lines(headers)
             read = message_from_bytes(raw, policy=policy.default)
             fields = [read.get_all(name) for name in LIST_HEADERS[:2]]

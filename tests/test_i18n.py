@@ -33,7 +33,7 @@ from preferences.web.shared.errors import MESSAGES
 from preferences.web.shared.render import load_templates
 from tests.mail_sink import MailSink
 from tests.signed_in import SignedIn, filled_in
-from tests.support import add_contact, close, email, link_for, manage_link_for, new_app, new_sqlite, send_letters
+from tests.support import add_contact, close, email, link_for, manage_link_for, new_app, new_sqlite, send_emails
 
 ROOT = CATALOGUES.parent.parent
 TEMPLATES = ROOT / "templates"
@@ -400,7 +400,7 @@ def walk_by_mail(app: Flask, mail: MailSink, query: str) -> Visited:
     code_page = answer.headers["Location"].partition("?")[0]
     yield get(code_page)
     yield post(code_page, code="12")
-    send_letters(services)
+    send_emails(services)
     yield post(code_page, code="000000")
     confirm = urlsplit(mail.to(new)[-1].url).path
     yield get(confirm)
@@ -498,10 +498,10 @@ def test_no_page_or_letter_says_in_english_what_can_be_said_otherwise(
     same = {source for source, translation in pairs(language) if source == translation}
     sentences = [text for text in english - same if len(text) > 12 and not set("%<") & set(text)]
     shown = [(path, said(page.text)) for path, page in walk(app, mail, f"?lang={language}")]
-    send_letters(services_of(app))
-    assert {letter.message["Content-Language"] for letter in mail.letters} == {language}
-    assert len(mail.letters) >= 5
-    shown += [(f"the letter {letter.message['Subject']}", said(letter.html)) for letter in mail.letters]
+    send_emails(services_of(app))
+    assert {letter.message["Content-Language"] for letter in mail.messages} == {language}
+    assert len(mail.messages) >= 5
+    shown += [(f"the letter {letter.message['Subject']}", said(letter.html)) for letter in mail.messages]
     assert [(where, text) for where, words in shown for text in sentences if text in words] == []
 
 

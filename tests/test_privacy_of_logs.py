@@ -237,7 +237,7 @@ def test_a_whole_journey_leaves_nothing_about_anybody_in_the_output(
             recipients(caller, links)
             machines(caller, key)
             doors(caller, key, mail)
-            wait_until(lambda: "letter refused" in installation.worker.output())
+            wait_until(lambda: "email refused" in installation.worker.output())
             wait_until(lambda: "canary.reported@example.com" in str(contents(url)["address"]))
             wait_until(lambda: "canary.one@example.com" in Talkative.told)
             wait_until(lambda: "connector stopped" in installation.worker.output())
@@ -257,8 +257,8 @@ def test_a_whole_journey_leaves_nothing_about_anybody_in_the_output(
         "webhook not understood",
         "worker started",
         "connector stopped",
-        "letter sent",
-        "letter refused",
+        "email sent",
+        "email refused",
         "the database cannot be reached",
     }, "it does say what happened"
     assert "@" not in output

@@ -28,7 +28,7 @@ def worker() -> None:
     Example:
       flask worker
     """
-    from preferences.mail.outbox import Postman
+    from preferences.mail.outbox import OutboxWorker
     from preferences.sync.cleanup import Tidying
     from preferences.sync.feeds import Feed
     from preferences.sync.soft_bounces import Recovery
@@ -40,7 +40,7 @@ def worker() -> None:
         connectors = [make_connector(settings) for settings in services.connectors.values()]
         feeds = [Feed(services.database, one, owner_name()) for one in services.feeds.values()]
         errands: list[Callable[[], bool]] = [
-            Postman(services),
+            OutboxWorker(services),
             Tidying(services.database),
             Recovery(services.database, services.fingerprints),
             *feeds,

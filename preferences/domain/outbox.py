@@ -14,7 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 
-class LetterKind(StrEnum):
+class EmailKind(StrEnum):
     """What a letter is about."""
 
     SIGN_UP = "sign_up"
@@ -42,20 +42,20 @@ class Limit:
 
 
 LIMITS: Final = {
-    LetterKind.SIGN_UP: Limit(1, timedelta(days=1)),
-    LetterKind.OPT_IN: Limit(5, timedelta(days=1)),
-    LetterKind.MANAGE_LINK: Limit(3, timedelta(days=1)),
-    LetterKind.SIGN_IN: Limit(5, timedelta(hours=1)),
-    LetterKind.NEW_ADDRESS: Limit(3, timedelta(days=1)),
-    LetterKind.ADDRESS_CHANGED: Limit(10, timedelta(days=1)),
-    LetterKind.ADDRESS_ADDED: Limit(10, timedelta(days=1)),
+    EmailKind.SIGN_UP: Limit(1, timedelta(days=1)),
+    EmailKind.OPT_IN: Limit(5, timedelta(days=1)),
+    EmailKind.MANAGE_LINK: Limit(3, timedelta(days=1)),
+    EmailKind.SIGN_IN: Limit(5, timedelta(hours=1)),
+    EmailKind.NEW_ADDRESS: Limit(3, timedelta(days=1)),
+    EmailKind.ADDRESS_CHANGED: Limit(10, timedelta(days=1)),
+    EmailKind.ADDRESS_ADDED: Limit(10, timedelta(days=1)),
 }
 """For each mailbox, however many networks ask. A form that sends mail is a weapon without it (list bombing)."""
 
 ALL_KINDS: Final = Limit(12, timedelta(days=1))
 """For each mailbox, whatever the letters are about: those that a stranger can cause add up."""
 
-WARNINGS: Final = frozenset({LetterKind.ADDRESS_CHANGED, LetterKind.ADDRESS_ADDED})
+WARNINGS: Final = frozenset({EmailKind.ADDRESS_CHANGED, EmailKind.ADDRESS_ADDED})
 """Letters that are sent whatever was sent before: nobody may keep a warning from somebody by asking for other mail."""
 
 REMEMBERED: Final = max(ALL_KINDS.per, *(limit.per for limit in LIMITS.values()))
@@ -67,7 +67,7 @@ SIGN_IN_LIFE: Final = timedelta(minutes=10)
 ADDRESS_LIFE: Final = timedelta(days=1)
 """How long a new address can be confirmed."""
 
-LETTER_LIFE: Final = timedelta(days=1)
+EMAIL_LIFE: Final = timedelta(days=1)
 """A letter that cannot be delivered to the mail server for so long is given up: nobody waits for it any more."""
 
 FIRST_WAIT: Final = timedelta(seconds=5)
@@ -80,11 +80,11 @@ def wait_after(attempts: int) -> timedelta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class QueuedEmail:
     """A letter that waits to be sent. `details` are what its kind needs to be written, as JSON can hold them."""
 
     id: UUID
-    kind: LetterKind
+    kind: EmailKind
     address: str
     brand: str
     language: str

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from preferences.domain.errors import Rejected, StoreBusy, TryLater
-from preferences.domain.outbox import LETTER_LIFE, SIGN_IN_LIFE, WARNINGS, Letter, LetterKind, wait_after
-from preferences.mail.letters import log, send
+from preferences.domain.outbox import EMAIL_LIFE, SIGN_IN_LIFE, WARNINGS, EmailKind, QueuedEmail, wait_after
+from preferences.mail.messages import log, send
 from preferences.mail.smtp import MailServer, ServerAway
 from preferences.services import Services
 from preferences.store import outbox
@@ -22,12 +22,12 @@ may use up its time-out at every step (about 90 seconds)."""
 LONGEST_AWAY: Final = timedelta(minutes=1)
 """How long a mail server that took nothing is left alone at the most: each look at one that hangs takes ten seconds."""
 
-LIVES: Final = {LetterKind.SIGN_IN: SIGN_IN_LIFE, **dict.fromkeys(WARNINGS, timedelta(days=7))}
+LIVES: Final = {EmailKind.SIGN_IN: SIGN_IN_LIFE, **dict.fromkeys(WARNINGS, timedelta(days=7))}
 """Letters whose life is not the usual one: a code that is dead helps nobody, and whoever did not change their address
 must hear of it, however late."""
 
 
-class Postman:
+class OutboxWorker:
     """Sends what is due, pass after pass. A mail server that is away is left alone for a while."""
 
     def __init__(self, services: Services) -> None:
@@ -54,7 +54,7 @@ class Postman:
                 self._deliver(self._server, letter, now)
         return True
 
-    def _deliver(self, server: MailServer, letter: Letter, now: datetime) -> None:
+    def _deliver(self, server: MailServer, letter: QueuedEmail, now: datetime) -> None:
         if _is_too_late(letter, now):
             self._give_up(letter, "too late")
             return
@@ -67,7 +67,7 @@ class Postman:
             self._put_off(letter, now, str(failure))
             return
         except Rejected as failure:
-            log.warning("letter refused", kind=letter.kind.value, why=str(failure))
+            log.warning("email refused", kind=letter.kind.value, why=str(failure))
         except StoreBusy:
             raise
         except Exception as error:  # noqa: BLE001 - one that cannot be written must not hold up the others
@@ -76,17 +76,17 @@ class Postman:
         self._times_away = 0
         self._services.database.save(outbox.done, letter)
 
-    def _put_off(self, letter: Letter, now: datetime, why: str) -> None:
+    def _put_off(self, letter: QueuedEmail, now: datetime, why: str) -> None:
         if _is_too_late(letter, now):
             self._give_up(letter, why)
             return
-        log.warning("letter put off", kind=letter.kind.value, attempts=letter.attempts, why=why)
+        log.warning("email put off", kind=letter.kind.value, attempts=letter.attempts, why=why)
         self._services.database.save(outbox.postpone, letter, now + wait_after(letter.attempts))
 
-    def _give_up(self, letter: Letter, why: str) -> None:
-        log.error("letter given up", kind=letter.kind.value, attempts=letter.attempts, why=why)
+    def _give_up(self, letter: QueuedEmail, why: str) -> None:
+        log.error("email given up", kind=letter.kind.value, attempts=letter.attempts, why=why)
         self._services.database.save(outbox.done, letter)
 
 
-def _is_too_late(letter: Letter, now: datetime) -> bool:
-    return now - letter.created_at > LIVES.get(letter.kind, LETTER_LIFE)
+def _is_too_late(letter: QueuedEmail, now: datetime) -> bool:
+    return now - letter.created_at > LIVES.get(letter.kind, EMAIL_LIFE)

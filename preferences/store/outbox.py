@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
-from preferences.domain.outbox import ALL_KINDS, LIMITS, REMEMBERED, WARNINGS, Letter, LetterKind, Limit
+from preferences.domain.outbox import ALL_KINDS, LIMITS, REMEMBERED, WARNINGS, EmailKind, Limit, QueuedEmail
 from preferences.store.contacts import new_id
 from preferences.store.dialect import Insert, any_of, insert_all
 from preferences.store.tables import letter, letter_request
@@ -27,7 +27,7 @@ LEASE: Final = timedelta(minutes=2)
 class Order:
     """A letter that somebody wants sent. `mailbox` is the fingerprint of `domain.addresses.mailbox_of` its address."""
 
-    kind: LetterKind
+    kind: EmailKind
     address: str
     mailbox: str
     brand: str
@@ -68,7 +68,7 @@ def order_all(
     return queued
 
 
-Requests = list[tuple[LetterKind, datetime]]
+Requests = list[tuple[EmailKind, datetime]]
 """What one mailbox was sent: which letters, and when."""
 
 _REQUESTS: Final = select(letter_request.c.fingerprint, letter_request.c.kind, letter_request.c.at).where(
@@ -80,11 +80,11 @@ def _requests(connection: Connection, mailboxes: Collection[str], now: datetime)
     """What any limit can still count, by mailbox."""
     found: dict[str, Requests] = {}
     for row in connection.execute(_REQUESTS, {"mailboxes": list(mailboxes), "since": now - REMEMBERED}):
-        found.setdefault(row.fingerprint, []).append((LetterKind(row.kind), row.at))
+        found.setdefault(row.fingerprint, []).append((EmailKind(row.kind), row.at))
     return found
 
 
-def _has_had_its_share(kind: LetterKind, requests: Requests, now: datetime) -> bool:
+def _has_had_its_share(kind: EmailKind, requests: Requests, now: datetime) -> bool:
     if _is_reached(LIMITS[kind], [at for of, at in requests if of is kind], now):
         return True
     return kind not in WARNINGS and _is_reached(ALL_KINDS, [at for of, at in requests if of not in WARNINGS], now)
@@ -108,7 +108,7 @@ def _letter_row(wanted: Order, now: datetime, due_at: datetime) -> dict[str, Any
     }
 
 
-def claim(connection: Connection, now: datetime, limit: int) -> list[Letter]:
+def claim(connection: Connection, now: datetime, limit: int) -> list[QueuedEmail]:
     """The next letters that are due, leased to the caller. Run it inside `Database.save`."""
     due = select(letter).where(letter.c.due_at <= now).order_by(letter.c.due_at).limit(limit)
     rows = connection.execute(due.with_for_update(skip_locked=True)).all()
@@ -129,12 +129,12 @@ def count_waiting(connection: Connection, since: datetime) -> int:
     return count
 
 
-def done(connection: Connection, sent: Letter) -> None:
+def done(connection: Connection, sent: QueuedEmail) -> None:
     """The letter was sent, or will never be: forget it."""
     connection.execute(delete(letter).where(letter.c.id == sent.id))
 
 
-def postpone(connection: Connection, failed: Letter, until: datetime) -> None:
+def postpone(connection: Connection, failed: QueuedEmail, until: datetime) -> None:
     """Try again later."""
     connection.execute(update(letter).where(letter.c.id == failed.id).values(due_at=until))
 
@@ -144,10 +144,10 @@ def forget_old(connection: Connection, now: datetime) -> None:
     connection.execute(delete(letter_request).where(letter_request.c.at < now - REMEMBERED))
 
 
-def _letter(row: Row[Any]) -> Letter:
-    return Letter(
+def _letter(row: Row[Any]) -> QueuedEmail:
+    return QueuedEmail(
         id=row.id,
-        kind=LetterKind(row.kind),
+        kind=EmailKind(row.kind),
         address=row.address,
         brand=row.brand,
         language=row.language,

@@ -55,7 +55,7 @@ class World:
         """An address that nobody has."""
         return f"person-{next(_people)}@example.com"
 
-    def letter_to(self, address: str, count: int = 1) -> str:
+    def email_to(self, address: str, count: int = 1) -> str:
         """The link in the letter that came to this address, once it is there."""
         return self.mail.wait_for(address, count).url
 
@@ -108,7 +108,7 @@ def test_a_newcomer_signs_up_confirms_and_can_leave_in_fewer_presses(page: Page,
     presses_to_give += 2
     assert heading(page) == "Check your email"
 
-    page.goto(world.letter_to(address))
+    page.goto(world.email_to(address))
     presses_to_give += 1
     assert world.choices(address) == {}, "opening the link changes nothing"
     button(page, "Yes, send me this").click()
@@ -130,7 +130,7 @@ def test_a_confirm_pressed_again_after_leaving_does_not_bring_anybody_back(page:
     page.goto(world.url + manage_link_for(world.services, contact_id))
     switch(page, "Offers", "Email", "On").check()
     button(page, "Save changes").click()
-    confirm = world.letter_to(address)
+    confirm = world.email_to(address)
     page.goto(confirm)
     page.locator("main button").first.click()
     assert world.choices(address)["email", "offers"] == "subscribed"
@@ -175,7 +175,7 @@ def test_a_changed_address_takes_its_choices_along_and_the_old_one_is_told(page:
     button(page, "Send the email").click()
     assert heading(page) == "Check your email"
 
-    page.goto(world.letter_to(new))
+    page.goto(world.email_to(new))
     button(page, "Yes, this is my address").click()
 
     told = world.mail.wait_for(old, 2)
@@ -189,7 +189,7 @@ def test_somebody_who_has_lost_everything_gets_a_link_by_mail(page: Page, world:
     page.goto(f"{world.url}/link")
     page.get_by_label("Email address").fill(address)
     button(page, "Email me a link").click()
-    page.goto(world.letter_to(address))
+    page.goto(world.email_to(address))
     assert heading(page) == "Your preferences"
     assert page.context.cookies() == []
 
@@ -227,7 +227,7 @@ def every_page(page: Page, world: World, query: str) -> Iterator[str]:
     page.locator("input[name=address]").fill(new)
     page.locator("main form button").first.click()
     yield "sign-up sent"
-    page.goto(confirm := world.letter_to(new))
+    page.goto(confirm := world.email_to(new))
     yield "confirm"
     page.locator("main form button").first.click()
     yield "confirmed"

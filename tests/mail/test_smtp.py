@@ -43,7 +43,7 @@ def letter(
 
 def sent(mail: MailSink, message: EmailMessage) -> Received:
     MailServer(mail.url).send(message)
-    return mail.letters[-1]
+    return mail.messages[-1]
 
 
 def lines_of(text: str) -> list[str]:
@@ -161,7 +161,7 @@ def test_where_the_server_cannot_that_letter_is_refused_and_no_other() -> None:
             server.send(letter(recipient="jörg@example.com"))
         server.send(letter())
     assert "jörg" not in str(refusal.value)
-    assert [one.recipients for one in sink.letters] == [[JANE]]
+    assert [one.recipients for one in sink.messages] == [[JANE]]
 
 
 # A mail server that refuses, waits, or is not there.
@@ -216,13 +216,13 @@ def test_a_refusal_is_for_ever_or_for_now_and_never_repeats_what_the_server_said
         MailServer(sink.url).send(letter())
     assert not isinstance(refusal.value, ServerAway), "the server is there: it is about this letter alone"
     assert "@" not in str(refusal.value)
-    assert sink.letters == []
+    assert sink.messages == []
 
 
 def test_a_server_that_ends_the_call_oddly_has_the_letter_all_the_same() -> None:
     with Moody(to_goodbye="421 too busy to say good-bye") as sink:
         MailServer(sink.url).send(letter())
-    assert len(sink.letters) == 1
+    assert len(sink.messages) == 1
 
 
 def test_a_server_that_is_not_there_is_away() -> None:
@@ -322,7 +322,7 @@ def test_a_letter_travels_sealed_where_the_certificate_is_trusted(
 def test_a_certificate_that_nobody_vouches_for_is_refused(sealed: Sealed) -> None:
     with pytest.raises(ServerAway, match="SSLCertVerificationError"):
         MailServer(sealed.url).send(letter())
-    assert sealed.letters == []
+    assert sealed.messages == []
 
 
 def test_a_password_is_told_to_a_server_with_tls(
@@ -339,7 +339,7 @@ def test_without_tls_no_password_is_told_and_what_requires_it_is_not_sent(url: s
     with Sealed(context=None) as sink:
         with pytest.raises(ServerAway):
             MailServer(url.format(port=sink.port)).send(letter())
-        assert not sink.letters
+        assert not sink.messages
         assert not sink.logins
         MailServer(sink.url).send(letter())
         assert sink.over_tls == [False], "without a password, and where nobody asks for it, it may travel open"

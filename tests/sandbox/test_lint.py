@@ -17,7 +17,7 @@ from sandbox.client import Links
 from sandbox.config import Person
 from sandbox.mailer import KEY_NAME, LETTERS, POSTAL_ADDRESS, compose, sign
 from tests.mail_sink import MailSink
-from tests.support import add_contact, email, send_letters
+from tests.support import add_contact, email, send_emails
 
 NOW = datetime(2026, 5, 1, 10, tzinfo=UTC)
 URL = "http://127.0.0.1:8000/u/AaIrREbacJKHde7MFmRQkwFkZWZhdWx0H3Byb2R1Y3QtbmV3cx8.g3NBSrtehofXUyRxNo8CnvBp"
@@ -69,7 +69,7 @@ def test_a_link_over_http_passes_on_this_machine_alone_and_only_when_asked_for(k
 def test_our_own_letters_pass_as_transactional_mail(mailing_app: Flask, mail: MailSink, key: Path) -> None:
     add_contact(services_of(mailing_app), email("ada@example.com"))
     mailing_app.test_client().post("/link", data={"address": "ada@example.com"})
-    send_letters(services_of(mailing_app))
-    (sent,) = mail.letters
+    send_emails(services_of(mailing_app))
+    (sent,) = mail.messages
     plain = Options(message_class=MessageClass.TRANSACTIONAL)
     assert lint(sent.raw, plain).with_result(Result.FAIL) == []

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select
 
 from preferences.current import services_of
-from preferences.domain.outbox import LIMITS, REMEMBERED, Letter, LetterKind
+from preferences.domain.outbox import LIMITS, REMEMBERED, EmailKind, QueuedEmail
 from preferences.services import Services
 from preferences.store import outbox
 from preferences.store.outbox import LEASE, Order
@@ -23,7 +23,7 @@ from tests.support import close, new_app, new_postgresql
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 TO_JANE = Order(
-    kind=LetterKind.MANAGE_LINK,
+    kind=EmailKind.MANAGE_LINK,
     address="jane.doe@example.com",
     mailbox="of Jane",
     brand="default",
@@ -36,7 +36,7 @@ def order(services: Services, wanted: Order = TO_JANE, now: datetime = NOON, **m
     return services.database.save(outbox.order, wanted, now, **more)
 
 
-def claim(services: Services, now: datetime = NOON, limit: int = 10) -> list[Letter]:
+def claim(services: Services, now: datetime = NOON, limit: int = 10) -> list[QueuedEmail]:
     return services.database.save(outbox.claim, now, limit)
 
 
@@ -49,8 +49,8 @@ def count(services: Services, table: Any = letter) -> int:
 # How many anybody may cause.
 
 
-@pytest.mark.parametrize("kind", LetterKind)
-def test_an_address_gets_as_many_letters_as_the_limit_says_and_no_more(services: Services, kind: LetterKind) -> None:
+@pytest.mark.parametrize("kind", EmailKind)
+def test_an_address_gets_as_many_letters_as_the_limit_says_and_no_more(services: Services, kind: EmailKind) -> None:
     limit = LIMITS[kind]
     wanted = replace(TO_JANE, kind=kind)
     assert [order(services, wanted) for _ in range(limit.most + 2)] == [True] * limit.most + [False] * 2
@@ -60,7 +60,7 @@ def test_an_address_gets_as_many_letters_as_the_limit_says_and_no_more(services:
 
 
 def test_each_address_and_each_kind_has_a_limit_of_its_own(services: Services) -> None:
-    sign_up = replace(TO_JANE, kind=LetterKind.SIGN_UP)
+    sign_up = replace(TO_JANE, kind=EmailKind.SIGN_UP)
     assert order(services, sign_up)
     assert not order(services, sign_up)
     assert order(services, TO_JANE)
@@ -68,7 +68,7 @@ def test_each_address_and_each_kind_has_a_limit_of_its_own(services: Services) -
 
 
 def test_asking_many_times_at_once_gains_nothing(services: Services) -> None:
-    wanted, everybody = replace(TO_JANE, kind=LetterKind.SIGN_UP), Barrier(12)
+    wanted, everybody = replace(TO_JANE, kind=EmailKind.SIGN_UP), Barrier(12)
 
     def ask(_number: int) -> bool:
         everybody.wait(60)
@@ -81,7 +81,7 @@ def test_asking_many_times_at_once_gains_nothing(services: Services) -> None:
 
 
 def test_a_letter_that_was_sent_still_counts(services: Services) -> None:
-    wanted = replace(TO_JANE, kind=LetterKind.SIGN_UP)
+    wanted = replace(TO_JANE, kind=EmailKind.SIGN_UP)
     order(services, wanted)
     (sent,) = claim(services)
     services.database.save(outbox.done, sent)
@@ -97,7 +97,7 @@ def test_a_letter_is_claimed_as_it_was_ordered(services: Services) -> None:
     )
     (one,) = claim(services, NOON + SECOND)
     assert (one.kind, one.address, one.brand, one.language) == (
-        LetterKind.MANAGE_LINK,
+        EmailKind.MANAGE_LINK,
         "jane.doe@example.com",
         "default",
         "ar",
@@ -166,9 +166,9 @@ def test_many_workers_claim_each_letter_once(services: Services) -> None:
         order(services, replace(TO_JANE, mailbox=str(number)))
     everybody = Barrier(6)
 
-    def work(_number: int) -> list[Letter]:
+    def work(_number: int) -> list[QueuedEmail]:
         everybody.wait(60)
-        found: list[Letter] = []
+        found: list[QueuedEmail] = []
         while some := claim(services, limit=3):
             found += some
         return found

@@ -7,7 +7,7 @@ from typing import Any
 
 import time_machine
 
-from preferences.domain.outbox import LetterKind
+from preferences.domain.outbox import EmailKind
 from preferences.domain.records import Act, Address
 from preferences.domain.vocabulary import Actor, Channel, Origin, SuppressionReason, Verb
 from preferences.ledger import edits
@@ -46,7 +46,7 @@ def fill(services: Services, now: datetime) -> None:
     services.database.save(sign_ins.begin, "of Jane", now)
     services.database.save(sign_ins.use_once, "a.token", now)
     letter = Order(
-        kind=LetterKind.MANAGE_LINK,
+        kind=EmailKind.MANAGE_LINK,
         address="jane.doe@example.com",
         mailbox="of Jane",
         brand="default",

@@ -22,7 +22,7 @@ from werkzeug.wrappers import Response
 from preferences.current import current_services
 from preferences.domain.addresses import mailbox_of, mask
 from preferences.domain.errors import NotAllowed, StaleLink
-from preferences.domain.outbox import LetterKind
+from preferences.domain.outbox import EmailKind
 from preferences.domain.records import Address, Brand
 from preferences.domain.vocabulary import Channel
 from preferences.i18n import Spoken
@@ -190,7 +190,7 @@ def _ask(old: KnownAddress | None) -> Response:
     wanted = typed_address(typed)
     if wanted is None:
         return _form(old, typed=typed, error=HOW_TO_WRITE)
-    letter = _letter(place, LetterKind.NEW_ADDRESS, wanted)
+    letter = _letter(place, EmailKind.NEW_ADDRESS, wanted)
     place.services.database.save(_request, contact_id(), wanted=wanted, old=old, letter=letter)
     return own_page(place.services, "account/address_sent.html", room="addresses", address=wanted.value)
 
@@ -209,7 +209,7 @@ def _confirm(
     if done.replaced is not None:
         _tell(write, place, done.contact_id, old=done.replaced, new=done.address, now=now)
     details = {"new": mask(done.address), "confirmed": True}
-    told = [replace(_letter(place, LetterKind.ADDRESS_ADDED, mailbox), details=details) for mailbox in done.told]
+    told = [replace(_letter(place, EmailKind.ADDRESS_ADDED, mailbox), details=details) for mailbox in done.told]
     outbox.order_all(write.connection, told, now)
     return done
 
@@ -236,11 +236,11 @@ def _tell(write: WriteTransaction, place: _Place, owner: UUID, *, old: Address, 
     request_id = edits.request_back(write.connection, owner, old=old, new=new, now=now)
     if request_id is not None:
         details["request"] = str(request_id)
-    letter = replace(_letter(place, LetterKind.ADDRESS_CHANGED, old), details=details)
+    letter = replace(_letter(place, EmailKind.ADDRESS_CHANGED, old), details=details)
     outbox.order(write.connection, letter, now)
 
 
-def _letter(place: _Place, kind: LetterKind, to: Address) -> Order:
+def _letter(place: _Place, kind: EmailKind, to: Address) -> Order:
     return Order(
         kind=kind,
         address=to.value,

@@ -20,7 +20,7 @@ from werkzeug.wrappers import Response
 from preferences.current import current_services
 from preferences.domain.addresses import mailbox_of
 from preferences.domain.errors import BadLink, NotAllowed, StaleLink
-from preferences.domain.outbox import LetterKind
+from preferences.domain.outbox import EmailKind
 from preferences.domain.records import Address, Brand
 from preferences.i18n import Spoken, to_translate
 from preferences.services import Services
@@ -33,11 +33,11 @@ from preferences.web.public.optout import HOW_TO_WRITE
 from preferences.web.shared import errors
 from preferences.web.shared.forms import refuse_other_sites, require_token
 from preferences.web.shared.limits import GUESSES, limiter
-from preferences.web.shared.mail_request import LETTERS, typed_address
+from preferences.web.shared.mail_request import EMAIL_REQUESTS, typed_address
 from preferences.web.shared.render import render
 from preferences.web.shared.visit import brand_here, spoken_in
 
-blueprint = Blueprint("signin", __name__)
+blueprint = Blueprint("sign_in", __name__)
 arriving = Blueprint("arriving", __name__)
 """Behind the links of a letter and of a hand-off."""
 leaving = Blueprint("leaving", __name__)
@@ -86,7 +86,7 @@ def ask() -> Response:
 
 
 @blueprint.post("/sign-in", strict_slashes=False)
-@limiter.limit(LETTERS)
+@limiter.limit(EMAIL_REQUESTS)
 def begin() -> Response:
     """Order the letter with the code, whether anybody has this address or not."""
     services = current_services()
@@ -105,7 +105,7 @@ def _begin(connection: Connection, services: Services, address: Address, *, bran
     now = datetime.now(UTC)
     sign_in_id = sign_ins.begin(connection, services.fingerprints.of(address), now)
     wanted = Order(
-        kind=LetterKind.SIGN_IN,
+        kind=EmailKind.SIGN_IN,
         address=address.value,
         mailbox=services.fingerprints.of(mailbox_of(address)),
         brand=brand.slug,

@@ -19,7 +19,7 @@ from werkzeug.wrappers import Response
 
 from preferences.current import current_services
 from preferences.domain.addresses import Fingerprints, mailbox_of, mask
-from preferences.domain.outbox import LetterKind
+from preferences.domain.outbox import EmailKind
 from preferences.domain.records import Address, Brand
 from preferences.domain.vocabulary import BLANKET, MOST_ADDRESSES, Channel, KeyScope, Status, SuppressionReason, Verb
 from preferences.services import Services
@@ -215,7 +215,7 @@ def _warnings(
     known = contact_state.addresses_of_all(write.connection, [contact_id for contact_id, _ in changed])
     return [
         Order(
-            kind=LetterKind.ADDRESS_ADDED,
+            kind=EmailKind.ADDRESS_ADDED,
             address=mailbox.value,
             mailbox=fingerprints.of(mailbox_of(mailbox)),
             brand=brand.slug,

@@ -10,11 +10,11 @@ from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
 from preferences.current import current_services
-from preferences.domain.outbox import LetterKind
+from preferences.domain.outbox import EmailKind
 from preferences.services import Services
 from preferences.web.public.optout import HOW_TO_WRITE
 from preferences.web.shared.limits import limiter
-from preferences.web.shared.mail_request import LETTERS, ask_for_letter, typed_address
+from preferences.web.shared.mail_request import EMAIL_REQUESTS, order_email, typed_address
 from preferences.web.shared.render import render
 from preferences.web.shared.visit import brand_here, spoken_in
 
@@ -28,7 +28,7 @@ def ask() -> Response:
 
 
 @blueprint.post("/link")
-@limiter.limit(LETTERS)
+@limiter.limit(EMAIL_REQUESTS)
 def order() -> Response:
     """Order the letter with the link."""
     services, typed = current_services(), request.form.get("address", "")
@@ -37,7 +37,7 @@ def order() -> Response:
         return _page(services, "lost_link/form.html", status=400, value=typed, error=HOW_TO_WRITE)
     brand = brand_here(services, request)
     spoken = spoken_in(request, brand)
-    ask_for_letter(services, LetterKind.MANAGE_LINK, address, brand=brand, spoken=spoken, details={})
+    order_email(services, EmailKind.MANAGE_LINK, address, brand=brand, spoken=spoken, details={})
     return _page(services, "lost_link/sent.html")
 
 

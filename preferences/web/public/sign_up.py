@@ -15,14 +15,14 @@ from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
 from preferences.current import current_services
-from preferences.domain.outbox import LetterKind
+from preferences.domain.outbox import EmailKind
 from preferences.domain.records import Address, Brand
 from preferences.i18n import Spoken, to_translate
 from preferences.people.sign_up import TRAP, Offer, offers_of, yes_to
 from preferences.services import Services
 from preferences.web.public.optout import HOW_TO_WRITE
 from preferences.web.shared.limits import limiter
-from preferences.web.shared.mail_request import LETTERS, ask_for_letter, typed_address
+from preferences.web.shared.mail_request import EMAIL_REQUESTS, order_email, typed_address
 from preferences.web.shared.render import render
 from preferences.web.shared.visit import brand_here, spoken_in
 
@@ -52,7 +52,7 @@ def ask() -> Response:
 
 
 @blueprint.post("/sign-up")
-@limiter.limit(LETTERS)
+@limiter.limit(EMAIL_REQUESTS)
 @limiter.shared_limit(FROM_ALL_NETWORKS, scope="sign-up", key_func=lambda: "all")
 def order() -> Response:
     """Order the letter in which it is confirmed."""
@@ -63,9 +63,7 @@ def order() -> Response:
         return _form(services, brand, spoken, offers=offers, asked=asked)
     if not request.form.get(TRAP):
         items = [yes_to(offer.topic).item for offer in asked.ticked]
-        ask_for_letter(
-            services, LetterKind.SIGN_UP, asked.address, brand=brand, spoken=spoken, details={"items": items}
-        )
+        order_email(services, EmailKind.SIGN_UP, asked.address, brand=brand, spoken=spoken, details={"items": items})
     return render(services, "sign_up/sent.html", brand=brand, spoken=spoken, here=f"{services.root_of(brand)}/sign-up")
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from preferences.domain.addresses import mailbox_of, read_address
 from preferences.domain.errors import BadAddress
-from preferences.domain.outbox import LetterKind
+from preferences.domain.outbox import EmailKind
 from preferences.domain.records import Address, Brand
 from preferences.domain.vocabulary import Channel
 from preferences.i18n import Spoken
@@ -20,7 +20,7 @@ from preferences.services import Services
 from preferences.store import outbox
 from preferences.store.outbox import Order
 
-LETTERS: Final = "20 per minute; 100 per hour"
+EMAIL_REQUESTS: Final = "20 per minute; 100 per hour"
 """For each network, so that no program tries many addresses. How many letters one mailbox gets: `domain.letters`."""
 
 
@@ -32,9 +32,9 @@ def typed_address(text: str) -> Address | None:
         return None
 
 
-def ask_for_letter(
+def order_email(
     services: Services,
-    kind: LetterKind,
+    kind: EmailKind,
     address: Address,
     *,
     brand: Brand,

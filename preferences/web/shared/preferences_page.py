@@ -20,7 +20,7 @@ from preferences import metrics
 from preferences.domain import acts
 from preferences.domain.consent import effective, is_stopped
 from preferences.domain.notices import Notice
-from preferences.domain.outbox import LetterKind
+from preferences.domain.outbox import EmailKind
 from preferences.domain.preference_form import (
     CAPS,
     LONGEST_PAUSE,
@@ -52,7 +52,7 @@ from preferences.store import contact_state, contacts, notices
 from preferences.store.contact_state import Standing, own_mailboxes
 from preferences.store.transactions import WriteTransaction
 from preferences.web.shared.limits import RequestLimit, TooOften, repeats
-from preferences.web.shared.mail_request import ask_for_letter
+from preferences.web.shared.mail_request import order_email
 
 limit = RequestLimit(per_minute=120)
 """For each contact's changes that let more through. Nothing that lets less through is ever refused."""
@@ -242,7 +242,7 @@ def ask_by_mail(services: Services, page: Page, changes: Sequence[Change], saved
         return
     saved.mailed_to = address = mailboxes[0]
     details = {"contact": str(page.standing.contact_id), "items": [change.item for change in changes]}
-    ask_for_letter(services, LetterKind.OPT_IN, address, brand=page.brand, spoken=page.spoken, details=details)
+    order_email(services, EmailKind.OPT_IN, address, brand=page.brand, spoken=page.spoken, details=details)
 
 
 def stop_all(services: Services, page: Page, asker: Asker, *, everywhere: bool = False) -> Saved:

@@ -25,7 +25,7 @@ from preferences.tokens import ManageLink, Ticket
 from tests.mail_sink import MailSink, Received
 from tests.processes import contents
 from tests.signed_in import ACCOUNT, SignedIn
-from tests.support import PUBLIC_URL, add_contact, api_headers, email, send_letters
+from tests.support import PUBLIC_URL, add_contact, api_headers, email, send_emails
 
 ADDRESSES = "/account/addresses"
 ADD = f"{ADDRESSES}/add"
@@ -60,9 +60,9 @@ def door(page: TestResponse, name: str, address: str) -> str:
     return found[0] if found else ""
 
 
-def letters_to(services: Services, mail: MailSink, address: str) -> list[Received]:
-    send_letters(services)
-    return [one for one in mail.letters if one.recipients == [address]]
+def emails_to(services: Services, mail: MailSink, address: str) -> list[Received]:
+    send_emails(services)
+    return [one for one in mail.messages if one.recipients == [address]]
 
 
 def path_in(letter: Received) -> str:
@@ -72,7 +72,7 @@ def path_in(letter: Received) -> str:
 def ask(jane: SignedIn, services: Services, mail: MailSink, path: str, address: str = NEW) -> str:
     """Ask for an address, and return the path of the link in the letter."""
     assert jane.press(path, address=address).status_code == 200
-    return path_in(letters_to(services, mail, address)[-1])
+    return path_in(emails_to(services, mail, address)[-1])
 
 
 def changed(jane: SignedIn, services: Services, mail: MailSink, old: str = OLD, new: str = NEW) -> TestResponse:
@@ -163,11 +163,11 @@ def test_a_new_address_counts_once_its_owner_has_pressed_the_button(
 
 def test_the_letter_asks_and_does_not_say_who_asked(jane: SignedIn, services: Services, mail: MailSink) -> None:
     jane.press(ADD, address=NEW)
-    (letter,) = letters_to(services, mail, NEW)
+    (letter,) = emails_to(services, mail, NEW)
     assert letter.message["Subject"] == "Please confirm your new address"
     assert letter.message["Auto-Submitted"] == "auto-generated"
     assert OLD.encode() not in letter.raw
-    assert letters_to(services, mail, OLD) == []
+    assert emails_to(services, mail, OLD) == []
 
 
 def test_a_changed_address_takes_the_others_place_and_the_old_one_is_told(
@@ -177,7 +177,7 @@ def test_a_changed_address_takes_the_others_place_and_the_old_one_is_told(
 
     assert "We have sent a note to your old address." in page.text
     assert used(services, contact_id) == [NEW]
-    (letter,) = letters_to(services, mail, OLD)
+    (letter,) = emails_to(services, mail, OLD)
     assert letter.message["Subject"] == "Your address was changed"
     assert "•••@new.example" in letter.text
     assert NEW not in letter.text, "whoever reads the old mailbox is not told the new address"
@@ -199,7 +199,7 @@ def test_an_address_may_be_written_in_any_way(
     jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
 ) -> None:
     jane.press(ADD, address="  Jane@NEW.example ")
-    (letter,) = letters_to(services, mail, NEW)
+    (letter,) = emails_to(services, mail, NEW)
     jane.client.post(path_in(letter))
     assert used(services, contact_id) == [OLD, NEW]
 
@@ -288,7 +288,7 @@ def test_one_of_two_addresses_can_be_removed_and_is_told(
     assert "Saved. We no longer use" in page.text
     assert used(services, contact_id) == [NEW]
     assert door(page, "remove", NEW) == "", "now it is the last one"
-    _added, letter = letters_to(services, mail, OLD)
+    _added, letter = emails_to(services, mail, OLD)
     assert "•••@new.example" in letter.text
     assert jane.press(path).status_code == 404
     assert verified(services)
@@ -298,7 +298,7 @@ def test_whoever_lost_their_address_to_a_thief_can_take_it_back(
     jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
 ) -> None:
     changed(jane, services, mail)
-    (letter,) = letters_to(services, mail, OLD)
+    (letter,) = emails_to(services, mail, OLD)
     victim = jane.client.application.test_client()
     page = victim.get(path_in(letter))
     assert "Take your address back?" in page.text
@@ -307,7 +307,7 @@ def test_whoever_lost_their_address_to_a_thief_can_take_it_back(
     assert used(services, contact_id) == [OLD, NEW]
 
     jane.press(door(jane.open(ADDRESSES), "remove", NEW))
-    thiefs = letters_to(services, mail, NEW)[-1]
+    thiefs = emails_to(services, mail, NEW)[-1]
     assert "If it was not you, please reply to this email." in thiefs.text
     assert "https://" not in thiefs.text, "the thief has no way back"
     assert used(services, contact_id) == [OLD]
@@ -347,7 +347,7 @@ def test_the_fourth_letter_of_a_day_is_not_sent_and_nobody_can_tell(
     with time_machine.travel(datetime.now(UTC), tick=False):
         answers = [jane.press(ADD, address=NEW).data for _ in range(4)]
     assert len(set(answers)) == 1
-    assert len(letters_to(services, mail, NEW)) == 3
+    assert len(emails_to(services, mail, NEW)) == 3
 
 
 def test_one_person_cannot_write_to_a_crowd(jane: SignedIn, services: Services) -> None:

@@ -30,7 +30,7 @@ from preferences.web.account.sign_in import read_code
 from preferences.web.shared.limits import limiter
 from tests.mail_sink import MailSink, Received
 from tests.processes import contents
-from tests.support import add_contact, close, email, link_for, manage_link_for, new_app, new_sqlite, send_letters
+from tests.support import add_contact, close, email, link_for, manage_link_for, new_app, new_sqlite, send_emails
 
 KNOWN, UNKNOWN = "jane.doe@example.com", "nobody.known@example.org"
 
@@ -70,7 +70,7 @@ def id_in(answer: TestResponse) -> str:
 
 
 def letter(app: Flask, mail: MailSink, address: str = KNOWN) -> Received:
-    send_letters(services_of(app))
+    send_emails(services_of(app))
     return mail.to(address)[-1]
 
 
@@ -204,7 +204,7 @@ def test_a_code_works_once(mailing_app: Flask, mail: MailSink, visitor: FlaskCli
 def test_a_code_works_for_ten_minutes(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     with time_machine.travel(datetime.now(UTC), tick=False) as clock:
         sign_in_id, late_id = ask(visitor), ask(visitor)
-        send_letters(services_of(mailing_app))
+        send_emails(services_of(mailing_app))
         code, late = (one.code for one in mail.to(KNOWN))
         clock.shift(timedelta(minutes=9, seconds=59))
         assert arrived(type_code(mailing_app.test_client(), sign_in_id, code))
@@ -214,7 +214,7 @@ def test_a_code_works_for_ten_minutes(mailing_app: Flask, mail: MailSink, visito
 
 def test_a_code_is_for_its_own_sign_in_alone(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     first, second = ask(visitor), ask(visitor)
-    send_letters(services_of(mailing_app))
+    send_emails(services_of(mailing_app))
     codes = [one.code for one in mail.to(KNOWN)]
     assert codes[0] != codes[1], "one time in a million they are the same"
     assert type_code(visitor, first, codes[1]).status_code == 400
@@ -254,7 +254,7 @@ def test_the_mailbox_of_a_replaced_address_opens_nothing(
 
     late = type_code(visitor, sign_in_id, code)
     ask(visitor)
-    send_letters(services)
+    send_emails(services)
 
     assert late.status_code == 404
     assert "We have no record of this address" in late.text
@@ -367,8 +367,8 @@ def test_a_stranger_gets_no_letter_and_the_known_one_does(
 ) -> None:
     ask(visitor, UNKNOWN)
     ask(visitor, KNOWN)
-    send_letters(services_of(mailing_app))
-    assert [one.recipients for one in mail.letters] == [[KNOWN]]
+    send_emails(services_of(mailing_app))
+    assert [one.recipients for one in mail.messages] == [[KNOWN]]
 
 
 def test_asking_takes_as_long_for_an_unknown_address_as_for_a_known_one(app: Flask) -> None:
@@ -395,7 +395,7 @@ def test_at_most_five_letters_an_hour_go_to_one_mailbox(
 ) -> None:
     for _ in range(8):
         ask(visitor)
-    send_letters(services_of(mailing_app))
+    send_emails(services_of(mailing_app))
     assert len(mail.to(KNOWN)) == 5
 
 
@@ -433,7 +433,7 @@ def test_neither_code_nor_link_nor_address_is_logged(
         visitor.post(path_of(received.url))
     ours = [one.getMessage() for one in caplog.records if one.name != "mail.log"]  # that is the test's mail server
     said = f"{events} {ours}"
-    assert "letter sent" in said, "it does say what happened"
+    assert "email sent" in said, "it does say what happened"
     for secret in (code, f"{code[:3]} {code[3:]}", token, sign_in_id, KNOWN):
         assert secret not in said
 

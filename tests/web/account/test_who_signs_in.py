@@ -30,7 +30,7 @@ from preferences.store.sign_ins import MOST_TRIES_A_DAY
 from preferences.tokens import Ticket
 from preferences.web.shared.limits import limiter
 from tests.mail_sink import MailSink
-from tests.support import PUBLIC_URL, add_contact, api_headers, email, manage_link_for, send_letters
+from tests.support import PUBLIC_URL, add_contact, api_headers, email, manage_link_for, send_emails
 
 JANE = "jane.doe@example.com"
 THIEF = "thief@evil.example"
@@ -76,9 +76,9 @@ def path_from(answer: TestResponse) -> str:
     return url.removeprefix(PUBLIC_URL)
 
 
-def letters_to(services: Services, mail: MailSink, address: str) -> int:
+def emails_to(services: Services, mail: MailSink, address: str) -> int:
     """How many letters this address has got by now."""
-    send_letters(services)
+    send_emails(services)
     return len(mail.to(address))
 
 
@@ -132,7 +132,7 @@ def test_an_address_told_by_a_system_signs_nobody_in_to_a_contact_who_was_there(
     for ask in ("/sign-in", "/link"):
         assert client.post(ask, data={"address": THIEF}, follow_redirects=True).status_code == 200
     assert client.post("/sign-up", data={"address": THIEF, "topic": "offers"}).status_code == 200
-    assert letters_to(services, mail, THIEF) == 0
+    assert emails_to(services, mail, THIEF) == 0
     assert services.database.read(contacts.find_owner, email(THIEF), services.fingerprints) is None
     assert hand_off(client, services, address=THIEF).status_code == 422
 
@@ -141,12 +141,12 @@ def test_the_addresses_from_before_are_told_by_mail(
     client: FlaskClient, services: Services, jane: UUID, mail: MailSink
 ) -> None:
     put(client, services, JANE, THIEF)
-    assert (letters_to(services, mail, JANE), letters_to(services, mail, THIEF)) == (1, 0)
+    assert (emails_to(services, mail, JANE), emails_to(services, mail, THIEF)) == (1, 0)
     warning = mail.to(JANE)[0].text
     assert "t…f@evil.example" in warning or "evil.example" in warning
     assert THIEF not in warning
     put(client, services, JANE, THIEF)
-    assert letters_to(services, mail, JANE) == 1, "told again, it is no news"
+    assert emails_to(services, mail, JANE) == 1, "told again, it is no news"
 
 
 def test_the_owner_still_signs_in_and_can_confirm_the_address(
@@ -154,16 +154,16 @@ def test_the_owner_still_signs_in_and_can_confirm_the_address(
 ) -> None:
     put(client, services, JANE, "jane@new.example")
     order_code(client, JANE)
-    send_letters(services)
+    send_emails(services)
     assert client.post(link_in(mail, JANE)).status_code == 303
     form = {"csrf_token": csrf(client, "/account/addresses/add"), "address": "jane@new.example"}
     client.post("/account/addresses/add", data=form)
-    send_letters(services)
+    send_emails(services)
     found = re.search(r"/confirm/address/[^\s?]+", mail.to("jane@new.example")[-1].text)
     assert found
     assert client.post(found[0]).status_code == 200
     assert services.database.read(contacts.find_owner, email("jane@new.example"), services.fingerprints) == jane
-    assert letters_to(services, mail, JANE) == 3, "the warning, the code, and that it was added"
+    assert emails_to(services, mail, JANE) == 3, "the warning, the code, and that it was added"
 
 
 def test_of_a_new_contact_the_first_mailbox_signs_in_and_no_other(client: FlaskClient, services: Services) -> None:
@@ -184,7 +184,7 @@ def test_a_wish_for_more_is_confirmed_from_the_contacts_own_mailbox_alone(
     client.post(
         manage_link_for(services, owner), data={"set.email.offers.status": "on", "was.email.offers.status": "off"}
     )
-    assert (letters_to(services, mail, JANE), letters_to(services, mail, THIEF)) == (1, 0)
+    assert (emails_to(services, mail, JANE), emails_to(services, mail, THIEF)) == (1, 0)
 
 
 @pytest.mark.parametrize("topic", ["product-news", "receipts", "*"])
@@ -240,7 +240,7 @@ def test_who_was_handed_over_opts_in_at_once_only_by_a_key_that_may(
     client.post(path_from(hand_off(client, services, *scopes)))
     assert opt_in(client).status_code == 200
     assert status_of(services, jane) is status
-    assert letters_to(services, mail, JANE) == (0 if status else 1), "otherwise the person's own mailbox is asked"
+    assert emails_to(services, mail, JANE) == (0 if status else 1), "otherwise the person's own mailbox is asked"
 
 
 def test_who_was_handed_over_stops_mail_at_once(client: FlaskClient, services: Services, jane: UUID) -> None:
@@ -267,7 +267,7 @@ def test_who_was_handed_over_adds_an_address_only_by_a_key_that_may_opt_in(
         for answer in (asked, sent):
             assert answer.status_code == (200 if scopes else 403)
             assert ("Sign in with a code to change your addresses" in answer.text) is not bool(scopes)
-    assert letters_to(services, mail, THIEF) == (2 if scopes else 0)
+    assert emails_to(services, mail, THIEF) == (2 if scopes else 0)
     if not scopes:
         assert client.get("/sign-in").status_code == 200
 
@@ -305,7 +305,7 @@ def test_ending_everything_ends_codes_links_and_hand_offs(
     client, thief = app.test_client(), app.test_client()
     with time_machine.travel(datetime.now(UTC) - timedelta(seconds=3), tick=True):
         page = order_code(thief, JANE)
-        send_letters(services)
+        send_emails(services)
         handed = path_from(hand_off(thief, services))
     code, link = code_in(mail, JANE), link_in(mail, JANE)
     if end == "revoke":
@@ -368,8 +368,8 @@ def test_one_mailbox_gets_few_letters_a_day_by_whatever_spelling_and_page(
                 limiter.reset()
             data = {"address": one, "topic": "offers"}
             assert client.post(path, data=data, follow_redirects=True).status_code == 200
-    send_letters(services)
-    assert len(mail.letters) <= 12
+    send_emails(services)
+    assert len(mail.messages) <= 12
 
 
 def test_a_warning_is_sent_however_many_letters_were(
@@ -378,9 +378,9 @@ def test_a_warning_is_sent_however_many_letters_were(
     for number in range(20):
         order_code(client, f"jane.doe+{number}@example.com")
         order_code(client, JANE)
-    before = letters_to(services, mail, JANE)
+    before = emails_to(services, mail, JANE)
     put(client, services, JANE, THIEF)
-    assert letters_to(services, mail, JANE) == before + 1
+    assert emails_to(services, mail, JANE) == before + 1
 
 
 @pytest.mark.parametrize("known_by", ["address box", "sign-up"])
@@ -391,10 +391,10 @@ def test_who_only_opted_out_or_never_confirmed_gets_no_code_and_no_link(
         client.post("/optout", data={"address": JANE})
     else:
         client.post("/sign-up", data={"address": JANE, "topic": "offers"})
-    before = letters_to(services, mail, JANE)
+    before = emails_to(services, mail, JANE)
     doors = ("/sign-in", "/link")
     pages = {client.post(path, data={"address": JANE}, follow_redirects=True).status_code for path in doors}
-    assert (pages, letters_to(services, mail, JANE)) == ({200}, before)
+    assert (pages, emails_to(services, mail, JANE)) == ({200}, before)
 
 
 @pytest.mark.parametrize("then", ["confirms", "is told by a system", "gets a link minted", "is imported"])
@@ -403,7 +403,7 @@ def test_a_stranger_becomes_known_by_what_comes_after(
 ) -> None:
     if then == "confirms":
         client.post("/sign-up", data={"address": JANE, "topic": "offers"})
-        send_letters(services)
+        send_emails(services)
         found = re.search(r"/confirm/[^\s?]+", mail.to(JANE)[-1].text)
         assert found
         client.post(found[0])
@@ -416,9 +416,9 @@ def test_a_stranger_becomes_known_by_what_comes_after(
         assert client.post("/api/v1/links", json=body, headers=api_headers(services)).status_code == 200
     elif then == "is imported":
         services.database.write(contacts.find_or_create, [email(JANE)], services.fingerprints, datetime.now(UTC))
-    before = letters_to(services, mail, JANE)
+    before = emails_to(services, mail, JANE)
     order_code(client, JANE)
-    assert letters_to(services, mail, JANE) == before + 1
+    assert emails_to(services, mail, JANE) == before + 1
 
 
 def test_codes_of_one_contact_can_be_guessed_a_few_times_a_day(services: Services, jane: UUID) -> None:

@@ -28,7 +28,7 @@ from preferences.tokens import ManageLink
 from tests.mail_sink import MailSink
 from tests.processes import contents
 from tests.signed_in import filled_in, state
-from tests.support import BRAND, add_contact, api_headers, email, link_for, manage_link_for, send_letters
+from tests.support import BRAND, add_contact, api_headers, email, link_for, manage_link_for, send_emails
 
 NOW = datetime.now(UTC)
 IN_A_MONTH = (date.today() + timedelta(days=30)).isoformat()  # noqa: DTZ011 - any day a month away
@@ -348,7 +348,7 @@ def test_a_yes_by_link_is_recorded_only_when_it_is_confirmed_by_mail(mailing_app
     assert "One more step: check your email at j•••@example.com." in page.text
     assert state(page, "email.offers.status") == "off", "nothing has changed yet"
     assert seqs(services) == []
-    send_letters(services)
+    send_emails(services)
     letter = mail.wait_for(email().value)
     assert "Offers by email" in letter.text
     confirm = letter.url.partition("example.test")[2]
@@ -398,7 +398,7 @@ def test_a_forwarded_link_cannot_flood_its_owners_mailbox(mailing_app: Flask, ma
     path = manage_link_for(services, add_contact(services))
     for _ in range(20):
         assert save(client, path, email__offers__status="on").status_code == 200
-    send_letters(services)
+    send_emails(services)
     assert len(mail.to(email().value)) == 5
 
 
@@ -442,7 +442,7 @@ def test_whoever_fears_for_their_link_can_end_it_and_gets_a_new_one(mailing_app:
     assert press(client, path, intent="all").status_code == 410
     assert client.get(unsubscribe).status_code == 200, "a link that stops mail goes on working"
     with time_machine.travel(datetime.now(UTC) + timedelta(seconds=3)):
-        send_letters(services)
+        send_emails(services)
         fresh = mail.wait_for(email().value).url.partition("example.test")[2]
         assert client.get(fresh).status_code == 200
 

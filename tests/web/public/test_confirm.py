@@ -28,7 +28,7 @@ from preferences.tokens import ConfirmLink
 from preferences.web.shared.limits import limiter
 from tests.mail_sink import MailSink
 from tests.processes import contents
-from tests.support import PUBLIC_URL, add_contact, api_headers, email, link_for, manage_link_for, send_letters
+from tests.support import PUBLIC_URL, add_contact, api_headers, email, link_for, manage_link_for, send_emails
 
 JANE = "jane.doe@example.com"
 OFFERS, NEWS = "email.offers.status=on", "email.product-news.status=on"
@@ -79,8 +79,8 @@ def test_from_the_form_to_the_first_letter_of_a_list(mailing_app: Flask, mail: M
     with mailing_app.app_context():
         limiter.reset()
     client.post("/sign-up", data={"address": JANE, "topic": ["offers"]})
-    send_letters(services)
-    path = mail.letters[0].url.removeprefix(PUBLIC_URL)
+    send_emails(services)
+    path = mail.messages[0].url.removeprefix(PUBLIC_URL)
     assert not allowed(mailing_app)
 
     page = client.get(path)
@@ -164,8 +164,8 @@ def test_withdrawing_takes_no_more_presses_than_giving(mailing_app: Flask, mail:
     ticks, presses_to_give = 1, 0
     client.post("/sign-up", data={"address": JANE, "topic": ["offers"]})
     presses_to_give += ticks + 1
-    send_letters(services)
-    path = mail.letters[0].url.removeprefix(PUBLIC_URL)
+    send_emails(services)
+    path = mail.messages[0].url.removeprefix(PUBLIC_URL)
     presses_to_give += client.get(path).text.count("<button")
     client.post(path)
     assert allowed(mailing_app)
@@ -417,7 +417,7 @@ def test_a_yes_on_the_page_behind_a_link_is_confirmed_the_same_way(mailing_app: 
         data={"set.email.@location.status": "on", "was.email.@location.status": "off", "set.email.offers.status": "on"},
     )
     assert entries(services) == [], "the link may have been forwarded"
-    send_letters(services)
+    send_emails(services)
 
     path = mail.to(JANE)[0].url.removeprefix(PUBLIC_URL)
     page = client.get(path)

@@ -18,7 +18,7 @@ from preferences.current import services_of
 from preferences.web.shared.limits import limiter
 from tests.mail_sink import MailSink
 from tests.processes import contents
-from tests.support import PUBLIC_URL, add_contact, close, email, new_app, send_letters
+from tests.support import PUBLIC_URL, add_contact, close, email, new_app, send_emails
 
 JANE, STRANGER = "jane.doe@example.com", "nobody.we.know@example.org"
 
@@ -43,9 +43,9 @@ def test_a_known_address_gets_a_letter_whose_link_opens_the_choices(asked: Flask
     add_contact(services, email(JANE))
     for address in (JANE, STRANGER):
         assert ask(client, address).status_code == 200
-    send_letters(services)
+    send_emails(services)
 
-    (letter,) = mail.letters
+    (letter,) = mail.messages
     assert letter.recipients == [JANE]
     page = client.get(letter.url.removeprefix(PUBLIC_URL))
     assert page.status_code == 200
@@ -85,8 +85,8 @@ def test_one_address_gets_three_letters_a_day(asked: Flask, mail: MailSink) -> N
     add_contact(services, email(JANE))
     for network in range(10):
         ask(client, JANE, network)
-    send_letters(services)
-    assert len(mail.letters) == 3
+    send_emails(services)
+    assert len(mail.messages) == 3
 
 
 def test_a_program_on_one_network_is_stopped_and_nobody_else(asked: Flask) -> None:
@@ -118,6 +118,6 @@ def test_the_page_is_one_field_and_one_button_and_a_way_to_stop_without_a_link(s
 def test_the_letter_speaks_the_language_of_the_page(asked: Flask, mail: MailSink) -> None:
     add_contact(services_of(asked), email(JANE))
     asked.test_client().post("/link?lang=de", data={"address": JANE})
-    send_letters(services_of(asked))
-    assert mail.letters[0].message["Content-Language"] == "de"
-    assert urlsplit(mail.letters[0].url).query == "lang=de"
+    send_emails(services_of(asked))
+    assert mail.messages[0].message["Content-Language"] == "de"
+    assert urlsplit(mail.messages[0].url).query == "lang=de"

@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from preferences.current import services_of
-from preferences.domain.outbox import LetterKind
+from preferences.domain.outbox import EmailKind
 from preferences.domain.records import Act
 from preferences.domain.vocabulary import Actor, Channel, Origin, SuppressionReason, Verb
 from preferences.ledger import record as ledger
@@ -28,7 +28,7 @@ from preferences.store.catalog import add_topic, save_brand
 from preferences.web.shared.limits import limiter
 from tests.mail_sink import MailSink
 from tests.processes import contents
-from tests.support import BRAND, PUBLIC_URL, TOPICS, add_contact, close, email, new_app, send_letters
+from tests.support import BRAND, PUBLIC_URL, TOPICS, add_contact, close, email, new_app, send_emails
 
 JANE, STRANGER = "jane.doe@example.com", "nobody.we.know@example.org"
 WORDING = "I want Offers by email from Maple &amp; Finch. Reduced prices. Once a week. I can unsubscribe at any time."
@@ -124,7 +124,7 @@ def test_each_brand_offers_its_own(mailing_app: Flask, mail: MailSink) -> None:
     assert "offers" not in Form(client.get("/other-shop/sign-up").text).fields[0].values()
     assert client.post("/other-shop/sign-up", data={"address": JANE, "topic": ["offers"]}).status_code == 400
     assert client.post("/other-shop/sign-up", data={"address": JANE, "topic": ["other-deals"]}).status_code == 200
-    send_letters(services)
+    send_emails(services)
 
     assert "I want Deals by email from Other Shop." in mail.to(JANE)[0].text
     assert mail.to(JANE)[0].url.startswith(f"{PUBLIC_URL}/other-shop/confirm/")
@@ -141,8 +141,8 @@ def test_it_orders_one_letter_and_signs_nobody_up(mailing_app: Flask, mail: Mail
     assert "<title>Check your email" in page.text
     assert services.database.read(feed.head_seq) == 0, "nothing is recorded"
     assert contents(services.settings.database_url)["contact"] == [], "and nobody is known yet"
-    send_letters(services)
-    (letter,) = mail.letters
+    send_emails(services)
+    (letter,) = mail.messages
     assert letter.recipients == [JANE]
     token = urlsplit(letter.url).path.split("/")[2]
     items = services.links.read_confirm(token, datetime.now(UTC)).items
@@ -164,9 +164,9 @@ def test_the_letter_speaks_the_language_of_the_page(mailing_app: Flask, mail: Ma
     client = mailing_app.test_client()
     page = client.post("/sign-up?lang=ar", data={"address": JANE, "topic": "offers"})
     assert 'lang="ar" dir="rtl"' in page.text
-    send_letters(services_of(mailing_app))
-    assert mail.letters[0].message["Content-Language"] == "ar"
-    assert mail.letters[0].url.endswith("?lang=ar")
+    send_emails(services_of(mailing_app))
+    assert mail.messages[0].message["Content-Language"] == "ar"
+    assert mail.messages[0].url.endswith("?lang=ar")
 
 
 def test_somebody_who_was_erased_gets_no_letter_and_is_not_stored_again(mailing_app: Flask, mail: MailSink) -> None:
@@ -186,9 +186,9 @@ def test_somebody_who_was_erased_gets_no_letter_and_is_not_stored_again(mailing_
         connection.exec_driver_sql("DELETE FROM contact")
 
     assert sign_up(mailing_app.test_client()).status_code == 200
-    send_letters(services)
+    send_emails(services)
 
-    assert mail.letters == []
+    assert mail.messages == []
     assert contents(services.settings.database_url)["address"] == []
 
 
@@ -202,10 +202,10 @@ def test_a_thousand_posts_for_one_address_from_everywhere_make_one_letter(many_n
 
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(post, range(1000)))
-    send_letters(services_of(many_networks))
+    send_emails(services_of(many_networks))
 
     assert set(statuses) == {200}
-    assert len(mail.letters) == 1
+    assert len(mail.messages) == 1
 
 
 def test_a_day_later_one_may_ask_again(app: Flask) -> None:
@@ -329,7 +329,7 @@ def test_the_printed_form_works_from_anywhere_without_cookie_or_script(mailing_a
     assert page.status_code == 200
     assert "Set-Cookie" not in page.headers
     assert "Location" not in page.headers
-    send_letters(services_of(mailing_app))
+    send_emails(services_of(mailing_app))
     assert len(mail.to(JANE)) == 1
 
 
@@ -344,7 +344,7 @@ def test_the_printed_form_may_offer_some_topics_in_another_language(sqlite_app: 
 def test_an_old_form_that_names_a_topic_of_the_past_still_works_for_the_rest(sqlite_app: Flask) -> None:
     assert sign_up(sqlite_app.test_client(), JANE, "retired-news", "offers").status_code == 200
     (letter,) = services_of(sqlite_app).database.save(outbox.claim, datetime.now(UTC), 10)
-    assert letter.kind is LetterKind.SIGN_UP
+    assert letter.kind is EmailKind.SIGN_UP
     assert letter.details == {"items": ["email.offers.status=on"]}
 
 

@@ -21,13 +21,13 @@ from flask import Flask
 from preferences.current import services_of
 from preferences.domain.addresses import mailbox_of
 from preferences.domain.colours import contrast, ink_on
-from preferences.domain.outbox import LETTER_LIFE, WARNINGS, LetterKind
+from preferences.domain.outbox import EMAIL_LIFE, WARNINGS, EmailKind
 from preferences.domain.vocabulary import LANGUAGES, Channel
 from preferences.factory import configure_logging
 from preferences.i18n import Spoken
-from preferences.mail import letters
+from preferences.mail import messages
 from preferences.mail import outbox as sender
-from preferences.mail.outbox import Postman
+from preferences.mail.outbox import OutboxWorker
 from preferences.services import Services
 from preferences.store import outbox, sign_ins
 from preferences.store.catalog import save_brand
@@ -35,7 +35,7 @@ from preferences.store.outbox import LEASE, Order
 from preferences.tokens import ManageLink
 from tests.mail_sink import MailSink, Received
 from tests.servers import free_port
-from tests.support import BRAND, PUBLIC_URL, add_contact, close, email, new_app, new_sqlite, send_letters
+from tests.support import BRAND, PUBLIC_URL, add_contact, close, email, new_app, new_sqlite, send_emails
 
 JANE = "jane.doe@example.com"
 LONG_URL = f"{PUBLIC_URL}/{'a' * 250}"
@@ -50,26 +50,26 @@ def posting(tmp_path: Path, mail: MailSink) -> Iterator[Flask]:
     close(app)
 
 
-def details_for(services: Services, kind: LetterKind, address: str) -> dict[str, Any]:
+def details_for(services: Services, kind: EmailKind, address: str) -> dict[str, Any]:
     """What the kind needs to be written to somebody whom we know."""
     contact_id = add_contact(services, email(address))
-    if kind is LetterKind.SIGN_IN:
+    if kind is EmailKind.SIGN_IN:
         fingerprint = services.fingerprints.of(email(address))
         return {"sign_in": str(services.database.save(sign_ins.begin, fingerprint, datetime.now(UTC)))}
-    details: dict[LetterKind, dict[str, Any]] = {
-        LetterKind.SIGN_UP: {"items": ITEMS},
-        LetterKind.OPT_IN: {"contact": str(contact_id), "items": ITEMS},
-        LetterKind.MANAGE_LINK: {},
-        LetterKind.NEW_ADDRESS: {"request": str(uuid4())},
-        LetterKind.ADDRESS_CHANGED: {"new": "n•••@example.com", "request": str(uuid4())},
-        LetterKind.ADDRESS_ADDED: {"new": "n•••@example.com", "confirmed": True},
+    details: dict[EmailKind, dict[str, Any]] = {
+        EmailKind.SIGN_UP: {"items": ITEMS},
+        EmailKind.OPT_IN: {"contact": str(contact_id), "items": ITEMS},
+        EmailKind.MANAGE_LINK: {},
+        EmailKind.NEW_ADDRESS: {"request": str(uuid4())},
+        EmailKind.ADDRESS_CHANGED: {"new": "n•••@example.com", "request": str(uuid4())},
+        EmailKind.ADDRESS_ADDED: {"new": "n•••@example.com", "confirmed": True},
     }
     return details[kind]
 
 
 def order(
     services: Services,
-    kind: LetterKind = LetterKind.MANAGE_LINK,
+    kind: EmailKind = EmailKind.MANAGE_LINK,
     address: str = JANE,
     *,
     language: str = "en",
@@ -104,15 +104,15 @@ def text_of(received: Received) -> str:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("kind", list(LetterKind))
+@pytest.mark.parametrize("kind", list(EmailKind))
 def test_each_letter_arrives_whole_in_each_language(
-    tmp_path: Path, mail: MailSink, kind: LetterKind, language: str
+    tmp_path: Path, mail: MailSink, kind: EmailKind, language: str
 ) -> None:
     app = new_app(new_sqlite(tmp_path), smtp_url=mail.url, public_url=LONG_URL)
     services = services_of(app)
     assert order(services, kind, language=language)
-    send_letters(services)
-    (received,) = mail.letters
+    send_emails(services)
+    (received,) = mail.messages
 
     names = [name.lower() for name in received.message]
     for name in ("from", "to", "subject", "date", "message-id", "auto-submitted", "content-language"):
@@ -131,47 +131,47 @@ def test_each_letter_arrives_whole_in_each_language(
     close(app)
 
 
-@pytest.mark.parametrize("kind", [LetterKind.ADDRESS_CHANGED, LetterKind.ADDRESS_ADDED])
+@pytest.mark.parametrize("kind", [EmailKind.ADDRESS_CHANGED, EmailKind.ADDRESS_ADDED])
 def test_a_warning_names_its_own_address_in_full_and_the_other_masked(
-    posting: Flask, mail: MailSink, kind: LetterKind
+    posting: Flask, mail: MailSink, kind: EmailKind
 ) -> None:
     """Two addresses that begin alike look the same when both are masked."""
     order(services_of(posting), kind, "nora@example.com")
-    send_letters(services_of(posting))
-    (received,) = mail.letters
+    send_emails(services_of(posting))
+    (received,) = mail.messages
     assert "nora@example.com" in received.text
     assert "n•••@example.com" in received.text
 
 
-@pytest.mark.parametrize("kind", list(LetterKind))
-def test_plain_text_has_air_between_its_parts(posting: Flask, mail: MailSink, kind: LetterKind) -> None:
+@pytest.mark.parametrize("kind", list(EmailKind))
+def test_plain_text_has_air_between_its_parts(posting: Flask, mail: MailSink, kind: EmailKind) -> None:
     services = services_of(posting)
     order(services, kind)
-    send_letters(services)
-    text = text_of(mail.letters[0])
+    send_emails(services)
+    text = text_of(mail.messages[0])
 
-    assert text.startswith(mail.letters[0].message["Subject"] + "\n\n")
+    assert text.startswith(mail.messages[0].message["Subject"] + "\n\n")
     assert "\n\n\n" not in text
     assert "&" not in text.replace("Maple & Finch", "")
     assert re.search(r"\n\n.+\nhttps://\S+\n\n", text, re.MULTILINE), "the link stands on a line of its own"
     assert text.endswith(f"\n\n-- \n{BRAND.name}\n{BRAND.postal_address}\n{BRAND.contact_email}\n")
     unasked = "If you did not ask for this, you do not need to do anything."
-    assert (unasked in text) == (unasked in mail.letters[0].html) == (kind not in WARNINGS)
+    assert (unasked in text) == (unasked in mail.messages[0].html) == (kind not in WARNINGS)
 
 
 def test_a_letter_asks_in_the_words_that_stood_beside_the_box(posting: Flask, mail: MailSink) -> None:
-    order(services_of(posting), LetterKind.SIGN_UP)
-    send_letters(services_of(posting))
+    order(services_of(posting), EmailKind.SIGN_UP)
+    send_emails(services_of(posting))
     wording = "I want Offers by email from Maple & Finch. Reduced prices. Once a week. I can unsubscribe at any time."
-    assert f"\n- {wording}\n" in text_of(mail.letters[0])
-    assert wording.replace("&", "&amp;") in mail.letters[0].html
+    assert f"\n- {wording}\n" in text_of(mail.messages[0])
+    assert wording.replace("&", "&amp;") in mail.messages[0].html
 
 
 def test_a_letter_is_small_calm_and_asks_nobody_for_anything(posting: Flask, mail: MailSink) -> None:
-    order(services_of(posting), LetterKind.SIGN_UP)
-    send_letters(services_of(posting))
-    html = mail.letters[0].html
-    assert len(mail.letters[0].raw) < 10_000
+    order(services_of(posting), EmailKind.SIGN_UP)
+    send_emails(services_of(posting))
+    html = mail.messages[0].html
+    assert len(mail.messages[0].raw) < 10_000
     assert "prefers-color-scheme:dark" in html
     assert re.findall(r"<(?:script|img|link|iframe|form)\b", html) == []
     assert set(re.findall(r"https?://[^/\"]+", html)) == {PUBLIC_URL}
@@ -182,8 +182,8 @@ def test_the_button_has_the_brands_colour_and_can_be_read_on_it(posting: Flask, 
     services = services_of(posting)
     brand_with(services, colour=colour)
     order(services)
-    send_letters(services)
-    ((paper, ink),) = re.findall(r"<a href=[^>]*background:(#\w+);color:(#\w+)", mail.letters[0].html)
+    send_emails(services)
+    ((paper, ink),) = re.findall(r"<a href=[^>]*background:(#\w+);color:(#\w+)", mail.messages[0].html)
     assert paper == colour
     assert contrast(paper, ink) >= 4.5
 
@@ -202,7 +202,7 @@ def test_a_brands_name_in_another_script_comes_through_and_none_makes_a_header(p
         brand_with(services, name=name)
         services.catalog._catalog = None
         order(services, address=f"reader-{number}@example.com")
-        send_letters(services)
+        send_emails(services)
 
         received = mail.wait_for(f"reader-{number}@example.com", seconds=1)
         assert received.message["From"].addresses[0].addr_spec == BRAND.contact_email
@@ -219,8 +219,8 @@ def test_a_brand_whose_own_address_is_broken_sends_nothing_rather_than_something
     services = services_of(posting)
     brand_with(services, contact_email="hello@example.com\r\nBcc: victim@example.org")
     order(services)
-    send_letters(services)
-    assert mail.letters == []
+    send_emails(services)
+    assert mail.messages == []
     assert waiting(services) == 1, "and it can still be mended"
 
 
@@ -230,12 +230,12 @@ def test_a_brand_whose_own_address_is_broken_sends_nothing_rather_than_something
 def test_a_link_is_mailed_to_somebody_whom_we_know_and_to_nobody_else(mailing_app: Flask, mail: MailSink) -> None:
     services = services_of(mailing_app)
     order(services)
-    for kind in (LetterKind.MANAGE_LINK, LetterKind.SIGN_IN):
+    for kind in (EmailKind.MANAGE_LINK, EmailKind.SIGN_IN):
         order(services, kind, "nobody.we.know@example.org", sign_in=str(uuid4()))
-    send_letters(services)
+    send_emails(services)
 
-    assert [one.recipients for one in mail.letters] == [[JANE]]
-    token = mail.letters[0].url.partition("/p/")[2].partition("?")[0]
+    assert [one.recipients for one in mail.messages] == [[JANE]]
+    token = mail.messages[0].url.partition("/p/")[2].partition("?")[0]
     link = services.links.read_manage(token, datetime.now(UTC))
     assert link == ManageLink(add_contact(services), Channel.EMAIL, "default", link.issued_at)
     assert waiting(services) == 0
@@ -245,10 +245,10 @@ def test_what_is_offered_no_more_is_left_out_and_a_letter_about_nothing_else_is_
     posting: Flask, mail: MailSink
 ) -> None:
     services = services_of(posting)
-    order(services, LetterKind.SIGN_UP, items=["email.retired.status=on", *ITEMS])
-    order(services, LetterKind.SIGN_UP, "other@example.com", items=["email.retired.status=on"])
-    send_letters(services)
-    (received,) = mail.letters
+    order(services, EmailKind.SIGN_UP, items=["email.retired.status=on", *ITEMS])
+    order(services, EmailKind.SIGN_UP, "other@example.com", items=["email.retired.status=on"])
+    send_emails(services)
+    (received,) = mail.messages
     token = received.url.partition("/confirm/")[2].partition("?")[0]
     assert services.links.read_confirm(token, datetime.now(UTC)).items == tuple(ITEMS)
     assert waiting(services) == 0
@@ -264,8 +264,8 @@ def test_a_recipient_whom_the_server_refuses_is_given_up_and_the_others_get_thei
     mail.refusals.add("gone@example.com")
     for address in ("gone@example.com", JANE):
         order(services, address=address)
-    send_letters(services)
-    assert [one.recipients for one in mail.letters] == [[JANE]]
+    send_emails(services)
+    assert [one.recipients for one in mail.messages] == [[JANE]]
     assert waiting(services) == 0
 
 
@@ -276,14 +276,14 @@ def test_a_mail_server_that_is_away_is_waited_for_and_nothing_is_lost(database_u
     people = [f"person-{number}@example.com" for number in range(30)]
     for one in people:
         order(services, address=one)
-    send_letters(services)
+    send_emails(services)
     assert waiting(services) == 30
 
     with sink:
         _make_due(services)
-        send_letters(services)
+        send_emails(services)
 
-    assert sorted(one.recipients[0] for one in sink.letters) == sorted(people)
+    assert sorted(one.recipients[0] for one in sink.messages) == sorted(people)
     assert waiting(services) == 0
     close(app)
 
@@ -291,7 +291,7 @@ def test_a_mail_server_that_is_away_is_waited_for_and_nothing_is_lost(database_u
 def test_a_mail_server_that_hangs_is_asked_once_and_not_for_every_letter(
     posting: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("preferences.mail.TIMEOUT", 0.3)
+    monkeypatch.setattr("preferences.mail.smtp.TIMEOUT", 0.3)
     monkeypatch.setattr(sender, "wait_after", lambda _attempts: timedelta(minutes=1))
     calls = 0
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -300,7 +300,7 @@ def test_a_mail_server_that_hangs_is_asked_once_and_not_for_every_letter(
         services = replace(services, settings=services.settings.model_copy(update={"smtp_url": url}))
         for number in range(5):
             order(services, address=f"person-{number}@example.com")
-        Postman(services)()
+        OutboxWorker(services)()
         silent.setblocking(False)
         with suppress(BlockingIOError):
             while True:
@@ -324,19 +324,19 @@ def test_one_mailbox_that_is_told_to_wait_holds_up_nobody(posting: Flask, mail: 
         services = replace(services, settings=services.settings.model_copy(update={"smtp_url": sink.url}))
         for address in ("grey@example.com", JANE):
             order(services, address=address)
-        Postman(services)()
-    assert [one.recipients for one in sink.letters] == [[JANE]]
+        OutboxWorker(services)()
+    assert [one.recipients for one in sink.messages] == [[JANE]]
     assert waiting(services) == 1
 
 
 def test_a_letter_that_comes_too_late_is_not_sent_but_a_warning_is(posting: Flask, mail: MailSink) -> None:
     services, now = services_of(posting), datetime.now(UTC)
     order(services, now=now - timedelta(hours=25))
-    order(services, LetterKind.SIGN_UP, now=now - timedelta(hours=23))
-    order(services, LetterKind.SIGN_IN, now=now - timedelta(minutes=11))
-    order(services, LetterKind.ADDRESS_CHANGED, now=now - timedelta(days=6))
-    send_letters(services)
-    assert sorted(one.message["Subject"] for one in mail.letters) == [
+    order(services, EmailKind.SIGN_UP, now=now - timedelta(hours=23))
+    order(services, EmailKind.SIGN_IN, now=now - timedelta(minutes=11))
+    order(services, EmailKind.ADDRESS_CHANGED, now=now - timedelta(days=6))
+    send_emails(services)
+    assert sorted(one.message["Subject"] for one in mail.messages) == [
         "Please confirm your sign-up",
         "Your address was changed",
     ]
@@ -348,9 +348,9 @@ def test_a_letter_is_given_up_after_a_day(posting: Flask) -> None:
     services = replace(
         services, settings=services.settings.model_copy(update={"smtp_url": f"smtp://127.0.0.1:{free_port()}"})
     )
-    order(services, now=datetime.now(UTC) - LETTER_LIFE - timedelta(seconds=1))
+    order(services, now=datetime.now(UTC) - EMAIL_LIFE - timedelta(seconds=1))
     order(services, address="newer@example.com")
-    Postman(services)()
+    OutboxWorker(services)()
     assert waiting(services) == 1
 
 
@@ -360,14 +360,14 @@ def test_a_worker_that_is_killed_with_a_letter_in_hand_loses_nothing(mailing_app
     order(services, now=now - timedelta(hours=1))
     assert len(services.database.save(outbox.claim, now, 20)) == 1  # and here it is killed
 
-    send_letters(services)
-    assert mail.letters == [], "it may be at work yet"
+    send_emails(services)
+    assert mail.messages == [], "it may be at work yet"
     assert services.database.save(outbox.claim, now + LEASE - timedelta(seconds=1), 20) == []
 
     assert len(services.database.save(outbox.claim, now + LEASE + timedelta(seconds=1), 20)) == 1
     _make_due(services)
-    send_letters(services)
-    assert len(mail.letters) == 1
+    send_emails(services)
+    assert len(mail.messages) == 1
     assert waiting(services) == 0
 
 
@@ -376,12 +376,12 @@ def test_two_sender_never_send_the_same_letter(mailing_app: Flask, mail: MailSin
     people = [f"person-{number}@example.com" for number in range(60)]
     for one in people:
         order(services, address=one)
-    threads = [threading.Thread(target=send_letters, args=[services]) for _ in range(3)]
+    threads = [threading.Thread(target=send_emails, args=[services]) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(one.recipients[0] for one in mail.letters) == sorted(people)
+    assert sorted(one.recipients[0] for one in mail.messages) == sorted(people)
 
 
 def test_a_slow_mail_server_does_not_outlast_the_lease_on_what_was_claimed_with_it(
@@ -391,15 +391,15 @@ def test_a_slow_mail_server_does_not_outlast_the_lease_on_what_was_claimed_with_
     for number in range(5):
         order(services, address=f"person-{number}@example.com")
     took = timedelta(seconds=1)
-    send = letters.send
+    send = messages.send
 
     def slowly(services: Services, server: Any, letter: Any, now: datetime) -> None:
         send(services, server, letter, now)
         monkeypatch.setattr(sender, "LONGEST_ROUND", -took)
 
     monkeypatch.setattr(sender, "send", slowly)
-    Postman(services)()
-    assert len(mail.letters) == 1
+    OutboxWorker(services)()
+    assert len(mail.messages) == 1
     assert len(services.database.save(outbox.claim, datetime.now(UTC), 20)) == 4, "the others are free again at once"
 
 
@@ -407,7 +407,7 @@ def test_without_a_mail_server_letters_wait(tmp_path: Path) -> None:
     app = new_app(new_sqlite(tmp_path))
     services = services_of(app)
     order(services)
-    assert Postman(services)() is False
+    assert OutboxWorker(services)() is False
     assert waiting(services) == 1
     close(app)
 
@@ -436,17 +436,17 @@ def test_no_address_is_in_the_log_whatever_becomes_of_a_letter(
     mail.refusals.add("gone@example.com")
     for address in ("gone@example.com", JANE):
         order(services, address=address)
-    order(services, LetterKind.SIGN_UP, "broken@example.com", items=["not an item of ours for broken@example.com"])
-    send_letters(services)
+    order(services, EmailKind.SIGN_UP, "broken@example.com", items=["not an item of ours for broken@example.com"])
+    send_emails(services)
     away = replace(
         services, settings=services.settings.model_copy(update={"smtp_url": f"smtp://127.0.0.1:{free_port()}"})
     )
     order(services, address="late@example.com")
-    order(services, address="too.late@example.com", now=datetime.now(UTC) - LETTER_LIFE - timedelta(minutes=1))
-    Postman(away)()
+    order(services, address="too.late@example.com", now=datetime.now(UTC) - EMAIL_LIFE - timedelta(minutes=1))
+    OutboxWorker(away)()
 
     said = lines()
-    assert {line["event"] for line in said} == {"letter sent", "letter refused", "letter put off", "letter given up"}
+    assert {line["event"] for line in said} == {"email sent", "email refused", "email put off", "email given up"}
     assert "@" not in json.dumps(said)
     assert "example.com" not in json.dumps(said)
 
@@ -489,7 +489,7 @@ def test_the_doctor_sees_letters_that_wait_for_long(posting: Flask) -> None:
 
 def test_received_is_what_a_reader_sees(posting: Flask, mail: MailSink) -> None:
     """The tools of these tests: the text's one link, and the code to type."""
-    order(services_of(posting), LetterKind.SIGN_IN)
-    send_letters(services_of(posting))
-    assert isinstance(mail.letters[0], Received)
-    assert re.fullmatch(r"\d{6}", mail.letters[0].code)
+    order(services_of(posting), EmailKind.SIGN_IN)
+    send_emails(services_of(posting))
+    assert isinstance(mail.messages[0], Received)
+    assert re.fullmatch(r"\d{6}", mail.messages[0].code)

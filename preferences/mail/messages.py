@@ -17,7 +17,7 @@ from uuid import UUID
 import structlog
 
 from preferences.domain.colours import ink_on
-from preferences.domain.outbox import Letter, LetterKind
+from preferences.domain.outbox import EmailKind, QueuedEmail
 from preferences.domain.preference_form import Change, read_item
 from preferences.domain.records import Address, Brand
 from preferences.domain.vocabulary import Channel, Purpose, Relation
@@ -37,7 +37,7 @@ USUAL_COLOUR: Final = "#14594d"
 Context = Mapping[str, Any]
 
 
-def send(services: Services, server: MailServer, letter: Letter, now: datetime) -> None:
+def send(services: Services, server: MailServer, letter: QueuedEmail, now: datetime) -> None:
     """Write one letter and hand it over. Raises TryLater and Rejected as the mail server does."""
     catalog = services.catalog.get()
     brand = catalog.brands.get(letter.brand, catalog.first_brand)
@@ -52,10 +52,10 @@ def send(services: Services, server: MailServer, letter: Letter, now: datetime) 
         now=now,
     )
     server.send(message)
-    log.info("letter sent", kind=letter.kind.value)
+    log.info("email sent", kind=letter.kind.value)
 
 
-def _written(services: Services, brand: Brand, letter: Letter, context: Context) -> Writing:
+def _written(services: Services, brand: Brand, letter: QueuedEmail, context: Context) -> Writing:
     template = services.templates[letter.language].get_template(f"mail/{letter.kind}.html")
     subject, text, page = (
         template.render(layout=f"mail/layout.{form}", brand=brand, button=_button(brand), **context)
@@ -77,11 +77,11 @@ def _sender(services: Services, brand: Brand) -> Mailbox:
     return Mailbox(display_name=" ".join(brand.name.split()), addr_spec=address)
 
 
-def _query(letter: Letter) -> str:
+def _query(letter: QueuedEmail) -> str:
     return f"?lang={letter.language}"
 
 
-def _confirm(services: Services, brand: Brand, letter: Letter, contact_id: UUID) -> Context | None:
+def _confirm(services: Services, brand: Brand, letter: QueuedEmail, contact_id: UUID) -> Context | None:
     asked = [read_item(item) for item in letter.details["items"]]
     changes = [change for change in asked if _is_offered(services, brand, change)]
     if not changes:
@@ -106,7 +106,7 @@ def _is_offered(services: Services, brand: Brand, change: Change) -> bool:
     return topic.brand == brand.slug and change.control.channel in topic.channels
 
 
-def _sign_up(services: Services, brand: Brand, letter: Letter) -> Context | None:
+def _sign_up(services: Services, brand: Brand, letter: QueuedEmail) -> Context | None:
     address = Address(Channel.EMAIL, letter.address)
     typed = [address]
     services.database.write(contacts.find_or_create, typed, services.fingerprints, datetime.now(UTC), strangers=typed)
@@ -114,11 +114,11 @@ def _sign_up(services: Services, brand: Brand, letter: Letter) -> Context | None
     return _confirm(services, brand, letter, owner.contact_id) if owner and owner.contact_id else None
 
 
-def _opt_in(services: Services, brand: Brand, letter: Letter) -> Context | None:
+def _opt_in(services: Services, brand: Brand, letter: QueuedEmail) -> Context | None:
     return _confirm(services, brand, letter, UUID(letter.details["contact"]))
 
 
-def _owner(services: Services, letter: Letter) -> Found | None:
+def _owner(services: Services, letter: QueuedEmail) -> Found | None:
     """Whose letter this is: nobody's at an address that its owner has replaced, or that a system has added to them."""
     address = Address(Channel.EMAIL, letter.address)
     found = services.database.read(contacts.find_addresses, [address], services.fingerprints).get(address)
@@ -127,13 +127,13 @@ def _owner(services: Services, letter: Letter) -> Found | None:
     return found
 
 
-def _customer(services: Services, letter: Letter) -> Found | None:
+def _customer(services: Services, letter: QueuedEmail) -> Found | None:
     """Who may get what opens their own page: nobody of whom we know no more than that somebody typed their address."""
     owner = _owner(services, letter)
     return None if owner is None or owner.relation is Relation.STRANGER else owner
 
 
-def _manage_link(services: Services, brand: Brand, letter: Letter) -> Context | None:
+def _manage_link(services: Services, brand: Brand, letter: QueuedEmail) -> Context | None:
     owner = _customer(services, letter)
     if owner is None or owner.contact_id is None:
         return None
@@ -141,7 +141,7 @@ def _manage_link(services: Services, brand: Brand, letter: Letter) -> Context | 
     return {"url": url + _query(letter)}
 
 
-def _sign_in(services: Services, brand: Brand, letter: Letter) -> Context | None:
+def _sign_in(services: Services, brand: Brand, letter: QueuedEmail) -> Context | None:
     owner = _customer(services, letter)
     if owner is None:
         return None
@@ -153,30 +153,30 @@ def _sign_in(services: Services, brand: Brand, letter: Letter) -> Context | None
     return {"url": f"{services.url_of(brand)}/sign-in/link/{token}{_query(letter)}", "code": f"{code[:3]} {code[3:]}"}
 
 
-def _new_address(services: Services, brand: Brand, letter: Letter) -> Context:
+def _new_address(services: Services, brand: Brand, letter: QueuedEmail) -> Context:
     token = services.links.sign_address(Ticket(UUID(letter.details["request"]), letter.created_at))
     return {"url": f"{services.url_of(brand)}/confirm/address/{token}{_query(letter)}"}
 
 
-def _address_changed(services: Services, brand: Brand, letter: Letter) -> Context | None:
+def _address_changed(services: Services, brand: Brand, letter: QueuedEmail) -> Context | None:
     said = {"old": letter.address, "new": letter.details["new"]}
     # Only who had the better claim to be written to can take it back by themselves.
     return {**said, **_new_address(services, brand, letter)} if "request" in letter.details else said
 
 
-def _address_added(services: Services, brand: Brand, letter: Letter) -> Context:
+def _address_added(services: Services, brand: Brand, letter: QueuedEmail) -> Context:
     url = f"{services.url_of(brand)}/account/addresses{_query(letter)}"
     told = {"old": letter.address, "new": letter.details["new"], "confirmed": letter.details["confirmed"]}
     return {**told, "url": url}
 
 
-WRITERS: Final[Mapping[LetterKind, Callable[[Services, Brand, Letter], Context | None]]] = {
-    LetterKind.SIGN_UP: _sign_up,
-    LetterKind.OPT_IN: _opt_in,
-    LetterKind.MANAGE_LINK: _manage_link,
-    LetterKind.SIGN_IN: _sign_in,
-    LetterKind.NEW_ADDRESS: _new_address,
-    LetterKind.ADDRESS_CHANGED: _address_changed,
-    LetterKind.ADDRESS_ADDED: _address_added,
+WRITERS: Final[Mapping[EmailKind, Callable[[Services, Brand, QueuedEmail], Context | None]]] = {
+    EmailKind.SIGN_UP: _sign_up,
+    EmailKind.OPT_IN: _opt_in,
+    EmailKind.MANAGE_LINK: _manage_link,
+    EmailKind.SIGN_IN: _sign_in,
+    EmailKind.NEW_ADDRESS: _new_address,
+    EmailKind.ADDRESS_CHANGED: _address_changed,
+    EmailKind.ADDRESS_ADDED: _address_added,
 }
 """What each kind needs to be written; None where nobody may get it."""
