@@ -19,9 +19,9 @@ from flask import Flask
 from flask_migrate import upgrade
 
 from preferences import cli
+from preferences.address_parsing import read_address
 from preferences.config import Settings
 from preferences.current import services_of
-from preferences.domain.addresses import read_address
 from preferences.domain.records import Address, Brand, Topic
 from preferences.domain.vocabulary import DEFAULT_SCOPES, Basis, Channel, KeyScope, MessageClass, OneClick
 from preferences.factory import create_app

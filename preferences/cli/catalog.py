@@ -10,9 +10,10 @@ from typing import Any, Final
 import click
 from flask import current_app
 
+from preferences.address_parsing import is_contact_address
 from preferences.cli.common import SLUG, Group, choice, fail, plain_errors, slug_of
 from preferences.current import current_services, own_folders
-from preferences.domain.plain_text import is_contact_address, is_one_line
+from preferences.domain.plain_text import is_one_line
 from preferences.domain.records import Brand, Topic
 from preferences.domain.vocabulary import LANGUAGES, SHORTEST_FOLDER, Basis, Channel, Default, MessageClass, OneClick
 

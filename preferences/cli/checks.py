@@ -182,8 +182,8 @@ def _base_and_token(url: str, token_url: str | None) -> tuple[str, str]:
 
 def _canary(services: Services) -> Canary:
     """A new contact with a link, in this installation's database."""
+    from preferences.address_parsing import read_address
     from preferences.checks.selftest import Canary
-    from preferences.domain.addresses import read_address
     from preferences.domain.permission import Reason, may_send
     from preferences.store import contacts
     from preferences.store.decision_facts import facts_for

@@ -11,6 +11,7 @@ from uuid import UUID
 import click
 from flask.cli import with_appcontext
 
+from preferences.address_parsing import read_address
 from preferences.cli.common import (
     FOR_SPREADSHEETS,
     Command,
@@ -23,7 +24,6 @@ from preferences.cli.common import (
 )
 from preferences.cli.export import restore
 from preferences.current import current_services
-from preferences.domain.addresses import read_address
 from preferences.domain.vocabulary import Channel
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import click
 from flask.cli import with_appcontext
 
+from preferences.address_parsing import read_address
 from preferences.cli.common import Command, choice, fail, plain_errors
 from preferences.current import current_services
-from preferences.domain.addresses import read_address
 from preferences.domain.references import reference_of
 from preferences.domain.suppressions import lift
 from preferences.domain.vocabulary import Actor, Channel, Origin, SuppressionReason

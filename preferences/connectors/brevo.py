@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
+from preferences.address_parsing import read_address
 from preferences.config import ConnectorSettings
 from preferences.connectors.base import (
     Listed,
@@ -31,7 +32,6 @@ from preferences.connectors.calls import json_body, with_version
 from preferences.connectors.parsing import each_row, read_json, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import EventKind, ProviderEvent
-from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress, BadPayload, TryLater
 from preferences.domain.records import Address
 from preferences.domain.vocabulary import BLANKET, Channel

@@ -9,29 +9,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from preferences.domain.addresses import read_address
-from preferences.domain.errors import BadAddress
-from preferences.domain.vocabulary import Channel
-
 _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """Control characters, ends of lines and paragraphs, marks that turn the direction of all that follows (UAX #9), and
 halves of characters. Marks within a word, which some languages need, are none of these."""
-
-_MEANS_MORE_IN_A_LINK: Final = frozenset("?&%#=<>\"'`\\;,:()[]{}|^ ")
-"""What can begin something else in a `mailto:` URI (RFC 6068 §2), in a header field or in HTML."""
 
 
 def is_one_line(text: str) -> bool:
     """Whether it is one line of plain text."""
     return not _CONTROLS.search(text)
-
-
-def is_contact_address(text: str) -> bool:
-    """Whether it is an email address that can stand in a link and in a header field as it is."""
-    if not is_one_line(text) or _MEANS_MORE_IN_A_LINK.intersection(text):
-        return False
-    try:
-        read_address(Channel.EMAIL, text)
-    except BadAddress:
-        return False
-    return True

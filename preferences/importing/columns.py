@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-from preferences.domain.addresses import read_address
+from preferences.address_parsing import read_address
 from preferences.domain.errors import BadAddress, PreferencesError
 from preferences.domain.instants import NO_DATE, parse_instant
 from preferences.domain.records import Address

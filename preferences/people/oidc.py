@@ -23,8 +23,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from requests import RequestException
 
+from preferences.address_parsing import read_address
 from preferences.config import SignInSettings
-from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress, BadSignature, NotAllowed, TryLater
 from preferences.domain.records import Address
 from preferences.domain.vocabulary import Channel

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, TextIO
 
-from preferences.domain.addresses import read_address
+from preferences.address_parsing import read_address
 from preferences.domain.errors import BadAddress
 from preferences.domain.records import Address, Topic
 from preferences.domain.vocabulary import BLANKET, Channel, MessageClass, Relation

@@ -23,8 +23,8 @@ from flask import Flask
 from sqlalchemy import select
 
 from preferences import cli
+from preferences.address_parsing import read_address
 from preferences.current import services_of
-from preferences.domain.addresses import read_address
 from preferences.domain.notices import Notice
 from preferences.domain.records import Act
 from preferences.domain.vocabulary import Actor, Channel, OneClick, Origin, Verb

@@ -23,9 +23,9 @@ import pytest
 from flask import Flask
 from sqlalchemy import Connection, delete, select
 
+from preferences.address_parsing import read_address
 from preferences.current import services_of
 from preferences.domain.acts import retire_address
-from preferences.domain.addresses import read_address
 from preferences.domain.errors import NotAllowed
 from preferences.domain.notices import Notice
 from preferences.domain.permission import may_send, purpose_topic

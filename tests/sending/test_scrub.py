@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, delete
 
-from preferences.domain.addresses import LONGEST, SHORT, Fingerprints, read_address
+from preferences.address_parsing import LONGEST, SHORT, read_address
+from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import BadAddress
 from preferences.domain.permission import Decision, Reason, may_send
 from preferences.domain.records import Act, Address

@@ -17,7 +17,8 @@ from functools import cache
 from itertools import accumulate
 from typing import Final
 
-from preferences.domain.addresses import PLAIN_EMAIL, SHORT, Fingerprints, read_address
+from preferences.address_parsing import PLAIN_EMAIL, SHORT, read_address
+from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import BadAddress
 from preferences.domain.permission import Reason
 from preferences.domain.vocabulary import Channel, MessageClass

@@ -14,7 +14,7 @@ from flask import request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from werkzeug.exceptions import LengthRequired, RequestEntityTooLarge, UnsupportedMediaType
 
-from preferences.domain.addresses import read_address
+from preferences.address_parsing import read_address
 from preferences.domain.errors import BadAddress
 from preferences.domain.records import Address
 from preferences.domain.vocabulary import MOST_ADDRESSES, Channel

@@ -12,8 +12,8 @@ from typing import Final
 from flask import g, jsonify
 from werkzeug.wrappers import Response
 
+from preferences.address_parsing import read_address
 from preferences.current import current_services
-from preferences.domain.addresses import read_address
 from preferences.domain.errors import BadAddress
 from preferences.domain.records import Address, Brand
 from preferences.domain.vocabulary import Channel, KeyScope, Relation

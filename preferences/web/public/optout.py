@@ -19,9 +19,9 @@ from wtforms import StringField
 from wtforms.validators import Length
 
 from preferences import metrics
+from preferences.address_parsing import read_address
 from preferences.current import current_services
 from preferences.domain import acts
-from preferences.domain.addresses import read_address
 from preferences.domain.consent import is_stopped
 from preferences.domain.errors import BadAddress
 from preferences.domain.records import Address, Brand, Entry

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from preferences.domain.addresses import mailbox_of, read_address
+from preferences.address_parsing import read_address
+from preferences.domain.addresses import mailbox_of
 from preferences.domain.errors import BadAddress
 from preferences.domain.outbox import EmailKind
 from preferences.domain.records import Address, Brand

@@ -24,8 +24,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event
 
+from preferences.address_parsing import read_address
 from preferences.current import services_of
-from preferences.domain.addresses import read_address
 from preferences.domain.records import Act, Address, Entry, Topic
 from preferences.domain.vocabulary import Actor, Channel, MessageClass, Origin, Purpose, SuppressionReason, Verb
 from preferences.ledger import record as ledger
