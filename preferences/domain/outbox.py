@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from preferences.domain.backoff import Bounds
+
 
 class EmailKind(StrEnum):
     """What a letter is about."""
@@ -70,13 +72,8 @@ ADDRESS_LIFE: Final = timedelta(days=1)
 EMAIL_LIFE: Final = timedelta(days=1)
 """A letter that cannot be delivered to the mail server for so long is given up: nobody waits for it any more."""
 
-FIRST_WAIT: Final = timedelta(seconds=5)
-LONGEST_WAIT: Final = timedelta(minutes=10)
-
-
-def wait_after(attempts: int) -> timedelta:
-    """How long to wait after so many attempts: doubling, up to ten minutes."""
-    return min(FIRST_WAIT * 2 ** min(attempts - 1, 20), LONGEST_WAIT) if attempts > 0 else FIRST_WAIT
+WAITS: Final = Bounds(first=5.0, longest=600.0)
+"""Between tries of a letter, and of a mail server that is away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from preferences.domain.backoff import wait_after
 from preferences.domain.errors import Rejected, StoreBusy, TryLater
-from preferences.domain.outbox import EMAIL_LIFE, SIGN_IN_LIFE, WARNINGS, EmailKind, QueuedEmail, wait_after
+from preferences.domain.outbox import EMAIL_LIFE, SIGN_IN_LIFE, WAITS, WARNINGS, EmailKind, QueuedEmail
 from preferences.mail.messages import log, send
 from preferences.mail.smtp import MailServer, ServerAway
 from preferences.services import Services
@@ -63,7 +64,7 @@ class OutboxWorker:
         except TryLater as failure:
             if isinstance(failure, ServerAway):
                 self._times_away += 1
-                self._away_until = datetime.now(UTC) + min(wait_after(self._times_away), LONGEST_AWAY)
+                self._away_until = datetime.now(UTC) + min(_wait_after(self._times_away), LONGEST_AWAY)
             self._put_off(letter, now, str(failure))
             return
         except Rejected as failure:
@@ -81,7 +82,7 @@ class OutboxWorker:
             self._give_up(letter, why)
             return
         log.warning("email put off", kind=letter.kind.value, attempts=letter.attempts, why=why)
-        self._services.database.save(outbox.postpone, letter, now + wait_after(letter.attempts))
+        self._services.database.save(outbox.postpone, letter, now + _wait_after(letter.attempts))
 
     def _give_up(self, letter: QueuedEmail, why: str) -> None:
         log.error("email given up", kind=letter.kind.value, attempts=letter.attempts, why=why)
@@ -90,3 +91,7 @@ class OutboxWorker:
 
 def _is_too_late(letter: QueuedEmail, now: datetime) -> bool:
     return now - letter.created_at > LIVES.get(letter.kind, EMAIL_LIFE)
+
+
+def _wait_after(attempts: int) -> timedelta:
+    return timedelta(seconds=wait_after(attempts, WAITS))

@@ -25,6 +25,7 @@ from preferences.connectors.base import Connector, Listed, Push, Refusal, may_li
 from preferences.connectors.calls import in_parts
 from preferences.domain.acts import SUPPRESSING, EventKind, ProviderEvent, provider_event
 from preferences.domain.addresses import Fingerprints
+from preferences.domain.backoff import Bounds, wait_after
 from preferences.domain.errors import Misconfigured, Rejected, TryLater
 from preferences.domain.records import Address, Entry
 from preferences.domain.vocabulary import BLANKET, SuppressionReason
@@ -39,8 +40,7 @@ RECONCILE_EVERY: Final = timedelta(days=1)
 RECONCILE_AGAIN: Final = timedelta(minutes=1)
 PATIENCE: Final = 8
 """How often in a row a provider is waited for before a backfill gives up, or a pass goes on without its returns."""
-FIRST_WAIT: Final = 1.0
-LONGEST_WAIT: Final = 300.0
+WAITS: Final = Bounds(first=1.0, longest=300.0)
 
 
 class Outcome(StrEnum):
@@ -98,18 +98,12 @@ def guarded(database: Database, name: str, owner: str, *, now: datetime, work: C
 
 def _postpone(connection: Connection, connector: str, owner: str, now: datetime, failure: TryLater) -> None:
     cursor = cursors.find_cursor(connection, connector)
-    seconds = wait_after(cursor.failures if cursor else 0, failure.after)
+    seconds = _spread_wait(cursor.failures + 1 if cursor else 1, failure.after)
     cursors.postpone(connection, connector, owner, now + timedelta(seconds=seconds), str(failure))
 
 
-def wait_after(failures: int, asked_for: float | None) -> float:
-    """Seconds to stay away after so many failures in a row: doubling, spread by half, never below what was asked for.
-
-    The spread keeps workers that failed together from coming back together.
-    """
-    doubled = min(FIRST_WAIT * 2.0 ** min(failures, 20), LONGEST_WAIT)
-    spread = doubled * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
-    return max(spread, asked_for or 0.0)
+def _spread_wait(failures: int, asked_for: float | None) -> float:
+    return wait_after(failures, WAITS, asked_for=asked_for, chance=random.random())  # noqa: S311 - not a secret
 
 
 def _tell(
@@ -462,9 +456,9 @@ def backfill(
 
 
 def _patiently(work: Callable[[], int], sleep: Callable[[float], None]) -> int:
-    for failures in range(PATIENCE):
+    for failures in range(1, PATIENCE + 1):
         try:
             return work()
         except TryLater as failure:
-            sleep(wait_after(failures, failure.after))
+            sleep(_spread_wait(failures, failure.after))
     return work()

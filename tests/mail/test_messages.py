@@ -20,6 +20,7 @@ from flask import Flask
 
 from preferences.current import services_of
 from preferences.domain.addresses import mailbox_of
+from preferences.domain.backoff import Bounds
 from preferences.domain.colours import contrast, ink_on
 from preferences.domain.outbox import EMAIL_LIFE, WARNINGS, EmailKind
 from preferences.domain.vocabulary import LANGUAGES, Channel
@@ -292,7 +293,7 @@ def test_a_mail_server_that_hangs_is_asked_once_and_not_for_every_letter(
     posting: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("preferences.mail.smtp.TIMEOUT", 0.3)
-    monkeypatch.setattr(sender, "wait_after", lambda _attempts: timedelta(minutes=1))
+    monkeypatch.setattr(sender, "WAITS", Bounds(first=60.0, longest=60.0))
     calls = 0
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"smtp://127.0.0.1:{silent.getsockname()[1]}"

@@ -52,17 +52,7 @@ from preferences.store.contact_state import AddressState
 from preferences.store.contacts import new_id
 from preferences.store.cursors import LEASE, Cursor
 from preferences.store.tables import connector_cursor
-from preferences.sync import (
-    LONGEST_WAIT,
-    PATIENCE,
-    Drift,
-    Outcome,
-    compare,
-    reconcile,
-    repair,
-    run_once,
-    wait_after,
-)
+from preferences.sync import PATIENCE, Drift, Outcome, compare, reconcile, repair, run_once
 from preferences.sync.pushes import wanted
 from preferences.sync.worker import Worker
 from tests.connectors.fake import BUSY_SECONDS, FakeConnector, FakeProvider, Fault, Killed
@@ -1023,15 +1013,16 @@ class TestFailure:
         for number, wait in enumerate(waits):
             assert 0.5 * 2**number <= wait <= 2**number + 0.1
 
-    @given(failures=st.integers(0, 10_000), asked_for=st.none() | st.floats(0, 3600))
-    def test_a_wait_has_a_bound_and_is_never_shorter_than_asked_for(
-        self, failures: int, asked_for: float | None
-    ) -> None:
-        wait = wait_after(failures, asked_for)
-        assert max(0.5, asked_for or 0) <= wait <= max(LONGEST_WAIT, asked_for or 0)
-
-    def test_waits_are_spread(self) -> None:
-        assert len({wait_after(5, None) for _ in range(50)}) > 40
+    def test_waits_are_spread(self, desk: Desk) -> None:
+        desk.stop(JANE)
+        waits = []
+        for _ in range(10):
+            desk.provider.faults.append(Fault.DOWN)
+            desk.database.save(cursors.resume, desk.connector.name)
+            before = datetime.now(UTC)
+            desk.pass_()
+            waits.append(((desk.cursor().due_at or before) - before).total_seconds())
+        assert max(waits) - min(waits) > 0.1
 
     def test_what_somebody_must_mend_stops_it_until_somebody_says_so(
         self, desk: Desk, clock: time_machine.Traveller
