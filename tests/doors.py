@@ -19,7 +19,7 @@ from preferences.connectors.base import Listed
 from preferences.current import services_of
 from preferences.domain.acts import EventKind
 from preferences.domain.permission import Decision, may_send
-from preferences.domain.records import Choice, Entry
+from preferences.domain.records import Entry, Preference
 from preferences.domain.vocabulary import BLANKET, Channel, KeyScope, MessageClass
 from preferences.store import contact_state, feed
 from preferences.store.api_keys import create_key
@@ -176,7 +176,7 @@ class Doors:
         return not self.decision().allowed
 
     @property
-    def choices(self) -> dict[str, Choice]:
+    def choices(self) -> dict[str, Preference]:
         """What is in force, by topic."""
         (wishes,) = self.services.database.read(
             contact_state.wishes_of, [WishesKey(self.contact_id, Channel.EMAIL, "default")]

@@ -29,7 +29,7 @@ from preferences.connectors.base import (
     require_lists,
     require_older,
 )
-from preferences.connectors.calls import Pace, raise_for
+from preferences.connectors.calls import SendingLimit, raise_for
 from preferences.connectors.parsing import ODD, each_row, objects, part, read_json, text_in
 from preferences.connectors.sns import LONGEST, Certificates, host_of, read_envelope, signed_at
 from preferences.domain.acts import EventKind, ProviderEvent
@@ -127,8 +127,8 @@ class AmazonSes(Connector):
         return Certificates(self.options.sns_url)
 
     @cached_property
-    def _pace(self) -> Pace:
-        return Pace(self.calls_per_second)
+    def _pace(self) -> SendingLimit:
+        return SendingLimit(self.calls_per_second)
 
     # In.
 

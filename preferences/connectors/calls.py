@@ -42,7 +42,7 @@ class Answer:
     document: Any
 
 
-class Pace:
+class SendingLimit:
     """At most so many calls a second, evenly spaced; 0 for as many as one likes."""
 
     def __init__(self, calls_per_second: float) -> None:
@@ -71,7 +71,7 @@ class Session:
         self._session = requests.Session()
         # No password of the machine's .netrc in place of the connector's own key.
         self._session.auth = _no_auth
-        self._pace = Pace(calls_per_second)
+        self._pace = SendingLimit(calls_per_second)
 
     def call(
         self,

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from preferences.domain.records import Choice, Entry, Pace, Suppression
-from preferences.domain.vocabulary import BLANKET, PACE_VERBS, Actor, Basis, Status, Verb, is_connector
+from preferences.domain.records import Entry, Preference, SendingLimit, Suppression
+from preferences.domain.vocabulary import BLANKET, LIMIT_VERBS, Actor, Basis, Status, Verb, is_connector
 
 Weight = tuple[bool, datetime, bool, str]
 
@@ -60,7 +60,7 @@ def _effective_time(entry: Entry, *, is_no: bool) -> datetime | None:
     return entry.recorded_at if at is None and is_no else at
 
 
-def apply(old: Choice | None, entry: Entry) -> Choice | None:
+def apply(old: Preference | None, entry: Entry) -> Preference | None:
     """The wish after `entry`, given the one before it."""
     if entry.status is None or entry.undoes is not None:
         raise ValueError("a suppression or an undo says nothing about a wish")
@@ -72,7 +72,7 @@ def apply(old: Choice | None, entry: Entry) -> Choice | None:
         if weight <= weigh(old.status, old.at, trusted=old.trusted, basis=old.basis):
             return old
     same = old is not None and old.status is entry.status
-    return Choice(
+    return Preference(
         status=entry.status,
         at=at,
         since=old.since if same and old else at,
@@ -102,19 +102,19 @@ def apply_suppression(old: Suppression | None, entry: Entry) -> Suppression | No
     )
 
 
-def apply_pace(old: Pace | None, entry: Entry) -> Pace | None:
+def apply_limit(old: SendingLimit | None, entry: Entry) -> SendingLimit | None:
     """The pause or the cap after `entry`: newest wins, and the one that lets less through wins ties."""
-    if entry.verb not in PACE_VERBS:
+    if entry.verb not in LIMIT_VERBS:
         raise ValueError("only a pause or a cap says how fast")
     slows = entry.until is not None or entry.per_week is not None
     at = _effective_time(entry, is_no=slows)
     if at is None:
         return old
-    new = Pace(verb=entry.verb, until=entry.until, per_week=entry.per_week, at=at, seq=entry.seq)
+    new = SendingLimit(verb=entry.verb, until=entry.until, per_week=entry.per_week, at=at, seq=entry.seq)
     return new if old is None or (at, _slowness(new)) > (old.at, _slowness(old)) else old
 
 
-def _slowness(pace: Pace) -> float:
+def _slowness(pace: SendingLimit) -> float:
     """The greater, the less gets through."""
     if pace.verb is Verb.PAUSE:
         return pace.until.timestamp() if pace.until else float("-inf")
@@ -170,17 +170,17 @@ def without_undone(entries: Collection[Entry]) -> Iterator[Entry]:
     return (entry for entry in entries if counts(entry, undone))
 
 
-def fold(entries: Iterable[Entry]) -> Choice | None:
+def fold(entries: Iterable[Entry]) -> Preference | None:
     """The wish that these entries of one preference add up to. None of them may have been undone."""
-    choice: Choice | None = None
+    choice: Preference | None = None
     for entry in entries:
         choice = apply(choice, entry)
     return choice
 
 
-def fold_by_topic(entries: Collection[Entry]) -> dict[str, Choice]:
+def fold_by_topic(entries: Collection[Entry]) -> dict[str, Preference]:
     """The wish about each topic, from all entries of one contact, channel and brand, those that were undone too."""
-    choices: dict[str, Choice] = {}
+    choices: dict[str, Preference] = {}
     for entry in without_undone(entries):
         choice = apply(choices.get(entry.topic), entry)
         if choice is not None:
@@ -188,7 +188,7 @@ def fold_by_topic(entries: Collection[Entry]) -> dict[str, Choice]:
     return choices
 
 
-def effective(own: Choice | None, blanket: Choice | None) -> Choice | None:
+def effective(own: Preference | None, blanket: Preference | None) -> Preference | None:
     """What counts for a topic: its own choice or a blanket no, whichever is the weightier; the no wins ties."""
     if blanket is None or blanket.status is not Status.UNSUBSCRIBED:
         return own
@@ -198,7 +198,7 @@ def effective(own: Choice | None, blanket: Choice | None) -> Choice | None:
     return own if own_weight[:3] > (True, blanket.at, True) else blanket
 
 
-def is_stopped(choices: Mapping[str, Choice], topic: str) -> bool:
+def is_stopped(choices: Mapping[str, Preference], topic: str) -> bool:
     """Whether one more opt-out of this topic, or of everything, would change nothing. `choices` are of one brand on one
     channel; purposes are among what everything covers."""
     blanket = choices.get(BLANKET)
@@ -207,7 +207,9 @@ def is_stopped(choices: Mapping[str, Choice], topic: str) -> bool:
     return all(choice is not None and choice.status is Status.UNSUBSCRIBED for choice in counting)
 
 
-def answer_to_new(topic_added_at: datetime | None, own: Choice | None, answer: Choice | None) -> Choice | None:
+def answer_to_new(
+    topic_added_at: datetime | None, own: Preference | None, answer: Preference | None
+) -> Preference | None:
     """The contact's no to new kinds of mail, if that is what counts for this topic.
 
     It covers what was added after it was said and what the contact has said nothing about. A yes is not consent to a

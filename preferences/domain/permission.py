@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from preferences.domain.records import Choice, Pace, Topic
+from preferences.domain.records import Preference, SendingLimit, Topic
 from preferences.domain.vocabulary import Basis, Channel, MessageClass, Purpose, Status, SuppressionReason
 
 
@@ -106,7 +106,7 @@ class Facts:
 
     reasons: dict[Reason, int | None]
     contact_id: UUID | None = None
-    cap: Pace | None = None
+    cap: SendingLimit | None = None
 
 
 LIMIT_PERIOD: Final = timedelta(days=7)
@@ -137,12 +137,12 @@ def purpose_topic(purpose: Purpose, brand: str) -> Topic:
 
 def facts_of(
     topic: Topic | None,
-    choice: Choice | None,
+    choice: Preference | None,
     suppressions: dict[SuppressionReason, int],
     *,
     blanket: bool,
     now: datetime,
-    paces: Sequence[Pace] = (),
+    paces: Sequence[SendingLimit] = (),
     contact_id: UUID | None = None,
 ) -> Facts:
     """Collect what holds. `choice` is the effective one (`consent.effective`); `blanket` says that it covers all;
@@ -166,7 +166,7 @@ def needs_opt_in(topic: Topic) -> bool:
     return topic.opt_in or topic.basis is Basis.CONSENT
 
 
-def _said_yes(choice: Choice | None) -> bool:
+def _said_yes(choice: Preference | None) -> bool:
     return choice is not None and choice.status is Status.SUBSCRIBED
 
 

@@ -17,7 +17,7 @@ from uuid import UUID
 from preferences.domain.consent import answer_to_new, effective
 from preferences.domain.errors import PreferencesError
 from preferences.domain.permission import needs_opt_in, purpose_topic
-from preferences.domain.records import Act, Choice, Edit, Pace, Topic
+from preferences.domain.records import Act, Edit, Preference, SendingLimit, Topic
 from preferences.domain.vocabulary import BLANKET, Actor, Basis, Channel, Origin, Purpose, Status, Verb
 
 ON: Final = "on"
@@ -31,8 +31,8 @@ CAPS: Final = tuple(range(1, 8))
 LONGEST_PAUSE: Final = timedelta(days=366)
 """Whoever wants nothing for longer than a year wants to stop."""
 
-Choices = Mapping[tuple[Channel, str, str], Choice]
-Paces = Mapping[tuple[Channel, str, str, Verb], Pace]
+Choices = Mapping[tuple[Channel, str, str], Preference]
+Paces = Mapping[tuple[Channel, str, str, Verb], SendingLimit]
 
 
 class Aspect(StrEnum):
@@ -134,7 +134,7 @@ def _setting(control: Control, brand: str, topic: Topic, choices: Choices, paces
     return Setting(control, OFF if to_new else _status_value(control, topic, own, blanket), seen)
 
 
-def _status_value(control: Control, topic: Topic, own: Choice | None, blanket: Choice | None) -> str:
+def _status_value(control: Control, topic: Topic, own: Preference | None, blanket: Preference | None) -> str:
     if control.topic == Purpose.NEW_TOPICS:
         # A question of its own: what somebody stopped so far does not answer it.
         answers = {Status.SUBSCRIBED: ON, Status.UNSUBSCRIBED: OFF}
@@ -145,7 +145,7 @@ def _status_value(control: Control, topic: Topic, own: Choice | None, blanket: C
     return ON if choice.status is Status.SUBSCRIBED else OFF
 
 
-def _pace_value(pace: Pace | None, now: datetime) -> str:
+def _pace_value(pace: SendingLimit | None, now: datetime) -> str:
     if pace is None or (pace.until is not None and pace.until <= now):
         return UNANSWERED
     if pace.until is not None:

@@ -175,7 +175,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class SendingLimit:
     """How a contact slows one topic down: not before `until` (a pause), or at most `per_week` (a cap).
 
     None means that the person has taken it away again. `seq` is the entry that says so, `at` when it was said.
@@ -189,7 +189,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Preference:
     """A contact's current wish about one topic, or about everything: the projection of its entries.
 
     `at` is the instant that weighs against later news; `since` is when this status began; `seq` is the entry that

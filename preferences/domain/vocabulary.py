@@ -94,7 +94,7 @@ class Verb(StrEnum):
     LIFT = "lift"
 
 
-PACE_VERBS: Final = frozenset({Verb.PAUSE, Verb.CAP})
+LIMIT_VERBS: Final = frozenset({Verb.PAUSE, Verb.CAP})
 
 
 class Purpose(StrEnum):

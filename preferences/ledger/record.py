@@ -19,19 +19,19 @@ from preferences.domain import consent
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.consent import Undone
 from preferences.domain.errors import NotAllowed
-from preferences.domain.records import Act, Address, Choice, Edit, Entry, Pace, Suppression
-from preferences.domain.vocabulary import BLANKET, PACE_VERBS, Actor, Origin, Status, Verb, is_connector
+from preferences.domain.records import Act, Address, Edit, Entry, Preference, SendingLimit, Suppression
+from preferences.domain.vocabulary import BLANKET, LIMIT_VERBS, Actor, Origin, Status, Verb, is_connector
 from preferences.ledger.repeats import find_told, may_count_again, told_apart
 from preferences.ledger.seal import chain_hash, evidence_digest, new_salt
 from preferences.store.codec import (
-    PaceKey,
+    LimitKey,
     PreferenceKey,
     SuppressionKey,
-    choice_of,
     entry_of,
     entry_row,
-    pace_of,
-    pace_row,
+    limit_of,
+    limit_row,
+    preference_of,
     preference_row,
     suppression_of,
     suppression_row,
@@ -59,12 +59,12 @@ class _Batch:
 
     write: WriteTransaction
     now: datetime
-    choices: dict[ScopeKey, dict[str, Choice]] = field(default_factory=dict)
+    choices: dict[ScopeKey, dict[str, Preference]] = field(default_factory=dict)
     undone: dict[ScopeKey, list[Undone]] = field(default_factory=dict)
-    paces: dict[PaceKey, Pace] = field(default_factory=dict)
+    paces: dict[LimitKey, SendingLimit] = field(default_factory=dict)
     suppressions: dict[SuppressionKey, Suppression] = field(default_factory=dict)
     touched_choices: set[PreferenceKey] = field(default_factory=set)
-    touched_paces: set[PaceKey] = field(default_factory=set)
+    touched_paces: set[LimitKey] = field(default_factory=set)
     touched_suppressions: set[SuppressionKey] = field(default_factory=set)
     entries: list[Entry] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -136,8 +136,8 @@ def _is_stale(batch: _Batch, edit: Edit, contact_id: UUID) -> bool:
     act = edit.act
     key = (contact_id, act.channel.value, act.brand)
     choices = batch.choices.get(key, {})
-    held: list[Choice | Pace] = [choices[topic] for topic in (act.topic, BLANKET) if topic in choices]
-    if act.verb in PACE_VERBS:
+    held: list[Preference | SendingLimit] = [choices[topic] for topic in (act.topic, BLANKET) if topic in choices]
+    if act.verb in LIMIT_VERBS:
         pace_now = batch.paces.get((*key, act.topic, act.verb.value))
         held = [] if pace_now is None else [pace_now]
     if edit.seen is not None and any(one.seq > edit.seen for one in held):
@@ -146,8 +146,8 @@ def _is_stale(batch: _Batch, edit: Edit, contact_id: UUID) -> bool:
     return asked_at is not None and any(one.at > asked_at and _lets_less_through(one) for one in held)
 
 
-def _lets_less_through(one: Choice | Pace) -> bool:
-    if isinstance(one, Choice):
+def _lets_less_through(one: Preference | SendingLimit) -> bool:
+    if isinstance(one, Preference):
         return one.status is Status.UNSUBSCRIBED
     return one.until is not None or one.per_week is not None
 
@@ -210,14 +210,14 @@ def _append_undo(batch: _Batch, act: Act, target: Entry, entries: Sequence[Entry
     return _seal(batch, replace(draft, status=status, basis=basis, changed=changed), act.evidence)
 
 
-def _alters(choices: Mapping[str, Choice], topic: str, new: Choice) -> bool:
+def _alters(choices: Mapping[str, Preference], topic: str, new: Preference) -> bool:
     """Whether something that a choice covers has another status with it: its own topic, and with `*` every topic."""
     after = {**choices, topic: new}
     covered = after if topic == BLANKET else (topic,)
     return any(_status(choices, one) is not _status(after, one) for one in covered)
 
 
-def _status(choices: Mapping[str, Choice], topic: str) -> Status | None:
+def _status(choices: Mapping[str, Preference], topic: str) -> Status | None:
     """What counts for a topic, or for everything."""
     choice = consent.effective(choices.get(topic), choices.get(BLANKET))
     return None if choice is None else choice.status
@@ -251,14 +251,14 @@ def _read_state(write: WriteTransaction, acts: Sequence[Act], found: Mapping[Add
     contact_ids = {_contact_id(act, found) for act in acts if act.reason is None} - {None}
     if contact_ids:
         for row in write.connection.execute(_PREFERENCES, {"contact_ids": list(contact_ids)}):
-            batch.choices.setdefault((row.contact_id, row.channel, row.brand), {})[row.topic] = choice_of(row)
+            batch.choices.setdefault((row.contact_id, row.channel, row.brand), {})[row.topic] = preference_of(row)
     told_of = {_contact_id(act, found) for act in acts if act.actor is Actor.SYSTEM and is_connector(act.origin)}
     if told_of - {None}:
         batch.undone = _undone(write.connection, list(told_of - {None}))
-    paced = {_contact_id(act, found) for act in acts if act.verb in PACE_VERBS} - {None}
+    paced = {_contact_id(act, found) for act in acts if act.verb in LIMIT_VERBS} - {None}
     if paced:
         rows = write.connection.execute(_PACES, {"contact_ids": list(paced)})
-        batch.paces = {(row.contact_id, row.channel, row.brand, row.topic, row.verb): pace_of(row) for row in rows}
+        batch.paces = {(row.contact_id, row.channel, row.brand, row.topic, row.verb): limit_of(row) for row in rows}
     prints = {found[act.who].fingerprint for act in acts if act.reason and isinstance(act.who, Address)}
     if prints:
         rows = write.connection.execute(_SUPPRESSIONS, {"fingerprints": list(prints)})
@@ -337,7 +337,7 @@ def _seal(batch: _Batch, draft: Entry, details: Mapping[str, str]) -> Entry:
 def _project(batch: _Batch, entry: Entry) -> bool:
     if entry.reason is not None:
         return _project_suppression(batch, entry)
-    return _project_pace(batch, entry) if entry.verb in PACE_VERBS else _project_choice(batch, entry)
+    return _project_pace(batch, entry) if entry.verb in LIMIT_VERBS else _project_choice(batch, entry)
 
 
 def _project_pace(batch: _Batch, entry: Entry) -> bool:
@@ -345,7 +345,7 @@ def _project_pace(batch: _Batch, entry: Entry) -> bool:
         return False
     key = (*_scope(entry), entry.topic, entry.verb.value)
     old = batch.paces.get(key)
-    new = consent.apply_pace(old, entry)
+    new = consent.apply_limit(old, entry)
     if new is None or new == old:
         return False
     batch.paces[key] = new
@@ -408,7 +408,7 @@ def _flush(batch: _Batch) -> None:
     if gone:
         batch.write.connection.execute(_NO_CHOICE, gone)
     # In the order in which `sendings` locks them, so that no two wait for each other.
-    paces = [pace_row(key, batch.paces[key]) for key in sorted(batch.touched_paces)]
+    paces = [limit_row(key, batch.paces[key]) for key in sorted(batch.touched_paces)]
     suppressions = [suppression_row(key, batch.suppressions[key]) for key in batch.touched_suppressions]
     insert_all(
         batch.write.connection,

@@ -28,8 +28,8 @@ from sqlalchemy import (
 )
 
 from preferences.domain import consent
-from preferences.domain.records import Choice, Entry, Pace, Suppression
-from preferences.domain.vocabulary import PACE_VERBS, Actor, Basis, Channel, Status, SuppressionReason, Verb
+from preferences.domain.records import Entry, Preference, SendingLimit, Suppression
+from preferences.domain.vocabulary import LIMIT_VERBS, Actor, Basis, Channel, Status, SuppressionReason, Verb
 from preferences.store.tables import UtcDateTime
 
 RULES: Final = 2
@@ -152,10 +152,10 @@ def _entries(connection: Connection, key: dict[str, Any]) -> Iterator[Entry]:
 
 def _fold_scope(entries: Sequence[Entry], scope: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     choices = consent.fold_by_topic([one for one in entries if one.status is not None])
-    paces: dict[tuple[str, Verb], Pace | None] = {}
+    paces: dict[tuple[str, Verb], SendingLimit | None] = {}
     for one in entries:
-        if one.verb in PACE_VERBS:
-            paces[one.topic, one.verb] = consent.apply_pace(paces.get((one.topic, one.verb)), one)
+        if one.verb in LIMIT_VERBS:
+            paces[one.topic, one.verb] = consent.apply_limit(paces.get((one.topic, one.verb)), one)
     slowed = [(topic, pace) for (topic, _), pace in paces.items() if pace is not None]
     return {
         _PREFERENCE.name: [scope | {"topic": topic, **_choice(choice)} for topic, choice in choices.items()],
@@ -170,7 +170,7 @@ def _fold_suppression(entries: Sequence[Entry], key: dict[str, Any]) -> dict[str
     return {_SUPPRESSION.name: [] if state is None else [key | _suppression(state)]}
 
 
-def _choice(choice: Choice) -> dict[str, Any]:
+def _choice(choice: Preference) -> dict[str, Any]:
     return {
         "status": choice.status.value,
         "at": choice.at,
@@ -181,7 +181,7 @@ def _choice(choice: Choice) -> dict[str, Any]:
     }
 
 
-def _pace(pace: Pace) -> dict[str, Any]:
+def _pace(pace: SendingLimit) -> dict[str, Any]:
     return {
         "verb": pace.verb.value,
         "until": pace.until,

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select
 from preferences.domain import consent
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.records import Act, Address, Entry
-from preferences.domain.vocabulary import PACE_VERBS, Verb, is_connector, is_reported
+from preferences.domain.vocabulary import LIMIT_VERBS, Verb, is_connector, is_reported
 from preferences.store.codec import entry_of
 from preferences.store.dialect import any_of
 from preferences.store.tables import ledger_entry
@@ -89,7 +89,7 @@ def told_apart(
 
 def _lets_more_through(act: Act) -> bool:
     """Whether nothing is lost where an act is taken for another: a yes, or a pause or a limit that ends."""
-    if act.verb in PACE_VERBS:
+    if act.verb in LIMIT_VERBS:
         return act.until is None and act.per_week is None
     return act.verb not in OPT_OUTS
 

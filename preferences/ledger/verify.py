@@ -17,10 +17,10 @@ from sqlalchemy import Connection, Row, Table, func, or_, select, text
 from preferences.domain import consent
 from preferences.domain.consent import Undone
 from preferences.domain.notices import Notice
-from preferences.domain.records import Choice, Entry, Pace, Suppression
-from preferences.domain.vocabulary import PACE_VERBS
+from preferences.domain.records import Entry, Preference, SendingLimit, Suppression
+from preferences.domain.vocabulary import LIMIT_VERBS
 from preferences.ledger.seal import GENESIS, chain_hash, evidence_digest
-from preferences.store.codec import choice_of, entry_of, pace_of, suppression_of
+from preferences.store.codec import entry_of, limit_of, preference_of, suppression_of
 from preferences.store.dialect import bytewise, stream
 from preferences.store.tables import evidence, ledger_entry, ledger_head, notice, pace, preference, suppression
 
@@ -161,7 +161,7 @@ def _verify_choices(connection: Connection, report: Report) -> None:
     ordered = entries.order_by(*key[:3], ledger_entry.c.undoes.is_(None), key[3], ledger_entry.c.seq)
     folded = _folded(_counting(stream(connection, ordered)), _CHOICE_KEY, consent.apply)
     rows = stream(connection, _ordered(select(preference), preference, _CHOICE_KEY))
-    stored = ((_key(row, _CHOICE_KEY), choice_of(row)) for row in rows)
+    stored = ((_key(row, _CHOICE_KEY), preference_of(row)) for row in rows)
     report.preferences = _compare(folded, stored, "preference", report)
 
 
@@ -181,10 +181,10 @@ def _counting(rows: Iterator[Row[Any]]) -> Iterator[Row[Any]]:
 
 
 def _verify_paces(connection: Connection, report: Report) -> None:
-    entries = select(ledger_entry).where(ledger_entry.c.verb.in_(PACE_VERBS), ledger_entry.c.contact_id.is_not(None))
-    folded = _folded(stream(connection, _ordered(entries, ledger_entry, _PACE_KEY)), _PACE_KEY, consent.apply_pace)
+    entries = select(ledger_entry).where(ledger_entry.c.verb.in_(LIMIT_VERBS), ledger_entry.c.contact_id.is_not(None))
+    folded = _folded(stream(connection, _ordered(entries, ledger_entry, _PACE_KEY)), _PACE_KEY, consent.apply_limit)
     rows = stream(connection, _ordered(select(pace), pace, _PACE_KEY))
-    stored = ((_key(row, _PACE_KEY), pace_of(row)) for row in rows)
+    stored = ((_key(row, _PACE_KEY), limit_of(row)) for row in rows)
     report.paces = _compare(folded, stored, "pause or cap", report)
 
 
@@ -211,7 +211,7 @@ def _key(row: Row[Any], names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _folded(
     rows: Iterator[Row[Any]], key: tuple[str, ...], apply: Callable[[Any, Entry], Any]
-) -> Iterator[tuple[tuple[str, ...], Choice | Pace | Suppression]]:
+) -> Iterator[tuple[tuple[str, ...], Preference | SendingLimit | Suppression]]:
     for group, members in groupby(rows, lambda row: _key(row, key)):
         state: Any = None
         for row in members:

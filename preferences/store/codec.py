@@ -10,11 +10,11 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from preferences.domain.records import Choice, Entry, Pace, Suppression
+from preferences.domain.records import Entry, Preference, SendingLimit, Suppression
 from preferences.domain.vocabulary import Actor, Basis, Channel, Status, SuppressionReason, Verb
 
 PreferenceKey = tuple[UUID, str, str, str]
-PaceKey = tuple[UUID, str, str, str, str]
+LimitKey = tuple[UUID, str, str, str, str]
 SuppressionKey = tuple[str, str, str]
 
 
@@ -76,9 +76,9 @@ def entry_of(row: Row[Any]) -> Entry:
     )
 
 
-def choice_of(row: Row[Any]) -> Choice:
+def preference_of(row: Row[Any]) -> Preference:
     """A row of `preference` in our words."""
-    return Choice(
+    return Preference(
         status=Status(row.status),
         at=row.at,
         since=row.since,
@@ -88,9 +88,9 @@ def choice_of(row: Row[Any]) -> Choice:
     )
 
 
-def pace_of(row: Row[Any]) -> Pace:
+def limit_of(row: Row[Any]) -> SendingLimit:
     """A row of `pace` in our words."""
-    return Pace(verb=Verb(row.verb), until=row.until, per_week=row.per_week, at=row.at, seq=row.seq)
+    return SendingLimit(verb=Verb(row.verb), until=row.until, per_week=row.per_week, at=row.at, seq=row.seq)
 
 
 def suppression_of(row: Row[Any]) -> Suppression:
@@ -98,7 +98,7 @@ def suppression_of(row: Row[Any]) -> Suppression:
     return Suppression(reason=SuppressionReason(row.reason), active=row.active, at=row.at, since=row.since, seq=row.seq)
 
 
-def preference_row(key: PreferenceKey, choice: Choice) -> dict[str, Any]:
+def preference_row(key: PreferenceKey, choice: Preference) -> dict[str, Any]:
     """A wish as a row of `preference`."""
     contact_id, channel, brand, topic = key
     return {
@@ -115,7 +115,7 @@ def preference_row(key: PreferenceKey, choice: Choice) -> dict[str, Any]:
     }
 
 
-def pace_row(key: PaceKey, one: Pace) -> dict[str, Any]:
+def limit_row(key: LimitKey, one: SendingLimit) -> dict[str, Any]:
     """A pause or a cap as a row of `pace`."""
     contact_id, channel, brand, topic, verb = key
     return {

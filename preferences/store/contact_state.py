@@ -10,14 +10,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, func, null, or_, select, union_all
 
-from preferences.domain.records import Address, Choice, Pace, Suppression
+from preferences.domain.records import Address, Preference, SendingLimit, Suppression
 from preferences.domain.vocabulary import (
     Channel,
     Relation,
     SuppressionReason,
     Verb,
 )
-from preferences.store.codec import choice_of, pace_of, suppression_of
+from preferences.store.codec import limit_of, preference_of, suppression_of
 from preferences.store.dialect import any_of
 from preferences.store.tables import (
     address,
@@ -35,7 +35,7 @@ class Wishes:
     """What a contact wishes on one channel of one brand. `address` is None when it is no longer known."""
 
     address: Address | None
-    choices: Mapping[str, Choice]
+    choices: Mapping[str, Preference]
     entry_hashes: Mapping[int, str]
 
 
@@ -92,7 +92,7 @@ def _wishes(key: WishesKey, values: Mapping[tuple[UUID, str], str], rows: Sequen
     value = values.get((key.contact_id, key.channel))
     return Wishes(
         address=None if value is None else Address(key.channel, value),
-        choices={row.topic: choice_of(row) for row in rows},
+        choices={row.topic: preference_of(row) for row in rows},
         entry_hashes={row.seq: row.hash for row in rows},
     )
 
@@ -134,8 +134,8 @@ class Standing:
     flags: frozenset[str]
     """What the company has marked the contact with: see `Topic.visible_to`."""
     addresses: Sequence[KnownAddress]
-    choices: Mapping[tuple[Channel, str, str], Choice]
-    paces: Mapping[tuple[Channel, str, str, Verb], Pace]
+    choices: Mapping[tuple[Channel, str, str], Preference]
+    paces: Mapping[tuple[Channel, str, str, Verb], SendingLimit]
     entry_hashes: Mapping[int, str]
 
     def current_addresses(self, channel: Channel) -> list[KnownAddress]:
@@ -180,8 +180,8 @@ def standing_of(connection: Connection, contact_id: UUID) -> Standing:
         revoked_at=row.revoked_at if row else None,
         flags=frozenset(one.flag for one in about if one.flag is not None),
         addresses=addresses_of(connection, contact_id),
-        choices={(Channel(one.channel), one.brand, one.topic): choice_of(one) for one in choices},
-        paces={(Channel(one.channel), one.brand, one.topic, Verb(one.verb)): pace_of(one) for one in paces},
+        choices={(Channel(one.channel), one.brand, one.topic): preference_of(one) for one in choices},
+        paces={(Channel(one.channel), one.brand, one.topic, Verb(one.verb)): limit_of(one) for one in paces},
         entry_hashes={one.seq: one.hash for one in hashes},
     )
 
@@ -217,7 +217,7 @@ class AddressState:
     address: Address
     added_at: datetime
     fingerprint: str
-    choices: Mapping[tuple[str, str], Choice]
+    choices: Mapping[tuple[str, str], Preference]
     suppressions: Sequence[Suppression]
 
 
@@ -233,9 +233,9 @@ def states_of(connection: Connection, contact_ids: Sequence[UUID]) -> list[Addre
     if not contact_ids:
         return []
     addresses = connection.execute(_ADDRESSES_OF, {"contact_ids": list(contact_ids)}).all()
-    choices: dict[tuple[UUID, str], dict[tuple[str, str], Choice]] = {}
+    choices: dict[tuple[UUID, str], dict[tuple[str, str], Preference]] = {}
     for row in connection.execute(_CHOICES_OF, {"contact_ids": list(contact_ids)}):
-        choices.setdefault((row.contact_id, row.channel), {})[row.brand, row.topic] = choice_of(row)
+        choices.setdefault((row.contact_id, row.channel), {})[row.brand, row.topic] = preference_of(row)
     suppressions = active_suppressions(connection, [row.fingerprint for row in addresses])
     return [
         AddressState(

@@ -17,9 +17,9 @@ from sqlalchemy import Connection, bindparam, func, null, select, type_coerce, u
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.consent import answer_to_new, effective
 from preferences.domain.permission import LIMIT_PERIOD, Facts, Reason, facts_of
-from preferences.domain.records import Address, Choice, Pace, Topic
+from preferences.domain.records import Address, Preference, SendingLimit, Topic
 from preferences.domain.vocabulary import BLANKET, Channel, Purpose, Status, SuppressionReason
-from preferences.store.codec import choice_of, pace_of
+from preferences.store.codec import limit_of, preference_of
 from preferences.store.contact_state import active_suppressions
 from preferences.store.dialect import any_of
 from preferences.store.tables import UtcDateTime, address, pace, preference, sending
@@ -73,10 +73,10 @@ class _About:
     """What the contact behind an address has said that bears on a topic."""
 
     contact_id: UUID | None = None
-    own: Choice | None = None
-    blanket: Choice | None = None
-    new_topics: Choice | None = None
-    paces: list[Pace] = field(default_factory=list)
+    own: Preference | None = None
+    blanket: Preference | None = None
+    new_topics: Preference | None = None
+    paces: list[SendingLimit] = field(default_factory=list)
 
 
 _NOTHING_SAID: Final = _About()
@@ -153,14 +153,14 @@ def _said_about(
     for row in connection.execute(_SAID, asked):
         said = found.setdefault(by_print[row.fingerprint], _About(contact_id=row.contact_id))
         if row.verb is not None:
-            said.paces += [pace_of(row)] if row.channel == kept_under else []
+            said.paces += [limit_of(row)] if row.channel == kept_under else []
             continue
         if row.topic == Purpose.NEW_TOPICS and row.channel == Channel.EMAIL:
-            said.new_topics = choice_of(row)
+            said.new_topics = preference_of(row)
         if row.topic == about.slug and row.channel == kept_under:
-            said.own = choice_of(row)
+            said.own = preference_of(row)
         if row.topic == BLANKET and row.channel == kept_under:
-            said.blanket = choice_of(row)
+            said.blanket = preference_of(row)
     return found
 
 

@@ -15,14 +15,14 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.notices import KeptNotice
-from preferences.domain.records import Address, Choice, Entry, Suppression
+from preferences.domain.records import Address, Entry, Preference, Suppression
 from preferences.domain.references import hash_prefix, reference_of
 from preferences.domain.vocabulary import (
     BLANKET,
     Purpose,
 )
 from preferences.store import notices
-from preferences.store.codec import choice_of, entry_of
+from preferences.store.codec import entry_of, preference_of
 from preferences.store.contact_state import CONTACTS_BY_PRINT, active_suppressions
 from preferences.store.dialect import any_of
 from preferences.store.tables import (
@@ -39,7 +39,7 @@ class Timeline:
     contact_id: UUID | None
     entries: list[Entry]
     evidence: Mapping[int, str]
-    choices: Sequence[tuple[str, str, Choice]]
+    choices: Sequence[tuple[str, str, Preference]]
     suppressions: Sequence[Suppression]
 
 
@@ -59,12 +59,12 @@ def timeline(connection: Connection, one: Address, fingerprints: Fingerprints) -
         .order_by(ledger_entry.c.seq),
         {"fingerprints": prints},
     ).all()
-    choices: list[tuple[str, str, Choice]] = []
+    choices: list[tuple[str, str, Preference]] = []
     if contact_id is not None:
         kept = select(preference).where(
             preference.c.contact_id == contact_id, preference.c.channel == one.channel.value
         )
-        choices = [(row.brand, row.topic, choice_of(row)) for row in connection.execute(kept)]
+        choices = [(row.brand, row.topic, preference_of(row)) for row in connection.execute(kept)]
     suppressions = active_suppressions(connection, prints)
     return Timeline(
         contact_id=contact_id,

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, and_, func, or_, select, union
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.permission import Decision, Facts, Reason, facts_of, may_send
-from preferences.domain.records import Address, Choice, Topic
+from preferences.domain.records import Address, Preference, Topic
 from preferences.domain.vocabulary import BLANKET, Channel, MessageClass, Purpose, Status
 from preferences.store.bulk_copy import much_read
 from preferences.store.decision_facts import facts_for
@@ -77,7 +77,7 @@ def _by_wish(connection: Connection, asked: Question) -> Iterator[tuple[Sequence
 def _answer(asked: Question, topic: str, status: Status) -> Decision:
     """The answer to somebody who has said this alone. Of everything (`*`), only a no says something."""
     blanket = topic == BLANKET
-    choice = Choice(status=status, at=asked.now, since=asked.now, seq=0, trusted=False, basis=None)
+    choice = Preference(status=status, at=asked.now, since=asked.now, seq=0, trusted=False, basis=None)
     says_something = not blanket or status is Status.UNSUBSCRIBED
     facts = facts_of(asked.about, choice if says_something else None, {}, blanket=blanket, now=asked.now)
     return may_send(asked.message_class, facts)

@@ -16,10 +16,10 @@ from sqlalchemy import Connection
 
 from preferences.connectors.base import Connector, Push
 from preferences.domain.consent import effective
-from preferences.domain.records import Choice, Entry, Suppression
+from preferences.domain.records import Entry, Preference, Suppression
 from preferences.domain.vocabulary import (
     BLANKET,
-    PACE_VERBS,
+    LIMIT_VERBS,
     Actor,
     Channel,
     Purpose,
@@ -76,7 +76,7 @@ def _ended(connection: Connection, returns: Collection[Entry]) -> dict[int, date
 
 def _is_told(entry: Entry) -> bool:
     """Whether it is any provider's business. A pause, a cap and a purpose are not: the decision heeds them."""
-    return entry.contact_id is not None and entry.verb not in PACE_VERBS and entry.topic not in _PURPOSES
+    return entry.contact_id is not None and entry.verb not in LIMIT_VERBS and entry.topic not in _PURPOSES
 
 
 def reached(connector: Connector, states: Iterable[AddressState]) -> list[AddressState]:
@@ -172,7 +172,7 @@ def _told_of(state: AddressState) -> list[Suppression]:
     return [one for one in state.suppressions if one.reason is not SuppressionReason.SOFT_BOUNCES]
 
 
-def _no(choice: Choice | None) -> Choice | None:
+def _no(choice: Preference | None) -> Preference | None:
     return choice if choice is not None and choice.status is Status.UNSUBSCRIBED else None
 
 

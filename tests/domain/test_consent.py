@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from preferences.domain.consent import (
     answer_to_new,
     apply,
-    apply_pace,
+    apply_limit,
     apply_suppression,
     clamp,
     effective,
@@ -22,7 +22,7 @@ from preferences.domain.consent import (
     is_echo,
     weigh,
 )
-from preferences.domain.records import Choice, Entry, Pace, Suppression
+from preferences.domain.records import Entry, Preference, SendingLimit, Suppression
 from preferences.domain.vocabulary import Actor, Basis, Channel, Status, SuppressionReason, Verb
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -87,7 +87,7 @@ def undo(target: int, *, at: int, seq: int = 99, status: Status = NEVER) -> Entr
     return replace(told, undoes=target)
 
 
-def after_undo(*entries: Entry, topic: str = "offers") -> Choice | None:
+def after_undo(*entries: Entry, topic: str = "offers") -> Preference | None:
     return fold_by_topic(entries).get(topic)
 
 
@@ -117,7 +117,7 @@ def is_suppressed(*entries: Entry) -> bool:
     return state is not None and state.active
 
 
-def counts(choice: Choice | None) -> object:
+def counts(choice: Preference | None) -> object:
     """What of a choice weighs; who began it, and when, depends on what arrived first."""
     return choice and weigh(choice.status, choice.at, trusted=choice.trusted, basis=choice.basis)
 
@@ -542,10 +542,10 @@ def cap(at: int | None, per_week: int | None, *, received: int = 90, seq: int = 
     return replace(entry(Verb.CAP, at=at, received=received, seq=seq), per_week=per_week)
 
 
-def pace_after(*entries: Entry) -> Pace | None:
-    pace: Pace | None = None
+def pace_after(*entries: Entry) -> SendingLimit | None:
+    pace: SendingLimit | None = None
     for one in entries:
-        pace = apply_pace(pace, one)
+        pace = apply_limit(pace, one)
     return pace
 
 
@@ -587,7 +587,7 @@ def test_an_unknown_time_slows_from_when_we_learned_of_it_and_never_speeds_up() 
 
 def test_only_a_pause_or_a_cap_says_how_fast_and_neither_says_whether() -> None:
     with pytest.raises(ValueError, match="only a pause or a cap"):
-        apply_pace(None, no(1))
+        apply_limit(None, no(1))
     for one in (pause(1, 7), cap(1, 2)):
         with pytest.raises(ValueError, match="says nothing about a wish"):
             apply(None, one)

@@ -19,7 +19,7 @@ from preferences.domain.permission import (
     purpose_topic,
     stricter_class,
 )
-from preferences.domain.records import Choice, Pace, Topic
+from preferences.domain.records import Preference, SendingLimit, Topic
 from preferences.domain.vocabulary import Basis, Channel, MessageClass, Purpose, Status, SuppressionReason, Verb
 
 MARKETING, TRANSACTIONAL, NOTICE = MessageClass.MARKETING, MessageClass.TRANSACTIONAL, MessageClass.NOTICE
@@ -173,14 +173,14 @@ def a_topic(message_class: MessageClass = MARKETING, basis: Basis = Basis.CONSEN
     )
 
 
-def a_choice(status: Status) -> Choice:
+def a_choice(status: Status) -> Preference:
     at = datetime(2026, 6, 1, tzinfo=UTC)
-    return Choice(status=status, at=at, since=at, seq=7, trusted=True, basis=None)
+    return Preference(status=status, at=at, since=at, seq=7, trusted=True, basis=None)
 
 
 def reasons_for(
     topic: Topic | None,
-    choice: Choice | None = None,
+    choice: Preference | None = None,
     suppressions: dict[SuppressionReason, int] | None = None,
     *,
     blanket: bool = False,
@@ -197,7 +197,7 @@ def test_a_blanket_opt_out_is_called_by_its_name() -> None:
 
 
 @pytest.mark.parametrize("choice", [None, a_choice(Status.NEVER_ASKED)])
-def test_a_topic_that_needs_consent_needs_a_yes(choice: Choice | None) -> None:
+def test_a_topic_that_needs_consent_needs_a_yes(choice: Preference | None) -> None:
     assert reasons_for(a_topic(), choice) == {Reason.NO_CONSENT: None}
     assert reasons_for(a_topic(), a_choice(Status.SUBSCRIBED)) == {}
 
@@ -223,15 +223,15 @@ def test_a_suppression_holds_for_a_topic_that_nobody_knows() -> None:
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
-def a_pause(until: datetime | None, seq: int = 5) -> Pace:
-    return Pace(verb=Verb.PAUSE, until=until, per_week=None, at=NOON, seq=seq)
+def a_pause(until: datetime | None, seq: int = 5) -> SendingLimit:
+    return SendingLimit(verb=Verb.PAUSE, until=until, per_week=None, at=NOON, seq=seq)
 
 
-def a_cap(per_week: int | None, seq: int = 6) -> Pace:
-    return Pace(verb=Verb.CAP, until=None, per_week=per_week, at=NOON, seq=seq)
+def a_cap(per_week: int | None, seq: int = 6) -> SendingLimit:
+    return SendingLimit(verb=Verb.CAP, until=None, per_week=per_week, at=NOON, seq=seq)
 
 
-def facts_with(*paces: Pace) -> Facts:
+def facts_with(*paces: SendingLimit) -> Facts:
     return facts_of(a_topic(), a_choice(Status.SUBSCRIBED), {}, blanket=False, now=NOON, paces=paces)
 
 

@@ -32,7 +32,7 @@ from preferences.domain.preference_form import (
     read_item,
     settings_of,
 )
-from preferences.domain.records import Choice, Pace, Topic
+from preferences.domain.records import Preference, SendingLimit, Topic
 from preferences.domain.vocabulary import BLANKET, Actor, Basis, Channel, MessageClass, Origin, Purpose, Status, Verb
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -60,21 +60,21 @@ OFFERS = topic("offers", Basis.CONSENT)
 TOPICS = (NEWS, OFFERS)
 
 
-def said(status: Status, at: int = 0, seq: int = 1) -> Choice:
+def said(status: Status, at: int = 0, seq: int = 1) -> Preference:
     instant = NOON + timedelta(minutes=at)
-    return Choice(status=status, at=instant, since=instant, seq=seq, trusted=True, basis=None)
+    return Preference(status=status, at=instant, since=instant, seq=seq, trusted=True, basis=None)
 
 
-def pause_until(until: datetime | None, seq: int = 5) -> Pace:
-    return Pace(verb=Verb.PAUSE, until=until, per_week=None, at=NOON, seq=seq)
+def pause_until(until: datetime | None, seq: int = 5) -> SendingLimit:
+    return SendingLimit(verb=Verb.PAUSE, until=until, per_week=None, at=NOON, seq=seq)
 
 
-def cap_of(per_week: int | None, seq: int = 6) -> Pace:
-    return Pace(verb=Verb.CAP, until=None, per_week=per_week, at=NOON, seq=seq)
+def cap_of(per_week: int | None, seq: int = 6) -> SendingLimit:
+    return SendingLimit(verb=Verb.CAP, until=None, per_week=per_week, at=NOON, seq=seq)
 
 
 def settings_by_name(
-    choices: dict[str, Choice] | None = None, *, paces: dict[str, Pace] | None = None, topics: Any = TOPICS
+    choices: dict[str, Preference] | None = None, *, paces: dict[str, SendingLimit] | None = None, topics: Any = TOPICS
 ) -> dict[str, Setting]:
     """What each control stands at; choices and paces by topic, all about e-mail."""
     by_choice = {(Channel.EMAIL, "default", slug): one for slug, one in (choices or {}).items()}
@@ -83,7 +83,7 @@ def settings_by_name(
     return {one.control.name: one for one in found}
 
 
-def value(name: str, choices: dict[str, Choice] | None = None, **more: Any) -> str:
+def value(name: str, choices: dict[str, Preference] | None = None, **more: Any) -> str:
     return settings_by_name(choices, **more)[name].value
 
 
@@ -141,7 +141,7 @@ def test_channels_are_named_in_the_order_of_the_vocabulary_and_each_once() -> No
     ],
 )
 def test_a_switch_stands_where_the_decision_does(
-    slug: str, own: Choice | None, blanket: Choice | None, expected: str
+    slug: str, own: Preference | None, blanket: Preference | None, expected: str
 ) -> None:
     choices = {name: one for name, one in ((slug, own), (BLANKET, blanket)) if one is not None}
     assert value(f"email.{slug}.status", choices) == expected
@@ -181,14 +181,14 @@ def test_what_is_said_on_one_channel_or_of_one_brand_moves_no_other_switch() -> 
         (pause_until(None), UNANSWERED),
     ],
 )
-def test_a_pause_is_shown_until_it_is_over(pace: Pace, expected: str) -> None:
+def test_a_pause_is_shown_until_it_is_over(pace: SendingLimit, expected: str) -> None:
     assert value("email.product-news.pause", paces={"product-news": pace}) == expected
     assert value("email.product-news.cap", paces={"product-news": pace}) == UNANSWERED
     assert value("sms.product-news.pause", paces={"product-news": pace}) == UNANSWERED
 
 
 @pytest.mark.parametrize(("pace", "expected"), [(cap_of(3), "3"), (cap_of(None), UNANSWERED)])
-def test_a_cap_is_shown_until_it_is_taken_away(pace: Pace, expected: str) -> None:
+def test_a_cap_is_shown_until_it_is_taken_away(pace: SendingLimit, expected: str) -> None:
     assert value("email.product-news.cap", paces={"product-news": pace}) == expected
     assert value("email.product-news.status", paces={"product-news": pace}) == ON
 

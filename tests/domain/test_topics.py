@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from preferences.domain.errors import NotAllowed
 from preferences.domain.permission import facts_of, may_send
 from preferences.domain.preference_form import settings_of, slugs_had
-from preferences.domain.records import Choice, Topic, TopicText
+from preferences.domain.records import Preference, Topic, TopicText
 from preferences.domain.topics import arranged, checked, default_of, faults_of, is_public, is_shown, sections_of
 from preferences.domain.vocabulary import BLANKET, Basis, Channel, Default, MessageClass, Status
 
@@ -30,8 +30,8 @@ def topic(
     return Topic(slug=slug, brand="default", message_class=kind, basis=basis, channels=(EMAIL,), **words, **more)
 
 
-def choice(status: Status) -> Choice:
-    return Choice(status=status, at=NOON, since=NOON, seq=1, trusted=True, basis=None)
+def choice(status: Status) -> Preference:
+    return Preference(status=status, at=NOON, since=NOON, seq=1, trusted=True, basis=None)
 
 
 STATUSES = [None, *map(choice, Status)]
@@ -62,7 +62,7 @@ TOPICS = st.builds(
 @given(TOPICS, GIVEN, st.sampled_from(STATUSES), st.booleans())
 @patiently
 def test_nothing_that_is_set_of_a_topic_lets_more_through(
-    before: Topic, given: dict[str, Any], said: Choice | None, retire: bool
+    before: Topic, given: dict[str, Any], said: Preference | None, retire: bool
 ) -> None:
     after = arranged(before, given)
     if list(faults_of(after, given.get("default"))):
@@ -76,7 +76,7 @@ def test_nothing_that_is_set_of_a_topic_lets_more_through(
 
 @given(TOPICS, st.sampled_from(STATUSES))
 @patiently
-def test_a_retired_topic_refuses_marketing_and_restoring_brings_back_the_same(live: Topic, said: Choice | None) -> None:
+def test_a_retired_topic_refuses_marketing_until_it_is_restored(live: Topic, said: Preference | None) -> None:
     retired = replace(live, retired_at=NOON)
     assert not may_send(MessageClass.MARKETING, facts_of(retired, said, {}, blanket=False, now=NOON)).allowed
     assert may_send(MessageClass.TRANSACTIONAL, facts_of(retired, said, {}, blanket=False, now=NOON)).allowed
@@ -165,7 +165,9 @@ def test_a_topic_is_shown_to_those_it_is_offered_to_and_those_who_have_it(
 
 @given(TOPICS, st.sampled_from(STATUSES), st.sampled_from(STATUSES))
 @patiently
-def test_whatever_may_be_sent_stands_on_the_page(one: Topic, own: Choice | None, blanket: Choice | None) -> None:
+def test_whatever_may_be_sent_stands_on_the_page(
+    one: Topic, own: Preference | None, blanket: Preference | None
+) -> None:
     live = replace(one, retired_at=None, message_class=MessageClass.MARKETING)
     said = {(EMAIL, "default", slug): held for slug, held in (("news", own), (BLANKET, blanket)) if held}
     having = slugs_had(settings_of("default", [live], said, {}, NOON), "default", said)

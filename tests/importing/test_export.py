@@ -31,7 +31,7 @@ from preferences.domain.notices import Notice
 from preferences.domain.permission import may_send, purpose_topic
 from preferences.domain.records import Act, Address, Topic
 from preferences.domain.vocabulary import (
-    PACE_VERBS,
+    LIMIT_VERBS,
     Actor,
     Basis,
     Channel,
@@ -264,7 +264,7 @@ def test_the_fold_of_the_verbs_is_covered(make: Make) -> None:
     live(services, 1)
     verbs = {entry.verb for entry in services.database.read(feed.entries_after, 0, 1_000)}
     assert verbs == set(Verb)
-    assert verbs > PACE_VERBS
+    assert verbs > LIMIT_VERBS
 
 
 def test_every_table_is_exported_or_left_out_for_a_reason() -> None:

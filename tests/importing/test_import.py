@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from preferences.current import services_of
 from preferences.domain.acts import ReportedAct, reported, unsubscribe
 from preferences.domain.errors import PreferencesError
-from preferences.domain.records import Act, Choice, Entry
+from preferences.domain.records import Act, Entry, Preference
 from preferences.domain.vocabulary import BLANKET, Actor, Basis, Channel, Origin, Status, SuppressionReason, Verb
 from preferences.files import tables
 from preferences.files.tables import BadFile
@@ -83,7 +83,7 @@ def timeline(services: Services, text: str = JANE.value) -> history.Timeline:
     return services.database.read(history.timeline, email(text), services.fingerprints)
 
 
-def choices(services: Services, text: str = JANE.value) -> dict[str, Choice]:
+def choices(services: Services, text: str = JANE.value) -> dict[str, Preference]:
     return {topic: choice for _, topic, choice in timeline(services, text).choices}
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import delete, event, func, select, text
 from sqlalchemy.exc import StatementError
 
 from preferences.domain.errors import NotAllowed
-from preferences.domain.records import Act, Address, Choice, Edit, Entry, Suppression
+from preferences.domain.records import Act, Address, Edit, Entry, Preference, Suppression
 from preferences.domain.vocabulary import BLANKET, Actor, Basis, Channel, Status, SuppressionReason, Verb
 from preferences.ledger import record as ledger
 from preferences.ledger import verify
@@ -68,7 +68,7 @@ def undo(services: Services, seq: int, contact_id: UUID, *, at: int = 5) -> Entr
     return services.database.write(ledger.undo, seq, contact_id=contact_id, now=minute(at), details={})
 
 
-def choices(services: Services, contact_id: UUID) -> dict[str, Choice]:
+def choices(services: Services, contact_id: UUID) -> dict[str, Preference]:
     (found,) = services.database.read(contact_state.wishes_of, [WishesKey(contact_id, Channel.EMAIL, "default")])
     return dict(found.choices)
 

@@ -29,7 +29,7 @@ from preferences.domain.permission import Facts, Reason, may_send
 from preferences.domain.records import Act, Address, Entry
 from preferences.domain.vocabulary import (
     BLANKET,
-    PACE_VERBS,
+    LIMIT_VERBS,
     Actor,
     Basis,
     Channel,
@@ -266,7 +266,7 @@ class SyncMachine(RuleBasedStateMachine):
             key = (push.address.value, push.list_ref)
             cause = self.database.read(ledger.find_entry, push.entry)
             assert cause is not None
-            assert cause.verb not in PACE_VERBS
+            assert cause.verb not in LIMIT_VERBS
             assert cause.topic not in set(Purpose)
             if push.status is Status.UNSUBSCRIBED:
                 assert key in held, f"{push} is told to a list that it is not about"

@@ -27,7 +27,7 @@ from preferences.domain.errors import BadAddress
 from preferences.domain.permission import Decision, Reason, may_send
 from preferences.domain.records import Act, Address
 from preferences.domain.vocabulary import (
-    PACE_VERBS,
+    LIMIT_VERBS,
     Actor,
     Basis,
     Channel,
@@ -136,7 +136,7 @@ paces = st.builds(
         per_week=1 if verb is Verb.CAP else None,
     ),
     st.sampled_from(WHO),
-    st.sampled_from(sorted(PACE_VERBS)),
+    st.sampled_from(sorted(LIMIT_VERBS)),
     st.sampled_from(["product-news", "offers"]),
     st.sampled_from([-1, 5]),
 )

@@ -31,7 +31,7 @@ from preferences.domain.acts import (
 )
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import Misconfigured, Rejected, TryLater
-from preferences.domain.records import Act, Address, Choice, Entry, Suppression
+from preferences.domain.records import Act, Address, Entry, Preference, Suppression
 from preferences.domain.suppressions import lift, suppress_for_soft_bounces
 from preferences.domain.vocabulary import (
     BLANKET,
@@ -72,15 +72,15 @@ STOPPED, SENT = Status.UNSUBSCRIBED.value, Status.SUBSCRIBED.value
 # What a provider must hold.
 
 
-def choice(status: Status = Status.UNSUBSCRIBED, at: datetime = NOW, seq: int = 1) -> Choice:
-    return Choice(status=status, at=at, since=at, seq=seq, trusted=True, basis=None)
+def choice(status: Status = Status.UNSUBSCRIBED, at: datetime = NOW, seq: int = 1) -> Preference:
+    return Preference(status=status, at=at, since=at, seq=seq, trusted=True, basis=None)
 
 
 def suppressed(reason: SuppressionReason) -> Suppression:
     return Suppression(reason=reason, active=True, at=NOW, since=NOW, seq=9)
 
 
-def state(*suppressions: SuppressionReason, brand: str = "default", **choices: Choice) -> AddressState:
+def state(*suppressions: SuppressionReason, brand: str = "default", **choices: Preference) -> AddressState:
     """One address. Topics are named as arguments: `product_news`, `offers`, `everything`."""
     names = {"everything": BLANKET}
     return AddressState(

@@ -25,7 +25,7 @@ from preferences.domain import acts
 from preferences.domain.addresses import mask
 from preferences.domain.consent import effective, is_stopped
 from preferences.domain.errors import BadLink, StaleLink, StoreBusy
-from preferences.domain.records import Brand, Choice, Entry, Topic
+from preferences.domain.records import Brand, Entry, Preference, Topic
 from preferences.domain.references import reference_of
 from preferences.domain.vocabulary import BLANKET, Basis, Channel, MessageClass, OneClick, Origin, Status
 from preferences.i18n import to_translate
@@ -412,7 +412,7 @@ def _wishes_after(services: Services, opened: _Opened, brand: str) -> Wishes:
         return Wishes(address=None, choices={}, entry_hashes={})
 
 
-def _no(choice: Choice | None) -> Choice | None:
+def _no(choice: Preference | None) -> Preference | None:
     return choice if choice is not None and choice.status is Status.UNSUBSCRIBED else None
 
 
@@ -421,11 +421,11 @@ def _is_subscribed(wishes: Wishes, topic: str) -> bool:
     return choice is not None and choice.status is Status.SUBSCRIBED
 
 
-def _topic_stopped(wishes: Wishes, opened: _Opened) -> Choice | None:
+def _topic_stopped(wishes: Wishes, opened: _Opened) -> Preference | None:
     return _no(effective(wishes.choices.get(opened.link.topic), wishes.choices.get(BLANKET)))
 
 
-def _since(wishes: Wishes, choice: Choice | None) -> dict[str, Any] | None:
+def _since(wishes: Wishes, choice: Preference | None) -> dict[str, Any] | None:
     if choice is None:
         return None
     return {"since": choice.since, "reference": reference_of(wishes.entry_hashes[choice.seq])}

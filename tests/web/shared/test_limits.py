@@ -18,7 +18,7 @@ from standardwebhooks.webhooks import Webhook
 
 from preferences.current import services_of
 from preferences.domain.consent import effective, is_stopped
-from preferences.domain.records import Act, Choice
+from preferences.domain.records import Act, Preference
 from preferences.domain.vocabulary import BLANKET, Actor, Basis, Channel, Origin, Purpose, Status, Verb
 from preferences.services import Services
 from preferences.store import feed
@@ -49,7 +49,7 @@ def press(client: FlaskClient, path: str, intent: str) -> int:
     return client.post(path, data={"intent": intent}, headers=BROWSER).status_code
 
 
-def choices_of(services: Services, contact_id: UUID) -> Mapping[str, Choice]:
+def choices_of(services: Services, contact_id: UUID) -> Mapping[str, Preference]:
     return services.reader.wishes(WishesKey(contact_id, Channel.EMAIL, "default")).choices
 
 
