@@ -35,11 +35,10 @@ from preferences.store.outbox import Order
 from preferences.store.transactions import WriteTransaction
 from preferences.tokens import stem, trim
 from preferences.web.account.page import contact_id, own_page, proof
-from preferences.web.public.optout import HOW_TO_WRITE
 from preferences.web.public.unsubscribe import circumstances
 from preferences.web.shared.forms import require_token
 from preferences.web.shared.limits import RequestLimit, limiter
-from preferences.web.shared.mail_request import typed_address
+from preferences.web.shared.mail_request import ENTER_EMAIL, typed_address
 from preferences.web.shared.render import render
 from preferences.web.shared.visit import brand_here, spoken_in
 
@@ -189,7 +188,7 @@ def _ask(old: KnownAddress | None) -> Response:
     place, typed = _place(), request.form.get("address", "")
     wanted = typed_address(typed)
     if wanted is None:
-        return _form(old, typed=typed, error=HOW_TO_WRITE)
+        return _form(old, typed=typed, error=ENTER_EMAIL)
     letter = _letter(place, EmailKind.NEW_ADDRESS, wanted)
     place.services.database.save(_request, contact_id(), wanted=wanted, old=old, letter=letter)
     return own_page(place.services, "account/address_sent.html", room="addresses", address=wanted.value)

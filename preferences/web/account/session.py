@@ -16,10 +16,10 @@ from flask import session
 from preferences.domain.outbox import EmailKind
 from preferences.domain.records import Brand
 from preferences.i18n import Spoken
+from preferences.people.emails import order_email
 from preferences.services import Services
 from preferences.store import sign_ins
 from preferences.store.contact_state import Standing, own_mailboxes
-from preferences.web.shared.mail_request import order_email
 
 SESSION_LIFE: Final = timedelta(minutes=30)
 """How long one stays signed in. So short that whoever has the session has just proven who they are."""
@@ -83,4 +83,4 @@ def end_links(services: Services, standing: Standing, brand: Brand, spoken: Spok
     services.database.save(sign_ins.revoke, standing.contact_id, datetime.now(UTC))
     for address in own_mailboxes(standing.addresses)[:1]:
         kind = EmailKind.MANAGE_LINK
-        order_email(services, kind, address, brand=brand, spoken=spoken, details={}, after=A_MOMENT)
+        order_email(services, kind, to=address, brand=brand.slug, language=spoken.language, after=A_MOMENT)

@@ -29,11 +29,10 @@ from preferences.store.outbox import Order
 from preferences.store.sign_ins import Outcome, Used
 from preferences.tokens import trim
 from preferences.web.account import session
-from preferences.web.public.optout import HOW_TO_WRITE
 from preferences.web.shared import errors
 from preferences.web.shared.forms import refuse_other_sites, require_token
 from preferences.web.shared.limits import GUESSES, limiter
-from preferences.web.shared.mail_request import EMAIL_REQUESTS, typed_address
+from preferences.web.shared.mail_request import EMAIL_REQUESTS, ENTER_EMAIL, typed_address
 from preferences.web.shared.render import render
 from preferences.web.shared.visit import brand_here, spoken_in
 
@@ -93,7 +92,7 @@ def begin() -> Response:
     typed = request.form.get("address", "")
     address = typed_address(typed)
     if address is None:
-        return _ask(value=typed, error=HOW_TO_WRITE)
+        return _ask(value=typed, error=ENTER_EMAIL)
     brand = brand_here(services, request)
     sign_in_id = services.database.save(_begin, services, address, brand=brand, spoken=spoken_in(request, brand))
     # A page of its own, so that going back to it, or loading it again, orders no second letter.

@@ -18,10 +18,11 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 from preferences.current import current_services
-from preferences.domain.addresses import Fingerprints, mailbox_of, mask
+from preferences.domain.addresses import Fingerprints, mask
 from preferences.domain.outbox import EmailKind
 from preferences.domain.records import Address, Brand
 from preferences.domain.vocabulary import BLANKET, MOST_ADDRESSES, Channel, KeyScope, Status, SuppressionReason, Verb
+from preferences.people.emails import email_order
 from preferences.services import Services
 from preferences.store import contact_state, contacts, outbox
 from preferences.store.contact_flags import set_flags
@@ -214,10 +215,10 @@ def _warnings(
         return []
     known = contact_state.addresses_of_all(write.connection, [contact_id for contact_id, _ in changed])
     return [
-        Order(
-            kind=EmailKind.ADDRESS_ADDED,
-            address=mailbox.value,
-            mailbox=fingerprints.of(mailbox_of(mailbox)),
+        email_order(
+            fingerprints,
+            EmailKind.ADDRESS_ADDED,
+            to=mailbox,
             brand=brand.slug,
             language=brand.language,
             details={"new": mask(new), "confirmed": False},

@@ -11,10 +11,10 @@ from werkzeug.wrappers import Response
 
 from preferences.current import current_services
 from preferences.domain.outbox import EmailKind
+from preferences.people.emails import order_email
 from preferences.services import Services
-from preferences.web.public.optout import HOW_TO_WRITE
 from preferences.web.shared.limits import limiter
-from preferences.web.shared.mail_request import EMAIL_REQUESTS, order_email, typed_address
+from preferences.web.shared.mail_request import EMAIL_REQUESTS, ENTER_EMAIL, typed_address
 from preferences.web.shared.render import render
 from preferences.web.shared.visit import brand_here, spoken_in
 
@@ -34,10 +34,10 @@ def order() -> Response:
     services, typed = current_services(), request.form.get("address", "")
     address = typed_address(typed)
     if address is None:
-        return _page(services, "lost_link/form.html", status=400, value=typed, error=HOW_TO_WRITE)
+        return _page(services, "lost_link/form.html", status=400, value=typed, error=ENTER_EMAIL)
     brand = brand_here(services, request)
     spoken = spoken_in(request, brand)
-    order_email(services, EmailKind.MANAGE_LINK, address, brand=brand, spoken=spoken, details={})
+    order_email(services, EmailKind.MANAGE_LINK, to=address, brand=brand.slug, language=spoken.language)
     return _page(services, "lost_link/sent.html")
 
 

@@ -32,12 +32,12 @@ from preferences.store import contacts
 from preferences.store.contact_state import WishesKey
 from preferences.store.contacts import Found
 from preferences.web.shared.limits import StrangerLimit, network, repeats
+from preferences.web.shared.mail_request import ENTER_EMAIL
 from preferences.web.shared.render import PHONE_CHANNELS, render
 from preferences.web.shared.visit import brand_here, spoken_in
 
 blueprint = Blueprint("optout", __name__)
 
-HOW_TO_WRITE = to_translate("Enter an email address, like name@example.com")
 HOW_TO_WRITE_EITHER = to_translate(
     "Enter an email address, like name@example.com, or a phone number with its country code, like +1 202 555 0123"
 )
@@ -135,7 +135,7 @@ def _addresses(services: Services, field: str, typed: str) -> list[Address]:
 def _how_to_write(services: Services, field: str) -> str:
     if field == POSTAL:
         return HOW_TO_WRITE_POSTAL
-    return HOW_TO_WRITE_EITHER if services.catalog.get().marketing_channels & PHONE_CHANNELS else HOW_TO_WRITE
+    return HOW_TO_WRITE_EITHER if services.catalog.get().marketing_channels & PHONE_CHANNELS else ENTER_EMAIL
 
 
 def _record(services: Services, wanted: Sequence[tuple[Address, str]], *, only_known: bool) -> list[Entry]:

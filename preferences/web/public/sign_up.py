@@ -18,11 +18,11 @@ from preferences.current import current_services
 from preferences.domain.outbox import EmailKind
 from preferences.domain.records import Address, Brand
 from preferences.i18n import Spoken, to_translate
+from preferences.people.emails import order_email
 from preferences.people.sign_up import TRAP, Offer, offers_of, yes_to
 from preferences.services import Services
-from preferences.web.public.optout import HOW_TO_WRITE
 from preferences.web.shared.limits import limiter
-from preferences.web.shared.mail_request import EMAIL_REQUESTS, order_email, typed_address
+from preferences.web.shared.mail_request import EMAIL_REQUESTS, ENTER_EMAIL, typed_address
 from preferences.web.shared.render import render
 from preferences.web.shared.visit import brand_here, spoken_in
 
@@ -63,7 +63,14 @@ def order() -> Response:
         return _form(services, brand, spoken, offers=offers, asked=asked)
     if not request.form.get(TRAP):
         items = [yes_to(offer.topic).item for offer in asked.ticked]
-        order_email(services, EmailKind.SIGN_UP, asked.address, brand=brand, spoken=spoken, details={"items": items})
+        order_email(
+            services,
+            EmailKind.SIGN_UP,
+            to=asked.address,
+            brand=brand.slug,
+            language=spoken.language,
+            details={"items": items},
+        )
     return render(services, "sign_up/sent.html", brand=brand, spoken=spoken, here=f"{services.root_of(brand)}/sign-up")
 
 
@@ -81,7 +88,7 @@ def _read(offers: Sequence[Offer]) -> _Asked:
     address = typed_address(typed)
     problems = {} if ticked else {"topic": NOTHING_TICKED}
     if address is None:
-        problems["address"] = HOW_TO_WRITE
+        problems["address"] = ENTER_EMAIL
     return _Asked(ticked, typed, address, problems)
 
 

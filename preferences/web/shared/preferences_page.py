@@ -47,12 +47,12 @@ from preferences.domain.vocabulary import BLANKET, Channel, Purpose, Status, Ver
 from preferences.i18n import Spoken
 from preferences.ledger import record as ledger
 from preferences.people.consent_text import notice_for
+from preferences.people.emails import order_email
 from preferences.services import Services
 from preferences.store import contact_state, contacts, notices
 from preferences.store.contact_state import Standing, own_mailboxes
 from preferences.store.transactions import WriteTransaction
 from preferences.web.shared.limits import RequestLimit, TooOften, repeats
-from preferences.web.shared.mail_request import order_email
 
 limit = RequestLimit(per_minute=120)
 """For each contact's changes that let more through. Nothing that lets less through is ever refused."""
@@ -242,7 +242,14 @@ def ask_by_mail(services: Services, page: Page, changes: Sequence[Change], saved
         return
     saved.mailed_to = address = mailboxes[0]
     details = {"contact": str(page.standing.contact_id), "items": [change.item for change in changes]}
-    order_email(services, EmailKind.OPT_IN, address, brand=page.brand, spoken=page.spoken, details=details)
+    order_email(
+        services,
+        EmailKind.OPT_IN,
+        to=address,
+        brand=page.brand.slug,
+        language=page.spoken.language,
+        details=details,
+    )
 
 
 def stop_all(services: Services, page: Page, asker: Asker, *, everywhere: bool = False) -> Saved:
