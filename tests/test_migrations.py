@@ -30,6 +30,7 @@ from preferences.ledger import verify
 from preferences.ledger.seal import GENESIS, chain_hash
 from preferences.store import feed, migrations
 from preferences.store.catalog import read_catalog
+from preferences.store.codec import entry_of_values
 from preferences.store.dialect import insert_rows
 from preferences.store.engine import db
 from preferences.store.tables import address, contact, ledger_entry, ledger_head, metadata, preference, stated_reason
@@ -296,7 +297,7 @@ def insert_entry_of_0001(connection: Connection, number: int, previous: str) -> 
         "changed": True,
         "undoes": None,
     }
-    row["hash"] = chain_hash(previous, row)
+    row["hash"] = chain_hash(previous, entry_of_values(row | {"hash": ""}))
     wish = {
         name: row[name] for name in ("contact_id", "channel", "brand", "topic", "status", "seq", "trusted", "basis")
     }

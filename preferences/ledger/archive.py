@@ -19,6 +19,7 @@ from preferences.domain.errors import NotAllowed
 from preferences.domain.vocabulary import Channel
 from preferences.ledger.seal import canonical
 from preferences.store.bulk_copy import set_head
+from preferences.store.codec import entry_of, entry_of_json, entry_row, read_instant
 from preferences.store.dialect import insert_rows, stream
 from preferences.store.tables import (
     UtcDateTime,
@@ -130,10 +131,10 @@ def read_cells(connection: Connection, part: Part) -> Iterator[list[str]]:
 def read_lines(connection: Connection) -> Iterator[bytes]:
     """The ledger's entries in order, each as a line of JSON with its hash, in flat memory.
 
-    A line without its hash is what the hash covers, behind the hash of the entry before (`rows.canonical`).
+    A line without its hash is what the hash covers, behind the hash of the entry before (`seal.canonical`).
     """
     for row in stream(connection, select(ledger_entry).order_by(ledger_entry.c.seq)):
-        yield canonical(row._asdict())[:-1] + f',"hash":"{row.hash}"}}\n'.encode()
+        yield canonical(entry_of(row))[:-1] + f',"hash":"{row.hash}"}}\n'.encode()
 
 
 def _writer(column: Column[Any]) -> Callable[[Any], str]:
@@ -154,11 +155,11 @@ def row_of_cells(part: Part, names: Sequence[str], cells: Sequence[str]) -> dict
 
 
 def row_of_line(line: bytes) -> dict[str, Any]:
-    """An entry from its line. Raises ValueError where it cannot be one."""
+    """A row of `ledger_entry` from its line. Raises ValueError or TypeError where it cannot be one."""
     fields = json.loads(line)
-    if not isinstance(fields, dict) or not fields.keys() <= set(ledger_entry.c.keys()):
-        raise ValueError("not an entry")
-    return {column.name: _typed(column, fields.get(column.name)) for column in ledger_entry.c}
+    if not isinstance(fields, dict):
+        raise TypeError("not an entry")
+    return entry_row(entry_of_json(fields))
 
 
 def _value(column: Column[Any], cell: str) -> Any:
@@ -177,17 +178,10 @@ def _typed(column: Column[Any], value: Any) -> Any:
     if value is None:
         return None
     if isinstance(column.type, UtcDateTime):
-        return _instant(value)
+        return read_instant(value)
     if column.name == "channel":
         return Channel(value).value
     return UUID(value) if isinstance(column.type, Uuid) else value
-
-
-def _instant(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
-    if at.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return at
 
 
 def begin_restore(write: WriteTransaction) -> None:

@@ -67,7 +67,6 @@ class _Batch:
     touched_paces: set[LimitKey] = field(default_factory=set)
     touched_suppressions: set[SuppressionKey] = field(default_factory=set)
     entries: list[Entry] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
     evidence: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -283,9 +282,9 @@ def _contact_id(act: Act, found: Mapping[Address, Found]) -> UUID | None:
 
 
 def _append(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> Entry:
-    """Number an act, decide what it changes, chain it, and note what it touches."""
+    """Number an act, apply it to the projection, and chain it."""
     draft = _draft(batch, act, found)
-    return _seal(batch, replace(draft, changed=_project(batch, draft)), act.evidence)
+    return _seal(batch, draft if _project(batch, draft) else replace(draft, changed=False), act.evidence)
 
 
 def _next_seq(batch: _Batch) -> int:
@@ -310,7 +309,7 @@ def _draft(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> Entry:
         origin_ref=act.origin_ref,
         actor=act.actor,
         trusted=act.trusted,
-        changed=False,
+        changed=True,
         undoes=None,
         hash="",
         until=act.until,
@@ -320,17 +319,14 @@ def _draft(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> Entry:
 
 
 def _seal(batch: _Batch, draft: Entry, details: Mapping[str, str]) -> Entry:
-    """Chain an entry to the one before, with the digest of its evidence, which is stored beside it."""
-    previous = batch.entries[-1].hash if batch.entries else batch.write.hash
-    row = entry_row(draft)
+    """Chain an entry to the one before. Its evidence is stored apart, with the salt of the digest in the entry."""
     if details:
         text, salt = _EVIDENCE.encode(details), new_salt()
-        row["evidence_digest"] = evidence_digest(salt, text)
+        draft = replace(draft, evidence_digest=evidence_digest(salt, text))
         batch.evidence.append({"seq": draft.seq, "details": text, "salt": salt})
-    row["hash"] = chain_hash(previous, row)
-    entry = replace(draft, hash=row["hash"], evidence_digest=row["evidence_digest"])
+    previous = batch.entries[-1].hash if batch.entries else batch.write.hash
+    entry = replace(draft, hash=chain_hash(previous, draft))
     batch.entries.append(entry)
-    batch.rows.append(row)
     return entry
 
 
@@ -413,7 +409,7 @@ def _flush(batch: _Batch) -> None:
     insert_all(
         batch.write.connection,
         [
-            Insert(ledger_entry, batch.rows),
+            Insert(ledger_entry, [entry_row(entry) for entry in batch.entries]),
             Insert(evidence, batch.evidence),
             Insert(preference, choices, "replace"),
             Insert(pace, paces, "replace"),

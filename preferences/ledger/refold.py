@@ -1,8 +1,7 @@
-"""Folds again what the rules of the fold have changed for since it was folded first.
+"""Folds the projection of existing entries again after the rules of the fold have changed.
 
-Owns the way from entries to the rows of the projection where these were made by older rules: by a migration, or by the
-export of an older version. It names each column that it needs, because a migration runs it on the tables of its own
-day. Invariant: the entries stay as they are.
+Used by a migration, and by the restore of an older export. It names each column that it reads and writes, because a
+migration runs it on the tables of its own revision. Invariant: entries stay as they are.
 """
 
 from __future__ import annotations
@@ -28,8 +27,9 @@ from sqlalchemy import (
 )
 
 from preferences.domain import consent
-from preferences.domain.records import Entry, Preference, SendingLimit, Suppression
-from preferences.domain.vocabulary import LIMIT_VERBS, Actor, Basis, Channel, Status, SuppressionReason, Verb
+from preferences.domain.records import Entry, SendingLimit, Suppression
+from preferences.domain.vocabulary import LIMIT_VERBS, Verb
+from preferences.store.codec import ENTRY_FIELDS, entry_of_values, limit_row, preference_row, suppression_row
 from preferences.store.tables import UtcDateTime
 
 RULES: Final = 2
@@ -43,7 +43,7 @@ _TIMES: Final = ("recorded_at", "occurred_at", "until", "at", "since")
 def _table(name: str, columns: str) -> TableClause:
     kinds: dict[str, Any] = {"contact_id": Uuid(), "trusted": Boolean(), "active": Boolean()}
     kinds |= dict.fromkeys(_TIMES, UtcDateTime())
-    return table(name, *(column(one, kinds.get(one)) for one in columns.split()))
+    return table(name, *(column(column_name, kinds.get(column_name)) for column_name in columns.split()))
 
 
 _HEAD: Final = _table("ledger_head", "seq")
@@ -57,18 +57,21 @@ _PACE: Final = _table("pace", "contact_id channel brand topic verb until per_wee
 _SUPPRESSION: Final = _table("suppression", "fingerprint channel reason active at since seq")
 
 
+_NOT_READ: Final = dict.fromkeys(ENTRY_FIELDS) | {"changed": False, "hash": ""}
+"""Fields of an entry that the fold does not need."""
+
 Key = tuple[tuple[str, Any], ...]
-"""What is folded by itself: the names and values of `_SCOPE` or of `_ADDRESS`."""
+"""The names and values of `_SCOPE` or of `_ADDRESS`: what is folded separately."""
 
 Folded = dict[Key, dict[str, list[dict[str, Any]]]]
-"""The rows that each of them adds up to, by table."""
+"""The rows of the projection by key and table."""
 
 
 def refold(connection: Connection) -> None:
-    """Fold again whatever an undo, or a time at which nothing can have happened, bears on.
+    """Fold again everything that an undo, or a time at which nothing can have happened, affects.
 
-    Reading and folding may take minutes, in which people's clicks must not wait: the ledger is locked only to fold
-    again what was added to meanwhile, and to write.
+    Reading and folding may take minutes, and clicks must not wait for them: the ledger is locked only to write, and to
+    fold the keys again that received new entries meanwhile.
     """
     is_postgresql = connection.dialect.name == "postgresql"
     if is_postgresql:
@@ -90,7 +93,7 @@ def _affected(connection: Connection, which: ColumnElement[bool]) -> set[Key]:
 
 
 def _keys(connection: Connection, which: ColumnElement[bool]) -> set[Key]:
-    """What the entries bear on: one read of the ledger, or of its end."""
+    """The keys of these entries: one read of the ledger, or of its end."""
     columns = [_ENTRY.c[name] for name in (*_SCOPE, "fingerprint", "reason")]
     rows = [row._mapping for row in connection.execute(select(*columns).where(which).distinct())]
     found = {_key(row, _SCOPE if row["reason"] is None else _ADDRESS) for row in rows}
@@ -125,71 +128,35 @@ def _of(table: TableClause, key: dict[str, Any]) -> ColumnElement[bool]:
 
 def _entries(connection: Connection, key: dict[str, Any]) -> Iterator[Entry]:
     for row in connection.execute(select(_ENTRY).where(_of(_ENTRY, key)).order_by(_ENTRY.c.seq)):
-        yield Entry(
-            seq=row.seq,
-            recorded_at=row.recorded_at,
-            occurred_at=row.occurred_at,
-            verb=Verb(row.verb),
-            channel=Channel(row.channel),
-            contact_id=row.contact_id,
-            fingerprint=row.fingerprint,
-            brand=row.brand,
-            topic=row.topic,
-            status=Status(row.status) if row.status else None,
-            reason=SuppressionReason(row.reason) if row.reason else None,
-            basis=Basis(row.basis) if row.basis else None,
-            origin=row.origin,
-            origin_ref=None,
-            actor=Actor(row.actor),
-            trusted=row.trusted,
-            changed=False,
-            undoes=row.undoes,
-            hash="",
-            until=row.until,
-            per_week=row.per_week,
-        )
+        yield entry_of_values(_NOT_READ | dict(row._mapping))
 
 
 def _fold_scope(entries: Sequence[Entry], scope: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    choices = consent.fold_by_topic([one for one in entries if one.status is not None])
+    key = (scope["contact_id"], scope["channel"], scope["brand"])
+    folded = consent.fold_by_topic([entry for entry in entries if entry.status is not None])
     paces: dict[tuple[str, Verb], SendingLimit | None] = {}
-    for one in entries:
-        if one.verb in LIMIT_VERBS:
-            paces[one.topic, one.verb] = consent.apply_limit(paces.get((one.topic, one.verb)), one)
-    slowed = [(topic, pace) for (topic, _), pace in paces.items() if pace is not None]
+    for entry in entries:
+        if entry.verb in LIMIT_VERBS:
+            at = (entry.topic, entry.verb)
+            paces[at] = consent.apply_limit(paces.get(at), entry)
+    preferences = [preference_row((*key, topic), held) for topic, held in folded.items()]
+    slowed = [limit_row((*key, topic, verb.value), pace) for (topic, verb), pace in paces.items() if pace is not None]
     return {
-        _PREFERENCE.name: [scope | {"topic": topic, **_choice(choice)} for topic, choice in choices.items()],
-        _PACE.name: [scope | {"topic": topic, **_pace(pace)} for topic, pace in slowed],
+        _PREFERENCE.name: [_row_for(_PREFERENCE, row) for row in preferences],
+        _PACE.name: [_row_for(_PACE, row) for row in slowed],
     }
 
 
-def _fold_suppression(entries: Sequence[Entry], key: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def _fold_suppression(entries: Sequence[Entry], address: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     state: Suppression | None = None
-    for one in entries:
-        state = consent.apply_suppression(state, one)
-    return {_SUPPRESSION.name: [] if state is None else [key | _suppression(state)]}
+    for entry in entries:
+        state = consent.apply_suppression(state, entry)
+    if state is None:
+        return {_SUPPRESSION.name: []}
+    key = (address["fingerprint"], address["channel"], address["reason"])
+    return {_SUPPRESSION.name: [_row_for(_SUPPRESSION, suppression_row(key, state))]}
 
 
-def _choice(choice: Preference) -> dict[str, Any]:
-    return {
-        "status": choice.status.value,
-        "at": choice.at,
-        "since": choice.since,
-        "seq": choice.seq,
-        "trusted": choice.trusted,
-        "basis": choice.basis and choice.basis.value,
-    }
-
-
-def _pace(pace: SendingLimit) -> dict[str, Any]:
-    return {
-        "verb": pace.verb.value,
-        "until": pace.until,
-        "per_week": pace.per_week,
-        "at": pace.at,
-        "seq": pace.seq,
-    }
-
-
-def _suppression(state: Suppression) -> dict[str, Any]:
-    return {"active": state.active, "at": state.at, "since": state.since, "seq": state.seq}
+def _row_for(kept: TableClause, row: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a row that its table had then."""
+    return {name: row[name] for name in kept.c.keys()}  # noqa: SIM118 - a collection of columns, not a dict

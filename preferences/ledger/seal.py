@@ -1,48 +1,65 @@
 """The seal of an entry: its canonical form, and the hash that chains it to the entry before.
 
-Invariant: the canonical form of an entry never changes, so that a hash computed today equals the one stored years ago.
+Independent of tables and columns. Invariant: the canonical form of an entry never changes, so that a hash computed
+today equals the one stored years ago (`tests/ledger/golden/seal.json`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import os
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
-from uuid import UUID
+from typing import Final
+
+import orjson
+
+from preferences.domain.records import Entry
 
 GENESIS: Final = "0" * 64
 """The hash before the first entry."""
 
 
-def canonical(row: Mapping[str, Any]) -> bytes:
-    """The bytes that an entry's hash covers: JSON with sorted keys, without nulls and without the hash itself.
+def canonical(entry: Entry) -> bytes:
+    """The bytes that an entry's hash covers: JSON in UTF-8 with sorted keys, no spaces, no nulls and no `hash`.
 
-    Leaving nulls out lets a later version add a column without changing any earlier entry's hash.
+    Times are UTC with six decimals. A field that is added later must be None in every earlier entry: nulls are left
+    out, so that earlier hashes stay as they are.
     """
     fields = {
-        name: value if isinstance(value, (str, int)) else _as_text(value)
-        for name, value in row.items()
-        if value is not None and name != "hash"
+        "actor": entry.actor,
+        "basis": entry.basis,
+        "brand": entry.brand,
+        "changed": entry.changed,
+        "channel": entry.channel,
+        "contact_id": entry.contact_id,
+        "evidence_digest": entry.evidence_digest,
+        "fingerprint": entry.fingerprint,
+        "notice": entry.notice,
+        "occurred_at": _instant(entry.occurred_at),
+        "origin": entry.origin,
+        "origin_ref": entry.origin_ref,
+        "per_week": entry.per_week,
+        "reason": entry.reason,
+        "recorded_at": _instant(entry.recorded_at),
+        "seq": entry.seq,
+        "status": entry.status,
+        "topic": entry.topic,
+        "trusted": entry.trusted,
+        "undoes": entry.undoes,
+        "until": _instant(entry.until),
+        "verb": entry.verb,
     }
-    return _CANONICAL.encode(fields).encode()
+    return orjson.dumps({name: value for name, value in fields.items() if value is not None})
 
 
-_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def _instant(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def _as_text(value: datetime | UUID) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
-    return str(value)
-
-
-def chain_hash(previous: str, row: Mapping[str, Any]) -> str:
+def chain_hash(previous: str, entry: Entry) -> str:
     """SHA-256 over the previous hash and the entry, in hex."""
-    return hashlib.sha256(previous.encode("ascii") + canonical(row)).hexdigest()
+    return hashlib.sha256(previous.encode("ascii") + canonical(entry)).hexdigest()
 
 
 def new_salt() -> str:
@@ -51,8 +68,8 @@ def new_salt() -> str:
 
 
 def evidence_digest(salt: str, details: str) -> str:
-    """What an entry holds of its evidence, in hex: HMAC-SHA-256 under a salt that is stored with the evidence alone.
+    """HMAC-SHA-256 of the evidence, in hex, under a salt that is stored with the evidence alone.
 
-    Once both are erased, nobody can find out by guessing what the evidence said, and the entry's hash still holds.
+    Once both are erased, nobody can find the evidence by guessing, and the entry's hash still holds.
     """
     return hmac.digest(salt.encode("ascii"), details.encode(), "sha256").hex()

@@ -1,11 +1,15 @@
-"""Entries and projections as rows, and rows as entries and projections.
+"""Entries and projections as rows and as JSON values, and back.
 
-Invariant: what is read back equals what was written, so a recomputed hash equals the stored one.
+The only place that maps the fields of an Entry by name, apart from its seal. Invariant: what is read back equals what
+was written, so a recomputed hash equals the stored one.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Row
@@ -17,63 +21,71 @@ PreferenceKey = tuple[UUID, str, str, str]
 LimitKey = tuple[UUID, str, str, str, str]
 SuppressionKey = tuple[str, str, str]
 
+ENTRY_FIELDS: Final = tuple(field.name for field in fields(Entry))
+"""The fields of an entry, which are the columns of `ledger_entry`, in the same order."""
+
+_WORDS: Final[Mapping[str, type[Any]]] = {
+    "verb": Verb,
+    "channel": Channel,
+    "status": Status,
+    "reason": SuppressionReason,
+    "basis": Basis,
+    "actor": Actor,
+}
+_INSTANTS: Final = ("recorded_at", "occurred_at", "until")
+
 
 def entry_row(entry: Entry) -> dict[str, Any]:
     """An entry as a row of `ledger_entry`."""
-    return {
-        "seq": entry.seq,
-        "recorded_at": entry.recorded_at,
-        "occurred_at": entry.occurred_at,
-        "verb": entry.verb.value,
-        "channel": entry.channel.value,
-        "contact_id": entry.contact_id,
-        "fingerprint": entry.fingerprint,
-        "brand": entry.brand,
-        "topic": entry.topic,
-        "status": entry.status and entry.status.value,
-        "reason": entry.reason and entry.reason.value,
-        "basis": entry.basis and entry.basis.value,
-        "origin": str(entry.origin),
-        "origin_ref": entry.origin_ref,
-        "actor": entry.actor.value,
-        "trusted": entry.trusted,
-        "changed": entry.changed,
-        "undoes": entry.undoes,
-        "hash": entry.hash,
-        "until": entry.until,
-        "per_week": entry.per_week,
-        "notice": entry.notice,
-        "evidence_digest": entry.evidence_digest,
-    }
+    row = {name: getattr(entry, name) for name in ENTRY_FIELDS}
+    row["origin"] = str(entry.origin)
+    for name in _WORDS:
+        if row[name] is not None:
+            row[name] = row[name].value
+    return row
 
 
 def entry_of(row: Row[Any]) -> Entry:
-    """A row of `ledger_entry` in our words."""
-    return Entry(
-        seq=row.seq,
-        recorded_at=row.recorded_at,
-        occurred_at=row.occurred_at,
-        verb=Verb(row.verb),
-        channel=Channel(row.channel),
-        contact_id=row.contact_id,
-        fingerprint=row.fingerprint,
-        brand=row.brand,
-        topic=row.topic,
-        status=Status(row.status) if row.status else None,
-        reason=SuppressionReason(row.reason) if row.reason else None,
-        basis=Basis(row.basis) if row.basis else None,
-        origin=row.origin,
-        origin_ref=row.origin_ref,
-        actor=Actor(row.actor),
-        trusted=row.trusted,
-        changed=row.changed,
-        undoes=row.undoes,
-        hash=row.hash,
-        until=row.until,
-        per_week=row.per_week,
-        notice=row.notice,
-        evidence_digest=row.evidence_digest,
-    )
+    """The entry of a row that begins with the columns of `ledger_entry`. Raises ValueError for an unknown word."""
+    return entry_of_values(dict(zip(ENTRY_FIELDS, row, strict=False)))
+
+
+def entry_of_values(values: dict[str, Any]) -> Entry:
+    """The entry of these values by field; the words among them are text. Raises ValueError and TypeError."""
+    for name, kind in _WORDS.items():
+        if values.get(name) is not None:
+            values[name] = kind(values[name])
+    return Entry(**values)
+
+
+def entry_json(entry: Entry) -> dict[str, Any]:
+    """An entry as JSON values, all fields included: times in ISO 8601."""
+    values = entry_row(entry)
+    for name in _INSTANTS:
+        if values[name] is not None:
+            values[name] = values[name].isoformat()
+    if entry.contact_id is not None:
+        values["contact_id"] = str(entry.contact_id)
+    return values
+
+
+def entry_of_json(values: Mapping[str, Any]) -> Entry:
+    """The entry of these JSON values; fields that are not there are null. Raises ValueError and TypeError."""
+    entry: dict[str, Any] = {**dict.fromkeys(ENTRY_FIELDS), **values}
+    for name in _INSTANTS:
+        if entry[name] is not None:
+            entry[name] = read_instant(entry[name])
+    if entry["contact_id"] is not None:
+        entry["contact_id"] = UUID(entry["contact_id"])
+    return entry_of_values(entry)
+
+
+def read_instant(text: str) -> datetime:
+    """A time in ISO 8601. Raises ValueError for one without a zone."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return at
 
 
 def preference_of(row: Row[Any]) -> Preference:

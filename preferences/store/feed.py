@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from preferences.domain.records import Entry
 from preferences.domain.vocabulary import Channel, SuppressionReason, Verb
-from preferences.store.codec import entry_of
+from preferences.store.codec import entry_json, entry_of
 from preferences.store.contact_state import states_of
 from preferences.store.dialect import any_of
 from preferences.store.tables import (
@@ -95,36 +95,8 @@ def _about(entry: Entry, named: Mapping[str, str], current: Mapping[tuple[UUID |
 
 def entry_form(entry: Entry, value: str | None) -> dict[str, Any]:
     """As JSON: `address` is the one it names, or of a wish the contact's present one on that channel."""
-    return {
-        "seq": entry.seq,
-        "recorded_at": entry.recorded_at.isoformat(),
-        "occurred_at": _instant(entry.occurred_at),
-        "verb": entry.verb.value,
-        "channel": entry.channel.value,
-        "contact": str(entry.contact_id) if entry.contact_id else None,
-        "fingerprint": entry.fingerprint,
-        "address": value,
-        "brand": entry.brand,
-        "topic": entry.topic,
-        "status": entry.status and entry.status.value,
-        "reason": entry.reason and entry.reason.value,
-        "basis": entry.basis and entry.basis.value,
-        "origin": entry.origin,
-        "origin_ref": entry.origin_ref,
-        "actor": entry.actor.value,
-        "trusted": entry.trusted,
-        "changed": entry.changed,
-        "undoes": entry.undoes,
-        "until": _instant(entry.until),
-        "per_week": entry.per_week,
-        "notice": entry.notice,
-        "evidence_digest": entry.evidence_digest,
-        "hash": entry.hash,
-    }
-
-
-def _instant(at: datetime | None) -> str | None:
-    return at.isoformat() if at else None
+    fields = entry_json(entry)
+    return {"contact": fields.pop("contact_id"), "address": value, **fields}
 
 
 def _addresses_named(connection: Connection, entries: Sequence[Entry]) -> Mapping[str, str]:
