@@ -15,7 +15,7 @@ from preferences.current import services_of
 from preferences.services import Services
 from tests.mail_sink import MailSink
 from tests.servers import PostgresServer, chromium_path, postgresql_binaries
-from tests.support import close, new_app, new_postgresql, new_sqlite
+from tests.support import close, give_back, new_app, new_postgresql, new_sqlite
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -38,8 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = getattr(item, "fixturenames", ())
         if "browser" in fixtures:
             item.add_marker(pytest.mark.browser)
-        if "postgres" in fixtures:
+        if "postgres" in fixtures or "postgresql" in _parameters(item):
             item.add_marker(pytest.mark.postgresql)
+
+
+def _parameters(item: pytest.Item) -> list[object]:
+    return list(item.callspec.params.values()) if hasattr(item, "callspec") else []
 
 
 def do_without(what: str) -> NoReturn:
@@ -74,11 +78,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A fresh, migrated database: every test that asks for it runs on both engines."""
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A migrated database without contacts: every test that asks for it runs on both engines."""
     if request.param == "sqlite":
-        return new_sqlite(tmp_path)
-    return new_postgresql(request.getfixturevalue("postgres"))
+        yield new_sqlite(tmp_path)
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = new_postgresql(server)
+    yield url
+    give_back(server, url)
 
 
 @pytest.fixture

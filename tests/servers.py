@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -105,6 +106,7 @@ class PostgresServer:
 
     `settings` are added to the command line, and win: `PostgresServer(fsync="on")`.
     The port and the password stay the same over stop() and start(), so URLs stay good.
+    Callbacks on `before_removal` run at the end, while the server still runs.
     """
 
     def __init__(self, binaries: Path | None = None, **settings: str) -> None:
@@ -115,6 +117,7 @@ class PostgresServer:
         self.settings: Mapping[str, str] = FAST_SETTINGS | settings
         self.port = free_port()
         self.password = secrets.token_hex(8)
+        self.before_removal = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -242,6 +245,7 @@ class PostgresServer:
         raise RuntimeError(f"PostgreSQL did not start within {SECONDS_TO_START} s:\n{last_lines}")
 
     def _remove(self) -> None:
+        self.before_removal.close()
         self.stop("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)
 

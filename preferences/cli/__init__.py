@@ -6,6 +6,7 @@ long work shows its progress.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
@@ -78,6 +79,7 @@ def register(app: Flask) -> None:
         app.cli.add_command(command)
 
 
+@cache
 def _hide_from_help() -> None:
     plugins = [point.load() for point in entry_points(group="flask.commands") if point.name != "db"]
     others = [command for name, command in db_group.commands.items() if name not in OPERATORS_OF_DB]
