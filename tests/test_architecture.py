@@ -314,7 +314,7 @@ def test_no_door_of_the_api_opens_without_a_key(opened: tuple[Flask, str]) -> No
 def addresses(rule: Rule, services: Services) -> Iterator[str]:
     """The rule with each kind of value in it that it can meet: right, of another kind, and none of ours."""
     known, lost = add_contact(services, email()), add_contact(services, email("lost@example.com"))
-    services.database.save(lambda connection: connection.execute(delete(contact).where(contact.c.id == lost)))
+    services.database.save(lambda save: save.execute(delete(contact).where(contact.c.id == lost)))
     values = {
         "token": [
             *(

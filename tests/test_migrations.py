@@ -17,7 +17,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask import Flask
 from flask_migrate import downgrade, upgrade
-from sqlalchemy import Connection, Delete, MetaData, create_engine, inspect, select, text
+from sqlalchemy import Delete, MetaData, create_engine, inspect, select, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
 from preferences.cli import MIGRATIONS
@@ -34,7 +34,7 @@ from preferences.store.codec import entry_of_values
 from preferences.store.dialect import insert_rows
 from preferences.store.engine import db
 from preferences.store.tables import address, contact, ledger_entry, ledger_head, metadata, preference, stated_reason
-from preferences.store.transactions import StoreFault
+from preferences.store.transactions import Read, Save, StoreFault
 from tests.journeys.world import wait_for
 from tests.servers import PostgresServer
 from tests.support import add_contact, close, link_for, new_app, new_postgresql
@@ -65,9 +65,9 @@ def down() -> None:
     downgrade(directory=str(MIGRATIONS), revision="base")
 
 
-def differences(connection: Connection) -> list[Any]:
+def differences(read: Read) -> list[Any]:
     """What would still have to be migrated for the tables to be those of the program."""
-    context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+    context = MigrationContext.configure(read.connection, opts={"compare_type": True, "compare_server_default": True})
     return compare_metadata(context, metadata)
 
 
@@ -77,9 +77,9 @@ def index_in_words(index: ReflectedIndex) -> dict[str, object]:
     return {**index, "dialect_options": options}
 
 
-def schema(connection: Connection) -> dict[str, object]:
+def schema(read: Read) -> dict[str, object]:
     """Everything that can be said about the tables by inspection."""
-    inspector = inspect(connection)
+    inspector = inspect(read.connection)
     return {
         name: (
             [(column["name"], str(column["type"]), column["nullable"]) for column in inspector.get_columns(name)],
@@ -110,7 +110,7 @@ def test_migrations_add_up_to_exactly_the_tables(empty_app: Flask) -> None:
 def test_a_difference_would_be_noticed(empty_app: Flask) -> None:
     up()
     database = services_of(empty_app).database
-    database.save(lambda connection: connection.execute(text("ALTER TABLE brand ADD COLUMN extra TEXT")))
+    database.save(lambda save: save.execute(text("ALTER TABLE brand ADD COLUMN extra TEXT")))
     assert [kind for kind, *_ in database.read(differences)] == ["remove_column"]
 
 
@@ -121,15 +121,15 @@ def test_a_migrated_database_is_like_one_made_from_the_tables(empty_app: Flask, 
         engine = create_engine(f"sqlite:///{tmp_path / 'made.db'}")
         with engine.connect() as connection:
             metadata.create_all(connection)
-            assert schema(connection) == migrated
+            assert schema(Read(connection)) == migrated
         engine.dispose()
     else:
 
-        def made(connection: Connection) -> dict[str, object]:
-            connection.execute(text("CREATE SCHEMA made"))
-            connection.execute(text("SET LOCAL search_path TO made"))
-            metadata.create_all(connection)
-            return schema(connection)
+        def made(save: Save) -> dict[str, object]:
+            save.execute(text("CREATE SCHEMA made"))
+            save.execute(text("SET LOCAL search_path TO made"))
+            metadata.create_all(save.connection)
+            return schema(save)
 
         assert services_of(empty_app).database.save(made) == migrated
 
@@ -139,7 +139,7 @@ def test_a_program_knows_whether_its_database_is_ready(empty_app: Flask) -> None
     assert database.read(migrations.pending)
     up()
     assert not database.read(migrations.pending)
-    database.save(lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    database.save(lambda save: save.execute(text("UPDATE alembic_version SET version_num = '9999'")))
     assert database.read(migrations.pending)
 
 
@@ -172,11 +172,11 @@ def test_upgrading_twice_is_upgrading_once(empty_app: Flask) -> None:
 # What the tables cannot say, and the database must.
 
 
-def guards(connection: Connection) -> list[str]:
+def guards(read: Read) -> list[str]:
     """The names of all triggers."""
     sqlite = "SELECT name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
     postgresql = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal ORDER BY tgname"
-    return list(connection.execute(text(sqlite if connection.dialect.name == "sqlite" else postgresql)).scalars())
+    return list(read.exec_driver_sql(sqlite if read.is_sqlite else postgresql).scalars())
 
 
 def test_the_ledger_is_guarded_and_so_are_addresses(empty_app: Flask) -> None:
@@ -202,8 +202,8 @@ def expected_foreign_keys(tables: MetaData) -> set[tuple[str, str, str, str | No
     }
 
 
-def found_foreign_keys(connection: Connection) -> set[tuple[str, str, str, str | None]]:
-    inspector = inspect(connection)
+def found_foreign_keys(read: Read) -> set[tuple[str, str, str, str | None]]:
+    inspector = inspect(read.connection)
     return {
         (table, column, f"{key['referred_table']}.{other}", key["options"].get("ondelete"))
         for table in inspector.get_table_names()
@@ -232,19 +232,19 @@ def test_an_address_goes_with_its_contact(empty_app: Flask, delete: Delete) -> N
     one = {"channel": "email", "value": "x", "fingerprint": "x", "created_at": NOW}
     database.save(insert_rows, contact, [{"id": contact_id, "created_at": NOW}])
     database.save(insert_rows, address, [{"id": uuid4(), "contact_id": contact_id, **one}])
-    database.save(lambda connection: connection.execute(delete))
-    assert database.read(lambda connection: connection.execute(address.select()).all()) == []
+    database.save(lambda save: save.execute(delete))
+    assert database.read(lambda read: read.execute(address.select()).all()) == []
 
 
 def test_the_migration_leaves_foreign_keys_switched_on(empty_app: Flask) -> None:
     up()
     database = services_of(empty_app).database
     if database.is_sqlite:
-        assert database.read(lambda connection: connection.execute(text("PRAGMA foreign_keys")).scalar_one()) == 1
-        assert database.read(lambda connection: connection.execute(text("PRAGMA foreign_key_check")).all()) == []
+        assert database.read(lambda read: read.exec_driver_sql("PRAGMA foreign_keys").scalar_one()) == 1
+        assert database.read(lambda read: read.exec_driver_sql("PRAGMA foreign_key_check").all()) == []
     else:
         unchecked = "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND NOT convalidated"
-        assert database.read(lambda connection: connection.execute(text(unchecked)).scalar_one()) == 0
+        assert database.read(lambda read: read.exec_driver_sql(unchecked).scalar_one()) == 0
 
 
 # 0002: the preferences page. A database that has been in use for a while comes along, and could go back.
@@ -258,16 +258,16 @@ def to(revision: str) -> None:
     move(directory=str(MIGRATIONS), revision=revision)
 
 
-def rows_of_0001(connection: Connection, tables: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def rows_of_0001(read: Read, tables: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Every row of these tables, by the columns that they had in 0001."""
     return {
-        name: sorted(repr(tuple(row)) for row in connection.execute(text(f"SELECT {', '.join(columns)} FROM {name}")))
+        name: sorted(repr(tuple(row)) for row in read.exec_driver_sql(f"SELECT {', '.join(columns)} FROM {name}"))
         for name, columns in tables.items()
     }
 
 
-def columns_of(connection: Connection) -> dict[str, list[str]]:
-    inspector = inspect(connection)
+def columns_of(read: Read) -> dict[str, list[str]]:
+    inspector = inspect(read.connection)
     return {
         name: [column["name"] for column in inspector.get_columns(name)]
         for name in inspector.get_table_names()
@@ -275,7 +275,7 @@ def columns_of(connection: Connection) -> dict[str, list[str]]:
     }
 
 
-def insert_entry_of_0001(connection: Connection, number: int, previous: str) -> str:
+def insert_entry_of_0001(save: Save, number: int, previous: str) -> str:
     """An opt-out as the first version wrote it: no pause, no cap and no notice."""
     row: dict[str, Any] = {
         "seq": number,
@@ -301,19 +301,19 @@ def insert_entry_of_0001(connection: Connection, number: int, previous: str) -> 
     wish = {
         name: row[name] for name in ("contact_id", "channel", "brand", "topic", "status", "seq", "trusted", "basis")
     }
-    insert_rows(connection, ledger_entry, [row])
-    insert_rows(connection, preference, [wish | {"at": NOW, "since": NOW}])
-    insert_rows(connection, ledger_head, [{"id": 1, "seq": number, "hash": row["hash"]}], on_conflict="replace")
+    insert_rows(save, ledger_entry, [row])
+    insert_rows(save, preference, [wish | {"at": NOW, "since": NOW}])
+    insert_rows(save, ledger_head, [{"id": 1, "seq": number, "hash": row["hash"]}], on_conflict="replace")
     return str(row["hash"])
 
 
-def use_0001(connection: Connection) -> None:
+def use_0001(save: Save) -> None:
     """People, opt-outs and a topic, as they were before the preferences page."""
     people = [{"id": UUID(int=number), "created_at": NOW} for number in (1, 2, 3)]
-    insert_rows(connection, contact, people)
+    insert_rows(save, contact, people)
     known = {"channel": "email", "created_at": NOW}
     insert_rows(
-        connection,
+        save,
         address,
         [
             {"id": uuid4(), "contact_id": one["id"], "value": f"{n}@x.example", "fingerprint": str(n), **known}
@@ -322,7 +322,7 @@ def use_0001(connection: Connection) -> None:
     )
     previous = GENESIS
     for number in (1, 2, 3):
-        previous = insert_entry_of_0001(connection, number, previous)
+        previous = insert_entry_of_0001(save, number, previous)
 
 
 def test_a_database_in_use_comes_along_to_0002_and_its_ledger_still_verifies(empty_app: Flask) -> None:
@@ -335,10 +335,10 @@ def test_a_database_in_use_comes_along_to_0002_and_its_ledger_still_verifies(emp
     to("0002")
 
     assert database.read(rows_of_0001, columns) == before
-    places = text("SELECT host, path, colour, language FROM brand")
-    assert database.read(lambda connection: connection.execute(places).one()) == ("", "", "", "en")
-    revoked = text("SELECT revoked_at FROM contact")
-    assert database.read(lambda connection: connection.execute(revoked).scalars().all()) == [None] * 3
+    places = "SELECT host, path, colour, language FROM brand"
+    assert database.read(lambda read: read.exec_driver_sql(places).one()) == ("", "", "", "en")
+    revoked = "SELECT revoked_at FROM contact"
+    assert database.read(lambda read: read.exec_driver_sql(revoked).scalars().all()) == [None] * 3
     assert len(database.read(guards)) == (3 if database.is_sqlite else 2)
     up()
     report = database.snapshot(verify.verify, lambda _entries: None)
@@ -362,8 +362,8 @@ def test_what_is_recorded_now_is_chained_to_what_came_before(empty_app: Flask) -
 # The site is in use while it is upgraded.
 
 
-def revision_of(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+def revision_of(read: Read) -> str | None:
+    return MigrationContext.configure(read.connection).get_current_revision()
 
 
 def test_no_migration_holds_a_table_while_a_later_one_waits(postgres: PostgresServer) -> None:
@@ -401,8 +401,8 @@ def test_a_click_is_answered_and_counts_while_0008_folds(
     client.post(f"{path}/undo", data={"undo": undo})
     answers: list[int] = []
 
-    def fold_and_click(connection: Connection, key: refold_module.Key) -> Any:
-        folded = fold(connection, key)
+    def fold_and_click(read: Read, key: refold_module.Key) -> Any:
+        folded = fold(read, key)
         if not answers:
             answers.append(client.post(path, data={"List-Unsubscribe": "One-Click"}).status_code)
         return folded
@@ -411,9 +411,7 @@ def test_a_click_is_answered_and_counts_while_0008_folds(
     services.database.save(refold_module.refold)
 
     assert answers == [200]
-    statuses = services.database.read(
-        lambda connection: list(connection.execute(select(preference.c.status)).scalars())
-    )
+    statuses = services.database.read(lambda read: list(read.execute(select(preference.c.status)).scalars()))
     assert statuses == ["unsubscribed"]
     assert services.database.snapshot(verify.verify, lambda _entries: None).problems == []
     close(app)
@@ -442,4 +440,4 @@ def test_entries_are_guarded_after_0002_and_after_going_back(empty_app: Flask) -
     for revision in ("0002", "0001"):
         to(revision)
         with pytest.raises(StoreFault):
-            database.save(lambda connection: connection.execute(text("UPDATE ledger_entry SET topic = 'x'")))
+            database.save(lambda save: save.execute(text("UPDATE ledger_entry SET topic = 'x'")))

@@ -9,13 +9,14 @@ from __future__ import annotations
 from alembic import op
 
 from preferences.ledger.refold import refold
+from preferences.store.transactions import Save
 
 revision = "0008"
 down_revision = "0007"
 
 
 def upgrade() -> None:
-    refold(op.get_bind())
+    refold(Save(op.get_bind()))
 
 
 def downgrade() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 from flask.cli import with_appcontext
-from sqlalchemy import Connection
 
 from preferences.cli.common import Command, Group, fail, plain_errors, progress_bar
 from preferences.connectors import make_connector, require_own_topics
@@ -17,6 +16,7 @@ from preferences.connectors.base import Connector
 from preferences.current import current_services
 from preferences.domain.errors import StoreBusy
 from preferences.services import Services
+from preferences.store.transactions import Read
 
 
 @click.command("worker", cls=Command)
@@ -182,13 +182,13 @@ def connectors(context: click.Context) -> None:
         click.echo(f"There are no connectors in {services.settings.config_file}.")
 
 
-def _workers_line(connection: Connection) -> str:
+def _workers_line(read: Read) -> str:
     """Empty while a worker is alive."""
     from preferences.store import workers
 
-    if workers.count_alive(connection, datetime.now(UTC)):
+    if workers.count_alive(read, datetime.now(UTC)):
         return ""
-    seen = workers.last_seen(connection)
+    seen = workers.last_seen(read)
     when = f"the last was seen at {seen.isoformat(timespec='seconds')}" if seen else "start `flask worker`"
     return f"No worker is alive; {when}."
 

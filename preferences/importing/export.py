@@ -20,8 +20,6 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
-from sqlalchemy import Connection
-
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import PreferencesError
 from preferences.domain.records import Address
@@ -34,7 +32,7 @@ from preferences.ledger.archive import ADDED_LATER, ENTRIES, PARTS, Part
 from preferences.ledger.refold import RULES, refold
 from preferences.ledger.verify import verify
 from preferences.store import current_state
-from preferences.store.transactions import Database, StoreFault, WriteTransaction
+from preferences.store.transactions import Database, Read, Snapshot, StoreFault, Write
 
 FORMAT: Final = "preferences-export"
 VERSION: Final = 1
@@ -76,47 +74,47 @@ class Manifest:
 
 
 def write_archive(
-    connection: Connection, path: Path, fingerprints: Fingerprints, *, progress: Progress, replace: bool = False
+    snapshot: Snapshot, path: Path, fingerprints: Fingerprints, *, progress: Progress, replace: bool = False
 ) -> Manifest:
-    """Write everything to a zip file. Run it inside `Database.snapshot`. Raises CannotWrite."""
+    """Write everything to a zip file. Raises CannotWrite."""
     rows: dict[str, int] = {}
     digests: dict[str, str] = {}
     now = datetime.now(UTC)
     with atomic_write(path, replace=replace) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as zipped:
         for part in PARTS:
             with zipped.open(_member(part.file, now), "w", force_zip64=True) as file:
-                rows[part.file], digests[part.file] = _pour(_blocks_of(connection, part), file, progress)
-        seq, newest = archive.head(connection)
+                rows[part.file], digests[part.file] = _pour(_blocks_of(snapshot, part), file, progress)
+        seq, newest = archive.head(snapshot)
         manifest = Manifest(rows, digests, seq, newest, fingerprints.candidates(_CHECK))
         zipped.writestr(_member(MANIFEST, now), _manifest_text(manifest, now))
     return manifest
 
 
-def count_rows(connection: Connection) -> int:
+def count_rows(read: Read) -> int:
     """How many rows an archive will have."""
-    return sum(archive.count(connection, part) for part in PARTS)
+    return sum(archive.count(read, part) for part in PARTS)
 
 
 def write_csv(
-    connection: Connection, path: Path, *, progress: Progress, replace: bool = False, for_spreadsheets: bool = False
+    snapshot: Snapshot, path: Path, *, progress: Progress, replace: bool = False, for_spreadsheets: bool = False
 ) -> int:
-    """Write what holds now in the columns of an import. Run it inside `Database.snapshot`. Raises CannotWrite."""
+    """Write what holds now in the columns of an import. Raises CannotWrite."""
     with atomic_write(path, replace=replace) as file:
         file.write(_csv([CSV_COLUMNS]))
-        rows: Iterator[tuple[str, ...]] = (astuple(row) for row in current_state.read_standings(connection))
+        rows: Iterator[tuple[str, ...]] = (astuple(row) for row in current_state.read_standings(snapshot))
         if for_spreadsheets:
             rows = (tuple(map(harmless_cell, row)) for row in rows)
         blocks = ((_csv(block), len(block)) for block in _by_block(rows))
         return _pour(blocks, file, progress)[0]
 
 
-def write_ledger(connection: Connection, path: Path, *, progress: Progress, replace: bool = False) -> int:
-    """Write every entry as a line of JSON, packed if the name ends in .gz. Run it inside `Database.snapshot`."""
+def write_ledger(snapshot: Snapshot, path: Path, *, progress: Progress, replace: bool = False) -> int:
+    """Write every entry as a line of JSON, packed if the name ends in .gz."""
     with atomic_write(path, replace=replace) as file:
         if path.suffix != ".gz":
-            return _pour(_lines(connection), file, progress)[0]
+            return _pour(_lines(snapshot), file, progress)[0]
         with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
-            return _pour(_lines(connection), packed, progress)[0]
+            return _pour(_lines(snapshot), packed, progress)[0]
 
 
 def _member(name: str, now: datetime) -> zipfile.ZipInfo:
@@ -126,17 +124,17 @@ def _member(name: str, now: datetime) -> zipfile.ZipInfo:
     return info
 
 
-def _blocks_of(connection: Connection, part: Part) -> Iterator[tuple[bytes, int]]:
+def _blocks_of(snapshot: Snapshot, part: Part) -> Iterator[tuple[bytes, int]]:
     if part.file == ENTRIES:
-        yield from _lines(connection)
+        yield from _lines(snapshot)
         return
     yield _csv([part.columns]), 0
-    for block in _by_block(archive.read_cells(connection, part)):
+    for block in _by_block(archive.read_cells(snapshot, part)):
         yield _csv(block), len(block)
 
 
-def _lines(connection: Connection) -> Iterator[tuple[bytes, int]]:
-    for block in _by_block(archive.read_lines(connection)):
+def _lines(snapshot: Snapshot) -> Iterator[tuple[bytes, int]]:
+    for block in _by_block(archive.read_lines(snapshot)):
         yield b"".join(block), len(block)
 
 
@@ -214,19 +212,19 @@ def restore(path: Path, database: Database, *, progress: Progress) -> Manifest:
     return manifest
 
 
-def _restore(write: WriteTransaction, zipped: zipfile.ZipFile, manifest: Manifest, progress: Progress) -> None:
+def _restore(write: Write, zipped: zipfile.ZipFile, manifest: Manifest, progress: Progress) -> None:
     archive.begin_restore(write)
     for part in _parts_in(manifest):
         with _readable(part.file), member(zipped, part.file) as file:
             for block in _by_block(_rows(part, file)):
                 archive.put_back(write, part, block)
                 progress(len(block))
-    if archive.lacks_contacts(write.connection):
+    if archive.lacks_contacts(write):
         raise BadExport("an address in it has no contact, so nothing was restored")
     archive.end_restore(write, manifest.head_seq, manifest.head_hash)
     if manifest.rules < RULES:
-        refold(write.connection)
-    problems = verify(write.connection, progress).problems
+        refold(write)
+    problems = verify(write, progress).problems
     if problems:
         raise BadExport(f"its ledger does not verify, so nothing was restored: {problems[0]}")
 

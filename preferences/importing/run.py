@@ -30,7 +30,7 @@ from preferences.ledger.bulk import Block, Outcome
 from preferences.ledger.bulk_rows import Told
 from preferences.store.bulk_copy import Form, expect_much, form_of, move_log
 from preferences.store.catalog import Catalog
-from preferences.store.transactions import Database, WriteTransaction
+from preferences.store.transactions import Database, Write
 
 BLOCK: Final = 500
 """Rows of the first block, before it is known how fast the database is."""
@@ -175,9 +175,9 @@ def _write(database: Database, block: Block) -> tuple[Outcome, float]:
     return outcome, time.monotonic() - locked_at
 
 
-def _write_block(write: WriteTransaction, block: Block) -> tuple[Outcome, float]:
+def _write_block(write: Write, block: Block) -> tuple[Outcome, float]:
     locked_at = time.monotonic()
-    expect_much(write.connection)
+    expect_much(write)
     return bulk.record_new(write, block), locked_at
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import JSON, Boolean, Column, Connection, Integer, Uuid, delete, func, select, text
+from sqlalchemy import JSON, Boolean, Column, Integer, Uuid, delete, func, select, text
 
 from preferences.domain.errors import NotAllowed
 from preferences.domain.vocabulary import Channel
@@ -41,7 +41,7 @@ from preferences.store.tables import (
     topic_text,
 )
 from preferences.store.tables import metadata as _metadata
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Read, Snapshot, Write
 
 ENTRIES: Final = "entries.jsonl"
 
@@ -109,31 +109,31 @@ def unplanned() -> set[str]:
 # Out.
 
 
-def head(connection: Connection) -> tuple[int, str]:
+def head(read: Read) -> tuple[int, str]:
     """The number and the hash of the newest entry."""
-    row = connection.execute(select(ledger_head.c.seq, ledger_head.c.hash)).one()
+    row = read.execute(select(ledger_head.c.seq, ledger_head.c.hash)).one()
     return row.seq, row.hash
 
 
-def count(connection: Connection, part: Part) -> int:
+def count(read: Read, part: Part) -> int:
     """How many rows the part has."""
-    return int(connection.execute(select(func.count()).select_from(part.table)).scalar_one())
+    return int(read.execute(select(func.count()).select_from(part.table)).scalar_one())
 
 
-def read_cells(connection: Connection, part: Part) -> Iterator[list[str]]:
-    """The rows of a part as text, by key, in flat memory. Run it inside `Database.snapshot`."""
+def read_cells(snapshot: Snapshot, part: Part) -> Iterator[list[str]]:
+    """The rows of a part as text, by key, in flat memory."""
     columns = [part.table.c[name] for name in part.columns]
     writers = [_writer(column) for column in columns]
-    for row in stream(connection, select(*columns).order_by(*part.table.primary_key.columns)):
-        yield ["" if value is None else write(value) for write, value in zip(writers, row, strict=True)]
+    for row in stream(snapshot, select(*columns).order_by(*part.table.primary_key.columns)):
+        yield ["" if value is None else as_text(value) for as_text, value in zip(writers, row, strict=True)]
 
 
-def read_lines(connection: Connection) -> Iterator[bytes]:
+def read_lines(snapshot: Snapshot) -> Iterator[bytes]:
     """The ledger's entries in order, each as a line of JSON with its hash, in flat memory.
 
     A line without its hash is what the hash covers, behind the hash of the entry before (`seal.canonical`).
     """
-    for row in stream(connection, select(ledger_entry).order_by(ledger_entry.c.seq)):
+    for row in stream(snapshot, select(ledger_entry).order_by(ledger_entry.c.seq)):
         yield canonical(entry_of(row))[:-1] + f',"hash":"{row.hash}"}}\n'.encode()
 
 
@@ -184,30 +184,29 @@ def _typed(column: Column[Any], value: Any) -> Any:
     return UUID(value) if isinstance(column.type, Uuid) else value
 
 
-def begin_restore(write: WriteTransaction) -> None:
+def begin_restore(write: Write) -> None:
     """Make room. Raises NotAllowed where somebody is on record already."""
-    connection = write.connection
-    taken = write.seq or connection.execute(select(contact.c.id).limit(1)).first()
-    if taken or connection.execute(select(address.c.id).limit(1)).first():
+    taken = write.seq or write.execute(select(contact.c.id).limit(1)).first()
+    if taken or write.execute(select(address.c.id).limit(1)).first():
         raise NotAllowed("an export can be restored only into an empty install, and this one has contacts or entries")
-    if connection.dialect.name != "sqlite":
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+    if not write.is_sqlite:
+        write.execute(text("SET LOCAL statement_timeout = 0"))
     for table in (topic_text, topic, brand, notice, sending, connector_cursor):
-        connection.execute(delete(table))
+        write.execute(delete(table))
 
 
-def put_back(write: WriteTransaction, part: Part, rows: Sequence[Mapping[str, Any]]) -> None:
+def put_back(write: Write, part: Part, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows of a part, all with the same columns."""
-    insert_rows(write.connection, part.table, rows)
+    insert_rows(write, part.table, rows)
 
 
-def lacks_contacts(connection: Connection) -> bool:
+def lacks_contacts(read: Read) -> bool:
     """Whether an address has come back without its contact, which no foreign key would refuse."""
     orphan = select(address.c.id).where(~select(contact.c.id).where(contact.c.id == address.c.contact_id).exists())
-    return connection.execute(orphan.limit(1)).first() is not None
+    return read.execute(orphan.limit(1)).first() is not None
 
 
-def end_restore(write: WriteTransaction, seq: int, newest: str) -> None:
+def end_restore(write: Write, seq: int, newest: str) -> None:
     """Set the ledger's head: the next act goes on from there."""
     write.seq, write.hash = seq, newest
     set_head(write)

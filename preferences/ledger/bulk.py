@@ -18,7 +18,7 @@ from itertools import chain
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, exists, or_, select
+from sqlalchemy import and_, exists, or_, select
 
 from preferences.domain.acts import ImportedRow, imported
 from preferences.domain.addresses import Fingerprints
@@ -33,7 +33,7 @@ from preferences.store.contact_flags import add_flags
 from preferences.store.contacts import Found, find_or_create
 from preferences.store.dialect import any_of
 from preferences.store.tables import address, contact, contact_flag, evidence, ledger_entry, preference, suppression
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Read, Write
 
 
 @dataclass(slots=True)
@@ -122,7 +122,7 @@ def act_of(row: Told) -> Act:
     )
 
 
-def record_plainly(write: WriteTransaction, rows: Sequence[Told], fingerprints: Fingerprints, now: datetime) -> Outcome:
+def record_plainly(write: Write, rows: Sequence[Told], fingerprints: Fingerprints, now: datetime) -> Outcome:
     """Any rows, by the way that all other acts go."""
     found = find_or_create(write, [_address(row) for row in rows], fingerprints, now)
     acts = [act_of(row) for row in rows if row.verb is not None]
@@ -132,21 +132,21 @@ def record_plainly(write: WriteTransaction, rows: Sequence[Told], fingerprints: 
     return Outcome(sum(one.created for one in found.values()), changed, len(entries) - changed)
 
 
-def _add_flags(write: WriteTransaction, rows: Sequence[Told], found: Mapping[Address, Found]) -> None:
+def _add_flags(write: Write, rows: Sequence[Told], found: Mapping[Address, Found]) -> None:
     flags: dict[UUID, set[str]] = {}
     for row in rows:
         contact_id = found[_address(row)].contact_id
         if row.flags and contact_id is not None:
             flags.setdefault(contact_id, set()).update(row.flags.split())
     if flags:
-        add_flags(write.connection, flags)
+        add_flags(write, flags)
 
 
-def record_new(write: WriteTransaction, block: Block) -> Outcome:
+def record_new(write: Write, block: Block) -> Outcome:
     """Record what the short way is for, pass over what was told before, and hand back the rest."""
     prints = {"prints": list(block.prints)}
-    stored = {block.prints[one] for one in write.connection.execute(_BY_ADDRESS, prints).scalars()}
-    known = stored | {block.prints[one] for one in write.connection.execute(_BY_ENTRY, prints).scalars()}
+    stored = {block.prints[one] for one in write.execute(_BY_ADDRESS, prints).scalars()}
+    known = stored | {block.prints[one] for one in write.execute(_BY_ENTRY, prints).scalars()}
     outcome, fresh = Outcome(), []
     again: list[Told] = []
     for one, told, rows in block.people:
@@ -155,7 +155,7 @@ def record_new(write: WriteTransaction, block: Block) -> Outcome:
         else:
             (again if one in stored else outcome.left).extend(map(Told._make, told))
     if again:
-        _pass_over(write.connection, again, block, outcome)
+        _pass_over(write, again, block, outcome)
     if fresh:
         outcome.created, outcome.changed = len(fresh), _put(write, fresh)
     return outcome
@@ -190,7 +190,7 @@ _IS_SUPPRESSED: Final = exists().where(
 _HOLDING: Final = select(ledger_entry.c.origin_ref).where(_IS_TOLD, or_(_HOLDS, _IS_SUPPRESSED))
 
 
-def _pass_over(connection: Connection, again: Sequence[Told], block: Block, outcome: Outcome) -> None:
+def _pass_over(read: Read, again: Sequence[Told], block: Block, outcome: Outcome) -> None:
     """Of people whose address is stored: count the acts that were told before, and hand back the others.
 
     An act may have been told while the address had another fingerprint, by a key from before a rotation.
@@ -199,9 +199,9 @@ def _pass_over(connection: Connection, again: Sequence[Told], block: Block, outc
     for candidate, one in block.prints.items():
         prints.setdefault(one, []).append(candidate)
     refs = [[stored_ref(one, row.ref) for one in prints[row.fingerprint]] if row.ref else [] for row in again]
-    told = set(connection.execute(_BY_REF, {"refs": list(chain.from_iterable(refs))}).scalars())
+    told = set(read.execute(_BY_REF, {"refs": list(chain.from_iterable(refs))}).scalars())
     undated = [one for row, ones in zip(again, refs, strict=True) if _is_undated(row) for one in ones]
-    holding = set(connection.execute(_HOLDING, {"refs": undated}).scalars()) if undated else set()
+    holding = set(read.execute(_HOLDING, {"refs": undated}).scalars()) if undated else set()
     for row, candidates in zip(again, refs, strict=True):
         counts_again = _is_undated(row) and holding.isdisjoint(candidates)
         if row.flags or (counts_again and candidates):
@@ -217,18 +217,18 @@ def _is_undated(row: Told) -> bool:
     return row.verb is not None and Verb(row.verb) in OPT_OUTS and not is_known_time(row.occurred_at)
 
 
-def _put(write: WriteTransaction, people: Sequence[PersonRows]) -> int:
+def _put(write: Write, people: Sequence[PersonRows]) -> int:
     """Write new people, and return how many entries they made."""
-    connection, before = write.connection, write.seq
-    form = form_of(connection.dialect.name)
-    put_rows(connection, contact, columns=bulk_rows.CONTACT, rows=[one[0] for one in people])
-    put_rows(connection, address, columns=bulk_rows.ADDRESS, rows=[one[1] for one in people])
+    before = write.seq
+    form = form_of(write.connection.dialect.name)
+    put_rows(write, contact, columns=bulk_rows.CONTACT, rows=[one[0] for one in people])
+    put_rows(write, address, columns=bulk_rows.ADDRESS, rows=[one[1] for one in people])
     if flags := list(chain.from_iterable(one[3] for one in people)):
-        put_rows(connection, contact_flag, columns=bulk_rows.FLAG, rows=flags)
+        put_rows(write, contact_flag, columns=bulk_rows.FLAG, rows=flags)
     chained = _chained(form, chain.from_iterable(one[2] for one in people), before, write.hash)
     for table, columns in _OF_ACTS:
         if rows := chained.rows[table.name]:
-            put_rows(connection, table, columns=columns, rows=rows)
+            put_rows(write, table, columns=columns, rows=rows)
     write.seq, write.hash = chained.seq, chained.hash
     set_head(write)
     return write.seq - before

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, delete, or_, select
+from sqlalchemy import Row, delete, or_, select
 
 from preferences.domain.acts import restore_address, retire_address
 from preferences.domain.addresses import Fingerprints
@@ -28,7 +28,7 @@ from preferences.store.contact_state import KnownAddress, addresses_of, own_mail
 from preferences.store.contacts import NEVER_STORED_AGAIN, attach, find_addresses, new_id, suppressed_for
 from preferences.store.dialect import insert_rows
 from preferences.store.tables import address_request, contact
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Read, Save, Write
 
 
 class Outcome(StrEnum):
@@ -65,7 +65,7 @@ class Wanted:
     taken_back: bool
 
 
-def request(connection: Connection, contact_id: UUID, *, wanted: Address, replaces: UUID | None, now: datetime) -> UUID:
+def request(save: Save, contact_id: UUID, *, wanted: Address, replaces: UUID | None, now: datetime) -> UUID:
     """Note that a contact wants this address. `replaces` is the id of the one that it shall take the place of."""
     request_id = new_id(now)
     row = {
@@ -76,33 +76,33 @@ def request(connection: Connection, contact_id: UUID, *, wanted: Address, replac
         "replaces": replaces,
         "created_at": now,
     }
-    insert_rows(connection, address_request, [row])
+    insert_rows(save, address_request, [row])
     return request_id
 
 
-def request_back(connection: Connection, contact_id: UUID, *, old: Address, new: Address, now: datetime) -> UUID | None:
+def request_back(save: Save, contact_id: UUID, *, old: Address, new: Address, now: datetime) -> UUID | None:
     """A way back for the owner of an address that was put away: a request that they can confirm, as any other.
 
     Only where it is the older of the two. Whoever came into somebody's account and gave their own address in its place
     must not be able to undo the repair.
     """
-    added_at = {one.address: one.added_at for one in addresses_of(connection, contact_id)}
+    added_at = {one.address: one.added_at for one in addresses_of(save, contact_id)}
     if added_at[old] >= added_at[new]:
         return None
-    return request(connection, contact_id, wanted=old, replaces=None, now=now)
+    return request(save, contact_id, wanted=old, replaces=None, now=now)
 
 
-def find_request(connection: Connection, request_id: UUID, now: datetime) -> Wanted | None:
+def find_request(read: Read, request_id: UUID, now: datetime) -> Wanted | None:
     """What a request asks for that can still be confirmed, or None."""
-    row = _open(connection, request_id, now)
+    row = _open(read, request_id, now)
     if row is None:
         return None
     address = Address(Channel(row.channel), row.value)
-    put_away = (one.address for one in addresses_of(connection, row.contact_id) if one.replaced)
+    put_away = (one.address for one in addresses_of(read, row.contact_id) if one.replaced)
     return Wanted(address, taken_back=address in put_away)
 
 
-def _open(connection: Connection, request_id: UUID, now: datetime) -> Row[Any] | None:
+def _open(read: Read, request_id: UUID, now: datetime) -> Row[Any] | None:
     """A request that is young enough, of a contact who has not ended every sign-in since: a thief may have asked."""
     owner = contact.c.id == address_request.c.contact_id
     not_ended = or_(contact.c.revoked_at.is_(None), contact.c.revoked_at < address_request.c.created_at)
@@ -111,11 +111,11 @@ def _open(connection: Connection, request_id: UUID, now: datetime) -> Row[Any] |
         .join(contact, owner)
         .where(address_request.c.id == request_id, address_request.c.created_at > now - ADDRESS_LIFE, not_ended)
     )
-    return connection.execute(statement).one_or_none()
+    return read.execute(statement).one_or_none()
 
 
 def confirm(
-    write: WriteTransaction,
+    write: Write,
     request_id: UUID,
     *,
     fingerprints: Fingerprints,
@@ -123,26 +123,26 @@ def confirm(
     evidence: Mapping[str, str],
 ) -> Confirmed:
     """Give the contact the address that its owner has just confirmed. Raises NotAllowed when that was done already."""
-    row = _open(write.connection, request_id, now)
+    row = _open(write, request_id, now)
     if row is None:
         raise NotAllowed("no such request any more")
-    write.connection.execute(delete(address_request).where(address_request.c.id == request_id))
+    write.execute(delete(address_request).where(address_request.c.id == request_id))
     contact_id, wanted = row.contact_id, Address(Channel(row.channel), row.value)
-    owner = find_addresses(write.connection, [wanted], fingerprints).get(wanted)
+    owner = find_addresses(write, [wanted], fingerprints).get(wanted)
     if owner is not None and owner.contact_id != contact_id:
         return Confirmed(outcome=Outcome.SOMEBODY_ELSES, contact_id=contact_id, address=wanted)
-    held = suppressed_for(write.connection, wanted, fingerprints)
+    held = suppressed_for(write, wanted, fingerprints)
     if held & set(NEVER_STORED_AGAIN):
         return Confirmed(outcome=Outcome.BARRED, contact_id=contact_id, address=wanted)
-    others = own_mailboxes(addresses_of(write.connection, contact_id))
+    others = own_mailboxes(addresses_of(write, contact_id))
     if owner is None:
         attach(write, contact_id, wanted, fingerprints, now)
     is_confirmed = owner is not None and owner.relation is Relation.UNCONFIRMED
     if owner is not None and is_confirmed:
-        contacts.confirm(write.connection, owner.fingerprint)
+        contacts.confirm(write, owner.fingerprint)
     was_put_away = SuppressionReason.REPLACED in held
     acts: list[Act] = [restore_address(wanted, now, evidence)] if was_put_away else []
-    old = _still_used(addresses_of(write.connection, contact_id), row.replaces, wanted)
+    old = _still_used(addresses_of(write, contact_id), row.replaces, wanted)
     if old is not None:
         acts.append(retire_address(old, now, evidence))
     ledger.record(write, acts, fingerprints=fingerprints, now=now)
@@ -170,7 +170,7 @@ def can_remove(mine: Sequence[KnownAddress], gone: KnownAddress) -> bool:
 
 
 def remove(
-    write: WriteTransaction,
+    write: Write,
     contact_id: UUID,
     *,
     address_id: UUID,
@@ -180,7 +180,7 @@ def remove(
 ) -> Address:
     """Put one of the contact's addresses away, and return it. Raises NotAllowed for the last one on its channel, and
     for what is no address of theirs."""
-    mine = addresses_of(write.connection, contact_id)
+    mine = addresses_of(write, contact_id)
     gone = next((one for one in mine if one.id == address_id and not one.replaced), None)
     if gone is None or not can_remove(mine, gone):
         raise NotAllowed("the only address, or none of theirs")
@@ -188,6 +188,6 @@ def remove(
     return gone.address
 
 
-def forget_old(connection: Connection, now: datetime) -> None:
+def forget_old(save: Save, now: datetime) -> None:
     """Remove requests that nobody can confirm any more."""
-    connection.execute(delete(address_request).where(address_request.c.created_at < now - ADDRESS_LIFE))
+    save.execute(delete(address_request).where(address_request.c.created_at < now - ADDRESS_LIFE))

@@ -15,7 +15,7 @@ from preferences.ledger import record as ledger
 from preferences.store import contact_state
 from preferences.store.contact_state import Wishes, WishesKey
 from preferences.store.shared_calls import Shared, Take
-from preferences.store.transactions import Database, WriteTransaction
+from preferences.store.transactions import Database, Write
 
 
 class Writer:
@@ -33,7 +33,7 @@ class Writer:
     def _record(self, take: Take[Sequence[Act]]) -> list[list[Entry]]:
         return self._database.write(self._record_taken, take)
 
-    def _record_taken(self, write: WriteTransaction, take: Take[Sequence[Act]]) -> list[list[Entry]]:
+    def _record_taken(self, write: Write, take: Take[Sequence[Act]]) -> list[list[Entry]]:
         """With the lock in hand: who came while it was waited for is in time."""
         calls = take()
         acts = [act for call in calls for act in call]

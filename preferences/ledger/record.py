@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, bindparam, delete, select
+from sqlalchemy import and_, bindparam, delete, select
 
 from preferences.domain import consent
 from preferences.domain.addresses import Fingerprints
@@ -39,7 +39,7 @@ from preferences.store.codec import (
 from preferences.store.contacts import Found, find_or_create
 from preferences.store.dialect import Insert, any_of, insert_all
 from preferences.store.tables import evidence, ledger_entry, ledger_head, pace, preference, suppression
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Read, Write
 
 _EVIDENCE: Final = json.JSONEncoder(sort_keys=True)
 
@@ -57,7 +57,7 @@ class _Batch:
     `choices` by scope and topic; `undone` is read for the scopes about which a connector told an echo.
     """
 
-    write: WriteTransaction
+    write: Write
     now: datetime
     choices: dict[ScopeKey, dict[str, Preference]] = field(default_factory=dict)
     undone: dict[ScopeKey, list[Undone]] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class _Batch:
     evidence: list[dict[str, Any]] = field(default_factory=list)
 
 
-def record(write: WriteTransaction, acts: Sequence[Act], *, fingerprints: Fingerprints, now: datetime) -> list[Entry]:
+def record(write: Write, acts: Sequence[Act], *, fingerprints: Fingerprints, now: datetime) -> list[Entry]:
     """Record acts, in order, and return the entry of each.
 
     An act whose (origin, origin_ref) is in the ledger already is not recorded again; its first entry is returned. Two
@@ -78,8 +78,8 @@ def record(write: WriteTransaction, acts: Sequence[Act], *, fingerprints: Finger
     than the act whose reference it bears; and one that gives no time and does not hold any more (see
     `may_count_again`). `now` is the time of receipt. Everything stands or falls with the transaction.
     """
-    known = find_told(write.connection, acts)
-    acts = told_apart(write.connection, acts, known, fingerprints=fingerprints, now=now)
+    known = find_told(write, acts)
+    acts = told_apart(write, acts, known, fingerprints=fingerprints, now=now)
     fresh = [act for act in acts if (act.origin, act.origin_ref) not in known or may_count_again(act, now)]
     found = _contacts_of(write, fresh, fingerprints, now)
     batch = _read_state(write, fresh, found, now)
@@ -111,7 +111,7 @@ def _holds_no_more(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> b
 
 
 def record_edits(
-    write: WriteTransaction, edits: Sequence[Edit], *, fingerprints: Fingerprints, now: datetime
+    write: Write, edits: Sequence[Edit], *, fingerprints: Fingerprints, now: datetime
 ) -> tuple[list[Entry], list[Edit]]:
     """Record what a person changed on a page, and return the entries, and the edits that were not recorded.
 
@@ -151,14 +151,14 @@ def _lets_less_through(one: Preference | SendingLimit) -> bool:
     return one.until is not None or one.per_week is not None
 
 
-def undo(write: WriteTransaction, seq: int, *, contact_id: UUID, now: datetime, details: Mapping[str, str]) -> Entry:
+def undo(write: Write, seq: int, *, contact_id: UUID, now: datetime, details: Mapping[str, str]) -> Entry:
     """Take the opt-out of entry `seq` back: all else that its contact said counts as if it had never been.
 
     Raises NotAllowed when the entry is not this contact's opt-out, was undone already, no longer counts, or when
     anybody has opted out again since, of the same or of everything: that may have been somebody else, and whoever
     holds the link must not take back what they did not do.
     """
-    target = find_entry(write.connection, seq)
+    target = find_entry(write, seq)
     if target is None or target.contact_id != contact_id or target.verb is not Verb.UNSUBSCRIBE:
         raise NotAllowed("nothing to undo")
     act = Act(
@@ -174,13 +174,13 @@ def undo(write: WriteTransaction, seq: int, *, contact_id: UUID, now: datetime, 
         trusted=True,
         evidence=details,
     )
-    if find_told(write.connection, [act]):
+    if find_told(write, [act]):
         raise NotAllowed("undone already")
     batch = _read_state(write, [act], {}, now)
     current = batch.choices.get(_scope(target), {}).get(target.topic)
     if current is None or current.status is not Status.UNSUBSCRIBED:
         raise NotAllowed("something newer counts")
-    entries = _entries_of(write.connection, target)
+    entries = _entries_of(write, target)
     if any(_is_opted_out_again(target, entry) for entry in consent.without_undone(entries)):
         raise NotAllowed("there is a newer opt-out")
     entry = _append_undo(batch, act, target, entries)
@@ -222,15 +222,13 @@ def _status(choices: Mapping[str, Preference], topic: str) -> Status | None:
     return None if choice is None else choice.status
 
 
-def find_entry(connection: Connection, seq: int) -> Entry | None:
+def find_entry(read: Read, seq: int) -> Entry | None:
     """The entry of this number, or None."""
-    row = connection.execute(select(ledger_entry).where(ledger_entry.c.seq == seq)).one_or_none()
+    row = read.execute(select(ledger_entry).where(ledger_entry.c.seq == seq)).one_or_none()
     return None if row is None else entry_of(row)
 
 
-def _contacts_of(
-    write: WriteTransaction, acts: Sequence[Act], fingerprints: Fingerprints, now: datetime
-) -> dict[Address, Found]:
+def _contacts_of(write: Write, acts: Sequence[Act], fingerprints: Fingerprints, now: datetime) -> dict[Address, Found]:
     addresses = [act.who for act in acts if isinstance(act.who, Address)]
     if not addresses:
         return {}
@@ -245,32 +243,32 @@ _PACES = select(pace).where(any_of(pace.c.contact_id, "contact_ids"))
 _SUPPRESSIONS = select(suppression).where(any_of(suppression.c.fingerprint, "fingerprints"))
 
 
-def _read_state(write: WriteTransaction, acts: Sequence[Act], found: Mapping[Address, Found], now: datetime) -> _Batch:
+def _read_state(write: Write, acts: Sequence[Act], found: Mapping[Address, Found], now: datetime) -> _Batch:
     batch = _Batch(write, now)
     contact_ids = {_contact_id(act, found) for act in acts if act.reason is None} - {None}
     if contact_ids:
-        for row in write.connection.execute(_PREFERENCES, {"contact_ids": list(contact_ids)}):
+        for row in write.execute(_PREFERENCES, {"contact_ids": list(contact_ids)}):
             batch.choices.setdefault((row.contact_id, row.channel, row.brand), {})[row.topic] = preference_of(row)
     told_of = {_contact_id(act, found) for act in acts if act.actor is Actor.SYSTEM and is_connector(act.origin)}
     if told_of - {None}:
-        batch.undone = _undone(write.connection, list(told_of - {None}))
+        batch.undone = _undone(write, list(told_of - {None}))
     paced = {_contact_id(act, found) for act in acts if act.verb in LIMIT_VERBS} - {None}
     if paced:
-        rows = write.connection.execute(_PACES, {"contact_ids": list(paced)})
+        rows = write.execute(_PACES, {"contact_ids": list(paced)})
         batch.paces = {(row.contact_id, row.channel, row.brand, row.topic, row.verb): limit_of(row) for row in rows}
     prints = {found[act.who].fingerprint for act in acts if act.reason and isinstance(act.who, Address)}
     if prints:
-        rows = write.connection.execute(_SUPPRESSIONS, {"fingerprints": list(prints)})
+        rows = write.execute(_SUPPRESSIONS, {"fingerprints": list(prints)})
         batch.suppressions = {(row.fingerprint, row.channel, row.reason): suppression_of(row) for row in rows}
     return batch
 
 
-def _undone(connection: Connection, contact_ids: Sequence[UUID | None]) -> dict[ScopeKey, list[Undone]]:
+def _undone(read: Read, contact_ids: Sequence[UUID | None]) -> dict[ScopeKey, list[Undone]]:
     """What these contacts have taken back, by scope."""
     found: dict[ScopeKey, list[Undone]] = {}
-    undos = [entry_of(row) for row in connection.execute(_UNDOS, {"contact_ids": list(contact_ids)})]
+    undos = [entry_of(row) for row in read.execute(_UNDOS, {"contact_ids": list(contact_ids)})]
     if undos:
-        rows = connection.execute(_TARGETS, {"seqs": [undo.undoes for undo in undos]})
+        rows = read.execute(_TARGETS, {"seqs": [undo.undoes for undo in undos]})
         targets = {row.seq: entry_of(row) for row in rows}
         for undo in undos:
             found.setdefault(_scope(undo), []).append(consent.undone_by(undo, targets[undo.undoes or 0]))
@@ -402,12 +400,12 @@ def _flush(batch: _Batch) -> None:
         else:
             choices.append(preference_row(key, choice))
     if gone:
-        batch.write.connection.execute(_NO_CHOICE, gone)
+        batch.write.execute(_NO_CHOICE, gone)
     # In the order in which `sendings` locks them, so that no two wait for each other.
     paces = [limit_row(key, batch.paces[key]) for key in sorted(batch.touched_paces)]
     suppressions = [suppression_row(key, batch.suppressions[key]) for key in batch.touched_suppressions]
     insert_all(
-        batch.write.connection,
+        batch.write,
         [
             Insert(ledger_entry, [entry_row(entry) for entry in batch.entries]),
             Insert(evidence, batch.evidence),
@@ -420,7 +418,7 @@ def _flush(batch: _Batch) -> None:
     batch.write.seq, batch.write.hash = newest.seq, newest.hash
 
 
-def _entries_of(connection: Connection, entry: Entry) -> list[Entry]:
+def _entries_of(read: Read, entry: Entry) -> list[Entry]:
     """All entries about wishes of the same contact, channel and brand, oldest first."""
     same = and_(
         ledger_entry.c.contact_id == entry.contact_id,
@@ -428,4 +426,4 @@ def _entries_of(connection: Connection, entry: Entry) -> list[Entry]:
         ledger_entry.c.brand == entry.brand,
         ledger_entry.c.status.is_not(None),
     )
-    return [entry_of(row) for row in connection.execute(select(ledger_entry).where(same).order_by(ledger_entry.c.seq))]
+    return [entry_of(row) for row in read.execute(select(ledger_entry).where(same).order_by(ledger_entry.c.seq))]

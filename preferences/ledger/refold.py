@@ -12,7 +12,6 @@ from typing import Any, Final
 from sqlalchemy import (
     Boolean,
     ColumnElement,
-    Connection,
     TableClause,
     Uuid,
     and_,
@@ -31,6 +30,7 @@ from preferences.domain.records import Entry, SendingLimit, Suppression
 from preferences.domain.vocabulary import LIMIT_VERBS, Verb
 from preferences.store.codec import ENTRY_FIELDS, entry_of_values, limit_row, preference_row, suppression_row
 from preferences.store.tables import UtcDateTime
+from preferences.store.transactions import Read, Save, Write, lock_head
 
 RULES: Final = 2
 """Counts the changes of `domain.consent` that made this necessary: the rules by which the projection is folded now."""
@@ -67,35 +67,31 @@ Folded = dict[Key, dict[str, list[dict[str, Any]]]]
 """The rows of the projection by key and table."""
 
 
-def refold(connection: Connection) -> None:
+def refold(save: Save) -> None:
     """Fold again everything that an undo, or a time at which nothing can have happened, affects.
 
     Reading and folding may take minutes, and clicks must not wait for them: the ledger is locked only to write, and to
     fold the keys again that received new entries meanwhile.
     """
-    is_postgresql = connection.dialect.name == "postgresql"
-    if is_postgresql:
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
-    head = connection.execute(select(_HEAD.c.seq)).scalar() or 0
-    folded = {key: _fold(connection, key) for key in _affected(connection, _ENTRY.c.seq <= head)}
-    if is_postgresql:
-        connection.execute(text("SELECT seq FROM ledger_head WHERE id = 1 FOR UPDATE"))
+    if not save.is_sqlite:
+        save.execute(text("SET LOCAL statement_timeout = 0"))
+    head = save.execute(select(_HEAD.c.seq)).scalar() or 0
+    folded = {key: _fold(save, key) for key in _affected(save, _ENTRY.c.seq <= head)}
+    write = lock_head(save)
     since = _ENTRY.c.seq > head
-    again = _affected(connection, since) | (_keys(connection, since) & folded.keys())
-    _write(connection, folded | {key: _fold(connection, key) for key in again})
+    again = _affected(save, since) | (_keys(save, since) & folded.keys())
+    _write(write, folded | {key: _fold(save, key) for key in again})
 
 
-def _affected(connection: Connection, which: ColumnElement[bool]) -> set[Key]:
+def _affected(read: Read, which: ColumnElement[bool]) -> set[Key]:
     is_impossible = _ENTRY.c.occurred_at < consent.EARLIEST
-    return _keys(
-        connection, and_(which, or_(is_impossible, and_(_ENTRY.c.reason.is_(None), _ENTRY.c.undoes.is_not(None))))
-    )
+    return _keys(read, and_(which, or_(is_impossible, and_(_ENTRY.c.reason.is_(None), _ENTRY.c.undoes.is_not(None)))))
 
 
-def _keys(connection: Connection, which: ColumnElement[bool]) -> set[Key]:
+def _keys(read: Read, which: ColumnElement[bool]) -> set[Key]:
     """The keys of these entries: one read of the ledger, or of its end."""
     columns = [_ENTRY.c[name] for name in (*_SCOPE, "fingerprint", "reason")]
-    rows = [row._mapping for row in connection.execute(select(*columns).where(which).distinct())]
+    rows = [row._mapping for row in read.execute(select(*columns).where(which).distinct())]
     found = {_key(row, _SCOPE if row["reason"] is None else _ADDRESS) for row in rows}
     return {key for key in found if None not in dict(key).values()}
 
@@ -104,30 +100,28 @@ def _key(row: Mapping[Any, Any], names: tuple[str, ...]) -> Key:
     return tuple((name, row[name]) for name in names)
 
 
-def _fold(connection: Connection, key: Key) -> dict[str, list[dict[str, Any]]]:
-    entries = list(_entries(connection, dict(key)))
+def _fold(read: Read, key: Key) -> dict[str, list[dict[str, Any]]]:
+    entries = list(_entries(read, dict(key)))
     return _fold_suppression(entries, dict(key)) if "fingerprint" in dict(key) else _fold_scope(entries, dict(key))
 
 
-def _write(connection: Connection, folded: Folded) -> None:
+def _write(write: Write, folded: Folded) -> None:
     for kept, names in ((_PREFERENCE, _SCOPE), (_PACE, _SCOPE), (_SUPPRESSION, _ADDRESS)):
         keys = [dict(key) for key in folded if tuple(dict(key)) == names]
         rows = [row for tables in folded.values() for row in tables.get(kept.name, ())]
         if keys:
             of_key = and_(*(kept.c[name] == bindparam(f"key_{name}") for name in names))
-            connection.execute(
-                delete(kept).where(of_key), [{f"key_{name}": key[name] for name in names} for key in keys]
-            )
+            write.execute(delete(kept).where(of_key), [{f"key_{name}": key[name] for name in names} for key in keys])
         if rows:
-            connection.execute(insert(kept), rows)
+            write.execute(insert(kept), rows)
 
 
 def _of(table: TableClause, key: dict[str, Any]) -> ColumnElement[bool]:
     return and_(*(table.c[name] == value for name, value in key.items()))
 
 
-def _entries(connection: Connection, key: dict[str, Any]) -> Iterator[Entry]:
-    for row in connection.execute(select(_ENTRY).where(_of(_ENTRY, key)).order_by(_ENTRY.c.seq)):
+def _entries(read: Read, key: dict[str, Any]) -> Iterator[Entry]:
+    for row in read.execute(select(_ENTRY).where(_of(_ENTRY, key)).order_by(_ENTRY.c.seq)):
         yield entry_of_values(_NOT_READ | dict(row._mapping))
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from preferences.domain import consent
 from preferences.domain.addresses import Fingerprints
@@ -21,6 +21,7 @@ from preferences.domain.vocabulary import LIMIT_VERBS, Verb, is_connector, is_re
 from preferences.store.codec import entry_of
 from preferences.store.dialect import any_of
 from preferences.store.tables import ledger_entry
+from preferences.store.transactions import Read
 
 Ref = tuple[str, str | None]
 """The origin and the origin_ref of an act."""
@@ -29,18 +30,18 @@ Ref = tuple[str, str | None]
 _BY_REF = select(ledger_entry).where(any_of(ledger_entry.c.origin_ref, "refs"))
 
 
-def find_by_refs(connection: Connection, origin: str, refs: Sequence[str]) -> list[Entry]:
+def find_by_refs(read: Read, origin: str, refs: Sequence[str]) -> list[Entry]:
     """The entries that came from this door under these references, oldest first."""
-    rows = connection.execute(_BY_REF, {"refs": list(refs)})
+    rows = read.execute(_BY_REF, {"refs": list(refs)})
     return sorted((entry_of(row) for row in rows if row.origin == origin), key=lambda entry: entry.seq)
 
 
-def find_told(connection: Connection, acts: Sequence[Act]) -> dict[Ref, Entry]:
+def find_told(read: Read, acts: Sequence[Act]) -> dict[Ref, Entry]:
     """The entries of those acts that were told before, by origin and origin_ref."""
     refs = {act.origin_ref for act in acts if act.origin_ref is not None}
     if not refs:
         return {}
-    rows = connection.execute(_BY_REF, {"refs": list(refs)})
+    rows = read.execute(_BY_REF, {"refs": list(refs)})
     wanted = {(act.origin, act.origin_ref) for act in acts}
     entries = (entry_of(row) for row in rows)
     return {(entry.origin, entry.origin_ref): entry for entry in entries if (entry.origin, entry.origin_ref) in wanted}
@@ -59,7 +60,7 @@ def may_count_again(act: Act, now: datetime) -> bool:
 
 
 def told_apart(
-    connection: Connection,
+    read: Read,
     acts: Sequence[Act],
     known: dict[Ref, Entry],
     *,
@@ -83,7 +84,7 @@ def told_apart(
                 renamed.append(act)
         first.setdefault(ref, act)
         apart.append(act)
-    known |= find_told(connection, renamed)
+    known |= find_told(read, renamed)
     return apart
 
 

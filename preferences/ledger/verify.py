@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Table, func, or_, select, text
+from sqlalchemy import Row, Table, func, or_, select
 
 from preferences.domain import consent
 from preferences.domain.consent import Undone
@@ -23,6 +23,7 @@ from preferences.ledger.seal import GENESIS, chain_hash, evidence_digest
 from preferences.store.codec import entry_of, limit_of, preference_of, suppression_of
 from preferences.store.dialect import bytewise, stream
 from preferences.store.tables import evidence, ledger_entry, ledger_head, notice, pace, preference, suppression
+from preferences.store.transactions import Consistent, Read
 
 MOST_PROBLEMS: Final = 20
 """Enough to see a pattern; a broken chain would otherwise name every row after the break."""
@@ -53,21 +54,21 @@ class Report:
             self.problems.append(problem)
 
 
-def verify(connection: Connection, progress: Progress) -> Report:
-    """Recompute every hash and every row of the projection. Run it inside `Database.snapshot`."""
+def verify(snapshot: Consistent, progress: Progress) -> Report:
+    """Recompute every hash and every row of the projection."""
     report = Report()
     with _unreadable_reported("the ledger", report):
-        _verify_chain(connection, report, progress)
+        _verify_chain(snapshot, report, progress)
     with _unreadable_reported("a piece of evidence", report):
-        _verify_evidence(connection, report)
+        _verify_evidence(snapshot, report)
     with _unreadable_reported("a wording", report):
-        _verify_wordings(connection, report)
+        _verify_wordings(snapshot, report)
     with _unreadable_reported("a preference or its entry", report):
-        _verify_choices(connection, report)
+        _verify_choices(snapshot, report)
     with _unreadable_reported("a pause or a cap, or its entry,", report):
-        _verify_paces(connection, report)
+        _verify_paces(snapshot, report)
     with _unreadable_reported("a suppression or its entry", report):
-        _verify_suppressions(connection, report)
+        _verify_suppressions(snapshot, report)
     return report
 
 
@@ -80,10 +81,10 @@ def _unreadable_reported(what: str, report: Report) -> Iterator[None]:
         report.add(f"{what} holds a value that cannot be read: it was altered")
 
 
-def _verify_chain(connection: Connection, report: Report, progress: Progress) -> None:
-    head = connection.execute(select(ledger_head.c.seq, ledger_head.c.hash).where(ledger_head.c.id == 1)).one_or_none()
+def _verify_chain(snapshot: Consistent, report: Report, progress: Progress) -> None:
+    head = snapshot.execute(select(ledger_head.c.seq, ledger_head.c.hash).where(ledger_head.c.id == 1)).one_or_none()
     previous, expected = GENESIS, 1
-    for row in stream(connection, select(ledger_entry).order_by(ledger_entry.c.seq)):
+    for row in stream(snapshot, select(ledger_entry).order_by(ledger_entry.c.seq)):
         if row.seq != expected:
             report.add(f"entry {expected} is missing: the next one is {row.seq}")
         if not _matches_hash(row, previous):
@@ -118,8 +119,8 @@ _EVIDENCE_ALONE: Final = (
 )
 
 
-def _verify_evidence(connection: Connection, report: Report) -> None:
-    for row in stream(connection, _EVIDENCE):
+def _verify_evidence(snapshot: Consistent, report: Report) -> None:
+    for row in stream(snapshot, _EVIDENCE):
         if row.seq is None:
             report.erased += 1
         elif row.evidence_digest is None and row.salt is None:
@@ -128,7 +129,7 @@ def _verify_evidence(connection: Connection, report: Report) -> None:
             report.evidence += 1
         else:
             report.add(f"the evidence of entry {row.entry} was altered")
-    for seq in stream(connection, _EVIDENCE_ALONE):
+    for seq in stream(snapshot, _EVIDENCE_ALONE):
         report.add(f"there is evidence of entry {seq[0]}, which is not in the ledger")
 
 
@@ -143,14 +144,14 @@ _WORDINGS_LOST: Final = (
 )
 
 
-def _verify_wordings(connection: Connection, report: Report) -> None:
+def _verify_wordings(snapshot: Consistent, report: Report) -> None:
     """An entry holds the hash of the wording that was shown, so a wording is as it was if it still has its hash."""
-    for row in stream(connection, select(notice).order_by(notice.c.slug, notice.c.language, notice.c.version)):
+    for row in stream(snapshot, select(notice).order_by(notice.c.slug, notice.c.language, notice.c.version)):
         if row.hash == Notice(row.slug, row.language, row.text).hash:
             report.wordings += 1
         else:
             report.add(f"the wording {row.slug} in {row.language}, version {row.version}, was altered")
-    for seq in stream(connection, _WORDINGS_LOST):
+    for seq in stream(snapshot, _WORDINGS_LOST):
         report.add(f"the wording that entry {seq[0]} names is not there: it was removed, or its hash was altered")
 
 
@@ -159,14 +160,14 @@ _PACE_KEY: Final = (*_CHOICE_KEY, "verb")
 _SUPPRESSION_KEY: Final = ("fingerprint", "channel", "reason")
 
 
-def _verify_choices(connection: Connection, report: Report) -> None:
+def _verify_choices(snapshot: Consistent, report: Report) -> None:
     """Undos come first of each scope, then everything that is about `*`, which sorts before the topics: so whatever an
     entry may be an echo of is known when it is reached."""
     entries = select(ledger_entry).where(ledger_entry.c.status.is_not(None), ledger_entry.c.contact_id.is_not(None))
     key = [bytewise(ledger_entry.c[name]) for name in _CHOICE_KEY]
     ordered = entries.order_by(*key[:3], ledger_entry.c.undoes.is_(None), key[3], ledger_entry.c.seq)
-    folded = _folded(_counting(stream(connection, ordered)), _CHOICE_KEY, consent.apply)
-    rows = stream(connection, _ordered(select(preference), preference, _CHOICE_KEY))
+    folded = _folded(_counting(stream(snapshot, ordered)), _CHOICE_KEY, consent.apply)
+    rows = stream(snapshot, _ordered(select(preference), preference, _CHOICE_KEY))
     stored = ((_key(row, _CHOICE_KEY), preference_of(row)) for row in rows)
     report.preferences = _compare(folded, stored, "preference", report)
 
@@ -186,22 +187,22 @@ def _counting(rows: Iterator[Row[Any]]) -> Iterator[Row[Any]]:
                 yield row
 
 
-def _verify_paces(connection: Connection, report: Report) -> None:
+def _verify_paces(snapshot: Snapshot, report: Report) -> None:
     entries = select(ledger_entry).where(ledger_entry.c.verb.in_(LIMIT_VERBS), ledger_entry.c.contact_id.is_not(None))
-    folded = _folded(stream(connection, _ordered(entries, ledger_entry, _PACE_KEY)), _PACE_KEY, consent.apply_limit)
-    rows = stream(connection, _ordered(select(pace), pace, _PACE_KEY))
+    folded = _folded(stream(snapshot, _ordered(entries, ledger_entry, _PACE_KEY)), _PACE_KEY, consent.apply_limit)
+    rows = stream(snapshot, _ordered(select(pace), pace, _PACE_KEY))
     stored = ((_key(row, _PACE_KEY), limit_of(row)) for row in rows)
     report.paces = _compare(folded, stored, "pause or cap", report)
 
 
-def _verify_suppressions(connection: Connection, report: Report) -> None:
+def _verify_suppressions(snapshot: Consistent, report: Report) -> None:
     entries = select(ledger_entry).where(ledger_entry.c.reason.is_not(None))
     folded = _folded(
-        stream(connection, _ordered(entries, ledger_entry, _SUPPRESSION_KEY)),
+        stream(snapshot, _ordered(entries, ledger_entry, _SUPPRESSION_KEY)),
         _SUPPRESSION_KEY,
         consent.apply_suppression,
     )
-    rows = stream(connection, _ordered(select(suppression), suppression, _SUPPRESSION_KEY))
+    rows = stream(snapshot, _ordered(select(suppression), suppression, _SUPPRESSION_KEY))
     stored = ((_key(row, _SUPPRESSION_KEY), suppression_of(row)) for row in rows)
     report.suppressions = _compare(folded, stored, "suppression", report)
 
@@ -255,19 +256,20 @@ _TRIGGERS: Final = {
 _TRIGGERS_AT_WORK: Final = {
     "sqlite": (
         "SELECT lower(name) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'ledger_entry'"
-        " AND sql LIKE '%RAISE(ABORT,%'"
+        " AND instr(sql, 'RAISE(ABORT,') > 0"
     ),
     # 'R' fires on a replica alone, 'D' never.
     "postgresql": (
         "SELECT tgname FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid"
-        " WHERE tgrelid = 'ledger_entry'::regclass AND tgenabled IN ('O', 'A') AND prosrc LIKE '%RAISE EXCEPTION%'"
+        " WHERE tgrelid = 'ledger_entry'::regclass AND tgenabled IN ('O', 'A')"
+        " AND strpos(prosrc, 'RAISE EXCEPTION') > 0"
         " AND current_setting('session_replication_role') <> 'replica'"
     ),
 }
 
 
-def missing_triggers(connection: Connection) -> list[str]:
+def missing_triggers(read: Read) -> list[str]:
     """The triggers that keep entries from being changed, and are dropped or disabled in this database."""
-    engine = connection.dialect.name
-    at_work = set(connection.execute(text(_TRIGGERS_AT_WORK[engine])).scalars())
+    engine = "sqlite" if read.is_sqlite else "postgresql"
+    at_work = set(read.exec_driver_sql(_TRIGGERS_AT_WORK[engine]).scalars())
     return [name for name in _TRIGGERS[engine] if name not in at_work]

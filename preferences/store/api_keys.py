@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, bindparam, or_, select, update
+from sqlalchemy import Row, and_, bindparam, or_, select, update
 
 from preferences.domain.errors import NotAllowed
 from preferences.domain.vocabulary import DEFAULT_SCOPES, KeyScope
 from preferences.store.contacts import new_id
 from preferences.store.dialect import insert_rows
 from preferences.store.tables import api_key
+from preferences.store.transactions import Read, Save
 
 PREFIX: Final = "pref_"
 
@@ -37,21 +38,21 @@ class Key:
     """Whether it was found by the key that another one took the place of."""
 
 
-def create_key(connection: Connection, name: str, now: datetime, scopes: Collection[KeyScope] = DEFAULT_SCOPES) -> str:
+def create_key(save: Save, name: str, now: datetime, scopes: Collection[KeyScope] = DEFAULT_SCOPES) -> str:
     """Make a key and return it. Raises NotAllowed when the name is taken."""
-    if find_named(connection, name) is not None:
+    if find_named(save, name) is not None:
         raise NotAllowed(f"there is a key named {name} already; choose another name, or rotate it")
     key = _new_key()
     row = {"id": new_id(now), "name": name, "digest": digest_of(key), "created_at": now, "scopes": _as_text(scopes)}
-    insert_rows(connection, api_key, [row])
+    insert_rows(save, api_key, [row])
     return key
 
 
-def rotate_key(connection: Connection, name: str, now: datetime, overlap: timedelta) -> str:
+def rotate_key(save: Save, name: str, now: datetime, overlap: timedelta) -> str:
     """A new key in the place of the named one, which works on for `overlap`. Raises NotAllowed."""
-    _require_valid(connection, name)
+    _require_valid(save, name)
     key = _new_key()
-    connection.execute(
+    save.execute(
         update(api_key)
         .where(api_key.c.name == name)
         .values(digest=digest_of(key), old_digest=api_key.c.digest, old_until=now + overlap)
@@ -59,27 +60,27 @@ def rotate_key(connection: Connection, name: str, now: datetime, overlap: timede
     return key
 
 
-def revoke_key(connection: Connection, name: str, now: datetime) -> None:
+def revoke_key(save: Save, name: str, now: datetime) -> None:
     """End a key, and the one it took the place of, at once and for good. Raises NotAllowed."""
-    _require_valid(connection, name)
-    connection.execute(update(api_key).where(api_key.c.name == name).values(revoked_at=now))
+    _require_valid(save, name)
+    save.execute(update(api_key).where(api_key.c.name == name).values(revoked_at=now))
 
 
-def _require_valid(connection: Connection, name: str) -> None:
-    found = find_named(connection, name)
+def _require_valid(read: Read, name: str) -> None:
+    found = find_named(read, name)
     if found is None or found.revoked_at is not None:
         raise NotAllowed(f"there is no valid key named {name}; `flask api-key list` shows those there are")
 
 
-def find_named(connection: Connection, name: str) -> Key | None:
+def find_named(read: Read, name: str) -> Key | None:
     """The key of this name, valid or not."""
-    row = connection.execute(select(api_key).where(api_key.c.name == name)).one_or_none()
+    row = read.execute(select(api_key).where(api_key.c.name == name)).one_or_none()
     return None if row is None else _key(row)
 
 
-def list_keys(connection: Connection) -> list[Key]:
+def list_keys(read: Read) -> list[Key]:
     """Every key, the oldest first, those that were revoked among them."""
-    return [_key(row) for row in connection.execute(select(api_key).order_by(api_key.c.created_at, api_key.c.name))]
+    return [_key(row) for row in read.execute(select(api_key).order_by(api_key.c.created_at, api_key.c.name))]
 
 
 _VALID: Final = select(api_key).where(
@@ -91,9 +92,9 @@ _VALID: Final = select(api_key).where(
 )
 
 
-def find_key(connection: Connection, digest: str, now: datetime) -> Key | None:
+def find_key(read: Read, digest: str, now: datetime) -> Key | None:
     """The valid key with this digest, or None."""
-    row = connection.execute(_VALID, {"digest": digest, "now": now}).one_or_none()
+    row = read.execute(_VALID, {"digest": digest, "now": now}).one_or_none()
     return None if row is None else replace(_key(row), is_old=row.digest != digest)
 
 

@@ -13,47 +13,47 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError
 
 from preferences.store.dialect import insert_rows
 from preferences.store.tables import ledger_head
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Read, Snapshot, Write
 
 
-def expect_much(connection: Connection) -> None:
+def expect_much(read: Read) -> None:
     """Make SQLite ready for a transaction that writes very much: more pages are kept, and `move_log` moves the log."""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA cache_size = -131072")
-        connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
+    if read.is_sqlite:
+        read.exec_driver_sql("PRAGMA cache_size = -131072")
+        read.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
 
 
-def move_log(connection: Connection) -> None:
+def move_log(read: Read) -> None:
     """After much was written, have SQLite move the pages in its log to their places, while others may write.
 
     Otherwise the next commit of anybody does it, a click's too, with everybody else waiting for that.
     """
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+    if read.is_sqlite:
+        read.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 @contextmanager
-def much_read(connection: Connection) -> Iterator[None]:
+def much_read(snapshot: Snapshot) -> Iterator[None]:
     """While whole tables are read against each other, SQLite keeps more of their pages, and lets go of them then.
     PostgreSQL, until the transaction ends, reads them from end to end, and not row by row in the order of an index."""
-    if connection.dialect.name != "sqlite":
-        connection.exec_driver_sql(
+    if not snapshot.is_sqlite:
+        snapshot.exec_driver_sql(
             "SELECT set_config('enable_mergejoin', 'off', true), set_config('work_mem', '64MB', true)"
         )
         yield
         return
-    before = connection.exec_driver_sql("PRAGMA cache_size").scalar_one()
-    connection.exec_driver_sql("PRAGMA cache_size = -32768")
+    before = snapshot.exec_driver_sql("PRAGMA cache_size").scalar_one()
+    snapshot.exec_driver_sql("PRAGMA cache_size = -32768")
     try:
         yield
     finally:
-        connection.exec_driver_sql(f"PRAGMA cache_size = {before}")
-        connection.exec_driver_sql("PRAGMA shrink_memory")
+        snapshot.exec_driver_sql(f"PRAGMA cache_size = {before}")
+        snapshot.exec_driver_sql("PRAGMA shrink_memory")
 
 
 Fields = Any
@@ -136,23 +136,23 @@ _COPY_BEGINS: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_ENDS: Final = b"\xff\xff"
 
 
-def put_rows(connection: Connection, table: Table, *, columns: Sequence[str], rows: Sequence[Fields]) -> None:
+def put_rows(write: Write, table: Table, *, columns: Sequence[str], rows: Sequence[Fields]) -> None:
     """Add very many rows, written in the form of `form_of`: by the shortest way that the engine has."""
     names = ", ".join(columns)
-    if connection.dialect.name == "sqlite":
+    if write.is_sqlite:
         marks = ", ".join("?" * len(columns))
-        connection.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES ({marks})", list(rows))  # noqa: S608
+        write.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES ({marks})", list(rows))  # noqa: S608
         return
-    cursor = cast("Any", connection.connection.cursor())
+    cursor = cast("Any", write.connection.connection.cursor())
     copying = f"COPY {table.name} ({names}) FROM STDIN (FORMAT BINARY)"
-    with _driver_errors(connection), cursor, cursor.copy(copying) as copy:
+    with _driver_errors(write), cursor, cursor.copy(copying) as copy:
         copy.write(b"".join([_COPY_BEGINS, *rows, _COPY_ENDS]))
 
 
 @contextmanager
-def _driver_errors(connection: Connection) -> Iterator[None]:
+def _driver_errors(write: Write) -> Iterator[None]:
     """Errors of a driver that is called past SQLAlchemy, as SQLAlchemy would have raised them."""
-    dialect, driver = connection.dialect, connection.connection.driver_connection
+    dialect, driver = write.connection.dialect, write.connection.connection.driver_connection
     kind = cast("type[Exception]", dialect.loaded_dbapi.Error)
     try:
         yield
@@ -163,6 +163,6 @@ def _driver_errors(connection: Connection) -> Iterator[None]:
         ) from None
 
 
-def set_head(write: WriteTransaction) -> None:
+def set_head(write: Write) -> None:
     """Note the newest entry as such."""
-    insert_rows(write.connection, ledger_head, [{"id": 1, "seq": write.seq, "hash": write.hash}], on_conflict="replace")
+    insert_rows(write, ledger_head, [{"id": 1, "seq": write.seq, "hash": write.hash}], on_conflict="replace")

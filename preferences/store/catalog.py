@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Row, select, update
 
 from preferences.domain.errors import NotAllowed
 from preferences.domain.records import Brand, Topic, TopicText
@@ -19,6 +19,7 @@ from preferences.domain.topics import arranged, checked
 from preferences.domain.vocabulary import LANGUAGES, Basis, Channel, MessageClass, OneClick
 from preferences.store.dialect import insert_rows
 from preferences.store.tables import brand, topic, topic_text
+from preferences.store.transactions import Read, Save
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,12 @@ class Catalog:
         ]
 
 
-def read_catalog(connection: Connection) -> Catalog:
+def read_catalog(read: Read) -> Catalog:
     """All brands and topics."""
-    brands = connection.execute(select(brand).order_by(brand.c.created_at, brand.c.slug))
-    topics = connection.execute(select(topic).order_by(topic.c.position, topic.c.created_at, topic.c.slug)).all()
+    brands = read.execute(select(brand).order_by(brand.c.created_at, brand.c.slug))
+    topics = read.execute(select(topic).order_by(topic.c.position, topic.c.created_at, topic.c.slug)).all()
     texts: dict[str, list[tuple[str, TopicText]]] = {}
-    for row in connection.execute(select(topic_text).order_by(topic_text.c.topic, topic_text.c.language)):
+    for row in read.execute(select(topic_text).order_by(topic_text.c.topic, topic_text.c.language)):
         words = TopicText(name=row.name, description=row.description, frequency=row.frequency, section=row.section)
         texts.setdefault(row.topic, []).append((row.language, words))
     return Catalog(
@@ -100,21 +101,21 @@ def _topic(row: Row[Any], texts: Sequence[tuple[str, TopicText]]) -> Topic:
     )
 
 
-def save_brand(connection: Connection, new: Brand, now: datetime) -> bool:
+def save_brand(save: Save, new: Brand, now: datetime) -> bool:
     """Add a brand or change the one of this slug. Returns whether it was added.
 
     Raises NotAllowed when its place is another's. Brands without a place of their own share `PUBLIC_URL` itself.
     """
-    others = connection.execute(
+    others = save.execute(
         select(brand.c.slug).where(brand.c.slug != new.slug, brand.c.host == new.host, brand.c.path == new.path)
     ).first()
     if others is not None and (new.host or new.path):
         raise NotAllowed(f"brand {others.slug} has that place already; give another --host or --path")
     values = asdict(new) | {"one_click": new.one_click.value}
-    if connection.execute(select(brand.c.slug).where(brand.c.slug == new.slug)).first() is None:
-        connection.execute(brand.insert().values(**values, created_at=now))
+    if save.execute(select(brand.c.slug).where(brand.c.slug == new.slug)).first() is None:
+        save.execute(brand.insert().values(**values, created_at=now))
         return True
-    connection.execute(update(brand).where(brand.c.slug == new.slug).values(**values))
+    save.execute(update(brand).where(brand.c.slug == new.slug).values(**values))
     return False
 
 
@@ -124,48 +125,48 @@ FIRST_BRAND: Final = Brand(
 """As the migrations leave it, before anybody has said whose mail it is."""
 
 
-def change_brand(connection: Connection, slug: str, given: Mapping[str, Any], now: datetime) -> bool:
+def change_brand(save: Save, slug: str, given: Mapping[str, Any], now: datetime) -> bool:
     """Set what is given of a brand and keep the rest; add it if there is none.
 
     Returns whether it was made just now: the first brand counts as made when something is first said about it.
 
     Raises NotAllowed when a new one has no name, and as `save_brand` does.
     """
-    known = read_catalog(connection).brands.get(slug)
+    known = read_catalog(save).brands.get(slug)
     if known is None and not given.get("name"):
         raise NotAllowed(f"there is no brand {slug}, and a new one needs --name")
     plain = Brand(slug=slug, name="", postal_address="", contact_email="", one_click=OneClick.EVERYTHING)
-    return save_brand(connection, replace(known or plain, **given), now) or known == FIRST_BRAND
+    return save_brand(save, replace(known or plain, **given), now) or known == FIRST_BRAND
 
 
-def add_topic(connection: Connection, new: Topic, now: datetime) -> None:
+def add_topic(save: Save, new: Topic, now: datetime) -> None:
     """Add a topic. Raises NotAllowed when its slug is taken or its brand is unknown."""
-    known = read_catalog(connection).topics
+    known = read_catalog(save).topics
     if new.slug in known:
         retired = f", retired; `flask topic restore {new.slug}` brings it back" if known[new.slug].retired_at else ""
         raise NotAllowed(f"there is a topic {new.slug} already{retired}")
-    if connection.execute(select(brand.c.slug).where(brand.c.slug == new.brand)).first() is None:
+    if save.execute(select(brand.c.slug).where(brand.c.slug == new.brand)).first() is None:
         raise NotAllowed(f"there is no brand {new.brand}; add it with `flask brand set {new.brand} --name …`")
     row = _topic_row(replace(new, position=last_position(known)))
-    connection.execute(topic.insert().values(**row, created_at=now))
+    save.execute(topic.insert().values(**row, created_at=now))
 
 
-def change_topic(connection: Connection, slug: str, given: Mapping[str, Any]) -> Topic:
+def change_topic(save: Save, slug: str, given: Mapping[str, Any]) -> Topic:
     """Set what is given of a topic (see `topics.arranged`) and keep the rest. Returns it as it is now.
 
     Raises NotAllowed for a topic that there is not, and for what cannot be.
     """
-    changed = checked(arranged(_get_topic(connection, slug), given), given.get("default"))
-    connection.execute(update(topic).where(topic.c.slug == slug).values(**_topic_row(changed)))
+    changed = checked(arranged(_get_topic(save, slug), given), given.get("default"))
+    save.execute(update(topic).where(topic.c.slug == slug).values(**_topic_row(changed)))
     return changed
 
 
-def order_topics(connection: Connection, slugs: Sequence[str]) -> list[str]:
+def order_topics(save: Save, slugs: Sequence[str]) -> list[str]:
     """Put these topics first, in this order, and the others behind them as they are. Returns all slugs in their order.
 
     Raises NotAllowed for a topic that there is not, or that is named twice.
     """
-    known = list(read_catalog(connection).topics)
+    known = list(read_catalog(save).topics)
     for slug in slugs:
         if slug not in known:
             raise NotAllowed(f"there is no topic {slug}; `flask topic list` shows those there are")
@@ -173,36 +174,36 @@ def order_topics(connection: Connection, slugs: Sequence[str]) -> list[str]:
             raise NotAllowed(f"{slug} is named twice")
     ordered = [*slugs, *(slug for slug in known if slug not in slugs)]
     for position, slug in enumerate(ordered, start=1):
-        connection.execute(update(topic).where(topic.c.slug == slug).values(position=position))
+        save.execute(update(topic).where(topic.c.slug == slug).values(position=position))
     return ordered
 
 
-def retire_topic(connection: Connection, slug: str, now: datetime) -> bool:
+def retire_topic(save: Save, slug: str, now: datetime) -> bool:
     """Let nothing more be sent about a topic. Returns whether something changed; what people chose about it stays.
 
     Raises NotAllowed for a topic that there is not.
     """
-    return _set_retired(connection, slug, now)
+    return _set_retired(save, slug, now)
 
 
-def restore_topic(connection: Connection, slug: str) -> bool:
+def restore_topic(save: Save, slug: str) -> bool:
     """Bring a retired topic back: whatever people chose about it holds again. Returns whether something changed.
 
     Raises NotAllowed for a topic that there is not.
     """
-    return _set_retired(connection, slug, None)
+    return _set_retired(save, slug, None)
 
 
-def _set_retired(connection: Connection, slug: str, at: datetime | None) -> bool:
-    known = _get_topic(connection, slug)
+def _set_retired(save: Save, slug: str, at: datetime | None) -> bool:
+    known = _get_topic(save, slug)
     if (known.retired_at is None) is (at is None):
         return False
-    connection.execute(update(topic).where(topic.c.slug == slug).values(retired_at=at))
+    save.execute(update(topic).where(topic.c.slug == slug).values(retired_at=at))
     return True
 
 
-def _get_topic(connection: Connection, slug: str) -> Topic:
-    known = read_catalog(connection).topics.get(slug)
+def _get_topic(read: Read, slug: str) -> Topic:
+    known = read_catalog(read).topics.get(slug)
     if known is None:
         raise NotAllowed(f"there is no topic {slug}; `flask topic list` shows those there are")
     return known
@@ -213,18 +214,18 @@ def last_position(known: Mapping[str, Topic]) -> int:
     return max((topic.position for topic in known.values()), default=0)
 
 
-def save_topics(connection: Connection, wanted: Sequence[Topic], now: datetime) -> Catalog:
+def save_topics(save: Save, wanted: Sequence[Topic], now: datetime) -> Catalog:
     """Add the topics that are not there, in this order, and give the others these words: all at once, however many.
 
     Returns the catalog as it is then. Raises NotAllowed where one has just been added as something else.
     """
-    known = read_catalog(connection).topics
+    known = read_catalog(save).topics
     _check_lasting(wanted, known)
     times = {one.slug: now + timedelta(microseconds=index) for index, one in enumerate(wanted)}
     rows = [_topic_row(one) | {"created_at": _added_at(known.get(one.slug)) or times[one.slug]} for one in wanted]
-    insert_rows(connection, topic, [row for row in rows if row["slug"] not in known], on_conflict="ignore")
-    insert_rows(connection, topic, [row for row in rows if row["slug"] in known], on_conflict="replace")
-    after = read_catalog(connection)
+    insert_rows(save, topic, [row for row in rows if row["slug"] not in known], on_conflict="ignore")
+    insert_rows(save, topic, [row for row in rows if row["slug"] in known], on_conflict="replace")
+    after = read_catalog(save)
     # Whoever added one at the same moment was first: the row that is there was not touched.
     _check_lasting(wanted, after.topics)
     return after
@@ -263,13 +264,13 @@ def _topic_row(new: Topic) -> dict[str, Any]:
     }
 
 
-def save_topic_text(connection: Connection, slug: str, language: str, *, given: Mapping[str, str]) -> TopicText:
+def save_topic_text(save: Save, slug: str, language: str, *, given: Mapping[str, str]) -> TopicText:
     """Set what is given of a topic's words in a language, and keep the rest. Returns the words as they are now.
 
     Raises NotAllowed for an unknown topic, and for words that say less than the topic's own: a reader must not learn
     less for their language. The first language's words are the topic's own.
     """
-    known = read_catalog(connection).topics.get(slug)
+    known = read_catalog(save).topics.get(slug)
     if known is None:
         raise NotAllowed(f"there is no topic {slug}; `flask topic add {slug} …` makes one")
     first = known.text(LANGUAGES[0])
@@ -281,8 +282,8 @@ def save_topic_text(connection: Connection, slug: str, language: str, *, given: 
     if missing:
         raise NotAllowed(f"the words of {slug} in {language} would not be whole: give {' and '.join(missing)} too")
     if language == LANGUAGES[0]:
-        connection.execute(update(topic).where(topic.c.slug == slug).values(**asdict(text)))
+        save.execute(update(topic).where(topic.c.slug == slug).values(**asdict(text)))
         return text
-    connection.execute(topic_text.delete().where(topic_text.c.topic == slug, topic_text.c.language == language))
-    connection.execute(topic_text.insert().values(topic=slug, language=language, **asdict(text)))
+    save.execute(topic_text.delete().where(topic_text.c.topic == slug, topic_text.c.language == language))
+    save.execute(topic_text.insert().values(topic=slug, language=language, **asdict(text)))
     return text

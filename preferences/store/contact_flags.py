@@ -10,10 +10,11 @@ from collections.abc import Collection, Mapping
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import bindparam, select
 
 from preferences.store.dialect import any_of, insert_rows
 from preferences.store.tables import contact_flag
+from preferences.store.transactions import Read, Save
 
 _OF: Final = select(contact_flag).where(any_of(contact_flag.c.contact_id, "contact_ids"))
 _DELETE: Final = contact_flag.delete().where(
@@ -21,31 +22,31 @@ _DELETE: Final = contact_flag.delete().where(
 )
 
 
-def find_flags(connection: Connection, contact_ids: Collection[UUID]) -> dict[UUID, set[str]]:
+def find_flags(read: Read, contact_ids: Collection[UUID]) -> dict[UUID, set[str]]:
     """The flags of these contacts, of those who have any."""
     found: dict[UUID, set[str]] = {}
-    for row in connection.execute(_OF, {"contact_ids": list(contact_ids)}):
+    for row in read.execute(_OF, {"contact_ids": list(contact_ids)}):
         found.setdefault(row.contact_id, set()).add(row.flag)
     return found
 
 
-def set_flags(connection: Connection, wanted: Mapping[UUID, Collection[str]]) -> set[UUID]:
+def set_flags(save: Save, wanted: Mapping[UUID, Collection[str]]) -> set[UUID]:
     """Give each contact these flags and no others. Returns those for whom something changed."""
-    held = find_flags(connection, wanted)
+    held = find_flags(save, wanted)
     gone = [
         (contact_id, flag) for contact_id, flags in wanted.items() for flag in held.get(contact_id, set()) - set(flags)
     ]
     if gone:
-        connection.execute(_DELETE, [{"whose": contact_id, "which": flag} for contact_id, flag in gone])
-    return add_flags(connection, wanted) | {contact_id for contact_id, _ in gone}
+        save.execute(_DELETE, [{"whose": contact_id, "which": flag} for contact_id, flag in gone])
+    return add_flags(save, wanted) | {contact_id for contact_id, _ in gone}
 
 
-def add_flags(connection: Connection, wanted: Mapping[UUID, Collection[str]]) -> set[UUID]:
+def add_flags(save: Save, wanted: Mapping[UUID, Collection[str]]) -> set[UUID]:
     """Give each contact these flags besides those it has. Returns those for whom something changed."""
-    held = find_flags(connection, wanted)
+    held = find_flags(save, wanted)
     fresh = [
         (contact_id, flag) for contact_id, flags in wanted.items() for flag in set(flags) - held.get(contact_id, set())
     ]
     rows = [{"contact_id": contact_id, "flag": flag} for contact_id, flag in fresh]
-    insert_rows(connection, contact_flag, rows, on_conflict="ignore")
+    insert_rows(save, contact_flag, rows, on_conflict="ignore")
     return {contact_id for contact_id, _ in fresh}

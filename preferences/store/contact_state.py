@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, func, null, or_, select, union_all
+from sqlalchemy import bindparam, func, null, or_, select, union_all
 
 from preferences.domain.records import Address, Preference, SendingLimit, Suppression
 from preferences.domain.vocabulary import (
@@ -28,6 +28,7 @@ from preferences.store.tables import (
     preference,
     suppression,
 )
+from preferences.store.transactions import Read
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,11 @@ _WISHES: Final = union_all(
 """Preferences, and below them addresses: one round trip for the two things that a link's page shows."""
 
 
-def wishes_of(connection: Connection, keys: Sequence[WishesKey]) -> list[Wishes]:
+def wishes_of(read: Read, keys: Sequence[WishesKey]) -> list[Wishes]:
     """The wishes for each key, in order: one statement, however many keys."""
     values: dict[tuple[UUID, str], str] = {}
     rows: dict[tuple[UUID, str, str], list[Any]] = {}
-    for row in connection.execute(_WISHES, {"contact_ids": list({key.contact_id for key in keys})}):
+    for row in read.execute(_WISHES, {"contact_ids": list({key.contact_id for key in keys})}):
         if row.value is None:
             rows.setdefault((row.contact_id, row.channel, row.brand), []).append(row)
         else:
@@ -166,36 +167,36 @@ _ABOUT: Final = (
 """The contact, once for each of its flags, or once without."""
 
 
-def standing_of(connection: Connection, contact_id: UUID) -> Standing:
+def standing_of(read: Read, contact_id: UUID) -> Standing:
     """Everything that the contact has chosen, and where we may reach them."""
-    about = connection.execute(_ABOUT, {"contact_id": contact_id}).all()
+    about = read.execute(_ABOUT, {"contact_id": contact_id}).all()
     row = about[0] if about else None
-    choices = connection.execute(select(preference).where(preference.c.contact_id == contact_id))
-    paces = connection.execute(select(pace).where(pace.c.contact_id == contact_id))
-    hashes = connection.execute(_HASHES_OF, {"contact_id": contact_id})
+    choices = read.execute(select(preference).where(preference.c.contact_id == contact_id))
+    paces = read.execute(select(pace).where(pace.c.contact_id == contact_id))
+    hashes = read.execute(_HASHES_OF, {"contact_id": contact_id})
     return Standing(
         contact_id=contact_id,
         exists=row is not None,
         created_at=row.created_at if row else None,
         revoked_at=row.revoked_at if row else None,
         flags=frozenset(one.flag for one in about if one.flag is not None),
-        addresses=addresses_of(connection, contact_id),
+        addresses=addresses_of(read, contact_id),
         choices={(Channel(one.channel), one.brand, one.topic): preference_of(one) for one in choices},
         paces={(Channel(one.channel), one.brand, one.topic, Verb(one.verb)): limit_of(one) for one in paces},
         entry_hashes={one.seq: one.hash for one in hashes},
     )
 
 
-def addresses_of(connection: Connection, contact_id: UUID) -> list[KnownAddress]:
+def addresses_of(read: Read, contact_id: UUID) -> list[KnownAddress]:
     """The contact's addresses, the oldest first, those that were replaced among them."""
-    return addresses_of_all(connection, [contact_id]).get(contact_id, [])
+    return addresses_of_all(read, [contact_id]).get(contact_id, [])
 
 
-def addresses_of_all(connection: Connection, contact_ids: Sequence[UUID]) -> dict[UUID, list[KnownAddress]]:
+def addresses_of_all(read: Read, contact_ids: Sequence[UUID]) -> dict[UUID, list[KnownAddress]]:
     """The same for many contacts at once, of those who have any."""
     in_order = _ADDRESSES_OF.order_by(address.c.created_at, address.c.id)
-    rows = connection.execute(in_order, {"contact_ids": list(contact_ids)}).all()
-    held = active_suppressions(connection, [row.fingerprint for row in rows])
+    rows = read.execute(in_order, {"contact_ids": list(contact_ids)}).all()
+    held = active_suppressions(read, [row.fingerprint for row in rows])
     found: dict[UUID, list[KnownAddress]] = {}
     for row in rows:
         known = KnownAddress(
@@ -228,15 +229,15 @@ _SUPPRESSIONS_OF: Final = select(suppression).where(
 )
 
 
-def states_of(connection: Connection, contact_ids: Sequence[UUID]) -> list[AddressState]:
+def states_of(read: Read, contact_ids: Sequence[UUID]) -> list[AddressState]:
     """The current state of each address of these contacts."""
     if not contact_ids:
         return []
-    addresses = connection.execute(_ADDRESSES_OF, {"contact_ids": list(contact_ids)}).all()
+    addresses = read.execute(_ADDRESSES_OF, {"contact_ids": list(contact_ids)}).all()
     choices: dict[tuple[UUID, str], dict[tuple[str, str], Preference]] = {}
-    for row in connection.execute(_CHOICES_OF, {"contact_ids": list(contact_ids)}):
+    for row in read.execute(_CHOICES_OF, {"contact_ids": list(contact_ids)}):
         choices.setdefault((row.contact_id, row.channel), {})[row.brand, row.topic] = preference_of(row)
-    suppressions = active_suppressions(connection, [row.fingerprint for row in addresses])
+    suppressions = active_suppressions(read, [row.fingerprint for row in addresses])
     return [
         AddressState(
             contact_id=row.contact_id,
@@ -266,27 +267,25 @@ _FIRST_STOPS: Final = (
 )
 
 
-def first_stops(connection: Connection, contact_ids: Sequence[UUID]) -> dict[StopKey, int]:
+def first_stops(read: Read, contact_ids: Sequence[UUID]) -> dict[StopKey, int]:
     """The number of the first opt-out of each preference of these contacts."""
-    rows = connection.execute(_FIRST_STOPS, {"contact_ids": list(contact_ids)})
+    rows = read.execute(_FIRST_STOPS, {"contact_ids": list(contact_ids)})
     return {(row.contact_id, Channel(row.channel), row.brand, row.topic): row.seq for row in rows}
 
 
-def said_at(connection: Connection, seqs: Sequence[int]) -> dict[int, datetime]:
+def said_at(read: Read, seqs: Sequence[int]) -> dict[int, datetime]:
     """When each of these entries was said, or else recorded."""
     if not seqs:
         return {}
     about = select(ledger_entry.c.seq, ledger_entry.c.occurred_at, ledger_entry.c.recorded_at)
-    rows = connection.execute(about.where(ledger_entry.c.seq.in_(seqs)))
+    rows = read.execute(about.where(ledger_entry.c.seq.in_(seqs)))
     return {row.seq: row.occurred_at or row.recorded_at for row in rows}
 
 
-def active_suppressions(
-    connection: Connection, fingerprints: Sequence[str]
-) -> dict[tuple[str, str], list[Suppression]]:
+def active_suppressions(read: Read, fingerprints: Sequence[str]) -> dict[tuple[str, str], list[Suppression]]:
     """The suppressions that hold, by fingerprint and channel."""
     found: dict[tuple[str, str], list[Suppression]] = {}
-    for row in connection.execute(_SUPPRESSIONS_OF, {"fingerprints": list(fingerprints)}):
+    for row in read.execute(_SUPPRESSIONS_OF, {"fingerprints": list(fingerprints)}):
         found.setdefault((row.fingerprint, row.channel), []).append(suppression_of(row))
     return found
 

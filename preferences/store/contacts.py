@@ -14,14 +14,14 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, exists, select, update
+from sqlalchemy import bindparam, exists, select, update
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.records import Address
 from preferences.domain.vocabulary import Channel, Relation, SuppressionReason
 from preferences.store.dialect import any_of, insert_rows
 from preferences.store.tables import address, contact, suppression
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Read, Write
 
 NEVER_STORED_AGAIN: Final = (SuppressionReason.ERASED, SuppressionReason.CHILD)
 
@@ -53,19 +53,17 @@ def new_id(now: datetime) -> UUID:
     return UUID(int=milliseconds << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & (2**62 - 1))
 
 
-def find_addresses(
-    connection: Connection, addresses: Collection[Address], fingerprints: Fingerprints
-) -> dict[Address, Found]:
+def find_addresses(read: Read, addresses: Collection[Address], fingerprints: Fingerprints) -> dict[Address, Found]:
     """Those of the addresses that some contact has."""
     by_fingerprint = fingerprints.by_print(addresses)
-    rows = connection.execute(_BY_FINGERPRINT, {"fingerprints": list(by_fingerprint)})
+    rows = read.execute(_BY_FINGERPRINT, {"fingerprints": list(by_fingerprint)})
     return {
         by_fingerprint[row.fingerprint]: Found(row.contact_id, row.fingerprint, relation=Relation(row.relation))
         for row in rows
     }
 
 
-def page_of(connection: Connection, channel: Channel, after: str, limit: int) -> list[tuple[str, Address]]:
+def page_of(read: Read, channel: Channel, after: str, limit: int) -> list[tuple[str, Address]]:
     """The next addresses on a channel, each behind its fingerprint, in the order of these: a way through them all."""
     statement = (
         select(address.c.fingerprint, address.c.value)
@@ -73,7 +71,7 @@ def page_of(connection: Connection, channel: Channel, after: str, limit: int) ->
         .order_by(address.c.fingerprint)
         .limit(limit)
     )
-    return [(row.fingerprint, Address(channel, row.value)) for row in connection.execute(statement)]
+    return [(row.fingerprint, Address(channel, row.value)) for row in read.execute(statement)]
 
 
 _REACHED = select(address.c.contact_id).where(
@@ -81,10 +79,10 @@ _REACHED = select(address.c.contact_id).where(
 )
 
 
-def reached_by(connection: Connection, channel: Channel, contact_ids: Collection[UUID]) -> set[UUID]:
+def reached_by(read: Read, channel: Channel, contact_ids: Collection[UUID]) -> set[UUID]:
     """Those of the contacts who have an address on this channel."""
     asked = {"contact_ids": list(contact_ids), "channel": channel.value}
-    return set(connection.execute(_REACHED, asked).scalars())
+    return set(read.execute(_REACHED, asked).scalars())
 
 
 _CURRENT_OWNER = (
@@ -100,21 +98,21 @@ _CURRENT_OWNER = (
 )
 
 
-def find_by_fingerprint(connection: Connection, fingerprint: str) -> UUID | None:
+def find_by_fingerprint(read: Read, fingerprint: str) -> UUID | None:
     """Whose address this is, if they use it: whoever can read the mail of one that was replaced is not its owner, nor
     is, for all we know, who can read that of one that a system added."""
-    contact_id: UUID | None = connection.execute(_CURRENT_OWNER, {"fingerprint": fingerprint}).scalar_one_or_none()
+    contact_id: UUID | None = read.execute(_CURRENT_OWNER, {"fingerprint": fingerprint}).scalar_one_or_none()
     return contact_id
 
 
-def find_owner(connection: Connection, one: Address, fingerprints: Fingerprints) -> UUID | None:
+def find_owner(read: Read, one: Address, fingerprints: Fingerprints) -> UUID | None:
     """Whose this address is, if they use it, by whichever key it was stored."""
-    found = find_addresses(connection, [one], fingerprints).get(one)
-    return find_by_fingerprint(connection, found.fingerprint) if found else None
+    found = find_addresses(read, [one], fingerprints).get(one)
+    return find_by_fingerprint(read, found.fingerprint) if found else None
 
 
 def find_or_create(
-    write: WriteTransaction,
+    write: Write,
     addresses: Iterable[Address],
     fingerprints: Fingerprints,
     now: datetime,
@@ -125,57 +123,52 @@ def find_or_create(
 
     `strangers` are those that somebody typed, to opt out or to sign up: of the others the company itself knows.
     """
-    connection = write.connection
     wanted = list(dict.fromkeys(addresses))
-    found = find_addresses(connection, wanted, fingerprints)
-    _become_known(connection, (found[one] for one in wanted if one in found and one not in strangers))
+    found = find_addresses(write, wanted, fingerprints)
+    _become_known(write, (found[one] for one in wanted if one in found and one not in strangers))
     missing = [one for one in wanted if one not in found]
     if not missing:
         return found
-    barred = _never_stored_again(connection, missing, fingerprints)
+    barred = _never_stored_again(write, missing, fingerprints)
     found |= barred
-    found |= _create(connection, [one for one in missing if one not in barred], fingerprints, now, strangers)
+    found |= _create(write, [one for one in missing if one not in barred], fingerprints, now, strangers)
     return found
 
 
-def _become_known(connection: Connection, found: Iterable[Found]) -> None:
+def _become_known(write: Write, found: Iterable[Found]) -> None:
     prints = [one.fingerprint for one in found if one.relation is Relation.STRANGER]
     if prints:
         rows = address.c.fingerprint.in_(prints) & (address.c.relation == Relation.STRANGER.value)
-        connection.execute(update(address).where(rows).values(relation=Relation.KNOWN.value))
+        write.execute(update(address).where(rows).values(relation=Relation.KNOWN.value))
 
 
-def become_known(connection: Connection, contact_id: UUID) -> None:
+def become_known(write: Write, contact_id: UUID) -> None:
     """Somebody has said yes from their own mailbox: they are no stranger any more."""
     rows = (address.c.contact_id == contact_id) & (address.c.relation == Relation.STRANGER.value)
-    connection.execute(update(address).where(rows).values(relation=Relation.KNOWN.value))
+    write.execute(update(address).where(rows).values(relation=Relation.KNOWN.value))
 
 
-def confirm(connection: Connection, fingerprint: str) -> None:
+def confirm(write: Write, fingerprint: str) -> None:
     """The contact has confirmed an address that a system added: it signs them in."""
-    connection.execute(
-        update(address).where(address.c.fingerprint == fingerprint).values(relation=Relation.KNOWN.value)
-    )
+    write.execute(update(address).where(address.c.fingerprint == fingerprint).values(relation=Relation.KNOWN.value))
 
 
-def _never_stored_again(
-    connection: Connection, addresses: list[Address], fingerprints: Fingerprints
-) -> dict[Address, Found]:
+def _never_stored_again(read: Read, addresses: list[Address], fingerprints: Fingerprints) -> dict[Address, Found]:
     by_fingerprint = fingerprints.by_print(addresses)
-    rows = connection.execute(_NEVER_AGAIN, {"fingerprints": list(by_fingerprint)})
+    rows = read.execute(_NEVER_AGAIN, {"fingerprints": list(by_fingerprint)})
     return {by_fingerprint[row.fingerprint]: Found(None, row.fingerprint) for row in rows}
 
 
-def suppressed_for(connection: Connection, one: Address, fingerprints: Fingerprints) -> set[SuppressionReason]:
+def suppressed_for(read: Read, one: Address, fingerprints: Fingerprints) -> set[SuppressionReason]:
     """The reasons for which this address is suppressed."""
     held = select(suppression.c.reason).where(any_of(suppression.c.fingerprint, "fingerprints"), suppression.c.active)
-    rows = connection.execute(held, {"fingerprints": list(fingerprints.candidates(one))})
+    rows = read.execute(held, {"fingerprints": list(fingerprints.candidates(one))})
     return {SuppressionReason(reason) for reason in rows.scalars()}
 
 
-def attach(write: WriteTransaction, contact_id: UUID, one: Address, fingerprints: Fingerprints, now: datetime) -> None:
+def attach(write: Write, contact_id: UUID, one: Address, fingerprints: Fingerprints, now: datetime) -> None:
     """Give a contact one more address. It must be nobody's, and one that may be stored."""
-    _insert_addresses(write.connection, {one: Found(contact_id, fingerprints.of(one))}, now)
+    _insert_addresses(write, {one: Found(contact_id, fingerprints.of(one))}, now)
 
 
 class Outcome(StrEnum):
@@ -201,7 +194,7 @@ class Upserted:
 
 
 def upsert(
-    write: WriteTransaction, wanted: Sequence[Sequence[Address]], fingerprints: Fingerprints, now: datetime
+    write: Write, wanted: Sequence[Sequence[Address]], fingerprints: Fingerprints, now: datetime
 ) -> list[Upserted]:
     """Each group of addresses as one contact: made where nobody has any of them, and given those that are new.
 
@@ -209,10 +202,10 @@ def upsert(
     contact's email addresses only the one that it is made with signs in: the others are for the contact to confirm.
     """
     everything = list(dict.fromkeys(one for group in wanted for one in group))
-    found = find_addresses(write.connection, everything, fingerprints)
-    _become_known(write.connection, found.values())
+    found = find_addresses(write, everything, fingerprints)
+    _become_known(write, found.values())
     missing = [one for one in everything if one not in found]
-    barred = _never_stored_again(write.connection, missing, fingerprints)
+    barred = _never_stored_again(write, missing, fingerprints)
     owners: dict[Address, UUID] = {one: held.contact_id for one, held in found.items() if held.contact_id}
     made: list[UUID] = []
     added: dict[Address, Found] = {}
@@ -228,9 +221,9 @@ def upsert(
                 result = replace(result, added=tuple(one for one in fresh if one.channel is Channel.EMAIL))
         results.append(result)
     if made:
-        insert_rows(write.connection, contact, [{"id": one, "created_at": now} for one in made])
+        insert_rows(write, contact, [{"id": one, "created_at": now} for one in made])
     if added:
-        _insert_addresses(write.connection, added, now)
+        _insert_addresses(write, added, now)
     return results
 
 
@@ -263,7 +256,7 @@ def _place(
 
 
 def _create(
-    connection: Connection,
+    write: Write,
     addresses: list[Address],
     fingerprints: Fingerprints,
     now: datetime,
@@ -278,14 +271,14 @@ def _create(
         )
         for one in addresses
     }
-    insert_rows(connection, contact, [{"id": new.contact_id, "created_at": now} for new in made.values()])
-    _insert_addresses(connection, made, now)
+    insert_rows(write, contact, [{"id": new.contact_id, "created_at": now} for new in made.values()])
+    _insert_addresses(write, made, now)
     return made
 
 
-def _insert_addresses(connection: Connection, made: Mapping[Address, Found], now: datetime) -> None:
+def _insert_addresses(write: Write, made: Mapping[Address, Found], now: datetime) -> None:
     insert_rows(
-        connection,
+        write,
         address,
         [
             {

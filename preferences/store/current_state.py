@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, exists, func, or_, select
+from sqlalchemy import Row, and_, exists, func, or_, select
 
 from preferences.domain.vocabulary import BLANKET, MessageClass, Status, SuppressionReason
 from preferences.store.dialect import stream
@@ -25,6 +25,7 @@ from preferences.store.tables import (
     suppression,
     topic,
 )
+from preferences.store.transactions import Read, Snapshot
 
 _AS_THEY_ARE: Final = {
     SuppressionReason.HARD_BOUNCE: "hard_bounce",
@@ -85,25 +86,25 @@ _FLAGS: Final = (
 _WHERE_FROM: Final = (ledger_entry.c.origin, evidence.c.details)
 
 
-def read_standings(connection: Connection) -> Iterator[Standing]:
-    """A row for each thing that holds about each address, in flat memory. Run it inside `Database.snapshot`."""
-    for row in stream(connection, _choices()):
+def read_standings(snapshot: Snapshot) -> Iterator[Standing]:
+    """A row for each thing that holds about each address, in flat memory."""
+    for row in stream(snapshot, _choices()):
         told = _row(row, status=row.status, topic_=row.topic)
         yield Standing(**told, brand=row.brand)
-    brands = list(connection.execute(select(brand.c.slug).order_by(brand.c.slug)).scalars())
-    for row in stream(connection, _suppressions()):
+    brands = list(snapshot.execute(select(brand.c.slug).order_by(brand.c.slug)).scalars())
+    for row in stream(snapshot, _suppressions()):
         yield from _suppressed(row, brands)
-    for row in stream(connection, _silent()):
+    for row in stream(snapshot, _silent()):
         yield Standing(address=row.value, channel=row.channel, flags=_flags(row))
 
 
-def count_standings(connection: Connection) -> int:
+def count_standings(read: Read) -> int:
     """About how many rows there will be."""
     rows = (_choices(), _suppressions(), _silent())
-    return sum(connection.execute(select(func.count()).select_from(one.subquery())).scalar_one() for one in rows)
+    return sum(read.execute(select(func.count()).select_from(one.subquery())).scalar_one() for one in rows)
 
 
-def count_left_out(connection: Connection) -> LeftOut:
+def count_left_out(read: Read) -> LeftOut:
     """What `read_standings` has no row for."""
     unnamed = ~exists().where(address.c.fingerprint == suppression.c.fingerprint)
     untold = and_(preference.c.status != Status.NEVER_ASKED.value, ~_TOLD)
@@ -113,7 +114,7 @@ def count_left_out(connection: Connection) -> LeftOut:
         select(func.count()).select_from(pace).where(slows),
         select(func.count(suppression.c.fingerprint.distinct())).where(suppression.c.active, unnamed),
     )
-    choices, paces, fingerprints = (int(connection.execute(one).scalar_one()) for one in counted)
+    choices, paces, fingerprints = (int(read.execute(one).scalar_one()) for one in counted)
     return LeftOut(choices, paces, fingerprints)
 
 

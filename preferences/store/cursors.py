@@ -12,12 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, delete, func, or_, select, update
+from sqlalchemy import Row, delete, func, or_, select, update
 
 from preferences.store import workers
 from preferences.store.dialect import insert_rows
 from preferences.store.feed import head_seq
 from preferences.store.tables import connector_cursor, connector_rejection, ledger_entry
+from preferences.store.transactions import Read, Save
 
 MOST_FAILURES: Final = 5
 """Failures in a row from which on a connector counts as failing, and no longer as waiting."""
@@ -46,31 +47,31 @@ class Cursor:
     compare_error: str | None = None
 
 
-def find_cursor(connection: Connection, connector: str) -> Cursor | None:
+def find_cursor(read: Read, connector: str) -> Cursor | None:
     """A connector's cursor, or None if it never ran."""
-    row = connection.execute(select(connector_cursor).where(connector_cursor.c.connector == connector)).one_or_none()
+    row = read.execute(select(connector_cursor).where(connector_cursor.c.connector == connector)).one_or_none()
     return None if row is None else _cursor(row)
 
 
-def start(connection: Connection, connector: str, position: int | None = None) -> None:
+def start(save: Save, connector: str, position: int | None = None) -> None:
     """Give a new connector its cursor at the ledger's head: what came before is the backfill's to tell."""
-    if find_cursor(connection, connector) is None:
-        at = head_seq(connection) if position is None else position
+    if find_cursor(save, connector) is None:
+        at = head_seq(save) if position is None else position
         row: dict[str, Any] = {"connector": connector, "position": at, "failures": 0}
-        insert_rows(connection, connector_cursor, [row], on_conflict="ignore")
+        insert_rows(save, connector_cursor, [row], on_conflict="ignore")
 
 
-def restart(connection: Connection, connector: str, position: int) -> None:
+def restart(save: Save, connector: str, position: int) -> None:
     """Go back, or on, to a position, free of any pause, wait and lease: a push at work does not move it any more."""
-    start(connection, connector, position)
-    connection.execute(
+    start(save, connector, position)
+    save.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector)
         .values(position=position, lease_owner=None, lease_until=None, paused_because=None, due_at=None, failures=0)
     )
 
 
-def claim(connection: Connection, connector: str, owner: str, now: datetime) -> Cursor | None:
+def claim(save: Save, connector: str, owner: str, now: datetime) -> Cursor | None:
     """Take or renew the lease. None while another worker holds it, or it is paused, or not yet due."""
     free = or_(
         connector_cursor.c.lease_until.is_(None),
@@ -78,7 +79,7 @@ def claim(connection: Connection, connector: str, owner: str, now: datetime) -> 
         connector_cursor.c.lease_owner == owner,
     )
     due = or_(connector_cursor.c.due_at.is_(None), connector_cursor.c.due_at <= now)
-    row = connection.execute(
+    row = save.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector, free, due, connector_cursor.c.paused_because.is_(None))
         .values(lease_owner=owner, lease_until=now + LEASE)
@@ -87,15 +88,13 @@ def claim(connection: Connection, connector: str, owner: str, now: datetime) -> 
     return None if row is None else _cursor(row)
 
 
-def advance(
-    connection: Connection, connector: str, owner: str, position: int, now: datetime, *, pushed: int = 0
-) -> bool:
+def advance(save: Save, connector: str, owner: str, position: int, now: datetime, *, pushed: int = 0) -> bool:
     """Move forward after `pushed` pushes, and let go of the lease.
 
     False when the lease was lost meanwhile: another worker repeats the push.
     """
     return _as_owner(
-        connection,
+        save,
         connector,
         owner,
         connector_cursor.c.position <= position,
@@ -110,10 +109,10 @@ def advance(
     )
 
 
-def postpone(connection: Connection, connector: str, owner: str, until: datetime, why: str) -> None:
+def postpone(save: Save, connector: str, owner: str, until: datetime, why: str) -> None:
     """Leave it alone until then, and let go of the lease."""
     _as_owner(
-        connection,
+        save,
         connector,
         owner,
         due_at=until,
@@ -125,10 +124,10 @@ def postpone(connection: Connection, connector: str, owner: str, until: datetime
     )
 
 
-def pause(connection: Connection, connector: str, owner: str, why: str) -> None:
+def pause(save: Save, connector: str, owner: str, why: str) -> None:
     """Stop until a person has changed something and started it again."""
     _as_owner(
-        connection,
+        save,
         connector,
         owner,
         paused_because=why[:200],
@@ -139,94 +138,92 @@ def pause(connection: Connection, connector: str, owner: str, why: str) -> None:
     )
 
 
-def release(connection: Connection, connector: str, owner: str) -> None:
+def release(save: Save, connector: str, owner: str) -> None:
     """Let go of the lease, so that another worker need not wait for its end."""
-    _as_owner(connection, connector, owner, lease_until=None, lease_owner=None)
+    _as_owner(save, connector, owner, lease_until=None, lease_owner=None)
 
 
-def resume(connection: Connection, connector: str) -> None:
+def resume(save: Save, connector: str) -> None:
     """Start a paused or postponed connector again."""
-    connection.execute(
+    save.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector)
         .values(paused_because=None, due_at=None, failures=0)
     )
 
 
-def reconciled(connection: Connection, connector: str, next_at: datetime, *, pushed: int = 0) -> None:
+def reconciled(save: Save, connector: str, next_at: datetime, *, pushed: int = 0) -> None:
     """Note the pushes of a repair, and when to compare again."""
     values = {"reconcile_due_at": next_at, "pushed": connector_cursor.c.pushed + pushed}
-    connection.execute(update(connector_cursor).where(connector_cursor.c.connector == connector).values(values))
+    save.execute(update(connector_cursor).where(connector_cursor.c.connector == connector).values(values))
 
 
-def compared(connection: Connection, connector: str, drift: int, now: datetime) -> None:
+def compared(save: Save, connector: str, drift: int, now: datetime) -> None:
     """Note how far apart the two sides are now, by a comparison that came to its end."""
-    connection.execute(
+    save.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector)
         .values(drift=drift, compared_at=now, compare_failures=0, compare_error=None)
     )
 
 
-def comparison_failed(connection: Connection, connector: str, why: str) -> None:
+def comparison_failed(save: Save, connector: str, why: str) -> None:
     """Count a comparison that did not come to its end."""
     failures = connector_cursor.c.compare_failures + 1
-    connection.execute(
+    save.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector)
         .values(compare_failures=failures, compare_error=why[:200])
     )
 
 
-def reconcile_at(connection: Connection, connector: str, at: datetime) -> None:
+def reconcile_at(save: Save, connector: str, at: datetime) -> None:
     """Set when to compare next."""
-    connection.execute(
-        update(connector_cursor).where(connector_cursor.c.connector == connector).values(reconcile_due_at=at)
-    )
+    save.execute(update(connector_cursor).where(connector_cursor.c.connector == connector).values(reconcile_due_at=at))
 
 
-def reconcile_by(connection: Connection, connector: str, at: datetime) -> None:
+def reconcile_by(save: Save, connector: str, at: datetime) -> None:
     """Compare at this time at the latest."""
     later = or_(connector_cursor.c.reconcile_due_at.is_(None), connector_cursor.c.reconcile_due_at > at)
-    connection.execute(
+    save.execute(
         update(connector_cursor).where(connector_cursor.c.connector == connector, later).values(reconcile_due_at=at)
     )
 
 
-def count_pushed(connection: Connection, connector: str, pushed: int) -> None:
+def count_pushed(save: Save, connector: str, pushed: int) -> None:
     """Note pushes that moved no position."""
-    connection.execute(
+    save.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector)
         .values(pushed=connector_cursor.c.pushed + pushed)
     )
 
 
-def park(connection: Connection, connector: str, refused: list[tuple[UUID, int, str]], now: datetime) -> None:
+def park(save: Save, connector: str, refused: list[tuple[UUID, int, str]], now: datetime) -> None:
     """Note contacts that a provider will not take: id, entry and why."""
     rows = {
         contact_id: {"connector": connector, "contact_id": contact_id, "seq": seq, "why": why, "at": now}
         for contact_id, seq, why in refused
     }
-    insert_rows(connection, connector_rejection, list(rows.values()), on_conflict="replace")
+    insert_rows(save, connector_rejection, list(rows.values()), on_conflict="replace")
 
 
-def parked(connection: Connection, connector: str) -> set[UUID]:
+def parked(read: Read, connector: str) -> set[UUID]:
     """Whom a provider would not take, so far."""
     statement = select(connector_rejection.c.contact_id).where(connector_rejection.c.connector == connector)
-    return set(connection.execute(statement).scalars())
+    return set(read.execute(statement).scalars())
 
 
-def unpark(connection: Connection, connector: str, before: datetime) -> None:
+def unpark(save: Save, connector: str, before: datetime) -> None:
     """Forget who was refused before everybody was told again: whoever still is has a newer row."""
     mine = connector_rejection.c.connector == connector
-    connection.execute(delete(connector_rejection).where(mine, connector_rejection.c.at < before))
+    save.execute(delete(connector_rejection).where(mine, connector_rejection.c.at < before))
 
 
-def count_parked(connection: Connection, connector: str) -> int:
+def count_parked(read: Read, connector: str) -> int:
     """How many contacts a provider would not take."""
     statement = select(connector_rejection.c.contact_id).where(connector_rejection.c.connector == connector)
-    return len(connection.execute(statement).all())
+    return len(read.execute(statement).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,14 +266,14 @@ class Standing:
         return "TryLater" if self.cursor.failures else ""
 
 
-def standings(connection: Connection, now: datetime) -> dict[str, Standing]:
+def standings(read: Read, now: datetime) -> dict[str, Standing]:
     """Every connector that has a cursor, by name."""
-    head = head_seq(connection)
+    head = head_seq(read)
     parked = select(connector_rejection.c.connector, func.count()).group_by(connector_rejection.c.connector)
-    counts = {row[0]: row[1] for row in connection.execute(parked)}
+    counts = {row[0]: row[1] for row in read.execute(parked)}
     oldest = select(ledger_entry.c.recorded_at).where(ledger_entry.c.seq == connector_cursor.c.position + 1)
-    rows = connection.execute(select(connector_cursor, oldest.scalar_subquery().label("oldest")))
-    is_attended = workers.count_alive(connection, now) > 0
+    rows = read.execute(select(connector_cursor, oldest.scalar_subquery().label("oldest")))
+    is_attended = workers.count_alive(read, now) > 0
     return {
         row.connector: Standing(
             cursor=_cursor(row),
@@ -289,8 +286,8 @@ def standings(connection: Connection, now: datetime) -> dict[str, Standing]:
     }
 
 
-def _as_owner(connection: Connection, connector: str, owner: str, *more: Any, **values: Any) -> bool:
-    done = connection.execute(
+def _as_owner(save: Save, connector: str, owner: str, *more: Any, **values: Any) -> bool:
+    done = save.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector, connector_cursor.c.lease_owner == owner, *more)
         .values(**values)

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, func, null, select, type_coerce, union_all
+from sqlalchemy import bindparam, func, null, select, type_coerce, union_all
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.consent import answer_to_new, effective
@@ -23,6 +23,7 @@ from preferences.store.codec import limit_of, preference_of
 from preferences.store.contact_state import active_suppressions
 from preferences.store.dialect import any_of
 from preferences.store.tables import UtcDateTime, address, pace, preference, sending
+from preferences.store.transactions import Read
 
 _FOUND: Final = (
     select(address.c.fingerprint, address.c.contact_id)
@@ -83,7 +84,7 @@ _NOTHING_SAID: Final = _About()
 
 
 def facts_for(
-    connection: Connection,
+    read: Read,
     addresses: Sequence[Address],
     *,
     channel: Channel,
@@ -98,13 +99,13 @@ def facts_for(
     who got a place in their week for it has not lost it again.
     """
     by_print = fingerprints.by_print(addresses)
-    held = _held(connection, by_print, channel)
+    held = _held(read, by_print, channel)
     said: dict[Address, _About] = {}
     sent: dict[UUID, int] = {}
     if about is not None:
-        said = _said_about(connection, by_print, channel, about)
+        said = _said_about(read, by_print, channel, about)
         sent = sent_this_week(
-            connection, _capped(said.values()), channel=channel, topic=about.slug, now=now, besides=message_ref
+            read, _capped(said.values()), channel=channel, topic=about.slug, now=now, besides=message_ref
         )
     facts = dict.fromkeys(addresses, _facts(about, _NOTHING_SAID, {}, sent=0, now=now))
     for one in held.keys() | said.keys():
@@ -114,12 +115,10 @@ def facts_for(
     return facts
 
 
-def _held(
-    connection: Connection, by_print: Mapping[str, Address], channel: Channel
-) -> dict[Address, dict[SuppressionReason, int]]:
+def _held(read: Read, by_print: Mapping[str, Address], channel: Channel) -> dict[Address, dict[SuppressionReason, int]]:
     """Why these addresses are suppressed, those that are: each reason with its entry."""
     found: dict[Address, dict[SuppressionReason, int]] = {}
-    for (print_, held_on), states in active_suppressions(connection, list(by_print)).items():
+    for (print_, held_on), states in active_suppressions(read, list(by_print)).items():
         if held_on == channel:
             found.setdefault(by_print[print_], {}).update({state.reason: state.seq for state in states})
     return found
@@ -138,9 +137,7 @@ def _facts(
     return facts
 
 
-def _said_about(
-    connection: Connection, by_print: Mapping[str, Address], channel: Channel, about: Topic
-) -> dict[Address, _About]:
+def _said_about(read: Read, by_print: Mapping[str, Address], channel: Channel, about: Topic) -> dict[Address, _About]:
     """A purpose is kept under email, whichever channel is asked about; so is the answer to new kinds of mail."""
     found: dict[Address, _About] = {}
     kept_under = Channel.EMAIL if about.slug in set(Purpose) else channel
@@ -150,7 +147,7 @@ def _said_about(
         "brand": about.brand,
         "topics": [about.slug, BLANKET, Purpose.NEW_TOPICS.value],
     }
-    for row in connection.execute(_SAID, asked):
+    for row in read.execute(_SAID, asked):
         said = found.setdefault(by_print[row.fingerprint], _About(contact_id=row.contact_id))
         if row.verb is not None:
             said.paces += [limit_of(row)] if row.channel == kept_under else []
@@ -169,7 +166,7 @@ def _capped(said: Iterable[_About]) -> list[UUID]:
 
 
 def sent_this_week(
-    connection: Connection,
+    read: Read,
     contact_ids: Sequence[UUID],
     *,
     channel: Channel,
@@ -187,4 +184,4 @@ def sent_this_week(
         "since": now - LIMIT_PERIOD,
         "besides": besides,
     }
-    return {row[0]: row[1] for row in connection.execute(_SENDINGS, parameters)}
+    return {row[0]: row[1] for row in read.execute(_SENDINGS, parameters)}

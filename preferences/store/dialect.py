@@ -12,7 +12,6 @@ from uuid import UUID
 
 from sqlalchemy import (
     Column,
-    Connection,
     Dialect,
     Row,
     Table,
@@ -28,6 +27,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType
+
+from preferences.store.transactions import Consistent, Save
 
 
 class _Json(TypeDecorator[Any]):
@@ -116,9 +117,9 @@ STREAMED: Final = 2_000
 """Rows that are read at once of a result that may be of any length."""
 
 
-def stream(connection: Connection, statement: Any) -> Iterator[Row[Any]]:
-    """The rows of a result of any length, in flat memory. Run it inside `Database.snapshot`."""
-    with connection.execute(statement, execution_options={"yield_per": STREAMED}) as rows:
+def stream(snapshot: Consistent, statement: Any) -> Iterator[Row[Any]]:
+    """The rows of a result of any length, in flat memory."""
+    with snapshot.execute(statement, execution_options={"yield_per": STREAMED}) as rows:
         yield from rows
 
 
@@ -135,25 +136,23 @@ class Insert:
     on_conflict: str = "fail"
 
 
-def insert_rows(
-    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, on_conflict: str = "fail"
-) -> None:
+def insert_rows(save: Save, table: Table, rows: Sequence[Mapping[str, Any]], *, on_conflict: str = "fail") -> None:
     """Insert rows into one table, in one round trip."""
-    insert_all(connection, [Insert(table, rows, on_conflict)])
+    insert_all(save, [Insert(table, rows, on_conflict)])
 
 
-def insert_all(connection: Connection, inserts: Sequence[Insert]) -> None:
+def insert_all(save: Save, inserts: Sequence[Insert]) -> None:
     """Insert rows into several tables, on PostgreSQL in one round trip: one statement with a part for each table."""
     wanted = [one for one in inserts if one.rows]
     if not wanted:
         return
     shapes = tuple((one.table, tuple(one.rows[0]), one.on_conflict) for one in wanted)
-    if connection.dialect.name == "sqlite":
+    if save.is_sqlite:
         for one, shape in zip(wanted, shapes, strict=True):
-            connection.execute(_sqlite_insert(shape), one.rows)
+            save.execute(_sqlite_insert(shape), one.rows)
     else:
         rows = {f"rows_{number}": one.rows for number, one in enumerate(wanted)}
-        connection.execute(_postgresql_inserts(shapes), rows)
+        save.execute(_postgresql_inserts(shapes), rows)
 
 
 _Shape = tuple[Table, tuple[str, ...], str]

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import bindparam, func, select
 
 from preferences.domain.records import Entry
 from preferences.domain.vocabulary import Channel, SuppressionReason, Verb
@@ -25,24 +25,25 @@ from preferences.store.tables import (
     preference,
     suppression,
 )
+from preferences.store.transactions import Read
 
 
-def server_time(connection: Connection) -> datetime:
+def server_time(read: Read) -> datetime:
     """What the database's clock says."""
-    now: datetime = connection.execute(select(func.now())).scalar_one()
+    now: datetime = read.execute(select(func.now())).scalar_one()
     return now
 
 
-def head_seq(connection: Connection) -> int:
+def head_seq(read: Read) -> int:
     """The number of the newest entry."""
-    seq: int = connection.execute(select(ledger_head.c.seq).where(ledger_head.c.id == 1)).scalar_one()
+    seq: int = read.execute(select(ledger_head.c.seq).where(ledger_head.c.id == 1)).scalar_one()
     return seq
 
 
-def entries_after(connection: Connection, position: int, limit: int) -> list[Entry]:
+def entries_after(read: Read, position: int, limit: int) -> list[Entry]:
     """The next entries of the ledger, in order."""
     statement = select(ledger_entry).where(ledger_entry.c.seq > position).order_by(ledger_entry.c.seq).limit(limit)
-    return [entry_of(row) for row in connection.execute(statement)]
+    return [entry_of(row) for row in read.execute(statement)]
 
 
 _ENTRIES_OF: Final = (
@@ -53,13 +54,13 @@ _ENTRIES_OF: Final = (
 )
 
 
-def entries_of(connection: Connection, contact_ids: Sequence[UUID], verbs: Collection[Verb]) -> list[Entry]:
+def entries_of(read: Read, contact_ids: Sequence[UUID], verbs: Collection[Verb]) -> list[Entry]:
     """The entries of these contacts with one of these verbs, in order."""
     values = {"contact_ids": list(contact_ids), "verbs": sorted(verb.value for verb in verbs)}
-    return [entry_of(row) for row in connection.execute(_ENTRIES_OF, values)]
+    return [entry_of(row) for row in read.execute(_ENTRIES_OF, values)]
 
 
-def opted_out_contacts(connection: Connection, after: UUID | None, limit: int) -> list[UUID]:
+def opted_out_contacts(read: Read, after: UUID | None, limit: int) -> list[UUID]:
     """Ids, in order, of contacts with an opt-out or a suppressed address: what a provider must know of."""
     prints = select(suppression.c.fingerprint).where(suppression.c.active)
     stopped = select(preference.c.contact_id).where(preference.c.status == "unsubscribed")
@@ -68,7 +69,7 @@ def opted_out_contacts(connection: Connection, after: UUID | None, limit: int) -
     statement = select(union.c.contact_id).order_by(union.c.contact_id).limit(limit)
     if after is not None:
         statement = statement.where(union.c.contact_id > after)
-    return list(connection.execute(statement).scalars())
+    return list(read.execute(statement).scalars())
 
 
 MOST_ENTRIES: Final = 1_000
@@ -77,11 +78,11 @@ MOST_ENTRIES: Final = 1_000
 _BY_PRINT: Final = select(address.c.fingerprint, address.c.value).where(any_of(address.c.fingerprint, "fingerprints"))
 
 
-def feed_page(connection: Connection, after: int, limit: int) -> list[dict[str, Any]]:
+def feed_page(read: Read, after: int, limit: int) -> list[dict[str, Any]]:
     """The entries after a position, at most `limit` of them, as plain values (`entry_form`)."""
-    entries = entries_after(connection, after, min(limit, MOST_ENTRIES))
-    named = _addresses_named(connection, entries)
-    current = _current_addresses(connection, [one for one in entries if one.fingerprint not in named])
+    entries = entries_after(read, after, min(limit, MOST_ENTRIES))
+    named = _addresses_named(read, entries)
+    current = _current_addresses(read, [one for one in entries if one.fingerprint not in named])
     return [entry_form(one, _about(one, named, current)) for one in entries]
 
 
@@ -99,19 +100,19 @@ def entry_form(entry: Entry, value: str | None) -> dict[str, Any]:
     return {"contact": fields.pop("contact_id"), "address": value, **fields}
 
 
-def _addresses_named(connection: Connection, entries: Sequence[Entry]) -> Mapping[str, str]:
+def _addresses_named(read: Read, entries: Sequence[Entry]) -> Mapping[str, str]:
     prints = {one.fingerprint for one in entries if one.fingerprint}
     if not prints:
         return {}
-    rows = connection.execute(_BY_PRINT, {"fingerprints": list(prints)})
+    rows = read.execute(_BY_PRINT, {"fingerprints": list(prints)})
     return {row.fingerprint: row.value for row in rows}
 
 
-def _current_addresses(connection: Connection, entries: Sequence[Entry]) -> Mapping[tuple[UUID | None, Channel], str]:
+def _current_addresses(read: Read, entries: Sequence[Entry]) -> Mapping[tuple[UUID | None, Channel], str]:
     """Of contacts whose wish an entry is: the oldest that is in use on each channel."""
     ids = {one.contact_id for one in entries if one.contact_id and one.reason is None}
     found: dict[tuple[UUID | None, Channel], str] = {}
-    states = states_of(connection, list(ids))
+    states = states_of(read, list(ids))
     for state in sorted(states, key=lambda one: one.added_at):
         if all(one.reason is not SuppressionReason.REPLACED for one in state.suppressions):
             found.setdefault((state.contact_id, state.address.channel), state.address.value)

@@ -10,17 +10,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import delete, select
 
 from preferences.domain.permission import LIMIT_PERIOD
 from preferences.domain.vocabulary import BLANKET, Channel, Verb
 from preferences.store.decision_facts import sent_this_week
 from preferences.store.dialect import any_of, bytewise, insert_rows
 from preferences.store.tables import pace, sending
+from preferences.store.transactions import Read, Save
 
 
 def take_places(
-    connection: Connection,
+    save: Save,
     caps: Mapping[UUID, int],
     *,
     channel: Channel,
@@ -28,18 +29,18 @@ def take_places(
     message_ref: str,
     now: datetime,
 ) -> set[UUID]:
-    """Take one place for each contact who has one left, and return those contacts. Run it inside `Database.save`.
+    """Take one place for each contact who has one left, and return those contacts.
 
     `caps` is how many each wants in a week at the most; `message_ref` names the mailing.
     """
-    _lock(connection, list(caps), channel, topic)
-    had = _had_already(connection, list(caps), channel=channel, topic=topic, message_ref=message_ref, now=now)
-    sent = sent_this_week(connection, list(caps), channel=channel, topic=topic, now=now)
+    _lock(save, list(caps), channel, topic)
+    had = _had_already(save, list(caps), channel=channel, topic=topic, message_ref=message_ref, now=now)
+    sent = sent_this_week(save, list(caps), channel=channel, topic=topic, now=now)
     granted = {
         contact_id for contact_id, cap in caps.items() if contact_id not in had and sent.get(contact_id, 0) < cap
     }
     insert_rows(
-        connection,
+        save,
         sending,
         [
             {
@@ -56,7 +57,7 @@ def take_places(
     return granted | had
 
 
-def _lock(connection: Connection, contact_ids: Sequence[UUID], channel: Channel, topic: str) -> None:
+def _lock(read: Read, contact_ids: Sequence[UUID], channel: Channel, topic: str) -> None:
     """Lock the caps that count here: two senders who ask at the same time must not both take the last place.
 
     In one order, the same in which the ledger writes them, so that no two wait for each other.
@@ -68,11 +69,11 @@ def _lock(connection: Connection, contact_ids: Sequence[UUID], channel: Channel,
         pace.c.verb == Verb.CAP.value,
     )
     in_order = caps.order_by(pace.c.contact_id, bytewise(pace.c.brand), bytewise(pace.c.topic)).with_for_update()
-    connection.execute(in_order, {"contact_ids": list(contact_ids)})
+    read.execute(in_order, {"contact_ids": list(contact_ids)})
 
 
 def _had_already(
-    connection: Connection,
+    read: Read,
     contact_ids: Sequence[UUID],
     *,
     channel: Channel,
@@ -87,9 +88,9 @@ def _had_already(
         sending.c.message_ref == message_ref,
         sending.c.at > now - LIMIT_PERIOD,
     )
-    return set(connection.execute(same, {"contact_ids": list(contact_ids)}).scalars())
+    return set(read.execute(same, {"contact_ids": list(contact_ids)}).scalars())
 
 
-def forget_old(connection: Connection, now: datetime) -> None:
+def forget_old(save: Save, now: datetime) -> None:
     """Remove what no cap can count any more."""
-    connection.execute(delete(sending).where(sending.c.at < now - LIMIT_PERIOD))
+    save.execute(delete(sending).where(sending.c.at < now - LIMIT_PERIOD))

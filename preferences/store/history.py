@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.notices import KeptNotice
@@ -30,6 +30,7 @@ from preferences.store.tables import (
     ledger_entry,
     preference,
 )
+from preferences.store.transactions import Read
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +44,16 @@ class Timeline:
     suppressions: Sequence[Suppression]
 
 
-def timeline(connection: Connection, one: Address, fingerprints: Fingerprints) -> Timeline:
+def timeline(read: Read, one: Address, fingerprints: Fingerprints) -> Timeline:
     """What happened to an address and its contact, oldest first."""
     prints = list(fingerprints.candidates(one))
-    rows = connection.execute(CONTACTS_BY_PRINT, {"fingerprints": prints, "channel": one.channel.value})
+    rows = read.execute(CONTACTS_BY_PRINT, {"fingerprints": prints, "channel": one.channel.value})
     contact_id = next((row.contact_id for row in rows), None)
     mine = any_of(ledger_entry.c.fingerprint, "fingerprints")
     if contact_id is not None:
         bears = or_(ledger_entry.c.channel == one.channel.value, ledger_entry.c.topic.in_(list(Purpose)))
         mine = or_(mine, and_(ledger_entry.c.contact_id == contact_id, bears))
-    found = connection.execute(
+    found = read.execute(
         select(ledger_entry, evidence.c.details)
         .outerjoin(evidence, evidence.c.seq == ledger_entry.c.seq)
         .where(mine)
@@ -64,8 +65,8 @@ def timeline(connection: Connection, one: Address, fingerprints: Fingerprints) -
         kept = select(preference).where(
             preference.c.contact_id == contact_id, preference.c.channel == one.channel.value
         )
-        choices = [(row.brand, row.topic, preference_of(row)) for row in connection.execute(kept)]
-    suppressions = active_suppressions(connection, prints)
+        choices = [(row.brand, row.topic, preference_of(row)) for row in read.execute(kept)]
+    suppressions = active_suppressions(read, prints)
     return Timeline(
         contact_id=contact_id,
         entries=[entry_of(row) for row in found],
@@ -115,27 +116,27 @@ def whose(contact_id: UUID, addresses: Sequence[Address], fingerprints: Fingerpr
     return Whose(contact_id=contact_id, addresses=by_print)
 
 
-def read(connection: Connection, owner: Whose, before: Entry | None = None) -> Chapter:
+def read(read: Read, owner: Whose, before: Entry | None = None) -> Chapter:
     """The entries of a contact, the newest first, from just before `before` on."""
     statement = select(ledger_entry).where(_mine(owner)).order_by(ledger_entry.c.seq.desc()).limit(PAGE + 1)
     if before is not None:
         statement = statement.where(ledger_entry.c.seq < before.seq)
-    entries = _entries(connection, statement, owner)
-    return Chapter(_happenings(connection, owner, entries[:PAGE]), more=len(entries) > PAGE)
+    entries = _entries(read, statement, owner)
+    return Chapter(_happenings(read, owner, entries[:PAGE]), more=len(entries) > PAGE)
 
 
-def find(connection: Connection, owner: Whose, reference: str) -> Happening | None:
+def find(read: Read, owner: Whose, reference: str) -> Happening | None:
     """The contact's own entry of this reference, or None: somebody else's is none of theirs."""
     prefix = hash_prefix(reference)
     if prefix is None:
         return None
     named = func.substr(ledger_entry.c.hash, 1, len(prefix)) == prefix
     statement = select(ledger_entry).where(_mine(owner), named).order_by(ledger_entry.c.seq).limit(1)
-    found = _happenings(connection, owner, _entries(connection, statement, owner))
+    found = _happenings(read, owner, _entries(read, statement, owner))
     return found[0] if found else None
 
 
-def since(connection: Connection, yes: Entry) -> list[Entry]:
+def since(read: Read, yes: Entry) -> list[Entry]:
     """What changed the same wish after this entry, the oldest first: whether a consent still stands."""
     statement = (
         select(ledger_entry)
@@ -150,7 +151,7 @@ def since(connection: Connection, yes: Entry) -> list[Entry]:
         )
         .order_by(ledger_entry.c.seq)
     )
-    return [entry_of(row) for row in connection.execute(statement)]
+    return [entry_of(row) for row in read.execute(statement)]
 
 
 def _mine(owner: Whose) -> ColumnElement[bool]:
@@ -161,12 +162,12 @@ def _mine(owner: Whose) -> ColumnElement[bool]:
     return and_(found, nobody_elses)
 
 
-def _entries(connection: Connection, statement: Any, owner: Whose) -> list[Entry]:
-    return [entry_of(row) for row in connection.execute(statement, {"fingerprints": list(owner.addresses)})]
+def _entries(read: Read, statement: Any, owner: Whose) -> list[Entry]:
+    return [entry_of(row) for row in read.execute(statement, {"fingerprints": list(owner.addresses)})]
 
 
-def _happenings(connection: Connection, owner: Whose, entries: Sequence[Entry]) -> list[Happening]:
-    shown = notices.find(connection, {one.notice for one in entries if one.notice})
+def _happenings(read: Read, owner: Whose, entries: Sequence[Entry]) -> list[Happening]:
+    shown = notices.find(read, {one.notice for one in entries if one.notice})
     return [
         Happening(
             entry=one,

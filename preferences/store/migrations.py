@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import inspect
+
+from preferences.store.transactions import Read
 
 HEAD: Final = "0012"
 
 
-def pending(connection: Connection) -> bool:
+def pending(read: Read) -> bool:
     """Whether `flask db upgrade` has something to do."""
-    return current(connection) != HEAD
+    return current(read) != HEAD
 
 
-def current(connection: Connection) -> str | None:
+def current(read: Read) -> str | None:
     """The migration that the database stands at; None where there was none."""
-    if not inspect(connection).has_table("alembic_version"):
+    if not inspect(read.connection).has_table("alembic_version"):
         return None
-    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    found: str | None = read.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
     return found

@@ -8,22 +8,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, select
 
 from preferences.domain.notices import KeptNotice, Notice
 from preferences.store.dialect import any_of, insert_rows
 from preferences.store.tables import notice
+from preferences.store.transactions import Read, Save
 
 
-def keep(connection: Connection, shown: Iterable[Notice], now: datetime) -> None:
+def keep(save: Save, shown: Iterable[Notice], now: datetime) -> None:
     """Keep what is not kept yet. Call it under the ledger's lock, so that no two get the same version."""
     wanted = {one.hash: one for one in shown}
-    known = set(find(connection, wanted))
+    known = set(find(save, wanted))
     for digest, one in wanted.items():
         if digest in known:
             continue
         same = (notice.c.slug == one.slug) & (notice.c.language == one.language)
-        newest = connection.execute(select(func.max(notice.c.version)).where(same)).scalar() or 0
+        newest = save.execute(select(func.max(notice.c.version)).where(same)).scalar() or 0
         row = {
             "hash": digest,
             "slug": one.slug,
@@ -32,12 +33,12 @@ def keep(connection: Connection, shown: Iterable[Notice], now: datetime) -> None
             "text": one.text,
             "created_at": now,
         }
-        insert_rows(connection, notice, [row])
+        insert_rows(save, notice, [row])
 
 
-def find(connection: Connection, hashes: Collection[str]) -> dict[str, KeptNotice]:
+def find(read: Read, hashes: Collection[str]) -> dict[str, KeptNotice]:
     """The notices with these hashes, by hash."""
     if not hashes:
         return {}
-    rows = connection.execute(select(notice).where(any_of(notice.c.hash, "hashes")), {"hashes": list(hashes)})
+    rows = read.execute(select(notice).where(any_of(notice.c.hash, "hashes")), {"hashes": list(hashes)})
     return {row.hash: KeptNotice(notice=Notice(row.slug, row.language, row.text), version=row.version) for row in rows}

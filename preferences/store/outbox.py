@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import Row, bindparam, delete, func, select, update
 
 from preferences.domain.outbox import ALL_KINDS, LIMITS, REMEMBERED, WARNINGS, EmailKind, Limit, QueuedEmail
 from preferences.store.contacts import new_id
 from preferences.store.dialect import Insert, any_of, insert_all
 from preferences.store.tables import letter, letter_request
-from preferences.store.transactions import lock_names
+from preferences.store.transactions import Read, Save, lock_names
 
 LEASE: Final = timedelta(minutes=2)
 """How long a worker may take with a letter before another one tries: well above the mail server's time-out."""
@@ -35,24 +35,22 @@ class Order:
     details: Mapping[str, Any]
 
 
-def order(connection: Connection, wanted: Order, now: datetime, *, after: timedelta = timedelta()) -> bool:
+def order(save: Save, wanted: Order, now: datetime, *, after: timedelta = timedelta()) -> bool:
     """Queue a letter, unless this address has had its share of them. Returns whether it was queued.
 
-    Run it inside `Database.save`. Counted one after the other, so that asking in parallel gains nothing.
+    Counted one after the other, so that asking in parallel gains nothing.
     """
-    return bool(order_all(connection, [wanted], now, after=after))
+    return bool(order_all(save, [wanted], now, after=after))
 
 
-def order_all(
-    connection: Connection, wanted: Sequence[Order], now: datetime, *, after: timedelta = timedelta()
-) -> list[Order]:
+def order_all(save: Save, wanted: Sequence[Order], now: datetime, *, after: timedelta = timedelta()) -> list[Order]:
     """Queue letters, in as many statements for a thousand as for one, but for those above an address's share. Returns
     those that were queued."""
     if not wanted:
         return []
     mailboxes = {one.mailbox for one in wanted}
-    lock_names(connection, [f"letter {mailbox}" for mailbox in mailboxes])
-    asked = _requests(connection, mailboxes, now)
+    lock_names(save, [f"letter {mailbox}" for mailbox in mailboxes])
+    asked = _requests(save, mailboxes, now)
     queued = []
     for one in wanted:
         requests = asked.setdefault(one.mailbox, [])
@@ -62,7 +60,7 @@ def order_all(
     requested = [{"id": new_id(now), "fingerprint": one.mailbox, "kind": one.kind.value, "at": now} for one in queued]
     due_at = now + after
     insert_all(
-        connection,
+        save,
         [Insert(letter_request, requested), Insert(letter, [_letter_row(one, now, due_at) for one in queued])],
     )
     return queued
@@ -76,10 +74,10 @@ _REQUESTS: Final = select(letter_request.c.fingerprint, letter_request.c.kind, l
 )
 
 
-def _requests(connection: Connection, mailboxes: Collection[str], now: datetime) -> dict[str, Requests]:
+def _requests(read: Read, mailboxes: Collection[str], now: datetime) -> dict[str, Requests]:
     """What any limit can still count, by mailbox."""
     found: dict[str, Requests] = {}
-    for row in connection.execute(_REQUESTS, {"mailboxes": list(mailboxes), "since": now - REMEMBERED}):
+    for row in read.execute(_REQUESTS, {"mailboxes": list(mailboxes), "since": now - REMEMBERED}):
         found.setdefault(row.fingerprint, []).append((EmailKind(row.kind), row.at))
     return found
 
@@ -108,40 +106,40 @@ def _letter_row(wanted: Order, now: datetime, due_at: datetime) -> dict[str, Any
     }
 
 
-def claim(connection: Connection, now: datetime, limit: int) -> list[QueuedEmail]:
-    """The next letters that are due, leased to the caller. Run it inside `Database.save`."""
+def claim(save: Save, now: datetime, limit: int) -> list[QueuedEmail]:
+    """The next letters that are due, leased to the caller."""
     due = select(letter).where(letter.c.due_at <= now).order_by(letter.c.due_at).limit(limit)
-    rows = connection.execute(due.with_for_update(skip_locked=True)).all()
+    rows = save.execute(due.with_for_update(skip_locked=True)).all()
     if rows:
         taken = update(letter).where(letter.c.id.in_([row.id for row in rows]))
-        connection.execute(taken.values(due_at=now + LEASE, attempts=letter.c.attempts + 1))
+        save.execute(taken.values(due_at=now + LEASE, attempts=letter.c.attempts + 1))
     return [_letter(row) for row in rows]
 
 
-def is_any_due(connection: Connection, now: datetime) -> bool:
+def is_any_due(read: Read, now: datetime) -> bool:
     """Whether a letter waits: a look without a lock."""
-    return connection.execute(select(letter.c.id).where(letter.c.due_at <= now).limit(1)).first() is not None
+    return read.execute(select(letter.c.id).where(letter.c.due_at <= now).limit(1)).first() is not None
 
 
-def count_waiting(connection: Connection, since: datetime) -> int:
+def count_waiting(read: Read, since: datetime) -> int:
     """How many letters have waited since before `since`."""
-    count: int = connection.execute(select(func.count()).where(letter.c.created_at < since)).scalar_one()
+    count: int = read.execute(select(func.count()).where(letter.c.created_at < since)).scalar_one()
     return count
 
 
-def done(connection: Connection, sent: QueuedEmail) -> None:
+def done(save: Save, sent: QueuedEmail) -> None:
     """The letter was sent, or will never be: forget it."""
-    connection.execute(delete(letter).where(letter.c.id == sent.id))
+    save.execute(delete(letter).where(letter.c.id == sent.id))
 
 
-def postpone(connection: Connection, failed: QueuedEmail, until: datetime) -> None:
+def postpone(save: Save, failed: QueuedEmail, until: datetime) -> None:
     """Try again later."""
-    connection.execute(update(letter).where(letter.c.id == failed.id).values(due_at=until))
+    save.execute(update(letter).where(letter.c.id == failed.id).values(due_at=until))
 
 
-def forget_old(connection: Connection, now: datetime) -> None:
+def forget_old(save: Save, now: datetime) -> None:
     """Remove requests that no limit can count any more."""
-    connection.execute(delete(letter_request).where(letter_request.c.at < now - REMEMBERED))
+    save.execute(delete(letter_request).where(letter_request.c.at < now - REMEMBERED))
 
 
 def _letter(row: Row[Any]) -> QueuedEmail:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection
-
 from preferences.store.dialect import insert_rows
 from preferences.store.tables import stated_reason
+from preferences.store.transactions import Save
 
 
-def state_reason(connection: Connection, seq: int, reason: str, now: datetime) -> None:
+def state_reason(save: Save, seq: int, reason: str, now: datetime) -> None:
     """Note the reason stated for entry `seq`; a later word replaces an earlier one."""
     insert_rows(
-        connection,
+        save,
         stated_reason,
         [{"seq": seq, "reason": reason, "stated_at": now}],
         on_conflict="replace",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, func, or_, select, union
+from sqlalchemy import and_, func, or_, select, union
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.permission import Decision, Facts, Reason, facts_of, may_send
@@ -21,6 +21,7 @@ from preferences.domain.vocabulary import BLANKET, Channel, MessageClass, Purpos
 from preferences.store.bulk_copy import much_read
 from preferences.store.decision_facts import facts_for
 from preferences.store.tables import address, pace, preference, suppression
+from preferences.store.transactions import Snapshot
 
 BLOCK: Final = 2_000
 
@@ -46,23 +47,25 @@ class Question:
         return may_send(self.message_class, facts_of(self.about, None, {}, blanket=False, now=self.now))
 
 
-def answers(
-    connection: Connection, asked: Question, fingerprints: Fingerprints
-) -> Iterator[tuple[Sequence[str], Decision]]:
+Answers = Iterator[tuple[Sequence[str], Decision]]
+"""Fingerprints with the decision for their addresses, a block at a time."""
+
+
+def answers(snapshot: Snapshot, asked: Question, fingerprints: Fingerprints) -> Answers:
     """Fingerprints with their answer, a block at a time: at least all whose answer differs from `asked.stranger`.
 
-    One that comes twice has more than one reason, of which a no counts. Run it inside `Database.snapshot`.
+    One that comes twice has more than one reason, of which a no counts.
     """
-    with much_read(connection):
-        yield from _by_wish(connection, asked)
-    yield from _in_full(connection, asked, fingerprints)
-    yield from _by_suppression(connection, asked)
+    with much_read(snapshot):
+        yield from _by_wish(snapshot, asked)
+    yield from _in_full(snapshot, asked, fingerprints)
+    yield from _by_suppression(snapshot, asked)
 
 
-def _by_wish(connection: Connection, asked: Question) -> Iterator[tuple[Sequence[str], Decision]]:
+def _by_wish(snapshot: Snapshot, asked: Question) -> Answers:
     """Contacts who have said one plain thing, which says all."""
     made: dict[tuple[str, str], Decision] = {}
-    rows = connection.execute(_plain_wishes(asked), execution_options={"yield_per": BLOCK})
+    rows = snapshot.execute(_plain_wishes(asked), execution_options={"yield_per": BLOCK})
     for block in rows.partitions():
         prints: dict[tuple[str, str], list[str]] = defaultdict(list)
         for topic, status, print_ in block:
@@ -114,9 +117,7 @@ def _of_several(asked: Question) -> Any:
     return union(more.having(func.count() > 1), unlike, slow)
 
 
-def _in_full(
-    connection: Connection, asked: Question, fingerprints: Fingerprints
-) -> Iterator[tuple[Sequence[str], Decision]]:
+def _in_full(snapshot: Snapshot, asked: Question, fingerprints: Fingerprints) -> Answers:
     """As any single decision is made. Their addresses' prints may be of any key."""
     several = _of_several(asked).subquery()
     statement = (
@@ -124,22 +125,22 @@ def _in_full(
         .join(several, several.c.contact_id == address.c.contact_id)
         .where(address.c.channel == asked.channel.value)
     )
-    rows = connection.execute(statement, execution_options={"yield_per": BLOCK})
+    rows = snapshot.execute(statement, execution_options={"yield_per": BLOCK})
     for block in rows.partitions():
         known = [Address(asked.channel, row.value) for row in block]
         facts = facts_for(
-            connection, known, channel=asked.channel, about=asked.about, fingerprints=fingerprints, now=asked.now
+            snapshot, known, channel=asked.channel, about=asked.about, fingerprints=fingerprints, now=asked.now
         )
         for one, found in facts.items():
             yield fingerprints.candidates(one), may_send(asked.message_class, found)
 
 
-def _by_suppression(connection: Connection, asked: Question) -> Iterator[tuple[Sequence[str], Decision]]:
+def _by_suppression(snapshot: Snapshot, asked: Question) -> Answers:
     """Those whose address itself is suppressed, if that stops this class of message."""
     statement = select(suppression.c.fingerprint, suppression.c.reason).where(
         suppression.c.channel == asked.channel.value, suppression.c.active
     )
-    rows = connection.execute(statement, execution_options={"yield_per": BLOCK})
+    rows = snapshot.execute(statement, execution_options={"yield_per": BLOCK})
     for block in rows.partitions():
         prints: dict[str, list[str]] = defaultdict(list)
         for print_, reason in block:

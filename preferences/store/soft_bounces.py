@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, and_, delete, exists, select
+from sqlalchemy import and_, delete, exists, select
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.records import Address
@@ -19,6 +19,7 @@ from preferences.domain.vocabulary import Channel, SuppressionReason
 from preferences.store.contacts import find_addresses
 from preferences.store.dialect import any_of, insert_rows
 from preferences.store.tables import address, soft_bounce, suppression
+from preferences.store.transactions import Read, Save
 
 MOST_ENDED: Final = 500
 """Suppressions that end in one transaction."""
@@ -30,34 +31,34 @@ _HELD: Final = select(suppression.c.fingerprint, suppression.c.active, suppressi
 
 
 def note(
-    connection: Connection, days: Mapping[Address, Collection[str]], *, fingerprints: Fingerprints, now: datetime
+    save: Save, days: Mapping[Address, Collection[str]], *, fingerprints: Fingerprints, now: datetime
 ) -> list[Address]:
-    """Count soft bounces by day; return the addresses that are to be suppressed now. Run it inside `Database.save`."""
+    """Count soft bounces by day; return the addresses that are to be suppressed now."""
     # Under the fingerprint that the address bears, be it of an older key: `ended` knows no other.
-    stored = {one: found.fingerprint for one, found in find_addresses(connection, days, fingerprints).items()}
+    stored = {one: found.fingerprint for one, found in find_addresses(save, days, fingerprints).items()}
     rows = [
         {"fingerprint": stored.get(bounced) or fingerprints.of(bounced), "channel": bounced.channel.value, "day": day}
         for bounced, of_address in days.items()
         for day in of_address
     ]
     # In one order, so that no two calls wait for each other.
-    insert_rows(connection, soft_bounce, sorted(rows, key=lambda row: tuple(row.values())), on_conflict="ignore")
+    insert_rows(save, soft_bounce, sorted(rows, key=lambda row: tuple(row.values())), on_conflict="ignore")
     by_print = fingerprints.by_print(days)
     asked = {"prints": list(by_print)}
     began = dict.fromkeys(days, _earliest(now))
     held: set[Address] = set()
-    for row in connection.execute(_HELD, asked):
+    for row in save.execute(_HELD, asked):
         bounced = by_print[row.fingerprint]
         began[bounced] = max(began[bounced], row.at.date().isoformat())
         held |= {bounced} if row.active else set()
     counted: dict[Address, set[str]] = {}
-    for print_, day in connection.execute(_DAYS, asked):
+    for print_, day in save.execute(_DAYS, asked):
         if day > began[by_print[print_]]:
             counted.setdefault(by_print[print_], set()).add(day)
     return [bounced for bounced, found in counted.items() if len(found) >= SOFT_BOUNCE_DAYS and bounced not in held]
 
 
-def ended(connection: Connection, now: datetime) -> list[tuple[Address, int]]:
+def ended(read: Read, now: datetime) -> list[tuple[Address, int]]:
     """Addresses whose suppression for soft bounces is over, each with the entry that began it."""
     recent = exists().where(soft_bounce.c.fingerprint == suppression.c.fingerprint, soft_bounce.c.day > _earliest(now))
     whose = and_(address.c.fingerprint == suppression.c.fingerprint, address.c.channel == suppression.c.channel)
@@ -72,12 +73,12 @@ def ended(connection: Connection, now: datetime) -> list[tuple[Address, int]]:
         )
         .limit(MOST_ENDED)
     )
-    return [(Address(Channel(row.channel), row.value), row.seq) for row in connection.execute(over)]
+    return [(Address(Channel(row.channel), row.value), row.seq) for row in read.execute(over)]
 
 
-def forget_old(connection: Connection, now: datetime) -> None:
+def forget_old(save: Save, now: datetime) -> None:
     """Remove the days that are counted no more."""
-    connection.execute(delete(soft_bounce).where(soft_bounce.c.day <= _earliest(now)))
+    save.execute(delete(soft_bounce).where(soft_bounce.c.day <= _earliest(now)))
 
 
 def _earliest(now: datetime) -> str:

@@ -1,7 +1,7 @@
-"""Transactions: read, snapshot, save and write.
+"""Transactions, as types: a function takes the weakest handle that it needs, and mypy holds its callers to it.
 
-Owns the only `commit()` in the project. Invariant: every transaction that can touch the ledger locks the ledger's head
-before it reads anything (`write`), so the order of numbers is the order of commits.
+Owns the only `commit()` in the project. Invariant: a transaction that adds to the ledger locks the ledger's head before
+it reads anything (`write`), so the order of numbers is the order of commits.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
 
 from sqlalchemy import (
+    CompoundSelect,
     Connection,
+    CursorResult,
     Engine,
+    Executable,
+    Select,
     select,
     text,
 )
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from preferences.domain.errors import StoreBusy
 from preferences.store.engine import prepare_sqlite
@@ -28,15 +32,79 @@ from preferences.store.tables import ledger_head
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Columns = TypeVarTuple("Columns")
 
 
-@dataclass(slots=True)
-class WriteTransaction:
-    """An open transaction that holds the ledger's head. `seq` and `hash` are those of the newest entry."""
+class _Query(Protocol):
+    """`Connection.execute`, for SELECT alone."""
 
-    connection: Connection
-    seq: int
-    hash: str
+    def __call__(
+        self,
+        statement: Select[*Columns] | CompoundSelect[*Columns],
+        parameters: Any = None,
+        *,
+        execution_options: Any = None,
+    ) -> CursorResult[*Columns]: ...
+
+
+class _Execute(Protocol):
+    """`Connection.execute`, for any statement."""
+
+    @overload
+    def __call__(
+        self, statement: TypedReturnsRows[*Columns], parameters: Any = None, *, execution_options: Any = None
+    ) -> CursorResult[*Columns]: ...
+    @overload
+    def __call__(
+        self, statement: Executable, parameters: Any = None, *, execution_options: Any = None
+    ) -> CursorResult[*tuple[Any, ...]]: ...
+
+
+class Read:
+    """SELECT only. Each statement sees what is committed when it starts.
+
+    `execute` is the connection's own method, so the handle adds no call to a statement. `exec_driver_sql` is for SQL
+    of one engine, and `connection` for what needs SQLAlchemy's own object (`inspect`, COPY).
+    """
+
+    __slots__ = ("connection", "exec_driver_sql", "execute", "is_sqlite")
+
+    execute: _Query
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.execute = connection.execute
+        self.exec_driver_sql = connection.exec_driver_sql
+        self.is_sqlite = connection.dialect.name == "sqlite"
+
+
+class Snapshot(Read):
+    """SELECT only. All statements see the same instant."""
+
+    __slots__ = ()
+
+
+class Save(Read):
+    """Any statement, for rows that bear on nobody's permission: the ledger is not locked."""
+
+    __slots__ = ()
+
+    execute: _Execute
+
+
+class Write(Save):
+    """Any statement, with the lock on the ledger's head. `seq` and `hash` are those of the newest entry."""
+
+    __slots__ = ("hash", "seq")
+
+    def __init__(self, connection: Connection, seq: int, hash: str) -> None:  # noqa: A002 - the column's name
+        super().__init__(connection)
+        self.seq = seq
+        self.hash = hash
+
+
+Consistent = Snapshot | Write
+"""A handle under which no other transaction adds an entry between two statements."""
 
 
 class Database:
@@ -54,67 +122,65 @@ class Database:
         if self.is_sqlite:
             prepare_sqlite(engine)
 
-    def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Each statement sees what is committed when it starts. Nothing may be written."""
+    def read(self, work: Callable[Concatenate[Read, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return _twice(self._reading, work, *args, **kwargs)
 
-    def snapshot(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Every statement sees the same instant, however long it takes. Nothing may be written."""
+    def snapshot(self, work: Callable[Concatenate[Snapshot, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return _twice(self._snapshotting, work, *args, **kwargs)
 
-    def write(self, work: Callable[Concatenate[WriteTransaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """With the ledger's head locked. Returns only when it is durable."""
+    def write(self, work: Callable[Concatenate[Write, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Returns only when what `work` wrote is durable."""
         return _twice(self._writing, work, *args, **kwargs)
 
-    def save(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Without the ledger's lock: for rows that bear on nobody's permission. Returns only when it is durable."""
+    def save(self, work: Callable[Concatenate[Save, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Returns only when what `work` wrote is durable."""
         return _twice(self._saving, work, *args, **kwargs)
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def _reading(self) -> Iterator[Read]:
         with self._reads.connect() as connection:
-            yield connection
+            yield Read(connection)
 
     @contextmanager
-    def _snapshotting(self) -> Iterator[Connection]:
+    def _snapshotting(self) -> Iterator[Snapshot]:
         begin = "BEGIN" if self.is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
         with self._reads.connect() as connection:
             connection.exec_driver_sql(begin)
             try:
                 if not self.is_sqlite:
                     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-                yield connection
+                yield Snapshot(connection)
             finally:
                 if not connection.invalidated:
                     connection.exec_driver_sql("ROLLBACK")
 
     @contextmanager
-    def _writing(self) -> Iterator[WriteTransaction]:
-        with self._saving() as connection:
-            yield lock_head(connection)
+    def _saving(self) -> Iterator[Save]:
+        with self.engine.connect() as connection:
+            yield Save(connection)
+            connection.commit()
 
     @contextmanager
-    def _saving(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection:
-            yield connection
-            connection.commit()
+    def _writing(self) -> Iterator[Write]:
+        with self._saving() as save:
+            yield lock_head(save)
 
 
 _HEAD_LOCKED = select(ledger_head.c.seq, ledger_head.c.hash).where(ledger_head.c.id == 1).with_for_update()
 
 
-def lock_head(connection: Connection) -> WriteTransaction:
+def lock_head(save: Save) -> Write:
     """Take the ledger's lock: the first statement of every write. (SQLite: BEGIN IMMEDIATE has taken it.)"""
-    seq, head_hash = connection.execute(_HEAD_LOCKED).one()
-    return WriteTransaction(connection, seq, head_hash)
+    seq, head_hash = save.execute(_HEAD_LOCKED).one()
+    return Write(save.connection, seq, head_hash)
 
 
-def lock_name(connection: Connection, name: str) -> None:
+def lock_name(save: Save, name: str) -> None:
     """Until the transaction ends, whoever else locks this name waits. (SQLite: BEGIN IMMEDIATE has locked everything.)
 
     For what a row cannot be locked for, because it is not there yet.
     """
-    lock_names(connection, [name])
+    lock_names(save, [name])
 
 
 _LOCK_NAMES: Final = text(
@@ -124,10 +190,10 @@ _LOCK_NAMES: Final = text(
 """In the order of their numbers, so that no two who lock several wait for each other."""
 
 
-def lock_names(connection: Connection, names: Collection[str]) -> None:
+def lock_names(save: Save, names: Collection[str]) -> None:
     """The same for many names, in one statement."""
-    if connection.dialect.name != "sqlite":
-        connection.execute(_LOCK_NAMES, {"names": json.dumps(list(names))})
+    if not save.is_sqlite:
+        save.execute(_LOCK_NAMES, {"names": json.dumps(list(names))})
 
 
 class _Disconnected(Exception):

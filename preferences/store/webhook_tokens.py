@@ -10,24 +10,24 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import delete, select
 
 from preferences.store.dialect import insert_rows
 from preferences.store.tables import webhook_token
+from preferences.store.transactions import Save
 
 KEPT_FOR: Final = timedelta(days=3)
 """Longer than any connector whose signature leaves the body out takes a signed time (`Connector.freshness`)."""
 
 
-def bind(connection: Connection, key: str, token: str, *, digest: str, now: datetime) -> bool:
-    """Note the body that a token of this key came with, unless it came before; whether this is that body. In
-    `Database.save`."""
+def bind(save: Save, key: str, token: str, *, digest: str, now: datetime) -> bool:
+    """Note the body that a token of this key came with, unless it came before. Returns whether this is that body."""
     row = {"connector": key, "token": token, "digest": digest, "at": now}
-    insert_rows(connection, webhook_token, [row], on_conflict="ignore")
+    insert_rows(save, webhook_token, [row], on_conflict="ignore")
     known = select(webhook_token.c.digest).where(webhook_token.c.connector == key, webhook_token.c.token == token)
-    return bool(connection.execute(known).scalar_one() == digest)
+    return bool(save.execute(known).scalar_one() == digest)
 
 
-def forget_old(connection: Connection, now: datetime) -> None:
+def forget_old(save: Save, now: datetime) -> None:
     """Remove those that come too late to be taken, whatever they come with."""
-    connection.execute(delete(webhook_token).where(webhook_token.c.at < now - KEPT_FOR))
+    save.execute(delete(webhook_token).where(webhook_token.c.at < now - KEPT_FOR))

@@ -8,10 +8,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import delete, func, select
 
 from preferences.store.dialect import insert_rows
 from preferences.store.tables import worker
+from preferences.store.transactions import Read, Save
 
 BEAT: Final = timedelta(seconds=10)
 """How often a worker says that it is alive."""
@@ -22,28 +23,28 @@ SILENCE: Final = timedelta(seconds=60)
 REMEMBERED: Final = timedelta(days=1)
 
 
-def beat(connection: Connection, name: str, now: datetime) -> None:
+def beat(save: Save, name: str, now: datetime) -> None:
     """Note that this worker is alive."""
-    insert_rows(connection, worker, [{"name": name, "seen_at": now}], on_conflict="replace")
+    insert_rows(save, worker, [{"name": name, "seen_at": now}], on_conflict="replace")
 
 
-def leave(connection: Connection, name: str) -> None:
+def leave(save: Save, name: str) -> None:
     """Note that this worker has stopped in good order."""
-    connection.execute(delete(worker).where(worker.c.name == name))
+    save.execute(delete(worker).where(worker.c.name == name))
 
 
-def forget_old(connection: Connection, now: datetime) -> None:
+def forget_old(save: Save, now: datetime) -> None:
     """Remove workers that have not been seen for a day."""
-    connection.execute(delete(worker).where(worker.c.seen_at < now - REMEMBERED))
+    save.execute(delete(worker).where(worker.c.seen_at < now - REMEMBERED))
 
 
-def last_seen(connection: Connection) -> datetime | None:
+def last_seen(read: Read) -> datetime | None:
     """When any worker was last seen, among those that did not stop in good order."""
-    seen: datetime | None = connection.execute(select(func.max(worker.c.seen_at))).scalar_one()
+    seen: datetime | None = read.execute(select(func.max(worker.c.seen_at))).scalar_one()
     return seen
 
 
-def count_alive(connection: Connection, now: datetime) -> int:
+def count_alive(read: Read, now: datetime) -> int:
     """How many workers have been seen lately."""
-    alive: int = connection.execute(select(func.count()).where(worker.c.seen_at > now - SILENCE)).scalar_one()
+    alive: int = read.execute(select(func.count()).where(worker.c.seen_at > now - SILENCE)).scalar_one()
     return alive

@@ -19,8 +19,6 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from preferences.connectors.base import Connector, Listed, Push, Refusal, may_lift
 from preferences.connectors.calls import in_parts
 from preferences.domain.acts import SUPPRESSING, EventKind, ProviderEvent, provider_event
@@ -32,7 +30,7 @@ from preferences.domain.vocabulary import BLANKET, SuppressionReason
 from preferences.ledger import record as ledger
 from preferences.store import contact_state, contacts, cursors, feed
 from preferences.store.contact_state import AddressState
-from preferences.store.transactions import Database
+from preferences.store.transactions import Database, Read, Save
 from preferences.sync.pushes import changes, reached, returns_of, still_returned, suppressions_lifted, wanted
 
 BLOCK: Final = 500
@@ -78,9 +76,9 @@ def run_once(database: Database, connector: Connector, *, owner: str, now: datet
     return outcome
 
 
-def _is_behind(connection: Connection, connector: str) -> bool:
-    cursor = cursors.find_cursor(connection, connector)
-    return cursor is not None and cursor.position < feed.head_seq(connection)
+def _is_behind(read: Read, connector: str) -> bool:
+    cursor = cursors.find_cursor(read, connector)
+    return cursor is not None and cursor.position < feed.head_seq(read)
 
 
 def guarded(database: Database, name: str, owner: str, *, now: datetime, work: Callable[[], None]) -> Outcome:
@@ -96,10 +94,10 @@ def guarded(database: Database, name: str, owner: str, *, now: datetime, work: C
     return Outcome.DONE
 
 
-def _postpone(connection: Connection, connector: str, owner: str, now: datetime, failure: TryLater) -> None:
-    cursor = cursors.find_cursor(connection, connector)
+def _postpone(save: Save, connector: str, owner: str, now: datetime, failure: TryLater) -> None:
+    cursor = cursors.find_cursor(save, connector)
     seconds = _spread_wait(cursor.failures + 1 if cursor else 1, failure.after)
-    cursors.postpone(connection, connector, owner, now + timedelta(seconds=seconds), str(failure))
+    cursors.postpone(save, connector, owner, now + timedelta(seconds=seconds), str(failure))
 
 
 def _spread_wait(failures: int, asked_for: float | None) -> float:
@@ -340,9 +338,7 @@ def _held_as(row: Listed) -> str:
     return SUPPRESSING.get(row.kind, row.list_ref)
 
 
-def _unheard(
-    connection: Connection, connector: Connector, rows: Sequence[Listed], fingerprints: Fingerprints
-) -> list[Listed]:
+def _unheard(read: Read, connector: Connector, rows: Sequence[Listed], fingerprints: Fingerprints) -> list[Listed]:
     """The rows that say something new.
 
     A provider that does not say since when a row stands is never told of a return. Its row outlives the return of
@@ -351,8 +347,8 @@ def _unheard(
     silent = [row.address for row in rows if row.occurred_at is None and not connector.lifts_from(row.list_ref)]
     if not silent:
         return list(rows)
-    whose = contacts.find_addresses(connection, silent, fingerprints)
-    stops = contact_state.first_stops(connection, [found.contact_id for found in whose.values() if found.contact_id])
+    whose = contacts.find_addresses(read, silent, fingerprints)
+    stops = contact_state.first_stops(read, [found.contact_id for found in whose.values() if found.contact_id])
 
     def was_heard(row: Listed) -> bool:
         if row.occurred_at is not None or row.kind in SUPPRESSING or connector.lifts_from(row.list_ref):
@@ -366,9 +362,9 @@ def _unheard(
     return [row for row in rows if not was_heard(row)]
 
 
-def _states_after(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> list[AddressState]:
+def _states_after(read: Read, connector: Connector, entries: Sequence[Entry]) -> list[AddressState]:
     ids = list({entry.contact_id for entry in entries if entry.contact_id})
-    return reached(connector, contact_state.states_of(connection, ids))
+    return reached(connector, contact_state.states_of(read, ids))
 
 
 def _events(connector: Connector, rows: Iterable[Listed], fingerprints: Fingerprints) -> Iterator[ProviderEvent]:

@@ -8,11 +8,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection
-
 from preferences.ledger import edits
 from preferences.store import frequency, outbox, sign_ins, soft_bounces, webhook_tokens, workers
-from preferences.store.transactions import Database
+from preferences.store.transactions import Database, Read
 
 EVERY: Final = timedelta(hours=1)
 
@@ -33,7 +31,7 @@ class Tidying:
         return False
 
 
-def forget_old(connection: Connection, now: datetime) -> None:
+def forget_old(read: Read, now: datetime) -> None:
     """Remove whatever has run out."""
     for room in (edits, outbox, frequency, sign_ins, soft_bounces, webhook_tokens, workers):
-        room.forget_old(connection, now)
+        room.forget_old(read, now)

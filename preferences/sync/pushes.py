@@ -12,8 +12,6 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from preferences.connectors.base import Connector, Push
 from preferences.domain.consent import effective
 from preferences.domain.records import Entry, Preference, Suppression
@@ -30,6 +28,7 @@ from preferences.domain.vocabulary import (
 )
 from preferences.store import contact_state, feed
 from preferences.store.contact_state import AddressState
+from preferences.store.transactions import Read
 
 _PURPOSES: Final = frozenset(Purpose)
 
@@ -39,7 +38,7 @@ LiftKey = tuple[UUID | None, Channel, str, str | None]
 RETURNS: Final = frozenset({Verb.SUBSCRIBE, Verb.UNDO, Verb.LIFT})
 
 
-def changes(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> tuple[list[Push], list[Push]]:
+def changes(read: Read, connector: Connector, entries: Sequence[Entry]) -> tuple[list[Push], list[Push]]:
     """What to tell of these entries: every no that holds now, and the returns that were the person's own act."""
     own = connector_origin(connector.name)
     told = [entry for entry in entries if entry.origin != own and _is_told(entry)]
@@ -50,23 +49,23 @@ def changes(connection: Connection, connector: Connector, entries: Sequence[Entr
     seqs, changed = {entry.seq for entry in covered}, {entry.contact_id for entry in news}
     states = [
         state
-        for state in reached(connector, contact_state.states_of(connection, ids))
+        for state in reached(connector, contact_state.states_of(read, ids))
         if state.contact_id in changed or any(choice.seq in seqs for choice in state.choices.values())
     ]
     pushes = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
-    returns = _returns(connection, connector, news) if connector.can_lift else {}
-    ended = _ended(connection, returns.values())
+    returns = _returns(read, connector, news) if connector.can_lift else {}
+    ended = _ended(read, returns.values())
     lifts = [push for state in states for push in _lifts(connector, state, returns, ended)]
     return pushes, lifts
 
 
-def _ended(connection: Connection, returns: Collection[Entry]) -> dict[int, datetime]:
+def _ended(read: Read, returns: Collection[Entry]) -> dict[int, datetime]:
     """When that was said which an undo, or an address that is taken back, puts an end to: by the return's number."""
-    undone = contact_state.said_at(connection, [entry.undoes for entry in returns if entry.undoes])
+    undone = contact_state.said_at(read, [entry.undoes for entry in returns if entry.undoes])
     ended = {entry.seq: undone[entry.undoes] for entry in returns if entry.undoes in undone}
     again = [entry for entry in returns if entry.reason]
     ids = list({entry.contact_id for entry in again if entry.contact_id})
-    for said in feed.entries_of(connection, ids, {Verb.SUPPRESS}) if ids else []:
+    for said in feed.entries_of(read, ids, {Verb.SUPPRESS}) if ids else []:
         for entry in again:
             is_same = (said.fingerprint, said.reason) == (entry.fingerprint, entry.reason)
             if is_same and said.changed and said.seq < entry.seq:
@@ -84,7 +83,7 @@ def reached(connector: Connector, states: Iterable[AddressState]) -> list[Addres
     return [state for state in states if state.address.channel in connector.channels]
 
 
-def _returns(connection: Connection, connector: Connector, news: Sequence[Entry]) -> dict[LiftKey, Entry]:
+def _returns(read: Read, connector: Connector, news: Sequence[Entry]) -> dict[LiftKey, Entry]:
     """The entries with which somebody came back, of each the one that was said last.
 
     A first yes of somebody who never said no is no return: there is nothing of ours to take away.
@@ -92,7 +91,7 @@ def _returns(connection: Connection, connector: Connector, news: Sequence[Entry]
     brands = {connector.settings.brand, ""}
     found = [entry for entry in news if _is_return(entry) and entry.brand in brands]
     ids = list({entry.contact_id for entry in found if entry.contact_id})
-    stops = contact_state.first_stops(connection, ids) if ids else {}
+    stops = contact_state.first_stops(read, ids) if ids else {}
     returns: dict[LiftKey, Entry] = {}
     for entry in sorted(found, key=_said_at):
         print_ = entry.fingerprint if entry.reason else None
@@ -106,13 +105,13 @@ def _is_return(entry: Entry) -> bool:
     return entry.trusted and entry.actor is Actor.RECIPIENT and entry.verb in RETURNS
 
 
-def suppressions_lifted(connection: Connection, connector: Connector, entries: Sequence[Entry]) -> list[Push]:
+def suppressions_lifted(read: Read, connector: Connector, entries: Sequence[Entry]) -> list[Push]:
     """What somebody has lifted among these entries, and may be taken off here: of each address the newest, if nothing
     suppresses it any more for a reason that providers are told of."""
     own = connector_origin(connector.name)
     news = [entry for entry in entries if entry.changed and entry.origin != own and _is_lifted(connector, entry)]
     ids = list({entry.contact_id for entry in news if entry.contact_id})
-    states = reached(connector, contact_state.states_of(connection, ids))
+    states = reached(connector, contact_state.states_of(read, ids))
     lifted = {entry.fingerprint: entry for entry in sorted(news, key=_said_at)}
     return [
         _push(state, "", _said_at(entry), entry.seq, entry.reason, Status.SUBSCRIBED)
@@ -122,13 +121,13 @@ def suppressions_lifted(connection: Connection, connector: Connector, entries: S
 
 
 def returns_of(
-    connection: Connection, connector: Connector, contact_ids: Sequence[UUID]
+    read: Read, connector: Connector, contact_ids: Sequence[UUID]
 ) -> tuple[list[Push], list[Push], list[Push]]:
     """What to tell of everything with which these contacts ever came back: the opt-outs to lift, the suppressions to
     take off, and the opt-outs that hold."""
-    entries = feed.entries_of(connection, contact_ids, RETURNS)
-    pushes, lifts = changes(connection, connector, entries)
-    return lifts, suppressions_lifted(connection, connector, entries) if connector.taken_off else [], pushes
+    entries = feed.entries_of(read, contact_ids, RETURNS)
+    pushes, lifts = changes(read, connector, entries)
+    return lifts, suppressions_lifted(read, connector, entries) if connector.taken_off else [], pushes
 
 
 def _is_lifted(connector: Connector, entry: Entry) -> bool:
@@ -225,9 +224,9 @@ def _may_be_sent(connector: Connector, state: AddressState, list_ref: str) -> bo
     return counts is None or counts.status is not Status.UNSUBSCRIBED
 
 
-def still_returned(connection: Connection, connector: Connector, lifts: Sequence[Push]) -> list[Push]:
+def still_returned(read: Read, connector: Connector, lifts: Sequence[Push]) -> list[Push]:
     """Those that nothing newer of ours stands against, read once more directly before they are told."""
     ids = list({lift.contact_id for lift in lifts})
-    states = {state.address: state for state in contact_state.states_of(connection, ids)}
+    states = {state.address: state for state in contact_state.states_of(read, ids)}
     known = [(lift, states.get(lift.address)) for lift in lifts]
     return [lift for lift, state in known if state is not None and _may_be_sent(connector, state, lift.list_ref)]

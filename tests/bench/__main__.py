@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import median
 
 import psutil
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, select
 from tqdm import tqdm
 
 from preferences.current import services_of
@@ -33,6 +33,7 @@ from preferences.ledger import verify
 from preferences.services import Services
 from preferences.store import contacts
 from preferences.store.tables import ledger_entry
+from preferences.store.transactions import Read
 from tests.bench import decisions, importing, inbound, load, scrub
 from tests.bench.load import Load, Target
 from tests.bench.machine import CoreTime, Web, cores, cpu_seconds, flush_micros, import_seconds, on_core, pss
@@ -406,9 +407,9 @@ def _check(engine: Engine) -> bool:
     return sound
 
 
-def _counts(connection: Connection) -> tuple[int, int]:
+def _counts(read: Read) -> tuple[int, int]:
     changed = func.count().filter(ledger_entry.c.changed)
-    entries, first = connection.execute(select(func.count(), changed).select_from(ledger_entry)).one()
+    entries, first = read.execute(select(func.count(), changed).select_from(ledger_entry)).one()
     return entries, first
 
 

@@ -34,7 +34,7 @@ from preferences.services import Services
 from preferences.store import contacts, cursors, notices
 from preferences.store.catalog import read_catalog
 from preferences.store.tables import contact_flag
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Write
 from tests.processes import ROOT, contents
 from tests.servers import PostgresServer
 from tests.support import (
@@ -372,7 +372,7 @@ def test_the_first_import_gives_new_contacts_their_flags(app: Flask, write: Any)
     table += "ann@example.com,,,wholesale\nben@example.com,offers,unsubscribed,press wholesale\n"
     assert run(app, "import", write(table)).exit_code == 0
     services = services_of(app)
-    flags = services.database.read(lambda connection: connection.execute(select(contact_flag.c.flag)).scalars().all())
+    flags = services.database.read(lambda read: read.execute(select(contact_flag.c.flag)).scalars().all())
     assert sorted(flags) == ["press", "wholesale", "wholesale"]
 
 
@@ -507,8 +507,8 @@ def test_explain_shows_pauses_caps_purposes_and_the_words_that_were_shown(app: F
         Act(verb=Verb.CAP, topic="product-news", per_week=None, **known),
     ]
 
-    def record(write: WriteTransaction) -> None:
-        notices.keep(write.connection, [shown], now)
+    def record(write: Write) -> None:
+        notices.keep(write, [shown], now)
         ledger.record(write, acts, fingerprints=services.fingerprints, now=now)
 
     services.database.write(record)

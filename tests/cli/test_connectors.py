@@ -12,12 +12,13 @@ import pytest
 import time_machine
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import Connection, update
+from sqlalchemy import update
 
 from preferences.connectors import make_connector
 from preferences.current import services_of
 from preferences.store import cursors, feed, workers
 from preferences.store.tables import connector_cursor
+from preferences.store.transactions import Save
 from preferences.sync import run_once
 from preferences.sync.worker import Worker
 from tests.cli.test_commands import is_refused, run
@@ -248,8 +249,8 @@ class TestTheTruth:
         assert services.database.read(workers.last_seen) is None
 
 
-def _due_now(connection: Connection) -> None:
-    connection.execute(update(connector_cursor).values(due_at=None))
+def _due_now(save: Save) -> None:
+    save.execute(update(connector_cursor).values(due_at=None))
 
 
 def test_while_the_database_is_away_there_are_no_figures_of_connectors_and_all_others(app: Flask) -> None:

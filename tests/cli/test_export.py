@@ -121,7 +121,7 @@ def test_the_ledger_goes_out_line_by_line(lived: Flask, tmp_path: Path) -> None:
 def test_what_a_csv_has_no_place_for_is_said(lived: Flask, tmp_path: Path) -> None:
     services = services_of(lived)
     services.database.save(
-        lambda connection: connection.exec_driver_sql(
+        lambda save: save.exec_driver_sql(
             "INSERT INTO suppression (fingerprint, channel, reason, active, at, since, seq)"
             " VALUES ('of nobody', 'email', 'erased', 1, '2026-01-01', '2026-01-01', 1)"
         )

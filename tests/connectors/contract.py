@@ -581,9 +581,7 @@ class ConnectorContract:
             expected = len({event.event_id for event in events})
             assert None not in {event.event_id for event in events}, "what has no identity is recorded twice"
             database = services_of(client.application).database
-            origins = database.read(
-                lambda connection: list(connection.execute(select(ledger_entry.c.origin)).scalars())
-            )
+            origins = database.read(lambda read: list(read.execute(select(ledger_entry.c.origin)).scalars()))
         assert origins == [f"connector.{NAME}"] * expected
 
     def test_a_mistake_of_ours_acknowledges_no_report(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

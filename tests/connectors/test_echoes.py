@@ -62,7 +62,7 @@ def test_an_echo_of_our_own_push_changes_nothing_and_is_passed_on_to_nobody(kind
         echo = contract.travelling(contract.payloads[ECHOES[kind]])
         assert contract.post(app.test_client(), echo, contract.sign(echo)) == 200
         rows = select(ledger_entry.c.origin, ledger_entry.c.changed).order_by(ledger_entry.c.seq)
-        assert [tuple(row) for row in database.read(lambda connection: connection.execute(rows).all())] == [
+        assert [tuple(row) for row in database.read(lambda read: read.execute(rows).all())] == [
             ("page", True),
             (f"connector.{NAME}", False),
         ]

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import pytest
 from flask import Flask
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import delete, select
 
 from preferences.address_parsing import read_address
 from preferences.current import services_of
@@ -55,7 +55,7 @@ from preferences.store.catalog import read_catalog
 from preferences.store.current_state import count_left_out
 from preferences.store.decision_facts import facts_for
 from preferences.store.tables import address, connector_cursor, contact, preference, sending
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Save, Write
 from tests.processes import contents
 from tests.support import add_contact, close, email, new_app, new_postgresql, new_sqlite
 
@@ -131,8 +131,8 @@ def live(services: Services, seed: int) -> None:
     """Sixty acts, some undone, one person erased but for the fingerprint, some mail under a cap."""
     chance = random.Random(seed)
 
-    def keep(write: WriteTransaction) -> None:
-        notices.keep(write.connection, [WORDING], NOW)
+    def keep(write: Write) -> None:
+        notices.keep(write, [WORDING], NOW)
 
     services.database.write(keep)
     for start in range(0, 60, 5):
@@ -169,21 +169,21 @@ def erase(services: Services, one: Address) -> None:
     )
     (entry,) = services.database.write(ledger.record, [act], fingerprints=services.fingerprints, now=NOW)
 
-    def shred(connection: Connection) -> None:
-        connection.execute(delete(address).where(address.c.contact_id == entry.contact_id))
-        connection.execute(delete(contact).where(contact.c.id == entry.contact_id))
+    def shred(save: Save) -> None:
+        save.execute(delete(address).where(address.c.contact_id == entry.contact_id))
+        save.execute(delete(contact).where(contact.c.id == entry.contact_id))
 
     services.database.save(shred)
 
 
-def send_some(connection: Connection) -> None:
-    ids = connection.execute(select(contact.c.id)).scalars().all()
+def send_some(save: Save) -> None:
+    ids = save.execute(select(contact.c.id)).scalars().all()
     rows = [
         {"contact_id": one, "channel": "email", "topic": "offers", "message_ref": "m-1", "at": NOW - timedelta(days=1)}
         for one in ids
     ]
-    connection.execute(sending.insert(), rows)
-    connection.execute(connector_cursor.insert().values(connector="mailer", position=7, failures=3))
+    save.execute(sending.insert(), rows)
+    save.execute(connector_cursor.insert().values(connector="mailer", position=7, failures=3))
 
 
 def decisions(services: Services) -> list[Any]:
@@ -501,7 +501,7 @@ def test_a_csv_that_is_imported_elsewhere_lets_nothing_through_that_was_stopped(
         fingerprints=there.fingerprints,
         progress=silent,
     )
-    here.database.save(lambda connection: connection.execute(delete(sending)))
+    here.database.save(lambda save: save.execute(delete(sending)))
     left = here.database.read(count_left_out)
     assert left.paces
     assert left.fingerprints
@@ -562,6 +562,6 @@ def test_what_was_never_said_is_no_choice_and_has_no_row(make: Make, tmp_path: P
     )
     (entry,) = services.database.write(ledger.record, [act], fingerprints=services.fingerprints, now=NOW)
     services.database.write(ledger.undo, entry.seq, contact_id=one, now=NOW + timedelta(seconds=1), details={})
-    assert services.database.read(lambda connection: connection.execute(select(preference.c.status)).scalar()) is None
+    assert services.database.read(lambda read: read.execute(select(preference.c.status)).scalar()) is None
     path = tmp_path / "contacts.csv"
     assert services.database.snapshot(write_csv, path, progress=silent) == 1

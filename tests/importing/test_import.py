@@ -71,7 +71,7 @@ def rows(services: Services) -> tuple[int, int]:
     contacts, recorded = (
         select(func.count()).select_from(table).scalar_subquery() for table in (contact, ledger_entry)
     )
-    found = services.database.read(lambda connection: connection.execute(select(contacts, recorded)).one())
+    found = services.database.read(lambda read: read.execute(select(contacts, recorded)).one())
     return found[0], found[1]
 
 
@@ -147,7 +147,7 @@ def test_other_channels_have_their_own_addresses(sqlite_site: Services, file_of:
     run(sqlite_site, file_of("address,channel,status", '"+1 (202) 555-0123",SMS,unsubscribed'))
     (entry,) = entries(sqlite_site)
     assert entry.channel is Channel.SMS
-    stored = sqlite_site.database.read(lambda c: c.execute(select(address.c.value)).scalars().all())
+    stored = sqlite_site.database.read(lambda read: read.execute(select(address.c.value)).scalars().all())
     assert stored == ["+12025550123"]
 
 
@@ -399,7 +399,7 @@ def test_an_import_does_not_bring_back_whom_we_erased(services: Services, file_o
         occurred_at=None,
     )
     services.writer.record([erase])
-    services.database.save(lambda connection: connection.execute(contact.delete()))
+    services.database.save(lambda save: save.execute(contact.delete()))
     assert run(services, file_of(HEADER, f"{JANE.value},{YES}")).created == 0
     assert timeline(services).contact_id is None
     assert rows(services)[0] == 0

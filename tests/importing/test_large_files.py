@@ -84,7 +84,7 @@ def import_in(services: Services, path: Path) -> Counts:
 
 def people_in(services: Services) -> int:
     return services.database.read(
-        lambda connection: int(connection.execute(select(func.count()).select_from(contact)).scalar_one())
+        lambda read: int(read.execute(select(func.count()).select_from(contact)).scalar_one())
     )
 
 

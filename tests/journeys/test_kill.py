@@ -176,7 +176,7 @@ def assert_nothing_was_lost(world: World, clickers: Clickers) -> None:
     statement = select(ledger_entry.c.contact_id).where(
         ledger_entry.c.verb == "unsubscribe", ledger_entry.c.topic == "*", ledger_entry.c.changed
     )
-    recorded = world.services.database.read(lambda connection: list(connection.execute(statement).scalars()))
+    recorded = world.services.database.read(lambda read: list(read.execute(statement).scalars()))
     assert len(recorded) == len(PEOPLE), "an opt-out was recorded as news twice"
     assert {addresses[contact_id] for contact_id in recorded} >= clickers.acknowledged
 

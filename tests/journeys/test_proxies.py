@@ -16,13 +16,14 @@ from uuid import UUID
 
 import pytest
 from flask import Flask
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from preferences.current import services_of
 from preferences.domain.vocabulary import BLANKET, Channel, Status
 from preferences.services import Services
 from preferences.store.contact_state import WishesKey
 from preferences.store.tables import evidence
+from preferences.store.transactions import Read
 from tests.conftest import do_without
 from tests.processes import Installation, Process
 from tests.servers import free_port
@@ -201,9 +202,9 @@ def test_nobody_can_write_the_address_they_come_from(proxied: Proxied, owner: UU
     assert ("127.0.0.0/24" in kept, "203.0.113" in kept) == (True, False)
 
 
-def newest_evidence(connection: Connection) -> str:
+def newest_evidence(read: Read) -> str:
     newest = select(evidence.c.details).order_by(evidence.c.seq.desc()).limit(1)
-    return str(connection.execute(newest).scalar_one())
+    return str(read.execute(newest).scalar_one())
 
 
 def test_a_visitor_by_https_gets_a_secure_session(proxied: Proxied) -> None:

@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from preferences.current import services_of
 from preferences.domain.records import Entry
@@ -26,7 +26,7 @@ from preferences.store import feed
 from preferences.store.bulk_copy import form_of
 from preferences.store.contacts import new_id
 from preferences.store.tables import address, contact_flag, evidence, preference, suppression
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Read, Write
 from tests.support import add_contact, close, email, new_app, new_postgresql, new_sqlite
 
 NOW = datetime(2026, 6, 1, 12, 30, 15, 123, tzinfo=UTC)
@@ -102,10 +102,10 @@ def block_of(services: Services, rows: Sequence[Told]) -> bulk.Block:
 def short_way(services: Services, rows: Sequence[Told]) -> list[Told]:
     block = block_of(services, rows)
 
-    def write(transaction: WriteTransaction) -> list[Told]:
-        outcome = bulk.record_new(transaction, block)
+    def write(write: Write) -> list[Told]:
+        outcome = bulk.record_new(write, block)
         if outcome.left:
-            bulk.record_plainly(transaction, outcome.left, services.fingerprints, NOW)
+            bulk.record_plainly(write, outcome.left, services.fingerprints, NOW)
         return outcome.left
 
     return services.database.write(write)
@@ -129,14 +129,14 @@ def plain(entry: Entry, owners: dict[UUID | None, str]) -> Entry:
     return replace(entry, seq=0, hash="", contact_id=None, evidence_digest=sealed)
 
 
-def _state(connection: Connection) -> tuple[dict[UUID | None, str], list[str]]:
-    rows = connection.execute(select(address)).all()
+def _state(read: Read) -> tuple[dict[UUID | None, str], list[str]]:
+    rows = read.execute(select(address)).all()
     owners: dict[UUID | None, str] = {row.contact_id: row.fingerprint for row in rows}
     state = [f"{row.fingerprint} {row.value} {row.channel}" for row in rows]
-    state += [repr((owners[row[0]], *row[1:7], *row[8:])) for row in connection.execute(select(preference))]
-    state += [repr(row[:6]) for row in connection.execute(select(suppression))]
-    state += [row.details for row in connection.execute(select(evidence))]
-    state += [f"{owners[row.contact_id]} {row.flag}" for row in connection.execute(select(contact_flag))]
+    state += [repr((owners[row[0]], *row[1:7], *row[8:])) for row in read.execute(select(preference))]
+    state += [repr(row[:6]) for row in read.execute(select(suppression))]
+    state += [row.details for row in read.execute(select(evidence))]
+    state += [f"{owners[row.contact_id]} {row.flag}" for row in read.execute(select(contact_flag))]
     return owners, sorted(state)
 
 

@@ -24,7 +24,7 @@ from preferences.services import Services
 from preferences.store import feed
 from preferences.store.engine import engine_options, engine_url
 from preferences.store.tables import contact
-from preferences.store.transactions import Database, WriteTransaction
+from preferences.store.transactions import Database, Write
 
 PROCESSES, THREADS, EACH = 8, 5, 50
 PEOPLE = [Address(Channel.EMAIL, f"person-{number}@example.com") for number in range(25)]
@@ -148,7 +148,7 @@ def test_eight_processes_lose_nothing_skip_nothing_and_agree(database_url: str, 
     assert {entry.origin_ref for entry in reader.entries} == {None, *REPORTS}
     with opened(database_url) as database:
         proven = database.snapshot(verify.verify, lambda _entries: None)
-        contacts = database.read(lambda connection: connection.execute(select(func.count(contact.c.id))).scalar_one())
+        contacts = database.read(lambda read: read.execute(select(func.count(contact.c.id))).scalar_one())
     assert proven.problems == []
     assert (proven.entries, contacts) == (written, len(PEOPLE))
 
@@ -156,7 +156,7 @@ def test_eight_processes_lose_nothing_skip_nothing_and_agree(database_url: str, 
 def test_whoever_waits_for_the_lock_is_recorded_by_the_first_commit_after_it(services: Services) -> None:
     held, free = threading.Event(), threading.Event()
 
-    def hold(_write: WriteTransaction) -> None:
+    def hold(write: Write) -> None:
         held.set()
         assert free.wait(PATIENCE)
 

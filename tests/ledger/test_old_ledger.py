@@ -23,7 +23,7 @@ from preferences.importing import export
 from preferences.ledger import archive, verify
 from preferences.store import feed
 from preferences.store.api_keys import create_key
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Write
 from tests.servers import PostgresServer
 from tests.support import PUBLIC_URL, close, new_app
 
@@ -69,7 +69,7 @@ def old(request: pytest.FixtureRequest, empty_app: Flask) -> Flask:
     return empty_app
 
 
-def _load(write: WriteTransaction) -> None:
+def _load(write: Write) -> None:
     """Put the rows of the export into the tables of their own day."""
     archive.begin_restore(write)
     with zipfile.ZipFile(GOLDEN / "ledger.zip") as zipped:
@@ -86,7 +86,7 @@ def _load(write: WriteTransaction) -> None:
                 names, *cells = csv.reader(io.StringIO(text, newline=""))
                 rows = [archive.row_of_cells(part, names, row) for row in cells]
             if rows:
-                write.connection.execute(part.table.insert(), rows)
+                write.execute(part.table.insert(), rows)
     archive.end_restore(write, head["seq"], head["hash"])
 
 

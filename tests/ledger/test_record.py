@@ -25,7 +25,7 @@ from preferences.store import contact_state, contacts, feed, history
 from preferences.store.codec import entry_of
 from preferences.store.contact_state import WishesKey
 from preferences.store.tables import address, contact, evidence, ledger_entry, ledger_head, preference, suppression
-from preferences.store.transactions import StoreFault, WriteTransaction
+from preferences.store.transactions import StoreFault, Write
 from tests.support import add_contact, email
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -84,9 +84,7 @@ def suppressions(services: Services, one: Address) -> Sequence[Suppression]:
 
 
 def count(services: Services, table: Any) -> int:
-    return services.database.read(
-        lambda connection: connection.execute(select(func.count()).select_from(table)).scalar_one()
-    )
+    return services.database.read(lambda read: read.execute(select(func.count()).select_from(table)).scalar_one())
 
 
 def everything(services: Services) -> dict[str, list[dict[str, Any]]]:
@@ -125,7 +123,7 @@ def test_a_transaction_that_fails_leaves_no_gap(services: Services) -> None:
 
 
 def test_two_calls_in_one_transaction_go_on_from_each_other(services: Services) -> None:
-    def work(write: WriteTransaction) -> list[int]:
+    def work(write: Write) -> list[int]:
         known: dict[str, Any] = {"fingerprints": services.fingerprints, "now": NOON}
         return [ledger.record(write, [no(one)], **known)[0].seq for one in (JANE, JOHN)]
 
@@ -135,7 +133,7 @@ def test_two_calls_in_one_transaction_go_on_from_each_other(services: Services) 
 
 def test_each_entry_is_chained_to_the_one_before(services: Services) -> None:
     entries = record(services, no(JANE), no(JOHN)) + record(services, yes(JANE))
-    stored = services.database.read(lambda c: c.execute(select(ledger_entry).order_by(ledger_entry.c.seq)).all())
+    stored = services.database.read(lambda read: read.execute(select(ledger_entry).order_by(ledger_entry.c.seq)).all())
     previous = GENESIS
     for row, entry in zip(stored, entries, strict=True):
         assert row.hash == chain_hash(previous, entry_of(row)) == entry.hash
@@ -292,7 +290,7 @@ def test_a_contact_is_found_by_a_fingerprint_of_an_older_key(services: Services)
 
 def test_the_opt_out_of_a_contact_that_a_restore_lost_is_recorded(services: Services) -> None:
     contact_id = add_contact(services, JANE)
-    services.database.save(lambda connection: connection.execute(delete(contact)))
+    services.database.save(lambda save: save.execute(delete(contact)))
     assert count(services, address) == 0
     (entry,) = record(services, no(contact_id))
     assert entry.changed
@@ -302,7 +300,7 @@ def test_the_opt_out_of_a_contact_that_a_restore_lost_is_recorded(services: Serv
 @pytest.mark.parametrize("reason", [SuppressionReason.ERASED, SuppressionReason.CHILD])
 def test_an_erased_address_and_a_childs_are_never_stored_again(services: Services, reason: SuppressionReason) -> None:
     record(services, suppress(JANE, reason))
-    services.database.save(lambda connection: connection.execute(delete(contact)))
+    services.database.save(lambda save: save.execute(delete(contact)))
     (entry,) = record(services, yes(JANE, origin="import"), now=minute(1))
     found = services.database.write(contacts.find_or_create, [JANE, JOHN], services.fingerprints, minute(2))
     assert (entry.contact_id, entry.fingerprint, entry.changed) == (None, services.fingerprints.of(JANE), False)
@@ -314,7 +312,7 @@ def test_an_erased_address_and_a_childs_are_never_stored_again(services: Service
 
 def test_an_erased_address_is_known_by_a_fingerprint_of_an_older_key(services: Services) -> None:
     record(services, suppress(JANE, SuppressionReason.ERASED))
-    services.database.save(lambda connection: connection.execute(delete(contact)))
+    services.database.save(lambda save: save.execute(delete(contact)))
     rotated = type(services.fingerprints)([b"fingerprint-key-of-tests", b"fingerprint-key-of-tests-02"])
     (entry,) = services.database.write(ledger.record, [yes(JANE)], fingerprints=rotated, now=NOON)
     assert entry.contact_id is None
@@ -323,7 +321,7 @@ def test_an_erased_address_is_known_by_a_fingerprint_of_an_older_key(services: S
 
 def test_another_suppression_does_not_keep_an_address_from_being_stored(services: Services) -> None:
     record(services, suppress(JANE, SuppressionReason.HARD_BOUNCE))
-    services.database.save(lambda connection: connection.execute(delete(contact)))
+    services.database.save(lambda save: save.execute(delete(contact)))
     (entry,) = record(services, no(JANE))
     assert entry.contact_id is not None
 
@@ -619,7 +617,7 @@ def test_a_pause_says_whether_it_changed_anything(services: Services) -> None:
 
 def test_a_pause_of_an_address_that_must_not_be_stored_is_kept_and_changes_nothing(services: Services) -> None:
     record(services, suppress(JANE, SuppressionReason.ERASED))
-    services.database.save(lambda connection: connection.execute(delete(contact)))
+    services.database.save(lambda save: save.execute(delete(contact)))
     (entry,) = record(services, pause(JANE, minute(60)))
     assert (entry.contact_id, entry.changed) == (None, False)
     assert problems(services) == []
@@ -645,13 +643,13 @@ def test_an_undo_neither_heeds_nor_touches_a_pause_or_a_cap(services: Services) 
 
 def test_a_pace_that_was_altered_is_found(services: Services) -> None:
     record(services, cap(JANE, 2))
-    services.database.save(lambda connection: connection.execute(text("UPDATE pace SET per_week = 7")))
+    services.database.save(lambda save: save.execute(text("UPDATE pace SET per_week = 7")))
     assert problems(services) == ["pause or cap begun by entry 1 differs from what the ledger adds up to"]
 
 
 def test_the_end_of_a_pause_a_cap_and_a_notice_are_inside_the_hash(services: Services) -> None:
     record(services, pause(JANE, minute(60)), cap(JANE, 2), yes(JANE, notice="0" * 64))
-    rows = services.database.read(lambda c: c.execute(select(ledger_entry).order_by(ledger_entry.c.seq)).all())
+    rows = services.database.read(lambda read: read.execute(select(ledger_entry).order_by(ledger_entry.c.seq)).all())
     for row, name in zip(rows, ("until", "per_week", "notice"), strict=True):
         entry = entry_of(row)
         without: dict[str, Any] = {name: None}

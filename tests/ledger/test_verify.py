@@ -147,7 +147,7 @@ def test_any_history_verifies(services: Services, seed: int) -> None:
         services.database.write(ledger.record, acts, fingerprints=services.fingerprints, now=minute(at))
         undone += undo_something(chance, services, at + 5)
         if chance.random() < 0.1:
-            services.database.save(lambda connection: connection.execute(text("DELETE FROM contact")))
+            services.database.save(lambda save: save.execute(text("DELETE FROM contact")))
     report = verify(services)
     assert report.problems == []
     assert report.paces > 0
@@ -202,7 +202,8 @@ OTHER_VALUES = {
 def test_a_change_of_any_column_of_an_entry_is_found_and_named(history: Services) -> None:
     assert set(OTHER_VALUES) == set(ledger_entry.columns.keys()) - {"seq"}
     second = update(ledger_entry).where(ledger_entry.c.seq == 2)
-    original = history.database.read(lambda c: c.execute(select(ledger_entry).where(ledger_entry.c.seq == 2)).one())
+    untouched = select(ledger_entry).where(ledger_entry.c.seq == 2)
+    original = history.database.read(lambda read: read.execute(untouched).one())
     for name, other in OTHER_VALUES.items():
         assert original._asdict()[name] != other
         tamper(history, second.values({name: other}))
@@ -379,7 +380,7 @@ SHOP = {"source": "checkout page", "network": "192.0.2.0/24"}
 @pytest.fixture
 def proven(services: Services) -> Services:
     """A site where Jane and John said yes to wordings, each with evidence."""
-    services.database.write(lambda write: notices.keep(write.connection, [WORDS, OTHER_WORDS], NOON))
+    services.database.write(lambda write: notices.keep(write, [WORDS, OTHER_WORDS], NOON))
     yes = {"trusted": True, "basis": Basis.CONSENT, "evidence": SHOP}
     record(
         services,
@@ -469,5 +470,5 @@ def test_a_trigger_that_has_the_name_and_stops_nobody_is_found(services: Service
             " $$ BEGIN RETURN COALESCE(NEW, OLD); END $$"
         )
         names = ["ledger_entry_no_change", "ledger_entry_no_truncate"]
-    services.database.save(lambda connection: [connection.execute(text(statement)) for statement in (gone, made)])
+    services.database.save(lambda save: [save.execute(text(statement)) for statement in (gone, made)])
     assert services.database.read(proof.missing_triggers) == names

@@ -138,7 +138,7 @@ def test_the_api_and_a_scrub_refuse_a_retired_topic_for_everybody(app: Flask, cl
     assert [one["reason"] for one in answer.json["decisions"]] == ["retired", "retired"]
     sorted_by = question(services.database.read(read_catalog), "product-news", Channel.EMAIL, now=NOW)
     assert sorted_by.stranger.rule == "marketing.retired"
-    found = services.database.snapshot(lambda connection: list(answers(connection, sorted_by, services.fingerprints)))
+    found = services.database.snapshot(lambda snapshot: list(answers(snapshot, sorted_by, services.fingerprints)))
     assert not any(decision.allowed for _, decision in found)
 
 
@@ -157,7 +157,7 @@ def test_the_list_of_noes_to_a_retired_topic_holds_those_who_said_no_alone(app: 
 
 def test_an_old_link_names_a_retired_topic_and_stops_it(app: Flask, client: FlaskClient) -> None:
     services = services_of(app)
-    services.database.save(lambda connection: connection.exec_driver_sql("UPDATE brand SET one_click = 'topic'"))
+    services.database.save(lambda save: save.exec_driver_sql("UPDATE brand SET one_click = 'topic'"))
     path = link_for(services, add_contact(services), "offers")
     retire(app, "offers")
     assert "Offers" in client.get(path).text

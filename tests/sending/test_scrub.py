@@ -19,7 +19,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, delete
+from sqlalchemy import delete
 
 from preferences.address_parsing import LONGEST, SHORT, read_address
 from preferences.domain.addresses import Fingerprints
@@ -52,6 +52,7 @@ from preferences.store.decision_facts import facts_for
 from preferences.store.frequency import take_places
 from preferences.store.scrub import Question, answers
 from preferences.store.tables import contact
+from preferences.store.transactions import Read
 from tests.support import TOPICS, email
 
 NOW = datetime.now(UTC)
@@ -189,15 +190,15 @@ def test_of_several_answers_for_an_address_the_one_that_counts_most_is_found(
     assert dict(found) == {number: counts[one] for number, one in enumerate(asked_for) if one in counts}
 
 
-def contact_of(connection: Connection, who: Address, fingerprints: Fingerprints) -> UUID | None:
-    return next((one.contact_id for one in find_addresses(connection, [who], fingerprints).values()), None)
+def contact_of(read: Read, who: Address, fingerprints: Fingerprints) -> UUID | None:
+    return next((one.contact_id for one in find_addresses(read, [who], fingerprints).values()), None)
 
 
 def forget_everything(services: Services) -> None:
-    def forget_all(connection: Connection) -> None:
+    def forget_all(read: Read) -> None:
         for table in ("pace", "preference", "suppression", "sending", "address", "contact", "topic"):
             where = " WHERE slug = 'podcast'" if table == "topic" else ""
-            connection.exec_driver_sql(f"DELETE FROM {table}{where}")
+            read.exec_driver_sql(f"DELETE FROM {table}{where}")
 
     services.database.save(forget_all)
     # Added between the acts, so that a no to new kinds of mail covers it for some and not for others.
@@ -209,7 +210,7 @@ def forget(services: Services, who: Address, fingerprints: Fingerprints) -> None
     tell(services, act(who, Verb.SUPPRESS, reason=SuppressionReason.ERASED), fingerprints=fingerprints)
     contact_id = services.database.read(contact_of, who, fingerprints)
     if contact_id:
-        services.database.save(lambda connection: connection.execute(delete(contact).where(contact.c.id == contact_id)))
+        services.database.save(lambda save: save.execute(delete(contact).where(contact.c.id == contact_id)))
 
 
 def expected_reasons(services: Services, about: Question, fingerprints: Fingerprints) -> dict[str, str]:
@@ -381,7 +382,7 @@ def test_what_was_hashed_before_the_answers_were_known_gives_the_same(services: 
         channel=Channel.EMAIL,
         message_class=about.message_class,
         verdicts=services.database.snapshot(
-            lambda connection: Verdicts(about.stranger, answers(connection, about, services.fingerprints))
+            lambda snapshot: Verdicts(about.stranger, answers(snapshot, about, services.fingerprints))
         ),
         fingerprints=services.fingerprints,
     )

@@ -48,7 +48,7 @@ def take(
 
 
 def count(services: Services) -> int:
-    return services.database.read(lambda connection: connection.execute(select(func.count(sending.c.at))).scalar_one())
+    return services.database.read(lambda read: read.execute(select(func.count(sending.c.at))).scalar_one())
 
 
 def test_there_are_as_many_places_as_were_asked_for(services: Services) -> None:

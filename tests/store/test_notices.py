@@ -12,15 +12,15 @@ from preferences.domain.notices import Notice
 from preferences.services import Services
 from preferences.store import notices
 from preferences.store.tables import notice
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Write
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SLUG = "default/email/offers"
 
 
 def keep(services: Services, *shown: Notice) -> None:
-    def work(write: WriteTransaction) -> None:
-        notices.keep(write.connection, shown, NOON)
+    def work(write: Write) -> None:
+        notices.keep(write, shown, NOON)
 
     services.database.write(work)
 
@@ -32,7 +32,7 @@ def versions(services: Services, *shown: Notice) -> list[int]:
 
 
 def count(services: Services) -> int:
-    return services.database.read(lambda connection: connection.execute(select(func.count(notice.c.hash))).scalar_one())
+    return services.database.read(lambda read: read.execute(select(func.count(notice.c.hash))).scalar_one())
 
 
 def test_the_same_words_are_kept_once(services: Services) -> None:

@@ -17,6 +17,7 @@ from preferences.services import Services
 from preferences.store import outbox
 from preferences.store.outbox import LEASE, Order
 from preferences.store.tables import letter, letter_request
+from preferences.store.transactions import Save
 from tests.servers import PostgresServer
 from tests.support import close, new_app, new_postgresql
 
@@ -41,9 +42,7 @@ def claim(services: Services, now: datetime = NOON, limit: int = 10) -> list[Que
 
 
 def count(services: Services, table: Any = letter) -> int:
-    return services.database.read(
-        lambda connection: connection.execute(select(func.count()).select_from(table)).scalar_one()
-    )
+    return services.database.read(lambda read: read.execute(select(func.count()).select_from(table)).scalar_one())
 
 
 # How many anybody may cause.
@@ -121,7 +120,7 @@ def test_a_letter_that_is_done_is_gone_and_its_address_with_it(services: Service
     services.database.save(outbox.done, one)
     assert count(services) == 0
     assert claim(services, NOON + LEASE) == []
-    rows = services.database.read(lambda connection: connection.execute(select(letter_request)).all())
+    rows = services.database.read(lambda read: read.execute(select(letter_request)).all())
     assert "example.com" not in repr(rows)
 
 
@@ -155,9 +154,9 @@ def test_a_worker_skips_what_another_is_just_taking(postgres: PostgresServer) ->
     for number in range(4):
         order(services, replace(TO_JANE, mailbox=str(number)))
     with services.database.engine.connect() as one, services.database.engine.connect() as other:
-        mine, theirs = outbox.claim(one, NOON, 2), outbox.claim(other, NOON, 2)
+        mine, theirs = outbox.claim(Save(one), NOON, 2), outbox.claim(Save(other), NOON, 2)
         assert len({found.id for found in mine + theirs}) == 4
-        assert outbox.claim(other, NOON, 2) == []
+        assert outbox.claim(Save(other), NOON, 2) == []
     close(app)
 
 

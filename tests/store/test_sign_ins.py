@@ -67,7 +67,7 @@ def test_trying_in_parallel_gains_no_try(services: Services) -> None:
     with ThreadPoolExecutor(12) as pool:
         outcomes = Counter(pool.map(work, range(12)))
     assert outcomes == {Outcome.WRONG: MOST_TRIES - 1, Outcome.OVER: 12 - (MOST_TRIES - 1)}
-    tries = services.database.read(lambda connection: connection.execute(select(sign_in.c.tries)).scalar_one())
+    tries = services.database.read(lambda read: read.execute(select(sign_in.c.tries)).scalar_one())
     assert tries == MOST_TRIES
     assert attempt(services, one, CODE).outcome is Outcome.OVER
 
@@ -135,7 +135,7 @@ def use(services: Services, token: str, now: datetime = NOON) -> bool:
 
 def test_a_token_is_used_once_and_kept_as_a_digest_only(services: Services) -> None:
     assert [use(services, "a.token"), use(services, "a.token"), use(services, "another.token")] == [True, False, True]
-    rows = services.database.read(lambda connection: connection.execute(select(used_token.c.digest)).scalars().all())
+    rows = services.database.read(lambda read: read.execute(select(used_token.c.digest)).scalars().all())
     assert "token" not in repr(rows)
 
 
@@ -163,7 +163,7 @@ def test_what_is_over_is_forgotten_after_a_day(services: Services) -> None:
 
     def counts() -> list[int]:
         both = [select(func.count(sign_in.c.id)), select(func.count(used_token.c.digest))]
-        return services.database.read(lambda connection: [connection.execute(one).scalar_one() for one in both])
+        return services.database.read(lambda read: [read.execute(one).scalar_one() for one in both])
 
     services.database.save(sign_ins.forget_old, NOON + KEPT)
     assert counts() == [1, 1]

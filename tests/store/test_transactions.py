@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from flask import Flask
-from sqlalchemy import Connection, Engine, create_engine, event, func, select, text, update
+from sqlalchemy import Engine, Table, create_engine, event, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from preferences.current import services_of
@@ -29,7 +29,7 @@ from preferences.store.catalog import read_catalog
 from preferences.store.dialect import any_of, bytewise, insert_rows
 from preferences.store.engine import engine_options, engine_url
 from preferences.store.tables import brand, connector_rejection, contact, ledger_entry, ledger_head
-from preferences.store.transactions import Database, StoreFault, WriteTransaction
+from preferences.store.transactions import Database, Read, Save, Snapshot, StoreFault, Write
 from tests.servers import PostgresServer
 from tests.support import close, new_app, new_postgresql, new_sqlite
 
@@ -49,11 +49,15 @@ def opt_out(who: UUID | None = None) -> Act:
     )
 
 
-def answers(connection: Connection) -> int:
-    return connection.execute(text("SELECT 1")).scalar_one()
+def answers(read: Read) -> int:
+    return read.exec_driver_sql("SELECT 1").scalar_one()
 
 
-def seq_of(write: WriteTransaction) -> int:
+def count_rows(read: Read, table: Table) -> int:
+    return read.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def seq_of(write: Write) -> int:
     return write.seq
 
 
@@ -126,9 +130,9 @@ def test_connections_that_died_while_idle_are_replaced_without_anybody_noticing(
 ) -> None:
     together = threading.Barrier(4)
 
-    def meet(connection: Connection) -> int:
+    def meet(read: Read) -> int:
         together.wait(10)
-        return answers(connection)
+        return answers(read)
 
     with ThreadPoolExecutor(4) as pool:
         assert [*pool.map(lambda _: own_site.database.read(meet), range(4))] == [1] * 4
@@ -144,20 +148,20 @@ def test_connections_that_died_while_idle_are_replaced_without_anybody_noticing(
 def test_work_that_lost_its_connection_is_done_once_more(postgresql_site: Services) -> None:
     lives = [1]
 
-    def work(write: WriteTransaction) -> int:
-        write.connection.execute(update(brand).values(name="Changed"))
+    def work(write: Write) -> int:
+        write.execute(update(brand).values(name="Changed"))
         if lives:
             lives.pop()
-            write.connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
-        return write.connection.execute(select(func.count()).select_from(brand)).scalar_one()
+            write.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return write.execute(select(func.count()).select_from(brand)).scalar_one()
 
     assert postgresql_site.database.write(work) == 1
     assert postgresql_site.database.read(read_catalog).brands["default"].name == "Changed"
 
 
 def test_work_that_loses_its_connection_again_and_again_says_busy(postgresql_site: Services) -> None:
-    def work(connection: Connection) -> None:
-        connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    def work(read: Read) -> None:
+        read.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
 
     for call in (postgresql_site.database.read, postgresql_site.database.save, postgresql_site.database.snapshot):
         with pytest.raises(StoreBusy, match="cannot be reached"):
@@ -211,7 +215,7 @@ def test_a_full_disk_says_busy_and_records_nothing(sqlite_site: Services) -> Non
     with pytest.raises(StoreBusy):
         sqlite_site.writer.record([opt_out() for _ in range(500)])
     assert database.read(feed.head_seq) == before.seq
-    assert database.read(lambda c: c.execute(select(func.count()).select_from(ledger_entry)).scalar_one()) == before.seq
+    assert database.read(count_rows, ledger_entry) == before.seq
 
 
 def test_a_file_that_may_not_be_written_says_busy(tmp_path: Path) -> None:
@@ -245,8 +249,8 @@ def test_a_connection_comes_back_whatever_happened_to_its_work(crowded: Database
     def fail(_opened: object) -> None:
         raise LookupError
 
-    def wrong(connection: Connection) -> None:
-        connection.execute(text("SELECT * FROM no_such_table"))
+    def wrong(read: Read) -> None:
+        read.exec_driver_sql("SELECT * FROM no_such_table")
 
     for call in (crowded.read, crowded.snapshot, crowded.save, crowded.write):
         with pytest.raises(LookupError):
@@ -273,7 +277,7 @@ def test_a_connection_comes_back_whatever_happened_to_its_work(crowded: Database
 )
 def test_a_wrong_statement_is_no_busy_database_and_quotes_no_value(services: Services, statement: str) -> None:
     with pytest.raises(StoreFault) as fault:
-        services.database.save(lambda connection: connection.execute(text(statement), {"value": SECRET}))
+        services.database.save(lambda save: save.execute(text(statement), {"value": SECRET}))
     assert SECRET not in repr(fault.value)
     assert fault.value.__cause__ is None
     assert fault.value.__suppress_context__
@@ -290,38 +294,38 @@ def test_a_value_that_a_column_refuses_is_not_quoted(services: Services) -> None
 
 
 def test_a_write_that_fails_leaves_nothing_behind(services: Services) -> None:
-    def fail(write: WriteTransaction) -> None:
-        insert_rows(write.connection, contact, [{"id": uuid4(), "created_at": NOW}])
+    def fail(write: Write) -> None:
+        insert_rows(write, contact, [{"id": uuid4(), "created_at": NOW}])
         raise LookupError
 
     with pytest.raises(LookupError):
         services.database.write(fail)
-    assert services.database.read(lambda c: c.execute(select(func.count()).select_from(contact)).scalar_one()) == 0
+    assert services.database.read(count_rows, contact) == 0
 
 
 def test_a_snapshot_sees_one_instant_and_a_read_sees_the_newest(services: Services) -> None:
-    def before_and_after(connection: Connection) -> tuple[int, int]:
-        before = feed.head_seq(connection)
+    def before_and_after(read: Read) -> tuple[int, int]:
+        before = feed.head_seq(read)
         services.writer.record([opt_out()])
-        return before, feed.head_seq(connection)
+        return before, feed.head_seq(read)
 
     assert services.database.snapshot(before_and_after) == (0, 0)
     assert services.database.read(before_and_after) == (1, 2)
 
 
 def test_nothing_that_is_written_in_a_snapshot_stays(services: Services) -> None:
-    def write(connection: Connection) -> None:
+    def write(snapshot: Snapshot) -> None:
         with suppress(DBAPIError):
-            insert_rows(connection, contact, [{"id": uuid4(), "created_at": NOW}])
+            insert_rows(Save(snapshot.connection), contact, [{"id": uuid4(), "created_at": NOW}])
 
     services.database.snapshot(write)
-    assert services.database.read(lambda c: c.execute(select(func.count()).select_from(contact)).scalar_one()) == 0
+    assert services.database.read(count_rows, contact) == 0
 
 
 def test_two_writers_are_never_at_work_together(services: Services) -> None:
     inside = threading.Lock()
 
-    def alone(_write: WriteTransaction) -> bool:
+    def alone(write: Write) -> bool:
         if not inside.acquire(blocking=False):
             return False
         time.sleep(0.02)
@@ -333,8 +337,8 @@ def test_two_writers_are_never_at_work_together(services: Services) -> None:
 
 
 def test_a_commit_is_on_the_disk(services: Services) -> None:
-    def setting(connection: Connection, name: str) -> object:
-        return connection.execute(text(name)).scalar_one()
+    def setting(read: Read, name: str) -> object:
+        return read.exec_driver_sql(name).scalar_one()
 
     if services.database.is_sqlite:
         expected = {"PRAGMA journal_mode": "wal", "PRAGMA synchronous": 2, "PRAGMA foreign_keys": 1}
@@ -373,7 +377,7 @@ def test_a_row_that_is_there_already_fails_stays_or_is_replaced(services: Servic
     else:
         services.database.save(insert_rows, connector_rejection, again, on_conflict=on_conflict)
     table = connector_rejection
-    found = services.database.read(lambda c: {row.contact_id: row.why for row in c.execute(select(table))})
+    found = services.database.read(lambda read: {row.contact_id: row.why for row in read.execute(select(table))})
     expected = {"fail": {ids[0]: "old"}, "ignore": {ids[0]: "old", ids[1]: "new"}, "replace": dict.fromkeys(ids, "new")}
     assert found == expected[on_conflict]
 
@@ -388,7 +392,7 @@ def test_no_rows_are_no_statement(services: Services) -> None:
 def test_any_text_comes_back_as_it_was(services: Services, value: str) -> None:
     row = {"connector": "mailer", "contact_id": uuid4(), "seq": 2**62, "why": value, "at": NOW}
     services.database.save(insert_rows, connector_rejection, [row])
-    found = services.database.read(lambda c: c.execute(select(connector_rejection)).one())
+    found = services.database.read(lambda read: read.execute(select(connector_rejection)).one())
     assert found._asdict() == row
 
 
@@ -397,8 +401,8 @@ def test_any_number_of_values_is_one_parameter(services: Services) -> None:
     services.database.save(insert_rows, contact, [{"id": one, "created_at": NOW} for one in ids])
     statement = select(contact.c.id).where(any_of(contact.c.id, "ids"))
 
-    def found(connection: Connection, wanted: list[UUID]) -> set[UUID]:
-        return set(connection.execute(statement, {"ids": wanted}).scalars())
+    def found(read: Read, wanted: list[UUID]) -> set[UUID]:
+        return set(read.execute(statement, {"ids": wanted}).scalars())
 
     assert services.database.read(found, ids[:2] + [uuid4() for _ in range(40_000)]) == set(ids[:2])
     assert services.database.read(found, []) == set()
@@ -411,8 +415,8 @@ def test_text_and_ids_are_sorted_as_python_sorts_them(services: Services) -> Non
     services.database.save(insert_rows, connector_rejection, rows)
     order = (bytewise(connector_rejection.c.connector), bytewise(connector_rejection.c.contact_id))
 
-    def found(connection: Connection) -> list[tuple[str, UUID]]:
+    def found(read: Read) -> list[tuple[str, UUID]]:
         columns = (connector_rejection.c.connector, connector_rejection.c.contact_id)
-        return [tuple(row) for row in connection.execute(select(*columns).order_by(*order))]
+        return [tuple(row) for row in read.execute(select(*columns).order_by(*order))]
 
     assert services.database.read(found) == [(word, one) for word in sorted(words) for one in ids]

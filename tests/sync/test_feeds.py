@@ -20,7 +20,7 @@ import pytest
 from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import Connection, update
+from sqlalchemy import update
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from preferences.config import FeedSettings, read_feeds
@@ -48,6 +48,7 @@ from preferences.store import cursors
 from preferences.store.contact_state import states_of
 from preferences.store.feed import feed_page, head_seq
 from preferences.store.tables import connector_cursor
+from preferences.store.transactions import Save
 from preferences.sync import Outcome
 from preferences.sync.feeds import BATCH, Feed, replay
 from preferences.sync.worker import Worker
@@ -134,8 +135,8 @@ def cursor_of(services: Services) -> cursors.Cursor:
 def wait_no_longer(services: Services) -> None:
     """The back-off is over."""
 
-    def free(connection: Connection) -> None:
-        connection.execute(update(connector_cursor).values(due_at=None, lease_until=None))
+    def free(save: Save) -> None:
+        save.execute(update(connector_cursor).values(due_at=None, lease_until=None))
 
     services.database.save(free)
 

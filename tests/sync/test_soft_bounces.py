@@ -163,7 +163,7 @@ def test_no_platform_is_told(services: Services) -> None:
 def test_the_days_are_forgotten_after_a_month(services: Services) -> None:
     bounce(services, *enough())
     services.database.save(forget_old, enough()[-1] + SOFT_BOUNCE_PERIOD + DAY)
-    assert services.database.read(lambda connection: connection.execute(select(soft_bounce)).all()) == []
+    assert services.database.read(lambda read: read.execute(select(soft_bounce)).all()) == []
 
 
 @pytest.mark.parametrize(

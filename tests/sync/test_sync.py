@@ -435,7 +435,7 @@ def in_blocks(people: Sequence[Address], size: int) -> list[Sequence[Address]]:
 def rewind(desk: Desk, connector: str) -> None:
     """Let a connector read the ledger from its beginning."""
     desk.database.save(
-        lambda connection: connection.execute(
+        lambda save: save.execute(
             update(connector_cursor).where(connector_cursor.c.connector == connector).values(position=0)
         )
     )

@@ -51,7 +51,7 @@ def signable(page: str) -> list[str]:
 
 
 def put_contacts(client: FlaskClient, services: Services, *contacts: dict[str, Any]) -> list[dict[str, Any]]:
-    name = f"shop-{len(services.database.read(lambda c: c.exec_driver_sql('SELECT 1 FROM api_key').all()))}"
+    name = f"shop-{len(services.database.read(lambda read: read.exec_driver_sql('SELECT 1 FROM api_key').all()))}"
     answer = client.put("/api/v1/contacts", json={"contacts": list(contacts)}, headers=api_headers(services, name))
     assert answer.status_code == 200, answer.text
     assert answer.json is not None
@@ -122,9 +122,7 @@ def test_flags_take_the_place_of_those_before_and_stay_when_left_out(app: Flask,
 
     def flags() -> list[str]:
         answer = client.get(f"/api/v1/contacts/{first['id']}", headers=api_headers(services, "reader"))
-        services.database.save(
-            lambda connection: connection.exec_driver_sql("DELETE FROM api_key WHERE name = 'reader'")
-        )
+        services.database.save(lambda save: save.exec_driver_sql("DELETE FROM api_key WHERE name = 'reader'"))
         assert answer.json is not None
         return list(answer.json["flags"])
 
@@ -150,8 +148,8 @@ def test_a_flag_that_cannot_be_is_refused_by_its_field(app: Flask, client: Flask
 def test_flags_go_with_their_contact(app: Flask, client: FlaskClient) -> None:
     services = services_of(app)
     contact_id = UUID(put_contacts(client, services, jane(flags=["wholesale"]))[0]["id"])
-    services.database.save(lambda connection: connection.execute(contact.delete().where(contact.c.id == contact_id)))
-    assert services.database.read(lambda connection: connection.execute(contact_flag.select()).all()) == []
+    services.database.save(lambda save: save.execute(contact.delete().where(contact.c.id == contact_id)))
+    assert services.database.read(lambda read: read.execute(contact_flag.select()).all()) == []
 
 
 # Flags in files.
@@ -173,7 +171,7 @@ def load(services: Services, path: Path) -> Any:
 
 def flags_of(services: Services) -> dict[str, list[str]]:
     found = services.database.read(
-        lambda connection: connection.exec_driver_sql(
+        lambda read: read.exec_driver_sql(
             "SELECT value, flag FROM address JOIN contact_flag ON contact_flag.contact_id = address.contact_id"
         ).all()
     )
@@ -206,9 +204,7 @@ def test_flags_and_topics_come_back_from_an_export(services: Services, tmp_path:
     path, other = tmp_path / "contacts.csv", new_app(new_sqlite(tmp_path))
     path.write_text(FILE)
     load(services, path)
-    services.database.save(
-        lambda connection: connection.exec_driver_sql("UPDATE topic SET section = 'S', position = 7")
-    )
+    services.database.save(lambda save: save.exec_driver_sql("UPDATE topic SET section = 'S', position = 7"))
     archive, table = tmp_path / "all.zip", tmp_path / "standing.csv"
     services.database.snapshot(write_archive, archive, services.fingerprints, progress=silent)
     services.database.snapshot(write_csv, table, progress=silent)

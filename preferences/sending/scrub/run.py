@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from sqlalchemy import Connection
-
 from preferences.domain.addresses import Fingerprints
 from preferences.files.atomic import atomic_write
 from preferences.files.process_pool import nothing_collected
@@ -34,7 +32,7 @@ from preferences.sending.scrub.table import Encoding, read_layout
 from preferences.sending.scrub.verdicts import Verdicts
 from preferences.store.feed import head_seq
 from preferences.store.scrub import Question, answers
-from preferences.store.transactions import Database
+from preferences.store.transactions import Database, Snapshot
 
 Progress = Callable[[int], None]
 
@@ -143,5 +141,5 @@ def _packed(text: bytes, compressed: bool) -> bytes:
     return gzip.compress(text, GZIP_LEVEL, mtime=0) if compressed else text
 
 
-def _verdicts(connection: Connection, asked: Question, fingerprints: Fingerprints) -> tuple[int, Verdicts]:
-    return head_seq(connection), Verdicts(asked.stranger, answers(connection, asked, fingerprints))
+def _verdicts(snapshot: Snapshot, asked: Question, fingerprints: Fingerprints) -> tuple[int, Verdicts]:
+    return head_seq(snapshot), Verdicts(asked.stranger, answers(snapshot, asked, fingerprints))

@@ -15,7 +15,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from flask import Blueprint, g, request
-from sqlalchemy import Connection
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
@@ -32,7 +31,7 @@ from preferences.services import Services
 from preferences.store import outbox
 from preferences.store.contact_state import KnownAddress
 from preferences.store.outbox import Order
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Save, Write
 from preferences.tokens import stem, trim
 from preferences.web.account.page import contact_id, own_page, proof
 from preferences.web.public.unsubscribe import circumstances
@@ -194,27 +193,25 @@ def _ask(old: KnownAddress | None) -> Response:
     return own_page(place.services, "account/address_sent.html", room="addresses", address=wanted.value)
 
 
-def _request(connection: Connection, asking: UUID, *, wanted: Address, old: KnownAddress | None, letter: Order) -> None:
+def _request(save: Save, asking: UUID, *, wanted: Address, old: KnownAddress | None, letter: Order) -> None:
     now = datetime.now(UTC)
-    request_id = edits.request(connection, asking, wanted=wanted, replaces=old.id if old else None, now=now)
-    outbox.order(connection, replace(letter, details={"request": str(request_id)}), now)
+    request_id = edits.request(save, asking, wanted=wanted, replaces=old.id if old else None, now=now)
+    outbox.order(save, replace(letter, details={"request": str(request_id)}), now)
 
 
-def _confirm(
-    write: WriteTransaction, request_id: UUID, *, place: _Place, now: datetime, evidence: Mapping[str, str]
-) -> Confirmed:
+def _confirm(write: Write, request_id: UUID, *, place: _Place, now: datetime, evidence: Mapping[str, str]) -> Confirmed:
     fingerprints = place.services.fingerprints
     done = edits.confirm(write, request_id, fingerprints=fingerprints, now=now, evidence=evidence)
     if done.replaced is not None:
         _tell(write, place, done.contact_id, old=done.replaced, new=done.address, now=now)
     details = {"new": mask(done.address), "confirmed": True}
     told = [replace(_letter(place, EmailKind.ADDRESS_ADDED, mailbox), details=details) for mailbox in done.told]
-    outbox.order_all(write.connection, told, now)
+    outbox.order_all(write, told, now)
     return done
 
 
 def _remove(
-    write: WriteTransaction,
+    write: Write,
     owner: UUID,
     *,
     gone: KnownAddress,
@@ -227,16 +224,16 @@ def _remove(
     _tell(write, place, owner, old=old, new=kept, now=now)
 
 
-def _tell(write: WriteTransaction, place: _Place, owner: UUID, *, old: Address, new: Address, now: datetime) -> None:
+def _tell(write: Write, place: _Place, owner: UUID, *, old: Address, new: Address, now: datetime) -> None:
     """A letter to the address that is no longer used: whoever lost it to a thief learns so, with a way back."""
     if old.channel is not Channel.EMAIL:
         return
     details = {"new": mask(new)}
-    request_id = edits.request_back(write.connection, owner, old=old, new=new, now=now)
+    request_id = edits.request_back(write, owner, old=old, new=new, now=now)
     if request_id is not None:
         details["request"] = str(request_id)
     letter = replace(_letter(place, EmailKind.ADDRESS_CHANGED, old), details=details)
-    outbox.order(write.connection, letter, now)
+    outbox.order(write, letter, now)
 
 
 def _letter(place: _Place, kind: EmailKind, to: Address) -> Order:

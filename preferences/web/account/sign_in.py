@@ -14,7 +14,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from flask import Blueprint, g, request
-from sqlalchemy import Connection
 from werkzeug.wrappers import Response
 
 from preferences.current import current_services
@@ -27,6 +26,7 @@ from preferences.services import Services
 from preferences.store import contacts, outbox, sign_ins
 from preferences.store.outbox import Order
 from preferences.store.sign_ins import Outcome, Used
+from preferences.store.transactions import Save
 from preferences.tokens import trim
 from preferences.web.account import session
 from preferences.web.shared import errors
@@ -100,9 +100,9 @@ def begin() -> Response:
     return Response(status=303, headers={"Location": place})
 
 
-def _begin(connection: Connection, services: Services, address: Address, *, brand: Brand, spoken: Spoken) -> UUID:
+def _begin(save: Save, services: Services, address: Address, *, brand: Brand, spoken: Spoken) -> UUID:
     now = datetime.now(UTC)
-    sign_in_id = sign_ins.begin(connection, services.fingerprints.of(address), now)
+    sign_in_id = sign_ins.begin(save, services.fingerprints.of(address), now)
     wanted = Order(
         kind=EmailKind.SIGN_IN,
         address=address.value,
@@ -111,7 +111,7 @@ def _begin(connection: Connection, services: Services, address: Address, *, bran
         language=spoken.language,
         details={"sign_in": str(sign_in_id)},
     )
-    outbox.order(connection, wanted, now)
+    outbox.order(save, wanted, now)
     return sign_in_id
 
 

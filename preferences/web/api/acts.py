@@ -16,7 +16,6 @@ from typing import Annotated, Final
 from flask import g, jsonify
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, RootModel, StringConstraints
 from pydantic_core import PydanticCustomError
-from sqlalchemy import Connection
 from werkzeug.wrappers import Response
 
 from preferences import metrics
@@ -43,6 +42,7 @@ from preferences.ledger import repeats
 from preferences.services import Services
 from preferences.store import feed
 from preferences.store.catalog import Catalog
+from preferences.store.transactions import Read
 from preferences.web.api.bodies import AddressText, BadFields, Slug, Strict, read_body, read_or_none
 from preferences.web.api.operations import MissingScope, blueprint, operation
 from preferences.web.shared import errors
@@ -175,9 +175,9 @@ def post_acts() -> Response:
     return jsonify(entries=list(_answers(entries, newest)))
 
 
-def _told_before(connection: Connection, acts: Sequence[Act]) -> tuple[dict[repeats.Ref, Entry], int]:
+def _told_before(read: Read, acts: Sequence[Act]) -> tuple[dict[repeats.Ref, Entry], int]:
     """The entries of acts that were told before, and the number of the newest entry of all."""
-    return repeats.find_told(connection, acts), feed.head_seq(connection)
+    return repeats.find_told(read, acts), feed.head_seq(read)
 
 
 def _record(services: Services, acts: Sequence[Act]) -> Iterator[Entry]:

@@ -29,7 +29,7 @@ from preferences.store.contact_flags import set_flags
 from preferences.store.contact_state import Standing
 from preferences.store.contacts import Outcome, Upserted
 from preferences.store.outbox import Order
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Write
 from preferences.tokens import UnsubscribeLink
 from preferences.web.api.bodies import (
     MOST_FIELDS,
@@ -186,7 +186,7 @@ def put_contacts() -> Response:
 
 
 def _upsert(
-    write: WriteTransaction,
+    write: Write,
     wanted: Sequence[Sequence[Address]],
     flags: Sequence[Sequence[str] | None],
     fingerprints: Fingerprints,
@@ -195,25 +195,23 @@ def _upsert(
     now: datetime,
 ) -> list[Upserted]:
     done = contacts.upsert(write, wanted, fingerprints, now)
-    outbox.order_all(write.connection, _warnings(write, done, fingerprints, brand), now)
+    outbox.order_all(write, _warnings(write, done, fingerprints, brand), now)
     marked = {
         one.contact_id: given for one, given in zip(done, flags, strict=True) if one.contact_id and given is not None
     }
-    changed = set_flags(write.connection, marked) if marked else set()
+    changed = set_flags(write, marked) if marked else set()
     return [
         replace(one, outcome=Outcome.UPDATED) if one.outcome is Outcome.UNCHANGED and one.contact_id in changed else one
         for one in done
     ]
 
 
-def _warnings(
-    write: WriteTransaction, done: Sequence[Upserted], fingerprints: Fingerprints, brand: Brand
-) -> list[Order]:
+def _warnings(write: Write, done: Sequence[Upserted], fingerprints: Fingerprints, brand: Brand) -> list[Order]:
     """To each contact's own mailboxes, of each address that was added beside them: it may be a thief's."""
     changed = [(one.contact_id, one.added) for one in done if one.contact_id is not None and one.added]
     if not changed:
         return []
-    known = contact_state.addresses_of_all(write.connection, [contact_id for contact_id, _ in changed])
+    known = contact_state.addresses_of_all(write, [contact_id for contact_id, _ in changed])
     return [
         email_order(
             fingerprints,

@@ -15,7 +15,6 @@ from uuid import UUID
 import orjson
 from flask import g
 from pydantic import Field
-from sqlalchemy import Connection
 from werkzeug.wrappers import Response
 
 from preferences import metrics
@@ -30,6 +29,7 @@ from preferences.store.catalog import Catalog
 from preferences.store.contacts import new_id
 from preferences.store.decision_facts import facts_for
 from preferences.store.frequency import take_places
+from preferences.store.transactions import Read
 from preferences.web.api.bodies import Addresses, BadFields, MessageRef, Slug, Strict, read_body, read_or_none
 from preferences.web.api.operations import blueprint, operation
 
@@ -203,12 +203,12 @@ def _if_granted(facts: Facts, decision: Decision, caps: Mapping[UUID, int], gran
 
 
 def _gather(
-    connection: Connection, services: Services, asked: DecisionsRequest, topic: Topic | None, known: Sequence[Address]
+    read: Read, services: Services, asked: DecisionsRequest, topic: Topic | None, known: Sequence[Address]
 ) -> tuple[int, dict[Address, Facts]]:
     # The position first: what is read after it is at least as new as it says.
-    seq = feed.head_seq(connection)
+    seq = feed.head_seq(read)
     return seq, facts_for(
-        connection,
+        read,
         known,
         channel=asked.channel,
         about=topic,

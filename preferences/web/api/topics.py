@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final
 from flask import jsonify
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
-from sqlalchemy import Connection
 from werkzeug.wrappers import Response
 
 from preferences.current import current_services
@@ -22,6 +21,7 @@ from preferences.domain.records import Topic
 from preferences.domain.topics import arranged, default_of, faults_of
 from preferences.domain.vocabulary import LANGUAGES, Basis, Channel, Default, KeyScope, MessageClass
 from preferences.store.catalog import Catalog, last_position, read_catalog, save_topics
+from preferences.store.transactions import Save
 from preferences.web.api.bodies import MOST_FIELDS, BadFields, Slug, Strict, read_body
 from preferences.web.api.operations import blueprint, operation
 
@@ -129,9 +129,9 @@ def put_topics() -> Response:
     return _answer(database.save(_save, asked, datetime.now(UTC)))
 
 
-def _save(connection: Connection, asked: TopicsRequest, now: datetime) -> Catalog:
-    catalog = read_catalog(connection)
-    return save_topics(connection, [_topic(one, catalog, now) for one in asked.topics], now)
+def _save(save: Save, asked: TopicsRequest, now: datetime) -> Catalog:
+    catalog = read_catalog(save)
+    return save_topics(save, [_topic(one, catalog, now) for one in asked.topics], now)
 
 
 def _topic(one: TopicOf, catalog: Catalog, now: datetime) -> Topic:

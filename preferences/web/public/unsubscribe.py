@@ -33,7 +33,7 @@ from preferences.ledger import record as ledger
 from preferences.services import Services
 from preferences.store.contact_state import Wishes, WishesKey
 from preferences.store.reasons import state_reason
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Write
 from preferences.tokens import UNDO_LIFE, UndoToken, UnsubscribeLink, trim
 from preferences.web.shared.limits import TooOften, repeats, shorten_ip
 from preferences.web.shared.render import Skeleton, plain, render
@@ -237,9 +237,7 @@ def _undo_tokens_kept(services: Services, opened: _Opened, tokens: Sequence[str]
     return kept
 
 
-def _undo_all(
-    write: WriteTransaction, undos: Sequence[UndoToken], *, now: datetime, details: Mapping[str, str]
-) -> list[Entry]:
+def _undo_all(write: Write, undos: Sequence[UndoToken], *, now: datetime, details: Mapping[str, str]) -> list[Entry]:
     return [ledger.undo(write, one.seq, contact_id=one.contact_id, now=now, details=details) for one in undos]
 
 

@@ -51,7 +51,7 @@ from preferences.people.emails import order_email
 from preferences.services import Services
 from preferences.store import contact_state, contacts, notices
 from preferences.store.contact_state import Standing, own_mailboxes
-from preferences.store.transactions import WriteTransaction
+from preferences.store.transactions import Write
 from preferences.web.shared.limits import RequestLimit, TooOften, repeats
 
 limit = RequestLimit(per_minute=120)
@@ -219,7 +219,7 @@ def ref_of(ref: str, control_name: str) -> str:
 
 
 def _record(
-    write: WriteTransaction,
+    write: Write,
     edits: Sequence[Edit],
     shown: Sequence[Notice],
     services: Services,
@@ -229,8 +229,8 @@ def _record(
 ) -> tuple[list[Entry], list[Edit]]:
     """`met` is a contact who answers from their own mailbox: known from then on, or nothing of this stands."""
     if met is not None:
-        contacts.become_known(write.connection, met)
-    notices.keep(write.connection, shown, now)
+        contacts.become_known(write, met)
+    notices.keep(write, shown, now)
     return ledger.record_edits(write, edits, fingerprints=services.fingerprints, now=now)
 
 

@@ -163,7 +163,7 @@ def test_what_was_shown_in_another_language_is_kept_in_that_language(jane: Signe
 
 def test_the_evidence_says_how_they_signed_in(jane: SignedIn, services: Services) -> None:
     jane.save({"email.offers.status": "on"})
-    details = services.database.read(lambda connection: connection.execute(select(evidence.c.details)).scalars().all())
+    details = services.database.read(lambda read: read.execute(select(evidence.c.details)).scalars().all())
     assert ['"signed_in_by": "hand_off"' in one for one in details] == [True]
 
 

@@ -200,7 +200,7 @@ def test_an_added_address_gets_no_link_to_the_owners_page_until_confirmed(
     assert bool(added["unsubscribe_url"]) is bool(own["unsubscribe_url"])
     assert added["headers"].keys() == own["headers"].keys()
     prints = services.database.read(contacts.find_addresses, [email(THIEF)], services.fingerprints)
-    services.database.save(contacts.confirm, prints[email(THIEF)].fingerprint)
+    services.database.write(contacts.confirm, prints[email(THIEF)].fingerprint)
     confirmed, _ = client.post("/api/v1/links", json=body, headers=headers).get_json()["links"]
     assert confirmed["manage_url"]
 

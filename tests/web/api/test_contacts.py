@@ -51,7 +51,7 @@ def erase(services: Services, address: Address) -> None:
     )
     services.database.write(ledger.record, [act], fingerprints=services.fingerprints, now=datetime.now(UTC))
     shred = delete(contact).where(contact.c.id == owner(services, address))
-    services.database.save(lambda connection: connection.execute(shred))
+    services.database.save(lambda save: save.execute(shred))
 
 
 def owner(services: Services, address: Address) -> UUID | None:

@@ -218,7 +218,7 @@ def test_a_yes_stands_with_its_person_being_known_or_not_at_all(app: Flask, monk
 
 
 def relation(services: Services) -> str:
-    return services.database.read(lambda connection: connection.execute(select(address.c.relation)).scalar_one())
+    return services.database.read(lambda read: read.execute(select(address.c.relation)).scalar_one())
 
 
 def test_pressed_many_times_at_once_it_counts_once(app: Flask) -> None:
