@@ -164,7 +164,6 @@ def test_only_the_store_knows_sql() -> None:
     outside = [path for path in modules() if part_of(path) not in {"store", "ledger"}]
     found = {name for path in outside for name in imports(path) if name.startswith("sqlalchemy")}
     assert found <= {
-        "sqlalchemy.Connection",
         "sqlalchemy.engine.make_url",
         "sqlalchemy.exc.ArgumentError",
         "sqlalchemy.exc.SQLAlchemyError",

@@ -187,7 +187,7 @@ def _counting(rows: Iterator[Row[Any]]) -> Iterator[Row[Any]]:
                 yield row
 
 
-def _verify_paces(snapshot: Snapshot, report: Report) -> None:
+def _verify_paces(snapshot: Consistent, report: Report) -> None:
     entries = select(ledger_entry).where(ledger_entry.c.verb.in_(LIMIT_VERBS), ledger_entry.c.contact_id.is_not(None))
     folded = _folded(stream(snapshot, _ordered(entries, ledger_entry, _PACE_KEY)), _PACE_KEY, consent.apply_limit)
     rows = stream(snapshot, _ordered(select(pace), pace, _PACE_KEY))
