@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from flask import Flask
 from flask_migrate import upgrade
+from sqlalchemy import Engine
 from werkzeug.routing import Rule
 
 from preferences import cli
@@ -78,6 +79,7 @@ TOPICS = (
 )
 
 _names = itertools.count(1)
+_donors: dict[str, Engine] = {}
 
 
 def settings(database_url: str, **changes: Any) -> Settings:
@@ -153,10 +155,26 @@ def _compile_routes_once() -> None:
 _compile_routes_once()
 
 
+def _share_compiled_statements(engine: Engine) -> None:
+    """Let all applications of this process share the statements that SQLAlchemy compiled.
+
+    It keeps them by engine and dialect. A dialect is shared once it was connected, and knows what its server can do.
+    """
+    donor = _donors.get(engine.dialect.name)
+    if donor is None or cast("Any", donor.dialect).server_version_info is None:
+        _donors[engine.dialect.name] = engine
+        return
+    engine.dialect = donor.dialect
+    engine._compiled_cache = donor._compiled_cache
+
+
 def new_app(database_url: str, **changes: Any) -> Flask:
     """The application on this database."""
     app = create_app(settings(database_url, **changes))
     cli.register(app)
+    for value in vars(services_of(app).database).values():
+        if isinstance(value, Engine):
+            _share_compiled_statements(value)
     return app
 
 
