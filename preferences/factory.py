@@ -17,8 +17,9 @@ from preferences.connectors import read_checked
 from preferences.current import EXTENSION, own_folders
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.vocabulary import LANGUAGES
-from preferences.ledger.group_commit import Reader, Writer
+from preferences.ledger.group_commit import Writer
 from preferences.services import CatalogCache, Services
+from preferences.store.batched_reads import Reader
 from preferences.store.engine import db, engine_options, engine_url
 from preferences.store.transactions import Database
 from preferences.tokens import Links

@@ -17,7 +17,8 @@ from jinja2 import Environment
 from preferences.config import ConnectorSettings, FeedSettings, Settings, SignInSettings
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.records import Brand
-from preferences.ledger.group_commit import Reader, Writer
+from preferences.ledger.group_commit import Writer
+from preferences.store.batched_reads import Reader
 from preferences.store.catalog import Catalog, read_catalog
 from preferences.store.transactions import Database
 from preferences.tokens import Links, ManageLink, UnsubscribeLink

@@ -27,7 +27,7 @@ from preferences.domain.vocabulary import BLANKET, Basis, Channel, Origin, Statu
 from preferences.ledger import bulk_rows
 from preferences.ledger import record as ledger
 from preferences.ledger.bulk_rows import ActRows, PersonRows, Rendering, Told, is_known_time, stored_ref
-from preferences.ledger.repeats import OPT_OUTS
+from preferences.ledger.duplicates import OPT_OUTS
 from preferences.store.bulk_copy import Fields, Form, form_of, put_rows, set_head
 from preferences.store.contact_flags import add_flags
 from preferences.store.contacts import Found, find_or_create

@@ -21,7 +21,7 @@ from preferences.domain.consent import Undone
 from preferences.domain.errors import NotAllowed
 from preferences.domain.records import Act, Address, Edit, Entry, Preference, SendingLimit, Suppression
 from preferences.domain.vocabulary import BLANKET, LIMIT_VERBS, Actor, Origin, Status, Verb, is_connector
-from preferences.ledger.repeats import find_told, may_count_again, told_apart
+from preferences.ledger.duplicates import find_recorded, may_count_again, with_distinct_refs
 from preferences.ledger.seal import chain_hash, evidence_digest, new_salt
 from preferences.store.codec import (
     LimitKey,
@@ -78,8 +78,8 @@ def record(write: Write, acts: Sequence[Act], *, fingerprints: Fingerprints, now
     than the act whose reference it bears; and one that gives no time and does not hold any more (see
     `may_count_again`). `now` is the time of receipt. Everything stands or falls with the transaction.
     """
-    known = find_told(write, acts)
-    acts = told_apart(write, acts, known, fingerprints=fingerprints, now=now)
+    known = find_recorded(write, acts)
+    acts = with_distinct_refs(write, acts, known, fingerprints=fingerprints, now=now)
     fresh = [act for act in acts if (act.origin, act.origin_ref) not in known or may_count_again(act, now)]
     found = _contacts_of(write, fresh, fingerprints, now)
     batch = _read_state(write, fresh, found, now)
@@ -174,7 +174,7 @@ def undo(write: Write, seq: int, *, contact_id: UUID, now: datetime, details: Ma
         trusted=True,
         evidence=details,
     )
-    if find_told(write, [act]):
+    if find_recorded(write, [act]):
         raise NotAllowed("undone already")
     batch = _read_state(write, [act], {}, now)
     current = batch.choices.get(_scope(target), {}).get(target.topic)

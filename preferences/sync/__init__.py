@@ -27,7 +27,7 @@ from preferences.domain.backoff import Bounds, wait_after
 from preferences.domain.errors import Misconfigured, Rejected, TryLater
 from preferences.domain.records import Address, Entry
 from preferences.domain.vocabulary import BLANKET, SuppressionReason
-from preferences.ledger import record as ledger
+from preferences.ledger.group_commit import Writer
 from preferences.store import contact_state, contacts, cursors, feed
 from preferences.store.contact_state import AddressState
 from preferences.store.transactions import Database, Read, Save
@@ -310,7 +310,6 @@ def repair(
     *,
     owner: str,
     fingerprints: Fingerprints,
-    now: datetime,
 ) -> int:
     """Mend both sides in the safe direction: a no found there becomes an entry, a no missing there is pushed.
 
@@ -322,7 +321,7 @@ def repair(
     for block in in_parts(drift.missing_here, BLOCK):
         unheard = database.read(_unheard, connector, block, fingerprints)
         acts = [provider_event(event, connector.name) for event in _events(connector, unheard, fingerprints)]
-        entries = database.write(ledger.record, acts, fingerprints=fingerprints, now=now) if acts else []
+        entries = Writer(database, fingerprints).record_many(acts)
         states = database.read(_states_after, connector, entries)
         held |= {(state.address, one.reason) for state in states for one in state.suppressions}
         told = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
@@ -411,7 +410,7 @@ def reconcile(
         if outcome is Outcome.IDLE:
             _return_again(database, connector, owner)
         drift = compare(database, connector, progress)
-        pushed = repair(database, connector, drift, owner=owner, fingerprints=fingerprints, now=now)
+        pushed = repair(database, connector, drift, owner=owner, fingerprints=fingerprints)
         database.save(cursors.unpark, connector.name, started)
         database.save(cursors.compared, connector.name, drift.left, now)
         database.save(cursors.reconciled, connector.name, now + RECONCILE_EVERY, pushed=pushed)

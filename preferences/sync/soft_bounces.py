@@ -15,7 +15,7 @@ from preferences.domain.addresses import Fingerprints
 from preferences.domain.records import Address
 from preferences.domain.suppressions import day_of, end_soft_bounces, suppress_for_soft_bounces
 from preferences.domain.vocabulary import connector_origin
-from preferences.ledger import record as ledger
+from preferences.ledger.group_commit import Writer
 from preferences.services import Services
 from preferences.store import soft_bounces
 from preferences.store.transactions import Database
@@ -45,7 +45,7 @@ class Recovery:
 
     def __init__(self, database: Database, fingerprints: Fingerprints) -> None:
         self._database = database
-        self._fingerprints = fingerprints
+        self._writer = Writer(database, fingerprints)
         self._due_at = datetime.min.replace(tzinfo=UTC)
 
     def __call__(self) -> bool:
@@ -55,9 +55,9 @@ class Recovery:
             return False
         found = self._database.read(soft_bounces.ended, now)
         acts = [end_soft_bounces(bounced, seq, now=now) for bounced, seq in found]
-        entries = self._database.write(ledger.record, acts, fingerprints=self._fingerprints, now=now) if acts else []
+        entries = self._writer.record_many(acts)
         # What did not end now is not tried again at once.
-        is_more = len(found) == soft_bounces.MOST_ENDED and any(entry.recorded_at == now for entry in entries)
+        is_more = len(found) == soft_bounces.MOST_ENDED and any(entry.recorded_at >= now for entry in entries)
         if not is_more:
             self._due_at = now + EVERY
         return is_more

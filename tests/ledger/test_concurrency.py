@@ -166,7 +166,7 @@ def test_whoever_waits_for_the_lock_is_recorded_by_the_first_commit_after_it(ser
         told = []
         for number in range(3):
             told.append(threads.submit(services.writer.record, [report(f"evt-{number}")]))
-            while len(services.writer._shared._waiting) <= number:
+            while len(services.writer._batches._waiting) <= number:
                 time.sleep(0.001)
         free.set()
         holding.result(PATIENCE)

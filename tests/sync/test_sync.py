@@ -1379,7 +1379,6 @@ class TestReconcile:
                 drift,
                 owner="reconcile",
                 fingerprints=fingerprints,
-                now=datetime.now(UTC),
             )
         ours, theirs = (entry.origin_ref for entry in desk.entries())
         assert ours != theirs

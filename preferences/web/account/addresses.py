@@ -103,7 +103,7 @@ def remove(address_id: UUID) -> Response:
     if kept is None:
         raise NotAllowed("the only address")
     place = _place()
-    place.services.database.write(_remove, contact_id(), gone=gone, kept=kept.address, place=place, evidence=proof())
+    place.services.writer.run(_remove, contact_id(), gone=gone, kept=kept.address, place=place, evidence=proof())
     return _list(removed=gone)
 
 
@@ -135,7 +135,7 @@ def confirm(token: str) -> Response:
     try:
         ticket = place.services.links.read_address(token, now)
         limit.check(stem(token))
-        done = place.services.database.write(_confirm, ticket.id, place=place, now=now, evidence=circumstances(request))
+        done = place.services.writer.run(_confirm, ticket.id, place=place, now=now, evidence=circumstances(request))
     except StaleLink:
         return _page(place, "account/address_over.html", status=410, expired=True)
     except NotAllowed:

@@ -37,8 +37,7 @@ from preferences.domain.vocabulary import (
     Verb,
     api_origin,
 )
-from preferences.ledger import record as ledger
-from preferences.ledger import repeats
+from preferences.ledger import duplicates
 from preferences.services import Services
 from preferences.store import feed
 from preferences.store.catalog import Catalog
@@ -46,9 +45,6 @@ from preferences.store.transactions import Read
 from preferences.web.api.bodies import AddressText, BadFields, Slug, Strict, read_body, read_or_none
 from preferences.web.api.operations import MissingScope, blueprint, operation
 from preferences.web.shared import errors
-
-BLOCK: Final = 500
-"""Acts in one transaction: it holds the ledger's lock, and clicks wait for it."""
 
 MOST_SHARED: Final = 20
 """Acts of a call that shares its transaction with others: what arrives as it happens, and not in bulk."""
@@ -167,7 +163,8 @@ def post_acts() -> Response:
     clashes = _clashes(services, acts, [known.get((act.origin, act.origin_ref)) for act in acts])
     if clashes:
         return _refuse(clashes, "nothing of this call was recorded")
-    entries = list(_record(services, acts))
+    writer = services.writer
+    entries = writer.record(acts) if len(acts) <= MOST_SHARED else writer.record_many(acts)
     clashes = _clashes(services, acts, entries)
     if clashes:
         return _refuse(clashes, "the other acts of this call were recorded")
@@ -175,18 +172,9 @@ def post_acts() -> Response:
     return jsonify(entries=list(_answers(entries, newest)))
 
 
-def _told_before(read: Read, acts: Sequence[Act]) -> tuple[dict[repeats.Ref, Entry], int]:
+def _told_before(read: Read, acts: Sequence[Act]) -> tuple[dict[duplicates.Ref, Entry], int]:
     """The entries of acts that were told before, and the number of the newest entry of all."""
-    return repeats.find_told(read, acts), feed.head_seq(read)
-
-
-def _record(services: Services, acts: Sequence[Act]) -> Iterator[Entry]:
-    if len(acts) <= MOST_SHARED:
-        yield from services.writer.record(acts)
-        return
-    for start in range(0, len(acts), BLOCK):
-        block, now = acts[start : start + BLOCK], datetime.now(UTC)
-        yield from services.database.write(ledger.record, block, fingerprints=services.fingerprints, now=now)
+    return duplicates.find_recorded(read, acts), feed.head_seq(read)
 
 
 def _answers(entries: Sequence[Entry], newest: int) -> Iterator[dict[str, object]]:

@@ -22,7 +22,7 @@ from preferences.domain.preference_form import OFF, ON, Asker, Aspect, BadValue,
 from preferences.domain.records import Entry
 from preferences.domain.references import reference_of
 from preferences.domain.vocabulary import Channel, Origin
-from preferences.ledger import repeats
+from preferences.ledger import duplicates
 from preferences.people.consent_text import notice_for
 from preferences.services import Services
 from preferences.tokens import ConfirmLink, ManageLink, stem, trim
@@ -122,7 +122,7 @@ def _open(services: Services, token: str) -> _Opened:
     ref = services.links.confirm_ref(token)
     asked = list(_changes(page, link))
     refs = [preferences_page.ref_of(ref, item.partition("=")[0]) for item in link.items]
-    earlier = services.database.read(repeats.find_by_refs, Origin.CONFIRMATION, refs)
+    earlier = services.database.read(duplicates.find_by_refs, Origin.CONFIRMATION, refs)
     return _Opened(token, ref, link, page, [*asked, *preferences_page.pauses_to_end(page, asked)], earlier)
 
 

@@ -205,7 +205,7 @@ def undo(token: str) -> Response:
     if any(one.contact_id != opened.link.contact_id for one in undos):
         raise BadLink("an undo of somebody else")
     details = circumstances(request, opened.link.message_ref)
-    entry, *others = services.database.write(_undo_all, undos, now=now, details=details)
+    entry, *others = services.writer.run(_undo_all, undos, now=now, details=details)
     metrics.RECORDED.labels(Origin.UNDO).inc(len(undos))
     wishes = _wishes_after(services, opened, opened.link.brand)
     return render(

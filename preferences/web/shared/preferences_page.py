@@ -204,7 +204,7 @@ def record(
         )
         shown += [notice] if notice else []
     met = asker.contact_id if ref else None
-    entries, stale = services.database.write(_record, edits, shown, services, now=now, met=met)
+    entries, stale = services.writer.run(_record, edits, shown, services, now=now, met=met)
     by_edit = dict(zip(map(id, edits), changes, strict=True))
     saved.stale += [by_edit[id(edit)] for edit in stale]
     saved.recorded += [change for change in changes if change not in saved.stale]

@@ -15,10 +15,11 @@ from sqlalchemy import delete, event
 from preferences.domain.records import Act, Address
 from preferences.domain.vocabulary import Actor, Channel, Origin, SuppressionReason, Verb
 from preferences.ledger import record as ledger
+from preferences.ledger.group_commit import BLOCK
 from preferences.services import Services
 from preferences.store import contacts, outbox
 from preferences.store.tables import contact
-from preferences.web.api.acts import BLOCK, MOST_SHARED
+from preferences.web.api.acts import MOST_SHARED
 from tests.support import add_contact, api_headers, email, link_for
 
 CONTACTS = "/api/v1/contacts"

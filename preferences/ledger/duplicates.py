@@ -1,7 +1,6 @@
-"""Acts that bear a reference: which were told before, and which are told again under a reference that was used.
+"""Duplicate acts: which acts with a reference are recorded already, and which reuse the reference of another act.
 
-Owns the question whether an act is the one on record. Invariant: an opt-out that says anything that the entry of its
-reference does not say is never taken for it.
+Invariant: an opt-out that says anything that the entry with its reference does not say is never taken for a duplicate.
 """
 
 from __future__ import annotations
@@ -26,18 +25,19 @@ from preferences.store.transactions import Read
 Ref = tuple[str, str | None]
 """The origin and the origin_ref of an act."""
 
+OPT_OUTS: Final = frozenset({Verb.UNSUBSCRIBE, Verb.SUPPRESS})
 
 _BY_REF = select(ledger_entry).where(any_of(ledger_entry.c.origin_ref, "refs"))
 
 
 def find_by_refs(read: Read, origin: str, refs: Sequence[str]) -> list[Entry]:
-    """The entries that came from this door under these references, oldest first."""
+    """The entries of this origin with these references, oldest first."""
     rows = read.execute(_BY_REF, {"refs": list(refs)})
     return sorted((entry_of(row) for row in rows if row.origin == origin), key=lambda entry: entry.seq)
 
 
-def find_told(read: Read, acts: Sequence[Act]) -> dict[Ref, Entry]:
-    """The entries of those acts that were told before, by origin and origin_ref."""
+def find_recorded(read: Read, acts: Sequence[Act]) -> dict[Ref, Entry]:
+    """The entries of those acts that are recorded already, by origin and origin_ref."""
     refs = {act.origin_ref for act in acts if act.origin_ref is not None}
     if not refs:
         return {}
@@ -47,19 +47,19 @@ def find_told(read: Read, acts: Sequence[Act]) -> dict[Ref, Entry]:
     return {(entry.origin, entry.origin_ref): entry for entry in entries if (entry.origin, entry.origin_ref) in wanted}
 
 
-OPT_OUTS: Final = frozenset({Verb.UNSUBSCRIBE, Verb.SUPPRESS})
-
-
 def may_count_again(act: Act, now: datetime) -> bool:
-    """Whether an opt-out that was told before is told anew, if it does not hold any more: nobody said when it was said,
-    or it is said at one of our own doors, where it is said now. What a provider reports twice happened once."""
+    """Whether a recorded opt-out is recorded again if it does not hold any more.
+
+    It is when its time is unknown, or when it comes from one of our own pages, where it happens now. What a provider
+    reports twice happened once.
+    """
     if act.verb not in OPT_OUTS or act.origin_ref is None or is_connector(act.origin):
         return False
     at = consent.known_time(act.occurred_at)
     return at is None or at > now or not is_reported(act.origin)
 
 
-def told_apart(
+def with_distinct_refs(
     read: Read,
     acts: Sequence[Act],
     known: dict[Ref, Entry],
@@ -67,47 +67,48 @@ def told_apart(
     fingerprints: Fingerprints,
     now: datetime,
 ) -> list[Act]:
-    """The acts, each opt-out that bears another act's reference under one of its own; adds to `known`."""
+    """The acts, with a reference of its own for each opt-out that reuses another act's; adds to `known`."""
     first: dict[Ref, Act] = {}
-    apart, renamed = [], []
+    distinct, renamed = [], []
     for act in acts:
         ref = (act.origin, act.origin_ref)
-        if act.origin_ref is not None and not _lets_more_through(act):
-            entry, before = known.get(ref), first.get(ref)
-            if entry is not None:
-                is_another = not _is_told_again(act, entry, fingerprints, now)
-            else:
-                is_another = before is not None and _content(act, fingerprints) != _content(before, fingerprints)
-            if is_another:
-                digest = hashlib.sha256(repr(_content(act, fingerprints)).encode()).hexdigest()[:32]
-                act = replace(act, origin_ref=f"{act.origin_ref}~{digest}")  # noqa: PLW2901
-                renamed.append(act)
+        entry, before = known.get(ref), first.get(ref)
+        if act.origin_ref is None or _lets_more_through(act):
+            is_another = False
+        elif entry is not None:
+            is_another = not _is_duplicate(act, entry, fingerprints, now)
+        else:
+            is_another = before is not None and _content(act, fingerprints) != _content(before, fingerprints)
+        if is_another:
+            digest = hashlib.sha256(repr(_content(act, fingerprints)).encode()).hexdigest()[:32]
+            act = replace(act, origin_ref=f"{act.origin_ref}~{digest}")  # noqa: PLW2901
+            renamed.append(act)
         first.setdefault(ref, act)
-        apart.append(act)
-    known |= find_told(read, renamed)
-    return apart
+        distinct.append(act)
+    known |= find_recorded(read, renamed)
+    return distinct
 
 
 def _lets_more_through(act: Act) -> bool:
-    """Whether nothing is lost where an act is taken for another: a yes, or a pause or a limit that ends."""
+    """Whether an act is an opt-in, or ends a pause or a limit: no opt-out is lost if it is taken for another act."""
     if act.verb in LIMIT_VERBS:
         return act.until is None and act.per_week is None
     return act.verb not in OPT_OUTS
 
 
-def _meaning(one: Act | Entry) -> tuple[object, ...]:
-    return (one.verb, one.channel, one.brand, one.topic, one.reason, one.until, one.per_week)
+def _meaning(of: Act | Entry) -> tuple[object, ...]:
+    return (of.verb, of.channel, of.brand, of.topic, of.reason, of.until, of.per_week)
 
 
 def _content(act: Act, fingerprints: Fingerprints) -> tuple[str, ...]:
-    """All that an act says, as text that may stand in the ledger: of an address its keyed fingerprint."""
+    """Everything that an act says, as text: an address by its keyed fingerprint."""
     who = fingerprints.of(act.who) if isinstance(act.who, Address) else act.who
     at = consent.known_time(act.occurred_at) if is_reported(act.origin) else None
     return tuple(map(str, (who, at, *_meaning(act))))
 
 
-def _is_told_again(act: Act, entry: Entry, fingerprints: Fingerprints, now: datetime) -> bool:
-    """Whether an act says what the entry says, of the same time."""
+def _is_duplicate(act: Act, entry: Entry, fingerprints: Fingerprints, now: datetime) -> bool:
+    """Whether an act says what the entry says, with the same time."""
     if isinstance(act.who, Address):
         is_theirs = entry.fingerprint in fingerprints.candidates(act.who)
     else:
@@ -116,6 +117,6 @@ def _is_told_again(act: Act, entry: Entry, fingerprints: Fingerprints, now: date
         return False
     if not is_reported(act.origin):
         return True
-    at, told = consent.known_time(act.occurred_at), consent.known_time(entry.occurred_at)
-    # What lay in the future was recorded as of its receipt.
-    return at == told or (at is not None and at > now and told == entry.recorded_at)
+    at, entry_at = consent.known_time(act.occurred_at), consent.known_time(entry.occurred_at)
+    # A time in the future was recorded as the time of receipt.
+    return at == entry_at or (at is not None and at > now and entry_at == entry.recorded_at)
