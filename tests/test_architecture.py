@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 import subprocess
 import sys
@@ -193,6 +194,44 @@ def calls(path: Path, name: str) -> list[ast.Call]:
 def test_there_is_one_commit() -> None:
     found = {name_of(path): len(calls(path, "commit")) for path in modules() if calls(path, "commit")}
     assert found == {"store/transactions.py": 1}
+
+
+LEDGER_TABLES = {"ledger_entry", "ledger_head", "evidence", "preference", "suppression", "pace"}
+WRITING_CALLS = ("insert", "update", "delete", "Insert", "insert_rows", "put_rows")
+WRITING_SQL = re.compile(rf"(?i)\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|COPY)\s+({'|'.join(LEDGER_TABLES)})\b")
+
+
+def tables_written(module: ast.Module) -> set[str]:
+    """The tables of the ledger that a module inserts into, updates or deletes from, by SQLAlchemy or as text."""
+    calls = [node for node in ast.walk(module) if isinstance(node, ast.Call)]
+    arguments = [
+        argument
+        for call in calls
+        if {getattr(call.func, "id", None), getattr(call.func, "attr", None)} & set(WRITING_CALLS)
+        for argument in (*call.args, *(keyword.value for keyword in call.keywords), getattr(call.func, "value", None))
+    ]
+    named = {getattr(argument, "attr", getattr(argument, "id", "")) for argument in arguments}
+    texts = [node.value for node in ast.walk(module) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return named & LEDGER_TABLES | {found for text in texts for found in WRITING_SQL.findall(text)}
+
+
+def test_only_the_ledger_writes_entries_and_projections() -> None:
+    found = {part_of(path): tables_written(tree(path)) for path in modules() if tables_written(tree(path))}
+    assert found.keys() == {"ledger"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "save.execute(update(tables.pace).values(per_week=1))",
+        "save.execute(preference.delete())",
+        "insert_rows(save, suppression, rows)",
+        "insert_all(save, [Insert(table=evidence, rows=rows)])",
+        "save.exec_driver_sql('DELETE  FROM ledger_entry WHERE seq = 1')",
+    ],
+)
+def test_a_write_past_the_ledger_would_be_noticed(statement: str) -> None:
+    assert len(tables_written(ast.parse(statement))) == 1
 
 
 def test_nothing_is_printed_past_the_log_and_the_commands() -> None:

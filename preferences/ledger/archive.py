@@ -17,8 +17,8 @@ from sqlalchemy import JSON, Boolean, Column, Integer, Uuid, delete, func, selec
 
 from preferences.domain.errors import NotAllowed
 from preferences.domain.vocabulary import Channel
+from preferences.ledger.head import set_head
 from preferences.ledger.seal import canonical
-from preferences.store.bulk_copy import set_head
 from preferences.store.codec import entry_of, entry_of_json, entry_row, read_instant
 from preferences.store.dialect import insert_rows, stream
 from preferences.store.tables import (
@@ -208,5 +208,4 @@ def lacks_contacts(read: Read) -> bool:
 
 def end_restore(write: Write, seq: int, newest: str) -> None:
     """Set the ledger's head: the next act goes on from there."""
-    write.seq, write.hash = seq, newest
-    set_head(write)
+    set_head(write, seq, newest)

@@ -28,7 +28,8 @@ from preferences.ledger import bulk_rows
 from preferences.ledger import record as ledger
 from preferences.ledger.bulk_rows import ActRows, PersonRows, Rendering, Told, is_known_time, stored_ref
 from preferences.ledger.duplicates import OPT_OUTS
-from preferences.store.bulk_copy import Fields, Form, form_of, put_rows, set_head
+from preferences.ledger.head import set_head
+from preferences.store.bulk_copy import Fields, Form, form_of, put_rows
 from preferences.store.contact_flags import add_flags
 from preferences.store.contacts import Found, find_or_create
 from preferences.store.dialect import any_of
@@ -229,8 +230,7 @@ def _put(write: Write, people: Sequence[PersonRows]) -> int:
     for table, columns in _OF_ACTS:
         if rows := chained.rows[table.name]:
             put_rows(write, table, columns=columns, rows=rows)
-    write.seq, write.hash = chained.seq, chained.hash
-    set_head(write)
+    set_head(write, chained.seq, chained.hash)
     return write.seq - before
 
 

@@ -16,8 +16,6 @@ from typing import Any, Final, cast
 from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError
 
-from preferences.store.dialect import insert_rows
-from preferences.store.tables import ledger_head
 from preferences.store.transactions import Read, Snapshot, Write
 
 
@@ -161,8 +159,3 @@ def _driver_errors(write: Write) -> Iterator[None]:
         raise DBAPIError.instance(
             None, None, error, kind, hide_parameters=True, connection_invalidated=gone, dialect=dialect
         ) from None
-
-
-def set_head(write: Write) -> None:
-    """Note the newest entry as such."""
-    insert_rows(write, ledger_head, [{"id": 1, "seq": write.seq, "hash": write.hash}], on_conflict="replace")

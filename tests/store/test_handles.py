@@ -15,8 +15,9 @@ from datetime import datetime
 
 from sqlalchemy import insert, select, text
 
+from preferences.ledger.head import set_head
 from preferences.ledger.verify import verify
-from preferences.store import bulk_copy, feed, workers
+from preferences.store import feed, workers
 from preferences.store.tables import worker
 from preferences.store.transactions import Database, Read, Save, Snapshot, Write
 
@@ -26,7 +27,7 @@ def use(read: Read, snapshot: Snapshot, save: Save, write: Write, database: Data
     workers.beat(save, "name", now)
     workers.beat(write, "name", now)
     verify(snapshot, print), verify(write, print)
-    bulk_copy.set_head(write)
+    set_head(write, 1, "hash")
     read.execute(select(worker)).one().name
     save.execute(insert(worker)).rowcount
     database.read(feed.head_seq), database.snapshot(feed.head_seq), database.write(feed.head_seq)
@@ -35,13 +36,13 @@ def use(read: Read, snapshot: Snapshot, save: Save, write: Write, database: Data
     workers.beat(snapshot, "name", now)  # error
     verify(read, print)  # error
     verify(save, print)  # error
-    bulk_copy.set_head(read)  # error
-    bulk_copy.set_head(save)  # error
+    set_head(read, 1, "hash")  # error
+    set_head(save, 1, "hash")  # error
     read.execute(insert(worker))  # error
     snapshot.execute(text("DELETE FROM worker"))  # error
     database.read(workers.beat, "name", now)  # error
     database.snapshot(workers.beat, "name", now)  # error
-    database.save(bulk_copy.set_head)  # error
+    database.save(set_head, 1, "hash")  # error
     database.read(lambda read: read.execute(insert(worker)))  # error
 """
 
