@@ -24,10 +24,13 @@ from preferences import cli
 from preferences.address_parsing import read_address
 from preferences.config import Settings
 from preferences.current import services_of
+from preferences.domain.permission import Message
 from preferences.domain.records import Address, Brand, Topic
 from preferences.domain.vocabulary import DEFAULT_SCOPES, Basis, Channel, KeyScope, MessageClass, OneClick
 from preferences.factory import create_app
 from preferences.mail.outbox import OutboxWorker
+from preferences.sending import decide
+from preferences.sending.scope import catalog_for, get_topic
 from preferences.services import Services
 from preferences.store import contacts
 from preferences.store.api_keys import create_key
@@ -202,6 +205,14 @@ def link_for(services: Services, contact_id: UUID, topic: str = "product-news", 
     """The path of an unsubscribe link."""
     token = services.links.sign_unsubscribe(UnsubscribeLink(contact_id, Channel.EMAIL, "default", topic, message_ref))
     return f"/u/{token}"
+
+
+def message_about(
+    services: Services, topic: str, channel: Channel = Channel.EMAIL, *, message_class: MessageClass | None = None
+) -> Message:
+    """A message about the topic, or the purpose, of this slug."""
+    known = get_topic(catalog_for(services, topic), topic, channel=channel, brand=None, purposes=True)
+    return decide.message_about(known, channel, message_class=message_class)
 
 
 def api_headers(

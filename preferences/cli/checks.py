@@ -25,7 +25,7 @@ from preferences.services import Services
 if TYPE_CHECKING:
     from preferences.checks.lint import Report
     from preferences.checks.selftest import Canary
-    from preferences.domain.permission import Facts
+    from preferences.sending.decide import Decisions
 
 NOT_ALL_CHECKED: Final = 3
 
@@ -184,9 +184,9 @@ def _canary(services: Services) -> Canary:
     """A new contact with a link, in this installation's database."""
     from preferences.address_parsing import read_address
     from preferences.checks.selftest import Canary
-    from preferences.domain.permission import Reason, may_send
+    from preferences.domain.permission import OPT_OUTS, Message
+    from preferences.sending.decide import decide
     from preferences.store import contacts
-    from preferences.store.decision_facts import facts_for
     from preferences.tokens import UnsubscribeLink
 
     catalog = services.catalog.get()
@@ -200,18 +200,12 @@ def _canary(services: Services) -> Canary:
     if contact_id is None:
         fail("the canary's address is never stored again here; try once more")
 
-    def facts() -> Facts:
-        return services.database.read(
-            facts_for,
-            [address],
-            channel=Channel.EMAIL,
-            about=topic,
-            fingerprints=services.fingerprints,
-            now=datetime.now(UTC),
-        )[address]
+    def decisions(message_class: MessageClass) -> Decisions:
+        message = Message(channel=Channel.EMAIL, message_class=message_class, topic=topic)
+        return decide(services, message, [address])
 
     return Canary(
         services.links.sign_unsubscribe(UnsubscribeLink(contact_id, Channel.EMAIL, topic.brand, topic.slug)),
-        has_left=lambda: bool({Reason.UNSUBSCRIBED_ALL, Reason.UNSUBSCRIBED} & facts().reasons.keys()),
-        gets_transactional=lambda: may_send(MessageClass.TRANSACTIONAL, facts()).allowed,
+        has_left=lambda: bool(OPT_OUTS & decisions(MessageClass.MARKETING).facts[0].reasons.keys()),
+        gets_transactional=lambda: decisions(MessageClass.TRANSACTIONAL).decisions[0].allowed,
     )

@@ -1,4 +1,4 @@
-"""Commands for API keys and signed links."""
+"""`flask links`."""
 
 from __future__ import annotations
 
@@ -57,23 +57,19 @@ def links_mint(
     Example:
       flask links mint contacts.csv --topic product-news --output contacts-with-links.csv
     """
-    from preferences.sending.links import Minting, count_rows, mint
+    from preferences.sending.mint import MintOptions, count_rows, mint
+    from preferences.sending.scope import catalog_for, check_choosable, resolve
 
     if output is not None:
         check_output(output, force=force, source=file)
-    asked = Minting(
-        topic=topic,
-        channel=Channel(channel),
-        brand=brand,
-        column=column,
-        encoding=encoding,
-        for_spreadsheets=for_spreadsheets,
-    )
+    options = MintOptions(column=column, encoding=encoding, for_spreadsheets=for_spreadsheets)
     services = current_services()
     with plain_errors():
-        total = count_rows(services, file, asked)
+        scope = resolve(catalog_for(services, topic), Channel(channel), topic=topic, brand=brand)
+        check_choosable(scope.topic)
+        total = count_rows(file, scope.channel, options)
         with _written(output, replace=force) as out, progress_bar("Links", total) as progress:
-            mint(services, file, asked, out=out, progress=progress)
+            mint(services, file, scope, options=options, out=out, progress=progress)
     if output is not None:
         click.echo(f"Wrote {output}.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +57,8 @@ def scrub_command(
     Example:
       flask scrub customers.csv --topic product-news --channel email
     """
-    from preferences.sending.scrub import question
+    from preferences.sending.decide import message_about
+    from preferences.sending.scope import catalog_for, get_topic
     from preferences.sending.scrub.run import Files, scrub
 
     services = current_services()
@@ -73,15 +73,12 @@ def scrub_command(
     )
     _check_outputs(files, force=force)
     with plain_errors(), progress_bar("Scrub", file.stat().st_size, unit="bytes") as progress:
-        asked = question(
-            services.catalog.get(topic),
-            topic,
-            Channel(channel),
-            now=datetime.now(UTC),
-            message_class=MessageClass(message_class) if message_class else None,
-            brand=brand,
+        catalog = catalog_for(services, topic)
+        about = get_topic(catalog, topic, channel=Channel(channel), brand=brand, purposes=True)
+        message = message_about(
+            about, Channel(channel), message_class=MessageClass(message_class) if message_class else None
         )
-        counts = scrub(files, asked, database=services.database, fingerprints=services.fingerprints, progress=progress)
+        counts = scrub(services, files, message, progress=progress)
     _tell(files, counts)
 
 

@@ -1,20 +1,15 @@
-"""The command that lifts a suppression."""
+"""`flask unsuppress`."""
 
 from __future__ import annotations
-
-from datetime import UTC, datetime
 
 import click
 from flask.cli import with_appcontext
 
 from preferences.address_parsing import read_address
-from preferences.cli.common import Command, choice, fail, plain_errors
+from preferences.cli.common import Command, choice, plain_errors
 from preferences.current import current_services
 from preferences.domain.references import reference_of
-from preferences.domain.suppressions import lift
-from preferences.domain.vocabulary import Actor, Channel, Origin, SuppressionReason
-
-LONGEST_REASON = 500
+from preferences.domain.vocabulary import Channel, SuppressionReason
 
 
 @click.command("unsuppress", cls=Command)
@@ -34,26 +29,12 @@ def unsuppress(address: str, reason: str, because: str, channel: str) -> None:
     Example:
       flask unsuppress jane@example.com --reason hard_bounce --because "Her mailbox was full; she wrote on 3 June."
     """
-    from preferences.store.contacts import suppressed_for
+    from preferences.sending.suppressions import unsuppress as end_suppression
 
-    services = current_services()
+    wanted = SuppressionReason(reason)
     with plain_errors():
         who = read_address(Channel(channel), address)
-        wanted = SuppressionReason(reason)
-        act = lift(
-            who,
-            wanted,
-            because=because[:LONGEST_REASON],
-            actor=Actor.STAFF,
-            origin=Origin.COMMAND,
-            decided_at=datetime.now(UTC),
-        )
-        held = services.database.read(suppressed_for, who, services.fingerprints)
-        if wanted not in held:
-            known = f"; it is for {', '.join(sorted(held))}" if held else ""
-            fail(f"this address is not suppressed for {wanted}{known}. `flask explain` shows why it gets no mail")
-        (entry,) = services.writer.record([act])
-        left = services.database.read(suppressed_for, who, services.fingerprints)
+        entry, left = end_suppression(current_services(), who, wanted, because=because)
     click.echo(f"Lifted {wanted} (reference {reference_of(entry.hash)}).")
     if left:
         click.echo(f"Still suppressed for {', '.join(sorted(left))}.")

@@ -6,9 +6,22 @@ attribute with a safe value (a field, a row number, seconds).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class PreferencesError(Exception):
     """The root of all errors that this package raises on purpose."""
+
+
+class BadFields(PreferencesError):
+    """Values that cannot be taken as they are. Correct these fields.
+
+    `faults` are pairs of a field's name and what to do about it; neither repeats a value.
+    """
+
+    def __init__(self, faults: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{field}: {detail}" for field, detail in faults[:3]))
+        self.faults = tuple(faults)
 
 
 class BadAddress(PreferencesError):

@@ -1,14 +1,13 @@
 """May we send? A table that counsel can read, and one loop over it.
 
-Owns the answer; the facts are gathered by `store.facts.facts_for`. Invariant: a marketing message is allowed only
-when nothing speaks against it and everything needed is known; a transactional one is stopped only by an address that
-cannot be reached or must not be used at all.
+Owns the rules; `store.decision_facts` reads the facts. Invariant: a marketing message is allowed only when no fact
+forbids it and every fact is known; a transactional one is stopped only by an address that is unreachable or unusable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -19,7 +18,7 @@ from preferences.domain.vocabulary import Basis, Channel, MessageClass, Purpose,
 
 
 class Reason(StrEnum):
-    """What speaks against a message, or `ok`. The order is the order in which they are named."""
+    """Why a message is refused, or `ok`. Where several hold, the first in this order is the one reported."""
 
     ERASED = "erased"
     CHILD = "child"
@@ -43,8 +42,11 @@ class Reason(StrEnum):
     OK = "ok"
 
 
+OPT_OUTS: Final = frozenset({Reason.UNSUBSCRIBED_ALL, Reason.UNSUBSCRIBED})
+
+
 class Answer(StrEnum):
-    """What a rule says of one message class. DEGRADED allows, and says that not everything is known."""
+    """What a rule says for one message class. DEGRADED allows, and reports that not every fact is known."""
 
     YES = "yes"
     DEGRADED = "yes, degraded"
@@ -83,10 +85,9 @@ TABLE: Final[dict[Reason, dict[MessageClass, Answer]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The answer to "may I send?".
+    """`rule` names the cell of the table (`marketing.unsubscribed`), `entry` the ledger entry behind it, if any.
 
-    `rule` names the cell of the table (`marketing.unsubscribed`), `entry` the ledger entry behind it, if there is
-    one. `degraded` says that the answer was given without knowing everything.
+    `degraded` says that not every fact was known.
     """
 
     allowed: bool
@@ -98,19 +99,31 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All that is known about one address for one message: each reason that holds, with the entry behind it.
+    """What is known about one address for one message: each reason that holds, with the entry behind it.
 
-    `contact_id` is whose address it is, where they have said something. `cap` is how many messages about the topic
-    they want in a week at the most, where they have said so.
+    `contact_id` is set where the owner of the address has entries. `limit` is their frequency limit for the topic.
     """
 
-    reasons: dict[Reason, int | None]
+    reasons: Mapping[Reason, int | None]
     contact_id: UUID | None = None
-    cap: SendingLimit | None = None
+    limit: SendingLimit | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message to be decided about: the deciding class, the channel, and the topic, None where there is none.
+
+    `reasons` hold for every address, such as a topic that is not sent on the channel.
+    """
+
+    channel: Channel
+    message_class: MessageClass
+    topic: Topic | None
+    reasons: Mapping[Reason, int | None] = field(default_factory=dict)
 
 
 LIMIT_PERIOD: Final = timedelta(days=7)
-"""A week of a cap: any seven days in a row, so that a Sunday and a Monday do not make two."""
+"""The week of a frequency limit: any seven days in a row, so that a Sunday and a Monday are not two weeks."""
 
 PURPOSE_BASIS: Final = {
     Purpose.TRACKING: Basis.LEGITIMATE_INTEREST,
@@ -118,11 +131,11 @@ PURPOSE_BASIS: Final = {
     Purpose.LOCATION: Basis.CONSENT,
     Purpose.NEW_TOPICS: Basis.LEGITIMATE_INTEREST,
 }
-"""On what ground each purpose stands: the place where somebody is, needs a yes; the others end with a no."""
+"""The lawful basis of each purpose. Location needs an opt-in (consent); the others last until an opt-out."""
 
 
 def purpose_topic(purpose: Purpose, brand: str) -> Topic:
-    """The purpose as the topic that it stands in for, when somebody asks "may I?"."""
+    """A purpose as a topic, so that it is decided about like one."""
     return Topic(
         slug=purpose.value,
         brand=brand,
@@ -145,33 +158,29 @@ def facts_of(
     paces: Sequence[SendingLimit] = (),
     contact_id: UUID | None = None,
 ) -> Facts:
-    """Collect what holds. `choice` is the effective one (`consent.effective`); `blanket` says that it covers all;
-    `paces` are the pauses and the cap that bear on the topic."""
+    """The facts about one address. `choice` is the effective preference (`consent.effective`); `blanket` says that it
+    is the one about everything; `paces` are the pauses and frequency limits for the topic."""
     reasons: dict[Reason, int | None] = {Reason(reason): seq for reason, seq in suppressions.items()}
     if choice is not None and choice.status is Status.UNSUBSCRIBED:
         reasons[Reason.UNSUBSCRIBED_ALL if blanket else Reason.UNSUBSCRIBED] = choice.seq
-    elif topic and needs_opt_in(topic) and not _said_yes(choice):
+    elif topic and needs_opt_in(topic) and (choice is None or choice.status is not Status.SUBSCRIBED):
         reasons[Reason.NO_CONSENT] = None
     if topic and topic.retired_at is not None:
         reasons[Reason.RETIRED] = None
     for pace in paces:
         if pace.until is not None and pace.until > now:
             reasons[Reason.PAUSED] = pace.seq
-    caps = {pace.per_week: pace for pace in paces if pace.per_week is not None}
-    return Facts(reasons=reasons, contact_id=contact_id, cap=caps[min(caps)] if caps else None)
+    limits = {pace.per_week: pace for pace in paces if pace.per_week is not None}
+    return Facts(reasons=reasons, contact_id=contact_id, limit=limits[min(limits)] if limits else None)
 
 
 def needs_opt_in(topic: Topic) -> bool:
-    """Whether the topic is sent to those alone who said yes to it."""
+    """Whether the topic is sent only to contacts who opted in."""
     return topic.opt_in or topic.basis is Basis.CONSENT
 
 
-def _said_yes(choice: Preference | None) -> bool:
-    return choice is not None and choice.status is Status.SUBSCRIBED
-
-
 def stricter_class(asked: MessageClass, topic: Topic | None) -> MessageClass:
-    """The class that decides when the caller and the topic differ: marketing, if either says so.
+    """The deciding class where the caller's and the topic's differ: marketing, if either is.
 
     16 CFR 316.3: what carries a promotion is commercial, whatever its sender calls it.
     """
@@ -181,9 +190,9 @@ def stricter_class(asked: MessageClass, topic: Topic | None) -> MessageClass:
 
 
 def may_send(message_class: MessageClass, facts: Facts) -> Decision:
-    """The first reason whose rule says no; else the first that leaves something unknown; else yes.
+    """The first reason whose rule is NO; else the first that is DEGRADED; else `ok`.
 
-    A reason whose rule says yes is never named: a transactional message must not reveal who has left the marketing.
+    A reason whose rule is YES is never reported: a transactional message must not reveal a marketing opt-out.
     """
     degraded: Decision | None = None
     for reason, answers in TABLE.items():

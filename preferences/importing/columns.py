@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Final
 
 from preferences.address_parsing import read_address
-from preferences.domain.errors import BadAddress, PreferencesError
+from preferences.domain.errors import BadAddress, BadFields, PreferencesError
 from preferences.domain.instants import NO_DATE, parse_instant
 from preferences.domain.records import Address
-from preferences.domain.vocabulary import BLANKET, Basis, Channel, MessageClass, SuppressionReason, Verb
+from preferences.domain.vocabulary import BLANKET, Basis, Channel, SuppressionReason, Verb
 from preferences.files.tables import ADDRESS_NAMES, plain_name, told_columns
 from preferences.ledger.bulk_rows import Told
+from preferences.sending.scope import check_choosable, get_brand, get_topic
 from preferences.store.catalog import Catalog
 
 COLUMNS: Final = (
@@ -143,23 +145,22 @@ class Reader:
         return verb.value, whose, topic, None, Basis.CONSENT.value, evidence
 
     def _brand(self, brand: str) -> str:
-        """Whose mail a no to everything (*) is about: the first brand's, where nothing else is said."""
-        if not brand:
-            return self._catalog.first_brand.slug
-        if brand not in self._catalog.brands:
-            raise _Unfit("brand", "there is no such brand; `flask brand set` makes one")
-        return brand
+        with _told_by_column():
+            return get_brand(self._catalog, brand or None).slug
 
     def _brand_of(self, topic: str, brand: str) -> str:
-        known = self._catalog.topics.get(topic)
-        if known is None:
-            raise _Unfit("topic", "there is no such topic; `flask topic add` makes one")
-        if known.message_class is not MessageClass.MARKETING:
-            raise _Unfit("topic", "nobody subscribes to a topic that is not marketing")
-        if brand not in {"", known.brand}:
-            self._brand(brand)
-            raise _Unfit("brand", "the topic is another brand's; leave it empty")
+        with _told_by_column():
+            known = get_topic(self._catalog, topic, channel=None, brand=brand or None)
+            check_choosable(known)
         return known.brand
+
+
+@contextmanager
+def _told_by_column() -> Iterator[None]:
+    try:
+        yield
+    except BadFields as error:
+        raise _Unfit(*error.faults[0]) from None
 
 
 class _Unfit(Exception):

@@ -7,7 +7,7 @@ writes; the number of statements does not depend on the number of addresses.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -132,8 +132,8 @@ def _facts(
     if counts is None or counts.status is Status.NEVER_ASKED:
         counts = answer_to_new(about.added_at if about else None, heard.own, heard.new_topics) or counts
     facts = facts_of(about, counts, held, blanket=blanket, now=now, paces=heard.paces, contact_id=heard.contact_id)
-    if facts.cap is not None and facts.cap.per_week is not None and sent >= facts.cap.per_week:
-        facts.reasons[Reason.OVER_CAP] = facts.cap.seq
+    if facts.limit is not None and facts.limit.per_week is not None and sent >= facts.limit.per_week:
+        return replace(facts, reasons={**facts.reasons, Reason.OVER_CAP: facts.limit.seq})
     return facts
 
 

@@ -52,11 +52,8 @@ def by_api_key() -> None:
     if g.api_key is None:
         raise Unauthorized(www_authenticate=WWWAuthenticate("bearer", {"error": "invalid_token"}))
     if asked.scope is not None and asked.scope not in g.api_key.scopes:
-        missing = {
-            "field": "scope",
-            "detail": f"the key has no scope {asked.scope}; `flask api-key list` shows those it has",
-        }
-        raise MissingScope([missing])
+        detail = f"the key has no scope {asked.scope}; `flask api-key list` shows those it has"
+        raise MissingScope([("scope", detail)])
     if not asked.unlimited:
         check_api_limit(current_services().settings.api_limit, g.api_key.name)
     call = (request.endpoint or "").removeprefix("api.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -184,7 +185,7 @@ def reasons_for(
     suppressions: dict[SuppressionReason, int] | None = None,
     *,
     blanket: bool = False,
-) -> dict[Reason, int | None]:
+) -> Mapping[Reason, int | None]:
     return facts_of(topic, choice, suppressions or {}, blanket=blanket, now=datetime.now(UTC)).reasons
 
 
@@ -242,10 +243,10 @@ def test_a_pause_is_a_reason_until_its_day_and_not_on_it() -> None:
 
 
 def test_a_cap_is_no_reason_by_itself_and_the_smallest_one_counts() -> None:
-    assert facts_with(a_cap(2)).cap == a_cap(2)
+    assert facts_with(a_cap(2)).limit == a_cap(2)
     assert facts_with(a_cap(2)).reasons == {}
-    assert facts_with(a_cap(3, seq=7), a_cap(1, seq=8), a_cap(2, seq=9)).cap == a_cap(1, seq=8)
-    assert facts_with(a_cap(None), a_pause(NOON)).cap is None
+    assert facts_with(a_cap(3, seq=7), a_cap(1, seq=8), a_cap(2, seq=9)).limit == a_cap(1, seq=8)
+    assert facts_with(a_cap(None), a_pause(NOON)).limit is None
 
 
 @pytest.mark.parametrize("purpose", Purpose)

@@ -18,17 +18,18 @@ from preferences.current import services_of
 from preferences.domain.vocabulary import Channel
 from preferences.files.tables import BadFile
 from preferences.sending import links
-from preferences.sending.links import Minting, count_rows, mint
+from preferences.sending.mint import MintOptions, count_rows, mint
+from preferences.sending.scope import resolve
 from preferences.services import Services
 from tests.processes import contents
 from tests.support import api_headers
 
-NEWS = Minting(topic="product-news", channel=Channel.EMAIL)
 
-
-def minted(services: Services, path: Path, asked: Minting = NEWS) -> list[dict[str, str]]:
-    out = io.StringIO(newline="")
-    mint(services, path, asked, out=out, progress=lambda _: None)
+def minted(
+    services: Services, path: Path, channel: Channel = Channel.EMAIL, column: str | None = None
+) -> list[dict[str, str]]:
+    out, scope = io.StringIO(newline=""), resolve(services.catalog.get(), channel, topic="product-news")
+    mint(services, path, scope, options=MintOptions(column=column), out=out, progress=lambda _: None)
     return list(csv.DictReader(io.StringIO(out.getvalue(), newline="")))
 
 
@@ -40,7 +41,7 @@ def test_each_row_gets_links_and_the_headers_that_the_api_gives(app: Flask, tmp_
     services = services_of(app)
     path = tmp_path / "contacts.csv.gz"
     path.write_bytes(gzip.compress(b"id,Mail\n7,jane@example.com\n8,Jane@Example.com\n9,john@example.com\n"))
-    rows = minted(services, path, Minting(topic="product-news", channel=Channel.EMAIL, column="Mail"))
+    rows = minted(services, path, column="Mail")
     assert [(row["id"], row["Mail"]) for row in rows] == [
         ("7", "jane@example.com"),
         ("8", "Jane@Example.com"),
@@ -60,7 +61,7 @@ def test_a_file_of_many_blocks_is_written_row_for_row(sqlite_app: Flask, tmp_pat
     path = tmp_path / "contacts.csv"
     count = 2 * links.BLOCK + 1
     path.write_text("address\n" + "".join(f"p{number}@example.com\n" for number in range(count)))
-    assert count_rows(services_of(sqlite_app), path, NEWS) == count
+    assert count_rows(path, Channel.EMAIL, MintOptions()) == count
     assert [row["address"] for row in minted(services_of(sqlite_app), path)] == [
         f"p{number}@example.com" for number in range(count)
     ]
@@ -89,13 +90,13 @@ def test_a_broken_gzip_file_is_refused(sqlite_app: Flask, tmp_path: Path, octets
     path = tmp_path / "contacts.csv.gz"
     path.write_bytes(octets)
     with pytest.raises(BadFile, match="line"):
-        count_rows(services_of(sqlite_app), path, NEWS)
+        count_rows(path, Channel.EMAIL, MintOptions())
 
 
 def test_another_channel_gets_links_and_no_headers(sqlite_app: Flask, tmp_path: Path) -> None:
     path = tmp_path / "contacts.csv"
     path.write_text("address\n+12025550147\n")
-    (row,) = minted(services_of(sqlite_app), path, Minting(topic="product-news", channel=Channel.SMS))
+    (row,) = minted(services_of(sqlite_app), path, Channel.SMS)
     assert row["unsubscribe_url"]
     assert (row["list_unsubscribe"], row["list_unsubscribe_post"], row["list_id"]) == ("", "", "")
 

@@ -14,7 +14,7 @@ from preferences.current import services_of
 from preferences.domain.permission import Decision, may_send
 from preferences.domain.records import Address
 from preferences.domain.vocabulary import Channel, MessageClass
-from preferences.sending.scrub import question
+from preferences.sending.scrub.run import question_about
 from preferences.services import Services
 from preferences.store import contact_state
 from preferences.store.catalog import read_catalog, restore_topic, retire_topic
@@ -28,6 +28,7 @@ from tests.support import (
     email,
     link_for,
     manage_link_for,
+    message_about,
     new_app,
     new_sqlite,
 )
@@ -136,7 +137,7 @@ def test_the_api_and_a_scrub_refuse_a_retired_topic_for_everybody(app: Flask, cl
     )
     assert answer.json is not None
     assert [one["reason"] for one in answer.json["decisions"]] == ["retired", "retired"]
-    sorted_by = question(services.database.read(read_catalog), "product-news", Channel.EMAIL, now=NOW)
+    sorted_by = question_about(message_about(services, "product-news"), NOW)
     assert sorted_by.stranger.rule == "marketing.retired"
     found = services.database.snapshot(lambda snapshot: list(answers(snapshot, sorted_by, services.fingerprints)))
     assert not any(decision.allowed for _, decision in found)

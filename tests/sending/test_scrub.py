@@ -24,7 +24,7 @@ from sqlalchemy import delete
 from preferences.address_parsing import LONGEST, SHORT, read_address
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import BadAddress
-from preferences.domain.permission import Decision, Reason, may_send
+from preferences.domain.permission import Decision, Message, Reason
 from preferences.domain.records import Act, Address
 from preferences.domain.vocabulary import (
     LIMIT_VERBS,
@@ -39,21 +39,20 @@ from preferences.domain.vocabulary import (
 from preferences.files.atomic import CannotWrite
 from preferences.files.tables import LONGEST_ROW, BadFile, open_table
 from preferences.ledger import record as ledger
-from preferences.sending.scrub import question
+from preferences.sending.decide import decide
 from preferences.sending.scrub.rows import Sorter, addresses_of, hashed_rows
-from preferences.sending.scrub.run import Counts, Files, scrub
+from preferences.sending.scrub.run import Counts, Files, question_about, scrub
 from preferences.sending.scrub.shares import Job, sort_together, state_of
 from preferences.sending.scrub.table import PIECE, Encoding, Piece, pieces, read_layout, rows_of
 from preferences.sending.scrub.verdicts import Verdicts, keys_of, precedence
 from preferences.services import Services
 from preferences.store.catalog import add_topic
 from preferences.store.contacts import find_addresses
-from preferences.store.decision_facts import facts_for
 from preferences.store.frequency import take_places
-from preferences.store.scrub import Question, answers
+from preferences.store.scrub import answers
 from preferences.store.tables import contact
 from preferences.store.transactions import Read
-from tests.support import TOPICS, email
+from tests.support import TOPICS, email, message_about
 
 NOW = datetime.now(UTC)
 WHO = [email(f"person-{number}@example.com") for number in range(4)]
@@ -83,23 +82,17 @@ def tell(services: Services, *acts: Act, fingerprints: Fingerprints | None = Non
     )
 
 
-def asked(services: Services, topic: str = "product-news", message_class: MessageClass | None = None) -> Question:
-    catalog = services.catalog.get(topic)
-    return question(catalog, topic, Channel.EMAIL, now=datetime.now(UTC), message_class=message_class)
-
-
 def run(
     services: Services,
     source: Path,
-    about: Question | None = None,
+    message: Message | None = None,
     fingerprints: Fingerprints | None = None,
     **files: Any,
 ) -> Counts:
     return scrub(
+        replace(services, fingerprints=fingerprints or services.fingerprints),
         Files(source=source, kept=source.with_name("kept"), removed=source.with_name("removed"), replace=True, **files),
-        about or asked(services),
-        database=services.database,
-        fingerprints=fingerprints or services.fingerprints,
+        message or message_about(services, "product-news"),
         progress=lambda _: None,
     )
 
@@ -168,9 +161,9 @@ def test_a_scrub_gives_the_answers_of_the_decisions(
     for who in erased:
         forget(services, who, both)
     for topic in ("product-news", "offers", "podcast", "receipts", *Purpose):
-        about = asked(services, topic, message_class)
-        expected = expected_reasons(services, about, both)
-        assert scrubbed_reasons(services, tmp_path, about, both) == expected, topic
+        message = message_about(services, topic, message_class=message_class)
+        expected = expected_reasons(services, message, both)
+        assert scrubbed_reasons(services, tmp_path, message, both) == expected, topic
 
 
 digests = st.sampled_from([one * 32 for one in (b"\x00", b"\x01", b"\xfe", b"\xff")] + [b"\xff" * 7 + b"\xfe" * 25])
@@ -213,23 +206,19 @@ def forget(services: Services, who: Address, fingerprints: Fingerprints) -> None
         services.database.save(lambda save: save.execute(delete(contact).where(contact.c.id == contact_id)))
 
 
-def expected_reasons(services: Services, about: Question, fingerprints: Fingerprints) -> dict[str, str]:
-    facts = services.database.read(
-        facts_for,
-        [*WHO, email("stranger@example.com")],
-        channel=about.channel,
-        about=about.about,
-        fingerprints=fingerprints,
-        now=about.now,
-    )
-    decisions = {one.value: may_send(about.message_class, found) for one, found in facts.items()}
-    return {value: "kept" if one.allowed else f"{one.reason} {one.rule}" for value, one in decisions.items()}
+def expected_reasons(services: Services, message: Message, fingerprints: Fingerprints) -> dict[str, str]:
+    everybody = [*WHO, email("stranger@example.com")]
+    decisions = decide(replace(services, fingerprints=fingerprints), message, everybody).decisions
+    return {
+        address.value: "kept" if decision.allowed else f"{decision.reason} {decision.rule}"
+        for address, decision in zip(everybody, decisions, strict=True)
+    }
 
 
-def scrubbed_reasons(services: Services, folder: Path, about: Question, fingerprints: Fingerprints) -> dict[str, str]:
+def scrubbed_reasons(services: Services, folder: Path, message: Message, fingerprints: Fingerprints) -> dict[str, str]:
     lines = ["email", *(one.value for one in WHO), "stranger@example.com"]
     source = written(folder, "\n".join(lines).encode())
-    run(services, source, about, fingerprints)
+    run(services, source, message, fingerprints)
     kept, removed = outputs(source)
     found = dict.fromkeys(kept.decode().split()[1:], "kept")
     return found | {
@@ -324,14 +313,9 @@ def test_a_file_that_is_changed_meanwhile_is_refused(
 ) -> None:
     source = long_list(tmp_path)
     files = Files(source=source, kept=tmp_path / "kept", removed=tmp_path / "removed", processes=2)
+    message = message_about(services, "product-news")
     with pytest.raises(BadFile, match=r"changed while it was read|cannot be read"):
-        scrub(
-            files,
-            asked(services),
-            database=services.database,
-            fingerprints=services.fingerprints,
-            progress=lambda _: change(source),
-        )
+        scrub(services, files, message, progress=lambda _: change(source))
     assert nothing_is_written(tmp_path)
 
 
@@ -373,7 +357,7 @@ def test_what_was_hashed_before_the_answers_were_known_gives_the_same(services: 
     source = written(
         tmp_path, b"id,email\n1,person-1@example.com\n2,Person-2@Example.com\n\n3,nobody\n4,other@example.com\n"
     )
-    about = asked(services)
+    about = question_about(message_about(services, "product-news"), NOW)
     with source.open("rb") as file:
         layout = read_layout(file, Channel.EMAIL, None)
         (piece,) = pieces(file, layout)
@@ -513,7 +497,7 @@ def test_what_is_no_compressed_file_is_read_as_it_is(tmp_path: Path) -> None:
 
 
 def test_telephone_numbers_are_scrubbed_too(services: Services, tmp_path: Path) -> None:
-    about = question(services.catalog.get(), "product-news", Channel.SMS, now=datetime.now(UTC))
+    message = message_about(services, "product-news", Channel.SMS)
     source = written(tmp_path, b"Phone_Number,id\n+1 202 555 0123,1\n12,2\n")
-    counts = run(services, source, about)
+    counts = run(services, source, message)
     assert (counts.kept, counts.removed) == (1, {"bad_address": 1})

@@ -13,12 +13,11 @@ from flask import Flask
 from standardwebhooks.webhooks import Webhook
 
 from preferences.current import services_of
-from preferences.domain.vocabulary import Channel, MessageClass
+from preferences.domain.vocabulary import MessageClass
 from preferences.importing.run import import_file
-from preferences.sending.scrub import question
 from preferences.sending.scrub.run import Files, scrub
 from preferences.store.catalog import read_catalog
-from tests.support import add_contact, api_headers, close, email, link_for, new_app
+from tests.support import add_contact, api_headers, close, email, link_for, message_about, new_app
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLSw"
 CONFIG = f"""
@@ -140,11 +139,8 @@ def scrubbed(app: Flask, addresses: Sequence[str], folder: Path) -> list[str]:
     rows = ['"{}"'.format(address.replace('"', '""')) for address in addresses]
     source.write_text("\n".join(["email", *rows, ""]))
     files = Files(source=source, kept=folder / "kept", removed=folder / "removed")
-    topic = "product-news"
-    about = question(
-        services.catalog.get(topic), topic, Channel.EMAIL, now=datetime.now(UTC), message_class=MessageClass.MARKETING
-    )
-    scrub(files, about, database=services.database, fingerprints=services.fingerprints, progress=lambda _: None)
+    message = message_about(services, "product-news", message_class=MessageClass.MARKETING)
+    scrub(services, files, message, progress=lambda _: None)
     return (folder / "kept").read_text().splitlines()[1:]
 
 

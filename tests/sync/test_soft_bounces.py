@@ -21,7 +21,6 @@ from preferences.domain.vocabulary import Channel, MessageClass, SuppressionReas
 from preferences.importing.export import write_csv
 from preferences.ledger import record as ledger
 from preferences.ledger.verify import verify
-from preferences.sending.scrub import question
 from preferences.sending.scrub.run import Files, scrub
 from preferences.services import Services
 from preferences.store import contact_state, feed
@@ -30,7 +29,7 @@ from preferences.store.soft_bounces import forget_old
 from preferences.store.tables import soft_bounce
 from preferences.sync.pushes import wanted
 from preferences.sync.soft_bounces import EVERY, Recovery, count
-from tests.support import email
+from tests.support import email, message_about
 
 JANE = email("jane.doe@example.com")
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -145,8 +144,7 @@ def test_a_scrub_removes_it_and_an_export_tells_it(services: Services, tmp_path:
     source = tmp_path / "list.csv"
     source.write_text(f"email\n{JANE.value}\n")
     files = Files(source=source, kept=tmp_path / "kept", removed=tmp_path / "removed")
-    about = question(services.catalog.get(), "product-news", Channel.EMAIL, now=NOON)
-    scrub(files, about, database=services.database, fingerprints=services.fingerprints, progress=lambda _: None)
+    scrub(services, files, message_about(services, "product-news"), progress=lambda _: None)
     assert JANE.value not in (tmp_path / "kept").read_text()
     assert "soft_bounces" in (tmp_path / "removed").read_text()
     services.database.snapshot(write_csv, tmp_path / "export.csv", progress=lambda _: None)

@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from preferences.domain.addresses import Fingerprints
+from preferences.domain.permission import Message
 from preferences.files.atomic import atomic_write
 from preferences.files.process_pool import nothing_collected
 from preferences.files.tables import BOM, open_table, opened
@@ -30,9 +32,10 @@ from preferences.sending.scrub.shares import (
 )
 from preferences.sending.scrub.table import Encoding, read_layout
 from preferences.sending.scrub.verdicts import Verdicts
+from preferences.services import Services
 from preferences.store.feed import head_seq
 from preferences.store.scrub import Question, answers
-from preferences.store.transactions import Database, Snapshot
+from preferences.store.transactions import Snapshot
 
 Progress = Callable[[int], None]
 
@@ -63,26 +66,25 @@ class Counts:
     translated: bool = False
 
 
-def scrub(
-    files: Files, asked: Question, *, database: Database, fingerprints: Fingerprints, progress: Progress
-) -> Counts:
-    """Sort the rows of a file into two. Raises BadFile or CannotWrite, and then leaves neither."""
+def scrub(services: Services, files: Files, message: Message, *, progress: Progress) -> Counts:
+    """Sort the rows of a file into two files. Raises BadFile or CannotWrite, and then leaves neither."""
+    fingerprints = services.fingerprints
     with ExitStack() as stack:
         stack.enter_context(nothing_collected())
         raw = stack.enter_context(opened(files.source))
         state = state_of(files.source)
         text, compressed, translated = open_table(raw)
-        layout = read_layout(text, asked.channel, files.column, files.encoding)
+        layout = read_layout(text, message.channel, files.column, files.encoding)
         processes = files.processes or processes_for(files.source)
         with hashed_meanwhile(
-            files.source, layout, asked.channel, fingerprints=fingerprints, wanted=processes > 1
+            files.source, layout, message.channel, fingerprints=fingerprints, wanted=processes > 1
         ) as ahead:
-            as_of, verdicts = database.snapshot(_verdicts, asked, fingerprints)
+            as_of, verdicts = services.database.snapshot(_verdicts, message, fingerprints)
             hashed = ahead()
         sorter = Sorter(
             layout=layout,
-            channel=asked.channel,
-            message_class=asked.message_class,
+            channel=message.channel,
+            message_class=message.message_class,
             verdicts=verdicts,
             fingerprints=fingerprints,
             compressed=compressed,
@@ -141,5 +143,13 @@ def _packed(text: bytes, compressed: bool) -> bytes:
     return gzip.compress(text, GZIP_LEVEL, mtime=0) if compressed else text
 
 
-def _verdicts(snapshot: Snapshot, asked: Question, fingerprints: Fingerprints) -> tuple[int, Verdicts]:
-    return head_seq(snapshot), Verdicts(asked.stranger, answers(snapshot, asked, fingerprints))
+def _verdicts(snapshot: Snapshot, message: Message, fingerprints: Fingerprints) -> tuple[int, Verdicts]:
+    question = question_about(message, datetime.now(UTC))
+    return head_seq(snapshot), Verdicts(question.stranger, answers(snapshot, question, fingerprints))
+
+
+def question_about(message: Message, now: datetime) -> Question:
+    """What is read about everybody. Raises ValueError for a message without a topic."""
+    if message.topic is None:
+        raise ValueError("a scrub needs a topic")
+    return Question(channel=message.channel, message_class=message.message_class, about=message.topic, now=now)

@@ -1,13 +1,13 @@
-"""Bodies of calls: read strictly, refused field by field.
+"""Bodies and queries of API calls, read strictly.
 
-Owns how a JSON body becomes a model, and what is said of one that is wrong. Invariant: no message repeats a value, nor
-a name that is not a field's.
+Owns how JSON becomes a model and how wrong fields are reported. Invariant: no message repeats a value, nor an unknown
+field's name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
 from flask import request
@@ -15,14 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from werkzeug.exceptions import LengthRequired, RequestEntityTooLarge, UnsupportedMediaType
 
 from preferences.address_parsing import read_address
-from preferences.domain.errors import BadAddress
+from preferences.domain.errors import BadAddress, BadFields
 from preferences.domain.records import Address
 from preferences.domain.vocabulary import MOST_ADDRESSES, Channel
 from preferences.tokens import MESSAGE_REF
 
 MOST_BODY: Final = 4 * 1024 * 1024
 MOST_FIELDS: Final = 100
-"""How many wrong fields are named: enough to see what is wrong with a list of thousands."""
+"""Wrong fields that one answer names."""
 
 EXTRA: Final = "an extra field, which this call does not know; leave it out"
 
@@ -36,22 +36,13 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """The base of every body: no field that is not known, and no value in an error. What stands below a field is its
-    description in `/api/openapi.json`."""
+    """The base of every body. The string below a field is its description in `/api/openapi.json`."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
-class BadFields(Exception):
-    """The body was JSON, and some of its fields are wrong. Holds each field's name and what to do about it."""
-
-    def __init__(self, fields: Sequence[Mapping[str, str]]) -> None:
-        super().__init__("some fields are wrong")
-        self.fields = fields
-
-
 def read_or_none(channel: Channel, text: str) -> Address | None:
-    """The address in normal form, or None for what is none."""
+    """The normalised address, or None for text that is no address."""
     try:
         return read_address(channel, text)
     except BadAddress:
@@ -59,9 +50,9 @@ def read_or_none(channel: Channel, text: str) -> Address | None:
 
 
 def read_body(model: type[Body]) -> Body:
-    """The JSON body as `model`. Raises BadFields naming each field; no message repeats a value."""
+    """The JSON body as `model`. Raises BadFields."""
     if request.content_length is None:
-        # Werkzeug cuts a chunked body at the limit without a word; half a list must not pass for a whole one.
+        # Werkzeug silently truncates a chunked body at the limit.
         raise LengthRequired
     if request.content_length > MOST_BODY:
         raise RequestEntityTooLarge
@@ -72,10 +63,10 @@ def read_body(model: type[Body]) -> Body:
 
 
 def read_query(model: type[Body]) -> Body:
-    """The query of the address as `model`. Raises BadFields naming each parameter; no message repeats a value."""
+    """The query string as `model`. Raises BadFields."""
     twice = [name for name, values in request.args.lists() if len(values) > 1]
     if twice:
-        raise BadFields([{"field": _name(name), "detail": "is there more than once"} for name in twice[:MOST_FIELDS]])
+        raise BadFields([(_name(name), "is there more than once") for name in twice[:MOST_FIELDS]])
     return _checked(lambda: model.model_validate_strings(request.args.to_dict()))
 
 
@@ -87,12 +78,12 @@ def _checked(read: Callable[[], Body]) -> Body:
         raise BadFields([_field(detail) for detail in details[:MOST_FIELDS]]) from None
 
 
-def _field(detail: Mapping[str, Any]) -> dict[str, str]:
+def _field(detail: Mapping[str, Any]) -> tuple[str, str]:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{_name(part)}" for part in detail["loc"])
     why = EXTRA if detail["type"] == "extra_forbidden" else str(detail["msg"])
-    return {"field": path.lstrip(".") or "body", "detail": why}
+    return path.lstrip(".") or "body", why
 
 
 def _name(part: str) -> str:
-    """The name of a field, unless it is none that we could have given: it might be somebody's address."""
+    """A field's name as it is; anything else might be somebody's address."""
     return part if _PLAIN_NAME.fullmatch(part) else "…"

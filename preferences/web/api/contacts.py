@@ -1,15 +1,13 @@
-"""Contacts: brought in, looked up.
+"""`/api/v1/contacts`: contacts brought in and looked up.
 
-Owns `/api/v1/contacts`. Invariants: contacts are made a block at a time, so that clicks never wait long; an address
-that was erased, or is a child's, is never stored again.
+Invariant: an address that was erased, or is a child's, is never stored again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Annotated, Final
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from flask import jsonify
@@ -18,32 +16,14 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 from preferences.current import current_services
-from preferences.domain.addresses import Fingerprints, mask
-from preferences.domain.outbox import EmailKind
-from preferences.domain.records import Address, Brand
-from preferences.domain.vocabulary import BLANKET, MOST_ADDRESSES, Channel, KeyScope, Status, SuppressionReason, Verb
-from preferences.people.emails import email_order
-from preferences.services import Services
-from preferences.store import contact_state, contacts, outbox
-from preferences.store.contact_flags import set_flags
+from preferences.domain.errors import BadFields
+from preferences.domain.vocabulary import MOST_ADDRESSES, Channel, KeyScope, Status, SuppressionReason, Verb
+from preferences.people import contacts
+from preferences.people.contacts import NewContact, SavedContact
 from preferences.store.contact_state import Standing
-from preferences.store.contacts import Outcome, Upserted
-from preferences.store.outbox import Order
-from preferences.store.transactions import Write
-from preferences.tokens import UnsubscribeLink
-from preferences.web.api.bodies import (
-    MOST_FIELDS,
-    AddressText,
-    BadFields,
-    Strict,
-    read_body,
-    read_or_none,
-    read_query,
-)
+from preferences.store.contacts import Outcome
+from preferences.web.api.bodies import MOST_FIELDS, AddressText, Strict, read_body, read_or_none, read_query
 from preferences.web.api.operations import blueprint, operation
-
-BLOCK: Final = 500
-"""Contacts made in one transaction: it holds the ledger's lock, and clicks wait for it."""
 
 MOST_OF_ONE: Final = 20
 """Addresses of one contact."""
@@ -157,116 +137,54 @@ def put_contacts() -> Response:
     never stored again. An email address that a contact gets beside those it has signs nobody in until the contact has
     confirmed it, and the others are told of it by mail.
     """
-    services, asked = current_services(), read_body(ContactsRequest)
-    wanted = _all_readable(asked)
-    flags = [one.flags for one in asked.contacts]
-    done: list[Upserted] = []
-    brand = services.catalog.get().first_brand
-    for start in range(0, len(wanted), BLOCK):
-        place, now = slice(start, start + BLOCK), datetime.now(UTC)
-        done += services.database.write(
-            _upsert, wanted[place], flags[place], services.fingerprints, brand=brand, now=now
-        )
-    by_email = services.database.read(
-        contacts.reached_by, Channel.EMAIL, [one.contact_id for one in done if one.contact_id]
-    )
-    return jsonify(
-        contacts=[
-            {
-                "id": one.contact_id,
-                "outcome": one.outcome,
-                "why": one.why or None,
-                "unsubscribe_url": _lasting_link(services, brand, one.contact_id)
-                if one.contact_id in by_email
-                else None,
-            }
-            for one in done
-        ]
-    )
-
-
-def _upsert(
-    write: Write,
-    wanted: Sequence[Sequence[Address]],
-    flags: Sequence[Sequence[str] | None],
-    fingerprints: Fingerprints,
-    *,
-    brand: Brand,
-    now: datetime,
-) -> list[Upserted]:
-    done = contacts.upsert(write, wanted, fingerprints, now)
-    outbox.order_all(write, _warnings(write, done, fingerprints, brand), now)
-    marked = {
-        one.contact_id: given for one, given in zip(done, flags, strict=True) if one.contact_id and given is not None
-    }
-    changed = set_flags(write, marked) if marked else set()
-    return [
-        replace(one, outcome=Outcome.UPDATED) if one.outcome is Outcome.UNCHANGED and one.contact_id in changed else one
-        for one in done
-    ]
-
-
-def _warnings(write: Write, done: Sequence[Upserted], fingerprints: Fingerprints, brand: Brand) -> list[Order]:
-    """To each contact's own mailboxes, of each address that was added beside them: it may be a thief's."""
-    changed = [(one.contact_id, one.added) for one in done if one.contact_id is not None and one.added]
-    if not changed:
-        return []
-    known = contact_state.addresses_of_all(write, [contact_id for contact_id, _ in changed])
-    return [
-        email_order(
-            fingerprints,
-            EmailKind.ADDRESS_ADDED,
-            to=mailbox,
-            brand=brand.slug,
-            language=brand.language,
-            details={"new": mask(new), "confirmed": False},
-        )
-        for contact_id, added in changed
-        for mailbox in contact_state.own_mailboxes(known.get(contact_id, []))
-        for new in added
-    ]
-
-
-def _all_readable(asked: ContactsRequest) -> list[list[Address]]:
-    groups = [[(one, read_or_none(one.channel, one.address)) for one in group.addresses] for group in asked.contacts]
-    bad = [
-        {"field": f"contacts[{index}].addresses[{place}].address", "detail": f"not an address for {one.channel}"}
-        for index, group in enumerate(groups)
-        for place, (one, address) in enumerate(group)
-        if address is None
-    ]
-    if bad:
-        raise BadFields(bad[:MOST_FIELDS])
-    return [[address for _, address in group if address is not None] for group in groups]
-
-
-def _lasting_link(services: Services, brand: Brand, contact_id: UUID) -> str:
-    return services.unsubscribe_url(UnsubscribeLink(contact_id, Channel.EMAIL, brand.slug, BLANKET))
+    wanted = _new_contacts(read_body(ContactsRequest))
+    saved = contacts.save_contacts(current_services(), wanted)
+    return jsonify(contacts=list(map(_saved, saved)))
 
 
 @blueprint.get("/contacts")
 @operation(scope=KeyScope.CONTACTS, query=ContactQuery, answer=ContactAnswer, statuses=(404,))
 def find_contact() -> Response:
     """The contact who has this address. The address travels in the URL: see that no log keeps query strings."""
-    services, asked = current_services(), read_query(ContactQuery)
-    address = read_or_none(asked.channel, asked.address)
+    query = read_query(ContactQuery)
+    address = read_or_none(query.channel, query.address)
     if address is None:
-        raise BadFields([{"field": "address", "detail": f"not an address for {asked.channel}"}])
-    found = services.database.read(contacts.find_addresses, [address], services.fingerprints)
-    if address not in found:
-        raise NotFound
-    return _contact(services, found[address].contact_id)
+        raise BadFields([("address", f"not an address for {query.channel}")])
+    return _contact(contacts.find_contact(current_services(), address))
 
 
 @blueprint.get("/contacts/<uuid:contact_id>")
 @operation(scope=KeyScope.CONTACTS, answer=ContactAnswer, statuses=(404,))
 def get_contact(contact_id: UUID) -> Response:
     """The contact of this id."""
-    return _contact(current_services(), contact_id)
+    return _contact(contacts.find_by_id(current_services(), contact_id))
 
 
-def _contact(services: Services, contact_id: UUID | None) -> Response:
-    standing = services.database.read(contact_state.standing_of, contact_id) if contact_id else None
+def _new_contacts(body: ContactsRequest) -> list[NewContact]:
+    faults, wanted = [], []
+    for index, group in enumerate(body.contacts):
+        read = [read_or_none(given.channel, given.address) for given in group.addresses]
+        faults += [
+            (f"contacts[{index}].addresses[{place}].address", f"not an address for {group.addresses[place].channel}")
+            for place, address in enumerate(read)
+            if address is None
+        ]
+        wanted.append(NewContact([address for address in read if address is not None], group.flags))
+    if faults:
+        raise BadFields(faults[:MOST_FIELDS])
+    return wanted
+
+
+def _saved(saved: SavedContact) -> dict[str, Any]:
+    return {
+        "id": saved.result.contact_id,
+        "outcome": saved.result.outcome,
+        "why": saved.result.why or None,
+        "unsubscribe_url": saved.unsubscribe_url,
+    }
+
+
+def _contact(standing: Standing | None) -> Response:
     if standing is None or standing.created_at is None:
         raise NotFound
     return jsonify(
@@ -275,20 +193,20 @@ def _contact(services: Services, contact_id: UUID | None) -> Response:
         flags=sorted(standing.flags),
         addresses=[
             {
-                "channel": one.address.channel,
-                "address": one.address.value,
-                "added_at": one.added_at.isoformat(),
-                "confirmed": one.confirmed,
-                "suppressed": sorted(one.suppressed),
+                "channel": known.address.channel,
+                "address": known.address.value,
+                "added_at": known.added_at.isoformat(),
+                "confirmed": known.confirmed,
+                "suppressed": sorted(known.suppressed),
             }
-            for one in standing.addresses
+            for known in standing.addresses
         ],
-        choices=list(_choices(standing)),
+        choices=list(_preferences(standing)),
         paces=list(_paces(standing)),
     )
 
 
-def _choices(standing: Standing) -> Iterator[dict[str, object]]:
+def _preferences(standing: Standing) -> Iterator[dict[str, object]]:
     for (channel, brand, topic), choice in sorted(standing.choices.items()):
         place = {"channel": channel, "brand": brand, "topic": topic}
         yield {**place, "status": choice.status, "since": choice.since.isoformat(), "entry": choice.seq}

@@ -1,6 +1,6 @@
-"""The ledger as a feed, for whoever follows it: a warehouse, a customer database.
+"""`/api/v1/entries`: the ledger as a feed, for a warehouse or a customer database.
 
-Owns `/api/v1/entries`. Invariant: every change on every path stands here once, in the order in which it was committed.
+Invariant: every entry comes once, in the order in which entries were committed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from werkzeug.wrappers import Response
 
 from preferences.current import current_services
 from preferences.domain.vocabulary import Actor, Basis, Channel, KeyScope, Status, SuppressionReason, Verb
-from preferences.store import feed
-from preferences.store.feed import MOST_ENTRIES, feed_page
+from preferences.sending.entries import read_entries
+from preferences.store.feed import MOST_ENTRIES
 from preferences.web.api.bodies import Strict, read_query
 from preferences.web.api.operations import blueprint, operation
 
@@ -93,9 +93,6 @@ class EntriesAnswer(Strict):
 @operation(scope=KeyScope.ENTRIES, query=EntriesQuery, answer=EntriesAnswer)
 def entries() -> Response:
     """What happened since an entry. Keep `next`, and ask again from there: nothing is skipped or told twice."""
-    database, asked = current_services().database, read_query(EntriesQuery)
-    # The head first: what is read after it is at least as new.
-    head = database.read(feed.head_seq)
-    page = database.read(feed_page, asked.after, asked.limit)
-    last = page[-1]["seq"] if page else asked.after
-    return jsonify(entries=page, next=last, head=max(head, page[-1]["seq"] if page else 0))
+    query = read_query(EntriesQuery)
+    page = read_entries(current_services(), query.after, query.limit)
+    return jsonify(entries=page.entries, next=page.next, head=page.head)

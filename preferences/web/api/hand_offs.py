@@ -1,29 +1,23 @@
-"""The machines' door for a hand-off: a company's own logged-in page leads somebody to their page here.
+"""`/api/v1/hand-offs`: a company's own signed-in page leads a customer to their page here.
 
-Owns `/api/v1/hand-offs`. Invariant: whoever holds an API key vouches for the person; the address it gets works once,
-for two minutes.
+Invariant: the URL works once, for two minutes, and is made only for an address that its contact uses.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Final
+from datetime import datetime
 
 from flask import g, jsonify
 from werkzeug.wrappers import Response
 
-from preferences.address_parsing import read_address
 from preferences.current import current_services
-from preferences.domain.errors import BadAddress
-from preferences.domain.records import Address, Brand
-from preferences.domain.vocabulary import Channel, KeyScope, Relation
-from preferences.sending.links import contacts_of
-from preferences.services import Services
-from preferences.tokens import HAND_OFF_LIFE, Ticket
-from preferences.web.api.bodies import AddressText, BadFields, Slug, Strict, read_body
+from preferences.domain.errors import BadFields
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import Channel, KeyScope
+from preferences.sending import links
+from preferences.sending.scope import catalog_for, get_brand
+from preferences.web.api.bodies import AddressText, Slug, Strict, read_body, read_or_none
 from preferences.web.api.operations import blueprint, operation
-
-UNCONFIRMED: Final = "added to its contact by a system and not confirmed by them; hand over another of theirs"
 
 
 class HandOffRequest(Strict):
@@ -53,32 +47,15 @@ def hand_off() -> Response:
     by mail, and to add or change an address they sign in with a code. An address that a system has added to a contact
     is refused until the contact has confirmed it.
     """
-    services = current_services()
-    asked = read_body(HandOffRequest)
-    brand, address = _brand(services, asked.brand), _address(asked)
-    found = contacts_of(services, [address])[address]
-    if found.contact_id is None:
-        raise BadFields([{"field": "address", "detail": "erased, or a child's: it is not stored again"}])
-    if found.relation is Relation.UNCONFIRMED:
-        raise BadFields([{"field": "address", "detail": UNCONFIRMED}])
-    now = datetime.now(UTC).replace(microsecond=0)  # a link is dated to the second
+    services, body = current_services(), read_body(HandOffRequest)
+    brand = get_brand(catalog_for(services), body.brand)
     may_opt_in = KeyScope.RETURNS in g.api_key.scopes
-    token = services.links.sign_hand_off(Ticket(found.contact_id, now), may_opt_in=may_opt_in)
-    url = f"{services.url_of(brand)}/sign-in/hand-off/{token}"
-    return jsonify(url=url, expires_at=(now + HAND_OFF_LIFE).isoformat())
+    url, expires_at = links.hand_off(services, brand, _address(body), may_opt_in=may_opt_in)
+    return jsonify(url=url, expires_at=expires_at.isoformat())
 
 
-def _brand(services: Services, slug: str | None) -> Brand:
-    catalog = services.catalog.get()
-    if slug is None:
-        return catalog.first_brand
-    if slug not in catalog.brands:
-        raise BadFields([{"field": "brand", "detail": "there is no such brand"}])
-    return catalog.brands[slug]
-
-
-def _address(asked: HandOffRequest) -> Address:
-    try:
-        return read_address(asked.channel, asked.address)
-    except BadAddress:
-        raise BadFields([{"field": "address", "detail": "not an address of this channel"}]) from None
+def _address(body: HandOffRequest) -> Address:
+    address = read_or_none(body.channel, body.address)
+    if address is None:
+        raise BadFields([("address", "not an address of this channel")])
+    return address

@@ -1,25 +1,22 @@
-"""Signed links and ready headers, for the mails of a sending system.
-
-Owns `/api/v1/links`. Invariant: a mail that nobody unsubscribes from gets no unsubscribe link and no list headers.
-"""
+"""`/api/v1/links`: signed links and ready headers for the mails of a sending system."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from flask import jsonify
 from werkzeug.wrappers import Response
 
 from preferences.current import current_services
-from preferences.domain.records import Address, Topic
-from preferences.domain.vocabulary import BLANKET, Channel, KeyScope, MessageClass
-from preferences.sending.links import contacts_of, list_headers, manage_url
-from preferences.services import Services
-from preferences.store.contacts import Found
-from preferences.tokens import UnsubscribeLink
-from preferences.web.api.bodies import Addresses, BadFields, MessageRef, Slug, Strict, read_body, read_or_none
+from preferences.domain.errors import BadFields
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import BLANKET, Channel, KeyScope
+from preferences.sending.links import MessageLinks, make_links
+from preferences.sending.scope import catalog_for, resolve
+from preferences.web.api.bodies import MOST_FIELDS, Addresses, MessageRef, Slug, Strict, read_body, read_or_none
 from preferences.web.api.operations import blueprint, operation
+
+BAD_ADDRESS: Final = "not an address of this channel; remove it or correct it. No link was made"
 
 
 class LinksRequest(Strict):
@@ -56,63 +53,24 @@ class LinksAnswer(Strict):
 @operation(scope=KeyScope.LINKS, body=LinksRequest, answer=LinksAnswer)
 def links() -> Response:
     """Signed links and ready headers for one mail to each address. Contacts that are new are made."""
-    services = current_services()
-    asked = read_body(LinksRequest)
-    topic = _known_topic(services, asked)
-    brand = _known_brand(services, asked, topic)
-    addresses = _all_readable(asked)
-    found = contacts_of(services, addresses)
-    now = datetime.now(UTC)
-    return jsonify(
-        links=[
-            {"address": text, **_links_for(services, asked, topic, found[address], brand=brand, now=now)}
-            for text, address in zip(asked.addresses, addresses, strict=True)
-        ]
-    )
+    services, body = current_services(), read_body(LinksRequest)
+    scope = resolve(catalog_for(services, body.topic), body.channel, topic=body.topic, brand=body.brand)
+    made = make_links(services, scope, _addresses(body), message_ref=body.message_ref or "")
+    return jsonify(links=list(map(_rendered, body.addresses, made)))
 
 
-def _known_topic(services: Services, asked: LinksRequest) -> Topic | None:
-    if asked.topic == BLANKET:
-        return None
-    topic = services.catalog.get(asked.topic).topics.get(asked.topic)
-    if topic is None:
-        raise BadFields([{"field": "topic", "detail": "there is no such topic; `flask topic add` makes one"}])
-    if asked.channel not in topic.channels:
-        raise BadFields([{"field": "channel", "detail": "this topic is not sent on this channel"}])
-    return topic
-
-
-def _known_brand(services: Services, asked: LinksRequest, topic: Topic | None) -> str:
-    if topic is not None:
-        if asked.brand not in {None, topic.brand}:
-            raise BadFields([{"field": "brand", "detail": "this topic is another brand's"}])
-        return topic.brand
-    catalog = services.catalog.get()
-    if asked.brand is not None and asked.brand not in catalog.brands:
-        raise BadFields([{"field": "brand", "detail": "there is no such brand; `flask brand set` makes one"}])
-    return asked.brand or catalog.first_brand.slug
-
-
-def _all_readable(asked: LinksRequest) -> list[Address]:
-    addresses = [read_or_none(asked.channel, text) for text in asked.addresses]
-    bad = [index for index, one in enumerate(addresses) if one is None]
+def _addresses(body: LinksRequest) -> list[Address]:
+    read = [read_or_none(body.channel, text) for text in body.addresses]
+    bad = [index for index, address in enumerate(read) if address is None]
     if bad:
-        detail = "not an address of this channel; remove it or correct it. No link was made"
-        raise BadFields([{"field": f"addresses[{index}]", "detail": detail} for index in bad[:100]])
-    return [one for one in addresses if one is not None]
+        raise BadFields([(f"addresses[{index}]", BAD_ADDRESS) for index in bad[:MOST_FIELDS]])
+    return [address for address in read if address is not None]
 
 
-def _links_for(
-    services: Services, asked: LinksRequest, topic: Topic | None, found: Found, *, brand: str, now: datetime
-) -> dict[str, Any]:
-    if found.contact_id is None:
-        return {"unsubscribe_url": None, "manage_url": None, "headers": {}}
-    manage = manage_url(services, found, asked.channel, brand=brand, now=now)
-    if topic is not None and topic.message_class is not MessageClass.MARKETING:
-        # RFC 8058 is for mail one can leave; Gmail's guidelines ask for no list headers on transactional mail.
-        return {"unsubscribe_url": None, "manage_url": manage, "headers": {}}
-    url = services.unsubscribe_url(
-        UnsubscribeLink(found.contact_id, asked.channel, brand, asked.topic, asked.message_ref or "")
-    )
-    headers = list_headers(services, url, brand, asked.topic) if asked.channel is Channel.EMAIL else {}
-    return {"unsubscribe_url": url, "manage_url": manage, "headers": headers}
+def _rendered(address: str, made: MessageLinks) -> dict[str, Any]:
+    return {
+        "address": address,
+        "unsubscribe_url": made.unsubscribe_url,
+        "manage_url": made.manage_url,
+        "headers": dict(made.headers),
+    }

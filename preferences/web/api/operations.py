@@ -1,7 +1,7 @@
-"""What each call of the API is: who may make it, what it takes, what it answers.
+"""The API's blueprint, and the declaration of each call: key scope, body, query and answer.
 
-Owns the blueprint and the declaration beside each view, from which the guard and `/api/openapi.json` are made.
-Invariant: with a view that has no declaration the site does not start.
+The guard and `/api/openapi.json` are made from the declarations. Invariant: a view without a declaration keeps the site
+from starting.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from flask import Blueprint, Flask
 from pydantic import BaseModel
 from werkzeug.wrappers import Response
 
+from preferences.domain.errors import BadFields
 from preferences.domain.vocabulary import KeyScope
-from preferences.web.api.bodies import BadFields
 from preferences.web.shared import errors
 
 blueprint: Final = Blueprint("api", __name__)
@@ -29,10 +29,9 @@ View = TypeVar("View", bound=Callable[..., Response])
 class Operation:
     """One call.
 
-    `scope` None is for every key. `media` is what it takes and gives, JSON unless it says otherwise; a body that is not
-    JSON has no model. `statuses` are those beside 200 and what every such call can answer. `without_database` says that
-    it answers even when the key could not be checked, and says nothing about anybody then; `unlimited`, that it is
-    never put off, however often it is made.
+    Without a `scope` every key may make it. `media` is the type of its body and answer; only JSON has models.
+    `statuses` are those beside 200 and the ones common to all calls. `without_database` calls are answered even if the
+    key could not be checked; `unlimited` calls have no rate limit.
     """
 
     scope: KeyScope | None
@@ -60,7 +59,7 @@ def operation(
     without_database: bool = False,
     unlimited: bool = False,
 ) -> Callable[[View], View]:
-    """Declares a view. Stands below the route, so that it is there before the route is."""
+    """Declares a view. Goes below the route decorator."""
     declared = Operation(
         scope=scope,
         body=body,
@@ -80,13 +79,23 @@ def operation(
 
 
 class MissingScope(BadFields):
-    """The key is valid, and may not make this call."""
+    """The key is valid, and lacks a scope that the call needs."""
 
 
 @blueprint.errorhandler(MissingScope)
 def missing_scope(error: MissingScope) -> Response:
-    """Say which scope it would need."""
-    return errors.problem_for(error, 403, errors.TITLES[403], errors=list(error.fields))
+    return problem(error, 403)
+
+
+@blueprint.errorhandler(BadFields)
+def bad_fields(error: BadFields) -> Response:
+    return problem(error, 422)
+
+
+def problem(error: BadFields, status: int, title: str | None = None) -> Response:
+    """The problem document that names each wrong field."""
+    fields = [{"field": field, "detail": detail} for field, detail in error.faults]
+    return errors.problem_for(error, status, title or errors.TITLES[status], errors=fields)
 
 
 def require_declared(app: Flask) -> None:
@@ -94,9 +103,3 @@ def require_declared(app: Flask) -> None:
     views = {name for name in app.view_functions if name.startswith(f"{blueprint.name}.")}
     if missing := sorted(views - OPERATIONS.keys()):
         raise LookupError(f"without @operation: {', '.join(missing)}")
-
-
-@blueprint.errorhandler(BadFields)
-def bad_fields(error: BadFields) -> Response:
-    """Name each wrong field."""
-    return errors.problem_for(error, 422, errors.TITLES[422], errors=list(error.fields))

@@ -1,13 +1,7 @@
-"""What people can choose, for systems that keep the list of it.
-
-Owns `/api/v1/topics`. Invariant: what links in old mails and the ledger name (slug, brand, class), and what was
-promised with it (basis, channels), never changes here.
-"""
+"""`/api/v1/topics`: what people can choose, for systems that keep the list of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from flask import jsonify
@@ -18,14 +12,13 @@ from werkzeug.wrappers import Response
 from preferences.current import current_services
 from preferences.domain.plain_text import is_one_line
 from preferences.domain.records import Topic
-from preferences.domain.topics import arranged, default_of, faults_of
+from preferences.domain.topics import default_of
 from preferences.domain.vocabulary import LANGUAGES, Basis, Channel, Default, KeyScope, MessageClass
-from preferences.store.catalog import Catalog, last_position, read_catalog, save_topics
-from preferences.store.transactions import Save
-from preferences.web.api.bodies import MOST_FIELDS, BadFields, Slug, Strict, read_body
+from preferences.sending import topics
+from preferences.sending.topics import TopicChange
+from preferences.store.catalog import Catalog
+from preferences.web.api.bodies import Slug, Strict, read_body
 from preferences.web.api.operations import blueprint, operation
-
-_ARRANGEMENT: Final = ("hidden", "visible_to", "section", "position", "default")
 
 MOST_TOPICS: Final = 1_000
 
@@ -111,7 +104,7 @@ class TopicsAnswer(Strict):
 @operation(scope=KeyScope.TOPICS, answer=TopicsAnswer)
 def get_topics() -> Response:
     """Every topic there is."""
-    return _answer(current_services().database.read(read_catalog))
+    return _answer(topics.list_topics(current_services()))
 
 
 @blueprint.put("/topics")
@@ -122,100 +115,29 @@ def put_topics() -> Response:
     A topic's brand, class, basis and channels never change: people agreed to what they were. Make a new topic instead.
     409 says that somebody else added one of them just now: look, and try again.
     """
-    database, asked = current_services().database, read_body(TopicsRequest)
-    problems = list(_problems(asked, database.read(read_catalog)))
-    if problems:
-        raise BadFields(problems[:MOST_FIELDS])
-    return _answer(database.save(_save, asked, datetime.now(UTC)))
-
-
-def _save(save: Save, asked: TopicsRequest, now: datetime) -> Catalog:
-    catalog = read_catalog(save)
-    return save_topics(save, [_topic(one, catalog, now) for one in asked.topics], now)
-
-
-def _topic(one: TopicOf, catalog: Catalog, now: datetime) -> Topic:
-    old = catalog.topics.get(one.slug)
-    channels = tuple(dict.fromkeys(one.channels or (Channel.EMAIL,)))
-    topic = Topic(
-        slug=one.slug,
-        brand=one.brand or (old.brand if old else catalog.first_brand.slug),
-        name=one.name,
-        description=one.description if one.description is not None else old.description if old else "",
-        frequency=one.frequency if one.frequency is not None else old.frequency if old else "",
-        message_class=one.message_class,
-        basis=one.basis,
-        channels=old.channels if old and (one.channels is None or set(channels) == set(old.channels)) else channels,
-        added_at=old.added_at if old else None,
-        texts=old.texts if old else (),
-        retired_at=_retired_at(one, old, now),
-        position=old.position if old else last_position(catalog.topics),
-        hidden=old.hidden if old else False,
-        visible_to=old.visible_to if old else "",
-        section=old.section if old else "",
-        opt_in=old.opt_in if old else False,
-    )
-    return arranged(topic, {name: getattr(one, name) for name in _ARRANGEMENT})
-
-
-def _retired_at(one: TopicOf, old: Topic | None, now: datetime) -> datetime | None:
-    since = old.retired_at if old else None
-    if one.retired is None:
-        return since
-    return (since or now) if one.retired else None
-
-
-def _problems(asked: TopicsRequest, catalog: Catalog) -> Iterator[dict[str, str]]:
-    seen: set[str] = set()
-    for index, one in enumerate(asked.topics):
-        if one.slug in seen:
-            yield {"field": f"topics[{index}].slug", "detail": "is there twice"}
-        seen.add(one.slug)
-        if one.brand is not None and one.brand not in catalog.brands:
-            yield {"field": f"topics[{index}].brand", "detail": "there is no such brand; `flask brand set` makes one"}
-        else:
-            new = _topic(one, catalog, datetime.now(UTC))
-            faults = faults_of(new, one.default)
-            yield from ({"field": f"topics[{index}].{field}", "detail": why} for field, why in faults)
-            if one.slug in catalog.topics:
-                yield from _changes(index, new, catalog.topics[one.slug])
-
-
-def _changes(index: int, new: Topic, old: Topic) -> Iterator[dict[str, str]]:
-    for field in ("description", "frequency"):
-        if getattr(old, field) and not getattr(new, field):
-            yield {"field": f"topics[{index}].{field}", "detail": "was there, so it cannot be emptied; leave it out"}
-    same = {
-        "brand": new.brand == old.brand,
-        "class": new.message_class is old.message_class,
-        "basis": new.basis is old.basis,
-        "channels": new.channels == old.channels,
-    }
-    for field, unchanged in same.items():
-        if not unchanged:
-            detail = "never changes, since people chose what it was; make a topic under another slug"
-            yield {"field": f"topics[{index}].{field}", "detail": detail}
+    wanted = [TopicChange(**dict(topic)) for topic in read_body(TopicsRequest).topics]
+    return _answer(topics.save_topics(current_services(), wanted))
 
 
 def _answer(catalog: Catalog) -> Response:
-    return jsonify(topics=[_known(one) for one in catalog.topics.values()])
+    return jsonify(topics=[_known(topic) for topic in catalog.topics.values()])
 
 
-def _known(one: Topic) -> dict[str, Any]:
+def _known(topic: Topic) -> dict[str, Any]:
     return {
-        "slug": one.slug,
-        "brand": one.brand,
-        "name": one.name,
-        "description": one.description,
-        "frequency": one.frequency,
-        "class": one.message_class,
-        "basis": one.basis,
-        "channels": list(one.channels),
-        "section": one.section,
-        "default": default_of(one),
-        "hidden": one.hidden,
-        "visible_to": one.visible_to,
-        "position": one.position,
-        "retired": one.retired_at is not None,
-        "languages": [LANGUAGES[0], *(language for language, _ in one.texts)],
+        "slug": topic.slug,
+        "brand": topic.brand,
+        "name": topic.name,
+        "description": topic.description,
+        "frequency": topic.frequency,
+        "class": topic.message_class,
+        "basis": topic.basis,
+        "channels": list(topic.channels),
+        "section": topic.section,
+        "default": default_of(topic),
+        "hidden": topic.hidden,
+        "visible_to": topic.visible_to,
+        "position": topic.position,
+        "retired": topic.retired_at is not None,
+        "languages": [LANGUAGES[0], *(language for language, _ in topic.texts)],
     }

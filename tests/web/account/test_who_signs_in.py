@@ -22,7 +22,8 @@ from preferences.checks import doctor
 from preferences.current import services_of
 from preferences.domain.addresses import mailbox_of
 from preferences.domain.vocabulary import DEFAULT_SCOPES, Channel, KeyScope, Status
-from preferences.sending.links import Minting, mint
+from preferences.sending.mint import MintOptions, mint
+from preferences.sending.scope import resolve
 from preferences.services import Services
 from preferences.store import contact_state, contacts, sign_ins
 from preferences.store.api_keys import create_key, find_named
@@ -211,8 +212,8 @@ def test_a_minted_file_has_no_link_to_the_owners_page_at_an_added_address(
     put(client, services, JANE, THIEF)
     path, out = tmp_path / "contacts.csv", StringIO()
     path.write_text(f"address\n{THIEF}\n{JANE}\n")
-    asked = Minting(topic="product-news", channel=Channel.EMAIL)
-    mint(services, path, asked, out=out, progress=lambda _: None)
+    scope = resolve(services.catalog.get(), Channel.EMAIL, topic="product-news")
+    mint(services, path, scope, options=MintOptions(), out=out, progress=lambda _: None)
     added, own = csv.DictReader(StringIO(out.getvalue()))
     assert (added["manage_url"], bool(own["manage_url"])) == ("", True)
     assert added["unsubscribe_url"]

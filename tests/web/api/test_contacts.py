@@ -16,10 +16,10 @@ from preferences.domain.records import Act, Address
 from preferences.domain.vocabulary import Actor, Channel, Origin, SuppressionReason, Verb
 from preferences.ledger import record as ledger
 from preferences.ledger.group_commit import BLOCK
+from preferences.people.reported_acts import MOST_SHARED
 from preferences.services import Services
 from preferences.store import contacts, outbox
 from preferences.store.tables import contact
-from preferences.web.api.acts import MOST_SHARED
 from tests.support import add_contact, api_headers, email, link_for
 
 CONTACTS = "/api/v1/contacts"

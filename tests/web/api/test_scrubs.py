@@ -10,8 +10,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from preferences.domain.vocabulary import Verb
+from preferences.sending.scrub.annotate import MOST_ROWS
 from preferences.services import Services
-from preferences.web.api.scrubs import MOST_OCTETS, MOST_ROWS
+from preferences.web.api.scrubs import MOST_BYTES
 from tests.sending.test_scrub import act, tell
 from tests.support import api_headers, email
 
@@ -79,8 +80,8 @@ def test_what_is_wrong_is_named_and_never_repeated(
 
 def test_a_body_of_any_kind_is_refused_before_it_takes_memory(client: FlaskClient, headers: dict[str, str]) -> None:
     packed = headers | {"Content-Encoding": "gzip"}
-    assert post(client, headers, b"x" * (MOST_OCTETS + 1)).status_code == 413
-    assert post(client, packed, gzip.compress(b"email\n" * MOST_OCTETS)).status_code == 413
+    assert post(client, headers, b"x" * (MOST_BYTES + 1)).status_code == 413
+    assert post(client, packed, gzip.compress(b"email\n" * MOST_BYTES)).status_code == 413
     assert post(client, headers, b"email\n" + b"x\n" * (MOST_ROWS + 1)).status_code == 413
     assert post(client, packed, b"email\n").status_code == 422
     assert post(client, packed, gzip.compress(b"email\nx\n")[:-4]).status_code == 422

@@ -17,11 +17,12 @@ from flask.testing import FlaskClient
 from werkzeug.test import Client, TestResponse
 
 from preferences.current import services_of
+from preferences.domain.errors import BadFields
 from preferences.domain.records import Brand, Topic
 from preferences.domain.vocabulary import Basis, Channel, MessageClass, OneClick
-from preferences.files.tables import BadFile
 from preferences.importing import BadRow, check, import_file
-from preferences.sending.links import Minting, mint
+from preferences.sending.mint import MintOptions, mint
+from preferences.sending.scope import resolve
 from preferences.services import Services
 from preferences.store import cursors
 from preferences.store.catalog import add_topic, change_brand, read_catalog, save_brand
@@ -370,15 +371,15 @@ def test_minted_links_are_the_brands_own(sqlite_site: Services, tmp_path: Path) 
     path.write_text(f"address\n{JANE}\n")
 
     def minted(topic: str = "*", brand: str | None = None) -> str:
-        out, asked = io.StringIO(), Minting(topic=topic, channel=Channel.EMAIL, brand=brand)
-        mint(sqlite_site, path, asked, out=out, progress=lambda _: None)
+        out, scope = io.StringIO(), resolve(sqlite_site.catalog.get(), Channel.EMAIL, topic=topic, brand=brand)
+        mint(sqlite_site, path, scope, options=MintOptions(), out=out, progress=lambda _: None)
         return out.getvalue()
 
     assert f"{PUBLIC_URL}/acme/u/" in minted(topic="acme-news")
     assert "https://mail.tea.example/u/" in minted(brand="tea")
     assert f"{PUBLIC_URL}/u/" in minted()
     for options in ({"brand": "nobody"}, {"topic": "acme-news", "brand": "tea"}):
-        with pytest.raises(BadFile, match="brand"):
+        with pytest.raises(BadFields, match="brand"):
             minted(**options)
 
 

@@ -1,0 +1,120 @@
+"""Contacts that a company's own systems bring in and look up.
+
+Invariants: contacts are created a block at a time, so that opt-outs never wait long for the ledger's lock; a contact
+hears of every address that a system adds to theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+from preferences.domain.addresses import Fingerprints, mask
+from preferences.domain.outbox import EmailKind
+from preferences.domain.records import Address, Brand
+from preferences.domain.vocabulary import BLANKET, Channel
+from preferences.people.emails import email_order
+from preferences.services import Services
+from preferences.store import contact_state, contacts, outbox
+from preferences.store.contact_flags import set_flags
+from preferences.store.contact_state import Standing
+from preferences.store.contacts import Outcome, Upserted
+from preferences.store.outbox import Order
+from preferences.store.transactions import Write
+from preferences.tokens import UnsubscribeLink
+
+BLOCK: Final = 500
+"""Contacts created in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewContact:
+    """A contact by all of their addresses. `flags` replace those from before; None keeps them."""
+
+    addresses: Sequence[Address]
+    flags: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedContact:
+    """What became of a contact. `unsubscribe_url` never expires; it is None without an email address."""
+
+    result: Upserted
+    unsubscribe_url: str | None
+
+
+def save_contacts(services: Services, wanted: Sequence[NewContact]) -> list[SavedContact]:
+    """Create contacts, or give them more addresses. Twice is the same as once. Raises StoreBusy.
+
+    Refused, each by itself, are contacts whose addresses belong to different contacts, and addresses that are never
+    stored again.
+    """
+    brand = services.catalog.get().first_brand
+    results: list[Upserted] = []
+    for start in range(0, len(wanted), BLOCK):
+        block, now = wanted[start : start + BLOCK], datetime.now(UTC)
+        results += services.database.write(_save, block, services.fingerprints, brand=brand, now=now)
+    ids = [result.contact_id for result in results if result.contact_id]
+    by_email = services.database.read(contacts.reached_by, Channel.EMAIL, ids)
+    return [SavedContact(result, _lasting_link(services, brand, result.contact_id, by_email)) for result in results]
+
+
+def _lasting_link(services: Services, brand: Brand, contact_id: UUID | None, by_email: set[UUID]) -> str | None:
+    if contact_id is None or contact_id not in by_email:
+        return None
+    return services.unsubscribe_url(UnsubscribeLink(contact_id, Channel.EMAIL, brand.slug, BLANKET))
+
+
+def _save(
+    write: Write, block: Sequence[NewContact], fingerprints: Fingerprints, *, brand: Brand, now: datetime
+) -> list[Upserted]:
+    results = contacts.upsert(write, [new.addresses for new in block], fingerprints, now)
+    outbox.order_all(write, _warnings(write, results, fingerprints, brand=brand), now)
+    marked = {
+        result.contact_id: new.flags
+        for result, new in zip(results, block, strict=True)
+        if result.contact_id and new.flags is not None
+    }
+    changed = set_flags(write, marked) if marked else set()
+    return [
+        replace(result, outcome=Outcome.UPDATED)
+        if result.outcome is Outcome.UNCHANGED and result.contact_id in changed
+        else result
+        for result in results
+    ]
+
+
+def _warnings(write: Write, results: Sequence[Upserted], fingerprints: Fingerprints, *, brand: Brand) -> list[Order]:
+    """An email to each contact's own mailboxes about each address added beside them: it may be a thief's."""
+    changed = [(result.contact_id, result.added) for result in results if result.contact_id and result.added]
+    if not changed:
+        return []
+    known = contact_state.addresses_of_all(write, [contact_id for contact_id, _ in changed])
+    return [
+        email_order(
+            fingerprints,
+            EmailKind.ADDRESS_ADDED,
+            to=mailbox,
+            brand=brand.slug,
+            language=brand.language,
+            details={"new": mask(new), "confirmed": False},
+        )
+        for contact_id, added in changed
+        for mailbox in contact_state.own_mailboxes(known.get(contact_id, []))
+        for new in added
+    ]
+
+
+def find_contact(services: Services, address: Address) -> Standing | None:
+    """The contact who has this address, or None. Raises StoreBusy."""
+    found = services.database.read(contacts.find_addresses, [address], services.fingerprints).get(address)
+    return find_by_id(services, found.contact_id) if found and found.contact_id else None
+
+
+def find_by_id(services: Services, contact_id: UUID) -> Standing | None:
+    """The contact of this id, or None. Raises StoreBusy."""
+    standing = services.database.read(contact_state.standing_of, contact_id)
+    return None if standing.created_at is None else standing

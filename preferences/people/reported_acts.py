@@ -1,0 +1,274 @@
+"""Acts that a company's own systems report: preferences, pauses, frequency limits, unusable addresses.
+
+Owns which reports are accepted. Invariants: a report made twice counts once; an act whose reference belongs to another
+act is never taken for it, so no opt-out is swallowed; an opt-in overrules no opt-out unless the key is trusted for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from preferences.address_parsing import read_address
+from preferences.domain import consent
+from preferences.domain.acts import ReportedAct, reported
+from preferences.domain.errors import BadAddress, BadFields
+from preferences.domain.records import Act, Address, Entry
+from preferences.domain.suppressions import BECAUSE, NOT_LIFTED, lift
+from preferences.domain.vocabulary import (
+    BLANKET,
+    LIMIT_VERBS,
+    Actor,
+    Basis,
+    Channel,
+    SuppressionReason,
+    Verb,
+    api_origin,
+)
+from preferences.ledger import duplicates
+from preferences.sending.scope import PURPOSES, Scope, catalog_for, check_choosable, resolve
+from preferences.services import Services
+from preferences.store import feed
+from preferences.store.catalog import Catalog
+from preferences.store.transactions import Read
+
+MOST_SHARED: Final = 20
+"""A call with at most so many acts shares its transaction with others."""
+
+MOST_FAULTS: Final = 100
+
+ABOUT_ADDRESS: Final = frozenset({Verb.SUPPRESS, Verb.LIFT})
+"""Verbs about an address, and not about a preference of its owner."""
+
+REPORTED_REASONS: Final = (
+    SuppressionReason.HARD_BOUNCE,
+    SuppressionReason.COMPLAINT,
+    SuppressionReason.INVALID,
+    SuppressionReason.LEGAL,
+)
+"""Why a system can suppress an address."""
+
+Fault = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """An act as a system reports it, with names and address unchecked."""
+
+    address: str
+    channel: Channel
+    verb: Verb
+    origin_ref: str
+    topic: str | None = None
+    brand: str | None = None
+    occurred_at: datetime | None = None
+    basis: Basis | None = None
+    evidence: Mapping[str, str] = field(default_factory=dict)
+    until: datetime | None = None
+    per_week: int | None = None
+    reason: SuppressionReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The entry of a report. `repeated` says that it had been reported before."""
+
+    entry: Entry
+    repeated: bool
+
+
+class ReferenceTaken(BadFields):
+    """The reference of an act belongs to another act, so the act was not recorded. Report it under one of its own."""
+
+
+def record_reports(services: Services, reports: Sequence[Report], *, key_name: str, trusted: bool) -> list[Recorded]:
+    """Record what a system reports with an API key. Returns once it is durable; a failed call can be repeated as it is.
+
+    With `trusted`, an opt-in may overrule an older opt-out. Raises BadFields, ReferenceTaken and StoreBusy.
+    """
+    acts = _acts(services, reports, key_name=key_name, trusted=trusted)
+    known, newest = services.database.read(_known, acts)
+    # Checked before anything is written, and again afterwards, since another call may have come in between.
+    known_entries = [known.get((act.origin, act.origin_ref)) for act in acts]
+    _check_references(services, acts, known_entries, rest="nothing of this call was recorded")
+    writer = services.writer
+    entries = writer.record(acts) if len(acts) <= MOST_SHARED else writer.record_many(acts)
+    _check_references(services, acts, entries, rest="the other acts of this call were recorded")
+    return list(_recorded(entries, newest))
+
+
+def _known(read: Read, acts: Sequence[Act]) -> tuple[dict[duplicates.Ref, Entry], int]:
+    """The entries of acts that were reported before, and the number of the newest entry of all."""
+    return duplicates.find_recorded(read, acts), feed.head_seq(read)
+
+
+def _recorded(entries: Sequence[Entry], newest: int) -> Iterator[Recorded]:
+    """An entry after `newest` was recorded by this call."""
+    seen: set[int] = set()
+    for entry in entries:
+        yield Recorded(entry, entry.seq <= newest or entry.seq in seen)
+        seen.add(entry.seq)
+
+
+# References.
+
+
+def _check_references(services: Services, acts: Sequence[Act], entries: Sequence[Entry | None], *, rest: str) -> None:
+    """Raises ReferenceTaken for acts whose reference another act has, on record or earlier in the same call."""
+    first: dict[str | None, Act] = {}
+    taken = [
+        index
+        for index, (act, entry) in enumerate(zip(acts, entries, strict=True))
+        if (entry is not None and not _is_of(services, entry, act))
+        or _meaning(first.setdefault(act.origin_ref, act)) != _meaning(act)
+    ]
+    if taken:
+        detail = f"this reference is another act's, so the act was not recorded; give it one of its own ({rest})"
+        raise ReferenceTaken([(f"[{index}].origin_ref", detail) for index in taken[:MOST_FAULTS]])
+
+
+def _meaning(act: Act) -> tuple[object, ...]:
+    return (act.who, act.verb, act.channel, act.brand, act.topic, act.reason, act.until, act.per_week)
+
+
+def _is_of(services: Services, entry: Entry, act: Act) -> bool:
+    same = (entry.verb, entry.channel, entry.brand, entry.topic, entry.reason, entry.until, entry.per_week)
+    address = act.who
+    return (
+        isinstance(address, Address)
+        and entry.fingerprint in services.fingerprints.candidates(address)
+        and same == (act.verb, act.channel, act.brand, act.topic, act.reason, act.until, act.per_week)
+    )
+
+
+# Checks.
+
+
+def _acts(services: Services, reports: Sequence[Report], *, key_name: str, trusted: bool) -> list[Act]:
+    """The acts of the reports. Raises BadFields naming each fault of each report."""
+    catalog = catalog_for(services, *(report.topic for report in reports))
+    acts, faults = [], list[Fault]()
+    for index, report in enumerate(reports):
+        try:
+            acts.append(_act(report, catalog, key_name=key_name, trusted=trusted))
+        except BadFields as error:
+            faults += [(f"[{index}].{name}", detail) for name, detail in error.faults]
+    if faults:
+        raise BadFields(faults[:MOST_FAULTS])
+    return acts
+
+
+def _act(report: Report, catalog: Catalog, *, key_name: str, trusted: bool) -> Act:
+    address, scope, faults = None, None, list[Fault]()
+    try:
+        address = read_address(report.channel, report.address)
+    except BadAddress:
+        faults.append(("address", f"not an address for {report.channel}"))
+    try:
+        scope = _scope(report, catalog)
+    except BadFields as error:
+        faults += error.faults
+    faults += _faults(report)
+    if address is None or faults:
+        raise BadFields(faults)
+    if report.verb is Verb.LIFT:
+        return _lift(report, address, key_name)
+    return reported(_reported_act(report, address, scope), key_name, trusted=trusted)
+
+
+def _scope(report: Report, catalog: Catalog) -> Scope | None:
+    """What the act is about; None for an act about the address itself."""
+    if report.verb in ABOUT_ADDRESS:
+        return None
+    if report.topic in {None, BLANKET} and report.verb is not Verb.UNSUBSCRIBE:
+        raise BadFields([("topic", "needs a topic; only an unsubscribe can be about everything (*)")])
+    if report.topic in PURPOSES and report.verb in LIMIT_VERBS:
+        raise BadFields([("topic", "a purpose is allowed or not; it cannot be slowed down")])
+    scope = resolve(catalog, report.channel, topic=report.topic, brand=report.brand, purposes=True)
+    check_choosable(scope.topic)
+    return scope
+
+
+def _faults(report: Report) -> Iterator[Fault]:
+    if report.verb in ABOUT_ADDRESS:
+        yield from _faults_about_address(report)
+        return
+    if report.reason is not None:
+        yield "reason", "only a suppress has a reason; what a person says about theirs goes into evidence"
+    yield from _faults_of_pace(report)
+    if report.verb is Verb.SUBSCRIBE:
+        yield from _faults_of_opt_in(report)
+
+
+def _faults_about_address(report: Report) -> Iterator[Fault]:
+    if report.reason is None or (report.verb is Verb.SUPPRESS and report.reason not in REPORTED_REASONS):
+        yield "reason", f"a {report.verb} needs one: " + ", ".join(REPORTED_REASONS)
+    elif report.verb is Verb.LIFT and report.reason in NOT_LIFTED:
+        yield "reason", f"cannot be lifted: {NOT_LIFTED[report.reason]}"
+    for name in ("topic", "brand", "basis", "until", "per_week"):
+        if getattr(report, name) is not None:
+            yield name, f"a {report.verb} is about the address, whatever is sent to it; leave this out"
+    if report.verb is Verb.LIFT:
+        yield from _faults_of_time(report, "a lift needs the instant at which it was decided")
+    if report.verb is Verb.LIFT and not report.evidence.get(BECAUSE, "").strip():
+        yield "evidence", f'a lift needs why, such as {{"{BECAUSE}": "the mailbox was full; its owner wrote to us"}}'
+
+
+def _faults_of_pace(report: Report) -> Iterator[Fault]:
+    if report.until is not None and report.verb is not Verb.PAUSE:
+        yield "until", "only a pause has an end"
+    if report.per_week is not None and report.verb is not Verb.CAP:
+        yield "per_week", "only a cap has a number"
+    if report.verb in LIMIT_VERBS and report.until is None and report.per_week is None:
+        yield from _faults_of_time(report, "to take a pause or a cap away needs the instant at which that was said")
+
+
+def _faults_of_opt_in(report: Report) -> Iterator[Fault]:
+    if report.basis is None:
+        yield "basis", "a subscribe needs the lawful ground, such as consent"
+    yield from _faults_of_time(report, "a subscribe counts only with the instant at which it was said")
+    if not any(report.evidence.values()):
+        yield "evidence", 'a subscribe counts only with how it was said, such as {"source": "checkout page"}'
+
+
+def _faults_of_time(report: Report, why: str) -> Iterator[Fault]:
+    """For an act that counts only with a known time."""
+    if consent.known_time(report.occurred_at) is None:
+        early = "" if report.occurred_at is None else f"; before {consent.EARLIEST.year} there was no such mail"
+        yield "occurred_at", why + early
+
+
+# The acts.
+
+
+def _reported_act(report: Report, address: Address, scope: Scope | None) -> ReportedAct:
+    return ReportedAct(
+        address=address,
+        verb=report.verb,
+        origin_ref=report.origin_ref,
+        brand=scope.brand.slug if scope else "",
+        topic=scope.slug if scope else "",
+        reason=report.reason,
+        basis=report.basis,
+        occurred_at=report.occurred_at,
+        evidence=report.evidence,
+        until=report.until,
+        per_week=report.per_week,
+    )
+
+
+def _lift(report: Report, address: Address, key_name: str) -> Act:
+    if report.reason is None or report.occurred_at is None:
+        raise ValueError("a lift without a reason or a time has faults")
+    act = lift(
+        address,
+        report.reason,
+        because=report.evidence.get(BECAUSE, ""),
+        actor=Actor.SYSTEM,
+        origin=api_origin(key_name),
+        origin_ref=report.origin_ref,
+        decided_at=report.occurred_at,
+    )
+    return replace(act, evidence=report.evidence)

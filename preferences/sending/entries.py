@@ -1,0 +1,28 @@
+"""The ledger as a feed for other systems, a page at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from preferences.services import Services
+from preferences.store import feed
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPage:
+    """Entries in order. `next` is the position to go on after; at the end it equals `head`, the newest entry's."""
+
+    entries: Sequence[Mapping[str, Any]]
+    next: int
+    head: int
+
+
+def read_entries(services: Services, after: int, limit: int) -> EntryPage:
+    """At most `limit` entries after a position. Raises StoreBusy."""
+    # The head is read first: what is read after it is at least as new.
+    head = services.database.read(feed.head_seq)
+    entries = services.database.read(feed.feed_page, after, limit)
+    last = entries[-1]["seq"] if entries else after
+    return EntryPage(entries, last, max(head, last) if entries else head)
