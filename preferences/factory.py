@@ -27,7 +27,7 @@ from preferences.web.account.session import SESSION_LIFE
 from preferences.web.front import Front
 from preferences.web.proxies import BehindProxies
 from preferences.web.shared.limits import limiter
-from preferences.web.shared.render import complete_headers, load_templates
+from preferences.web.shared.render import load_templates
 from preferences.web.slow_bodies import SlowBodies
 
 ROOT: Final = Path(__file__).parent.parent
@@ -55,7 +55,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     with app.app_context():
         services = make_services(settings, Database(db.engine))
     app.extensions[EXTENSION] = services
-    app.after_request(complete_headers)
     web.register(app)
     limiter.init_app(app)
     app.wsgi_app = SlowBodies(Front(app.wsgi_app, services, own_folders(app)))  # type: ignore[method-assign]

@@ -27,8 +27,8 @@ from werkzeug.test import TestResponse
 from preferences.current import services_of
 from preferences.domain.vocabulary import LANGUAGES
 from preferences.i18n import CATALOGUES, NAMES, day, moment, translations_of
+from preferences.people.opt_outs import REASONS
 from preferences.store.catalog import change_brand, save_topic_text
-from preferences.web.public import unsubscribe
 from preferences.web.shared.errors import MESSAGES
 from preferences.web.shared.mail_request import ENTER_EMAIL
 from preferences.web.shared.render import load_templates
@@ -168,7 +168,7 @@ def test_a_foreign_name_in_an_arabic_sentence_is_kept_apart() -> None:
 def test_what_pages_translate_by_its_value_is_in_the_catalogues(texts: Catalog) -> None:
     """Texts that a template is given, and so cannot mark itself."""
     given = {text for message in MESSAGES.values() for text in (message.title, message.lead)}
-    given |= {label for _, label in unsubscribe.REASONS} | {ENTER_EMAIL}
+    given |= set(REASONS.values()) | {ENTER_EMAIL}
     assert given <= {message.id for message in messages(texts)}
 
 

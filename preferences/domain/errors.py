@@ -40,6 +40,10 @@ class NotAllowed(PreferencesError):
     """Understood, and refused as things stand, such as an undo that was used already."""
 
 
+class TooOften(PreferencesError):
+    """Repeated too many times in a minute. What was asked first has been done. Answer 429."""
+
+
 class StoreBusy(PreferencesError):
     """The database could not be reached, or could not take it now. Nothing was recorded. Try again."""
 

@@ -198,7 +198,7 @@ def lets_more_through(change: Change, was: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asker:
+class Provenance:
     """Who moves controls, through which door, and what proves it. `asked_at` is when a confirm link was asked for."""
 
     contact_id: UUID
@@ -208,7 +208,9 @@ class Asker:
     asked_at: datetime | None = None
 
 
-def edit_for(change: Change, asker: Asker, *, more: bool, notice: str | None, now: datetime, ref: str | None) -> Edit:
+def edit_for(
+    change: Change, asker: Provenance, *, more: bool, notice: str | None, now: datetime, ref: str | None
+) -> Edit:
     """The change as the ledger takes it. Only one that lets more through may turn out to be stale."""
     return Edit(
         act=_act(change, asker, notice=notice, now=now, ref=ref),
@@ -217,7 +219,7 @@ def edit_for(change: Change, asker: Asker, *, more: bool, notice: str | None, no
     )
 
 
-def _act(change: Change, asker: Asker, *, notice: str | None, now: datetime, ref: str | None) -> Act:
+def _act(change: Change, asker: Provenance, *, notice: str | None, now: datetime, ref: str | None) -> Act:
     control = change.control
     verb = PACE_VERB.get(control.aspect) or (Verb.SUBSCRIBE if change.value == ON else Verb.UNSUBSCRIBE)
     return Act(

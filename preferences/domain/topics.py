@@ -13,7 +13,7 @@ from typing import Any
 from preferences.domain.errors import NotAllowed
 from preferences.domain.permission import needs_opt_in
 from preferences.domain.records import Topic
-from preferences.domain.vocabulary import LANGUAGES, Default, MessageClass
+from preferences.domain.vocabulary import LANGUAGES, Basis, Channel, Default, MessageClass
 
 
 def default_of(topic: Topic) -> Default:
@@ -34,6 +34,20 @@ def is_shown(topic: Topic, *, flags: Collection[str], has_it: bool) -> bool:
     if topic.retired_at is not None:
         return False
     return has_it or (not topic.hidden and topic.visible_to in {"", *flags})
+
+
+def removed_topic(slug: str, brand: str, channel: Channel) -> Topic:
+    """A topic that is no longer in the catalog, as far as its slug tells: a link in an old email still names it."""
+    return Topic(
+        slug=slug,
+        brand=brand,
+        name=slug.replace("-", " ").capitalize(),
+        description="",
+        frequency="",
+        message_class=MessageClass.MARKETING,
+        basis=Basis.LEGITIMATE_INTEREST,
+        channels=(channel,),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,9 @@ class Channel(StrEnum):
     POST = "post"
 
 
+PHONE_CHANNELS: Final = frozenset({Channel.SMS, Channel.VOICE})
+
+
 class MessageClass(StrEnum):
     """What kind of message it is; opting out of one kind never touches another."""
 

@@ -1,7 +1,7 @@
-"""The sign-up form: what one can ask for, and the plain HTML of it that other pages embed.
+"""The sign-up form: what is offered, and the plain HTML of it that other pages embed.
 
-Owns the form's fields, for our own page and for everybody else's. Invariants: nothing is ticked beforehand; each box
-stands beside the wording that is asked again, and kept, when it is confirmed.
+Owns the form's fields. Invariants: nothing is ticked beforehand; each box stands beside the wording that is shown
+again, and stored, when it is confirmed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from preferences.i18n import Spoken
 from preferences.people.consent_text import notice_for
 from preferences.services import Services
 
-TRAP: Final = "homepage"
-"""A field that no person sees. Programs that fill in every form fill in this one too, and get the usual answer."""
+HONEYPOT: Final = "homepage"
+"""A field that no person sees. Programs that fill in every field get the usual answer, and no email is sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A topic that one can sign up for, what saying yes to it means, in words, and the section that begins with it."""
+    """A topic on offer, the wording of opting in to it, and the section that begins with it."""
 
     topic: Topic
     wording: str
@@ -38,7 +38,7 @@ def offers_of(services: Services, brand: Brand, spoken: Spoken) -> list[Offer]:
     return [
         Offer(
             topic,
-            notice_for(services, brand, yes_to(topic), spoken).text,
+            notice_for(services, brand, opt_in_to(topic), spoken).text,
             section if section.has_heading and topic is section.topics[0] else None,
         )
         for section in sections
@@ -46,14 +46,13 @@ def offers_of(services: Services, brand: Brand, spoken: Spoken) -> list[Offer]:
     ]
 
 
-def yes_to(topic: Topic) -> Change:
-    """The choice that a ticked box stands for."""
+def opt_in_to(topic: Topic) -> Change:
+    """The change that a ticked box stands for."""
     return Change(Control(Channel.EMAIL, topic.slug), ON)
 
 
 def embeddable(services: Services, brand: Brand, spoken: Spoken, *, offers: Sequence[Offer]) -> str:
-    """The form for a page of the company's own, wherever it is: HTML alone, without script or style."""
+    """The form for a page of the company's own: HTML alone, without script or style."""
     template = services.templates[spoken.language].get_template("sign_up/embed.html")
-    return (
-        template.render(brand=brand, url=f"{services.url_of(brand)}/sign-up", offers=offers, trap=TRAP).strip() + "\n"
-    )
+    url = f"{services.url_of(brand)}/sign-up"
+    return template.render(brand=brand, url=url, offers=offers, trap=HONEYPOT).strip() + "\n"

@@ -1,9 +1,9 @@
-"""The short way to the unsubscribe link: a plain WSGI function in front of Flask; and the way into a brand's folder.
+"""The short way to the unsubscribe link, as a plain WSGI function in front of Flask; and brands' folders.
 
-Owns which requests take it: GET, HEAD and POST of `/u/<token>`, the two that come in millions. It calls the very
-function that Flask's route calls, without the sessions, hooks and contexts that the link does not need. Without this
-module the link at the root works the same, at about half the speed; a test compares the two answers. Invariant: a link
-that was mailed under a folder works whatever becomes of the brand's folder.
+Owns which requests take it: GET, HEAD and POST of `/u/<token>`, which come by the million. It proves the link as the
+guard does and calls the same function as Flask's route, without sessions, hooks and contexts. Without this module the
+link works the same, at about half the speed; a test compares the answers. Invariant: a link that was mailed under a
+folder works whatever becomes of the brand's folder.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from preferences.domain.vocabulary import SHORTEST_FOLDER
 from preferences.services import Services
 from preferences.tokens import TOKEN_START
 from preferences.web.hosts import is_ours
+from preferences.web.policies import PUBLIC
 from preferences.web.public import unsubscribe
 from preferences.web.shared import errors
-from preferences.web.shared.render import PAGE_HEADERS, plain
+from preferences.web.shared.render import plain
 from preferences.web.shared.visit import BRAND_KEY, brand_in
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/u/"
 OLD_LINK: Final = re.compile(rf"/[a-z0-9][a-z0-9-]+/(u|p|confirm)/{TOKEN_START}")
-"""A signed link in a folder that is no brand's any more: the token alone says whose it is."""
+"""A signed link in a folder that no brand has any more: the token alone says whose it is."""
 NOT_OURS: Final = plain("No page is served under this host name.\n", 400)
 METHODS: Final = frozenset({"GET", "HEAD", "POST"})
 
@@ -43,42 +44,46 @@ class Front:
         self._behind = behind
         self._services = services
         self._own_folders = own_folders
+        self._root = services.settings.root
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        _enter_folder(environ, self._services, self._own_folders)
+        if self._root or not environ.get("PATH_INFO", "").startswith(PREFIX):
+            self._enter_folder(environ)
         token = _token(environ)
-        if token is None:
-            if not is_ours(self._services, _brands(self._services), environ):
-                return NOT_OURS(environ, start_response)
-            return self._behind(environ, start_response)
+        if token is not None:
+            return self._answer_link(environ, start_response, token)
+        if not is_ours(self._services, _brands(self._services), environ):
+            return NOT_OURS(environ, start_response)
+        return self._behind(environ, start_response)
+
+    def _answer_link(self, environ: WSGIEnvironment, start_response: StartResponse, token: str) -> list[bytes]:
+        services, request = self._services, Request(environ)
         try:
-            response = unsubscribe.link(self._services, Request(environ), token)
-        except Exception as error:  # noqa: BLE001 - the last resort: whatever it is, a page that helps
-            response = errors.page_for(self._services, Request(environ), error)
+            link = services.links.read_unsubscribe(token)  # before the body, which a forged link gets no thread for
+            response = unsubscribe.respond(services, request, link=link, token=token)
+        except Exception as error:  # noqa: BLE001 - the last resort: any error is answered by a page that helps
+            response = errors.page_for(services, request, error)
         # Not `response(environ, start_response)`: werkzeug would check and copy each header once more.
-        start_response(response.status, [*response.headers.to_wsgi_list(), *PAGE_HEADERS])
+        start_response(response.status, [*response.headers.to_wsgi_list(), *PUBLIC.headers])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.get_data()]
 
+    def _enter_folder(self, environ: WSGIEnvironment) -> None:
+        """Take the site's own path and a brand's folder off the path, and leave the brand's slug for `shared.visit`.
 
-def _enter_folder(environ: WSGIEnvironment, services: Services, own_folders: frozenset[str]) -> None:
-    """Take the site's own path and a brand's folder off the path, and leave the brand's slug for `web.visits`.
-
-    Our own pages need no look at the brands: not the link that comes in millions, nor `/healthz` while the database is
-    away.
-    """
-    root = services.settings.root
-    if root and environ.get("PATH_INFO", "").startswith(f"{root}/"):
-        _step_into(environ, root)  # the proxy in front has not taken it off
-    path: str = environ.get("PATH_INFO", "")
-    folder = path[1:].partition("/")[0]
-    if len(folder) < SHORTEST_FOLDER or folder in own_folders:
-        return
-    brand = brand_in(_brands(services), Request(environ).host, folder)
-    if brand is not None:
-        environ[BRAND_KEY] = brand.slug
-        _step_into(environ, f"/{folder}")
-    elif OLD_LINK.match(path):
-        _step_into(environ, f"/{folder}")
+        The site's own pages need no look at the brands: `/healthz` answers while the database is away.
+        """
+        if self._root and environ.get("PATH_INFO", "").startswith(f"{self._root}/"):
+            _step_into(environ, self._root)  # the proxy in front has not taken it off
+        path: str = environ.get("PATH_INFO", "")
+        folder = path[1:].partition("/")[0]
+        if len(folder) < SHORTEST_FOLDER or folder in self._own_folders:
+            return
+        brand = brand_in(_brands(self._services), Request(environ).host, folder)
+        if brand is not None:
+            environ[BRAND_KEY] = brand.slug
+            _step_into(environ, f"/{folder}")
+        elif OLD_LINK.match(path):
+            _step_into(environ, f"/{folder}")
 
 
 def _brands(services: Services) -> Collection[Brand]:

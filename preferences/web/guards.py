@@ -1,6 +1,7 @@
-"""Who may come in: one guard for each blueprint, named beside it in the route map (`web/__init__.py`).
+"""Authentication: one guard for each blueprint, named beside it in the route map (`web/__init__.py`).
 
-Owns authentication. Invariant: a blueprint without a guard does not start; a test proves it for every route.
+A guard proves something about a request before any view runs, and leaves what it proved in `flask.g`. Invariant: a
+blueprint without a guard does not start; `open_to_all` is the only guard that proves nothing.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from werkzeug.wrappers import Response
 
 from preferences import metrics
 from preferences.current import current_services
-from preferences.domain.errors import StoreBusy
+from preferences.domain.errors import BadLink, StoreBusy
+from preferences.domain.records import Brand
 from preferences.store import contact_state
 from preferences.store.api_keys import digest_of, find_key
+from preferences.web import signatures
 from preferences.web.account import session
 from preferences.web.api.operations import OPERATIONS, MissingScope
 from preferences.web.shared.limits import check_api_limit
@@ -24,20 +27,56 @@ from preferences.web.shared.visit import brand_here, spoken_in
 
 
 def open_to_all() -> None:
-    """Anybody: nothing here tells or changes anything about a person beyond what they type themselves."""
+    """Proves nothing. For what neither shows nor changes anything about a person beyond what the request says."""
 
 
-def by_link() -> None:
-    """Whoever holds the signed link. The view reads the link first; nothing else can be done without."""
+def by_unsubscribe_link() -> None:
+    """Leaves the signed link in `g.link`. Raises BadLink."""
+    g.link = current_services().links.read_unsubscribe(_token())
+
+
+def by_manage_link() -> None:
+    """Leaves the signed link in `g.link`, and its brand in `g.brand`. Raises BadLink, StaleLink, StoreBusy."""
+    g.link = current_services().links.read_manage(_token(), datetime.now(UTC))
+    g.brand = _get_brand(g.link.brand)
+
+
+def by_confirm_link() -> None:
+    """Leaves the signed link in `g.link`, and its brand in `g.brand`. Raises BadLink, StaleLink, StoreBusy."""
+    g.link = current_services().links.read_confirm(_token(), datetime.now(UTC))
+    g.brand = _get_brand(g.link.brand)
+
+
+def by_address_link() -> None:
+    """Leaves the signed ticket of the request for a new address in `g.link`. Raises BadLink, StaleLink."""
+    g.link = current_services().links.read_address(_token(), datetime.now(UTC))
+
+
+def by_sign_in_link() -> None:
+    """Leaves the signed ticket of the sign-in in `g.link`. Raises BadLink, StaleLink."""
+    g.link = current_services().links.read_sign_in(_token(), datetime.now(UTC))
+
+
+def by_hand_off() -> None:
+    """Leaves the signed hand-off in `g.link`. Raises BadLink, StaleLink."""
+    g.link = current_services().links.read_hand_off(_token(), datetime.now(UTC))
 
 
 def by_signature() -> None:
-    """A provider, by its signature over the raw body. The view verifies before it parses."""
+    """Leaves the connector in `g.connector`, and a report whose signature was verified in `g.report`.
+
+    Raises NotFound without such a connector, and BadSignature, BadPayload and NoThreadFree for a report.
+    """
+    g.connector = signatures.get_connector(current_app, (request.view_args or {})["name"])
+    if request.method == "POST":
+        g.report = signatures.read_verified(g.connector, request, public_url=current_services().settings.public_url)
 
 
 def by_api_key() -> None:
-    """A sending system, by its bearer key, for what the key's scopes cover. The key is left in `g.api_key`, which is
-    None when the database is away: a decision can still be answered then, and says nothing about anybody."""
+    """Leaves the API key in `g.api_key`, after its scopes and its limit were checked.
+
+    It is None while the database is away, for the calls that answer without it and say nothing about anybody then.
+    """
     g.api_key = None
     asked = OPERATIONS[request.endpoint or ""]
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
@@ -61,8 +100,7 @@ def by_api_key() -> None:
 
 
 def by_session() -> Response | None:
-    """Somebody who has signed in a short while ago; others are shown the way. What the view needs is left in
-    `g.session` and `g.standing`."""
+    """Leaves the session in `g.session`, and the contact's state in `g.standing`. Redirects others to the sign-in."""
     current = session.current_session()
     services = current_services()
     if current is not None:
@@ -73,12 +111,25 @@ def by_session() -> Response | None:
         session.sign_out()
     brand = brand_here(services, request)
     place = f"{services.root_of(brand)}/sign-in{spoken_in(request, brand).query}"
-    return Response(status=303, headers={"Location": place + _why("&" if "?" in place else "?")})
+    return Response(status=303, headers={"Location": place + _reason("&" if "?" in place else "?")})
 
 
-def _why(separator: str) -> str:
-    """What the sign-in page has to explain: a press that did nothing, or a session that has ended meanwhile."""
+def _reason(separator: str) -> str:
+    """What the sign-in page has to explain: a form that was not saved, or a session that has ended."""
     if request.method == "POST":
         return f"{separator}lapsed=1"
     name = current_app.config["SESSION_COOKIE_NAME"]
     return f"{separator}ended=1" if name in request.cookies else ""
+
+
+def _token() -> str:
+    token: str = (request.view_args or {})["token"]
+    return token
+
+
+def _get_brand(slug: str) -> Brand:
+    """Raises BadLink for a brand that no longer exists."""
+    brand = current_services().catalog.get().brands.get(slug)
+    if brand is None:
+        raise BadLink("a brand that no longer exists")
+    return brand

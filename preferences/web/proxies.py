@@ -1,12 +1,13 @@
-"""Where a request comes from: the client's address and scheme, behind so many reverse proxies.
+"""The client's address and scheme behind reverse proxies.
 
 Owns `REMOTE_ADDR` and `wsgi.url_scheme` as the application sees them. Invariant: `REMOTE_ADDR` is an IP address in its
-usual form whenever one is known; what a proxy wrote and cannot be read leaves the address of the proxy itself.
+usual form whenever one is known; where a proxy's header cannot be read, it is the address of that proxy.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class BehindProxies:
-    """Middleware. `hops` is how many proxies in a row stand in front: what the outermost of them wrote is believed.
+    """Middleware. `hops` is the number of proxies in front: what the outermost of them wrote is trusted.
 
-    Each of them appends to `X-Forwarded-For`, so the client's address is that many places from the right; whatever
-    stands left of it was written by the client.
+    Each proxy appends to `X-Forwarded-For`, so the client's address is that many values from the right. Anything left
+    of it was written by the client.
     """
 
     def __init__(self, behind: WSGIApplication, hops: int) -> None:
@@ -27,20 +28,29 @@ class BehindProxies:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         peer: str = environ.get("REMOTE_ADDR", "")
-        address = read_address(self._written(environ, "HTTP_X_FORWARDED_FOR"))
-        environ["REMOTE_ADDR"] = address or read_address(peer)
-        scheme = self._written(environ, "HTTP_X_FORWARDED_PROTO").lower()
-        if scheme in {"http", "https"}:
-            environ["wsgi.url_scheme"] = scheme
+        if self._hops:
+            peer = read_address(self._forwarded(environ, "HTTP_X_FORWARDED_FOR")) or peer
+            scheme = self._forwarded(environ, "HTTP_X_FORWARDED_PROTO").lower()
+            if scheme in {"http", "https"}:
+                environ["wsgi.url_scheme"] = scheme
+        environ["REMOTE_ADDR"] = read_address(peer)
         return self._behind(environ, start_response)
 
-    def _written(self, environ: WSGIEnvironment, name: str) -> str:
-        values = environ.get(name, "").split(",") if self._hops else []
-        return values[-self._hops].strip() if len(values) >= self._hops > 0 else ""
+    def _forwarded(self, environ: WSGIEnvironment, name: str) -> str:
+        values: list[str] = environ.get(name, "").split(",")
+        return values[-self._hops].strip() if len(values) >= self._hops else ""
 
 
 def read_address(text: str) -> str:
-    """An IP address as proxies write it: with a port, in brackets, in quotes, or of IPv4 as IPv6. Empty for none."""
+    """An IP address as proxies write it: with a port, in brackets, in quotes, or IPv4 as IPv6. Empty for none."""
+    try:
+        socket.inet_pton(socket.AF_INET, text)
+    except (OSError, ValueError):
+        return _read_other_form(text)
+    return text
+
+
+def _read_other_form(text: str) -> str:
     text = text.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]

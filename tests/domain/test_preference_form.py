@@ -18,11 +18,11 @@ from preferences.domain.preference_form import (
     ON,
     PACE_VERB,
     UNANSWERED,
-    Asker,
     Aspect,
     BadValue,
     Change,
     Control,
+    Provenance,
     Setting,
     channels_of,
     check_value,
@@ -336,10 +336,10 @@ def test_any_text_is_a_change_or_a_value_error(item: str) -> None:
 # From a change to what the ledger takes.
 
 
-ASKER = Asker(contact_id=JANE, brand="default", origin=Origin.ACCOUNT, evidence={"page": "account"})
+ASKER = Provenance(contact_id=JANE, brand="default", origin=Origin.ACCOUNT, evidence={"page": "account"})
 
 
-def edit(change: Change, asker: Asker = ASKER, *, more: bool = False, notice: str | None = None) -> Any:
+def edit(change: Change, asker: Provenance = ASKER, *, more: bool = False, notice: str | None = None) -> Any:
     return edit_for(change, asker, more=more, notice=notice, now=NOON, ref="ref-1")
 
 

@@ -17,10 +17,10 @@ from flask import Flask
 
 from preferences.current import services_of
 from preferences.domain.vocabulary import Channel
+from preferences.people.opt_outs import REASONS
 from preferences.services import Services
 from preferences.store import contact_state
 from preferences.tokens import ManageLink
-from preferences.web.public.unsubscribe import REASONS
 from tests.journeys.looks import (
     MOST_BYTES,
     NARROW,

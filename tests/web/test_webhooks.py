@@ -34,7 +34,7 @@ from preferences.domain.records import Brand
 from preferences.domain.vocabulary import OneClick
 from preferences.ledger.verify import verify
 from preferences.store import catalog, feed
-from preferences.web.webhooks import MADE
+from preferences.web.signatures import MADE
 from tests.processes import Installation, contents, database_away
 from tests.support import add_contact, api_headers, close, email, link_for, new_app, new_sqlite
 

@@ -27,6 +27,7 @@ from preferences.domain.vocabulary import Channel
 from preferences.i18n import Spoken
 from preferences.ledger import edits
 from preferences.ledger.edits import Confirmed, can_remove
+from preferences.people.rate_limits import RequestLimit
 from preferences.services import Services
 from preferences.store import outbox
 from preferences.store.contact_state import KnownAddress
@@ -34,16 +35,17 @@ from preferences.store.outbox import Order
 from preferences.store.transactions import Save, Write
 from preferences.tokens import stem, trim
 from preferences.web.account.page import contact_id, own_page, proof
-from preferences.web.public.unsubscribe import circumstances
+from preferences.web.shared.evidence import evidence_of
 from preferences.web.shared.forms import require_token
-from preferences.web.shared.limits import RequestLimit, limiter
+from preferences.web.shared.limits import limiter
 from preferences.web.shared.mail_request import ENTER_EMAIL, typed_address
 from preferences.web.shared.render import render
 from preferences.web.shared.visit import brand_here, spoken_in
 
 own = Blueprint("addresses", __name__)
 blueprint = Blueprint("new_address", __name__)
-limit = RequestLimit(per_minute=60)
+confirmations = RequestLimit(per_minute=60)
+"""For each link."""
 
 ASKED: Final = "20 per hour"
 """New addresses for each person: each is a letter to somebody who may not have asked for it."""
@@ -111,11 +113,7 @@ def remove(address_id: UUID) -> Response:
 def ask_to_confirm(token: str) -> Response:
     """The question to the owner of the new address. Only their button does something."""
     place, now = _place(), datetime.now(UTC)
-    try:
-        ticket = place.services.links.read_address(token, now)
-    except StaleLink:
-        return _page(place, "account/address_over.html", status=410, expired=True)
-    wanted = place.services.database.read(edits.find_request, ticket.id, now)
+    wanted = place.services.database.read(edits.find_request, g.link.id, now)
     if wanted is None:
         return _page(place, "account/address_over.html", status=409, expired=False)
     action = f"{place.services.root_of(place.brand)}/confirm/address/{trim(token)}"
@@ -131,16 +129,18 @@ def ask_to_confirm(token: str) -> Response:
 @blueprint.post("/confirm/address/<token>", strict_slashes=False)
 def confirm(token: str) -> Response:
     """The owner of the new address says that it is theirs."""
-    place, now = _place(), datetime.now(UTC)
+    place, now, evidence = _place(), datetime.now(UTC), evidence_of(request)
+    confirmations.check(stem(token))
     try:
-        ticket = place.services.links.read_address(token, now)
-        limit.check(stem(token))
-        done = place.services.writer.run(_confirm, ticket.id, place=place, now=now, evidence=circumstances(request))
-    except StaleLink:
-        return _page(place, "account/address_over.html", status=410, expired=True)
+        done = place.services.writer.run(_confirm, g.link.id, place=place, now=now, evidence=evidence)
     except NotAllowed:
         return _page(place, "account/address_over.html", status=409, expired=False)
     return _page(place, "account/address_done.html", outcome=done.outcome, address=mask(done.address), done=done)
+
+
+@blueprint.errorhandler(StaleLink)
+def expired(_error: StaleLink) -> Response:
+    return _page(_place(), "account/address_over.html", status=410, expired=True)
 
 
 def _place() -> _Place:

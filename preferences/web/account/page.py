@@ -17,15 +17,15 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 from preferences.current import current_services
-from preferences.domain.preference_form import Asker, BadValue
+from preferences.domain.preference_form import BadValue, Provenance
 from preferences.domain.records import Brand
 from preferences.domain.vocabulary import Channel, Origin
 from preferences.i18n import Spoken
+from preferences.people.preferences import Page, Saved, read_page
 from preferences.services import Services
-from preferences.web.public.unsubscribe import circumstances
-from preferences.web.shared import preferences_page
+from preferences.web.shared import preference_page
+from preferences.web.shared.evidence import evidence_of
 from preferences.web.shared.forms import SessionForm
-from preferences.web.shared.preferences_page import Page, Saved
 from preferences.web.shared.render import render
 from preferences.web.shared.visit import brand_here, spoken_in
 
@@ -46,9 +46,9 @@ def save() -> Response:
     page = _read(services)
     if not SessionForm(request.form).validate():
         return _page(services, page, refused=True)
-    asker = Asker(contact_id=page.standing.contact_id, brand=page.brand.slug, origin=Origin.ACCOUNT, evidence=proof())
+    by = Provenance(contact_id=page.standing.contact_id, brand=page.brand.slug, origin=Origin.ACCOUNT, evidence=proof())
     try:
-        saved = preferences_page.answer(services, page, request.form, asker, fresh=g.session.may_opt_in)
+        saved = preference_page.submit(services, page, request.form, by=by, fresh=g.session.may_opt_in)
     except BadValue as problem:
         return _page(services, page, problem=problem.control.name, form=request.form)
     return _page(services, _read(services), saved=saved)
@@ -62,7 +62,7 @@ def contact_id() -> UUID:
 
 def proof() -> dict[str, str]:
     """What proves an act of somebody who is signed in: the circumstances, and how they signed in."""
-    return {**circumstances(request), "signed_in_by": g.session.way}
+    return {**evidence_of(request), "signed_in_by": g.session.way}
 
 
 def own_page(
@@ -97,7 +97,7 @@ def _read(services: Services) -> Page:
     brand = services.catalog.get().brands.get(slug) if slug else brand_here(services, request)
     if brand is None:
         raise NotFound
-    return preferences_page.read_page(services, contact_id(), brand, spoken_in(request, brand))
+    return read_page(services, contact_id(), brand=brand, spoken=spoken_in(request, brand))
 
 
 def _page(
@@ -109,7 +109,7 @@ def _page(
     form: Mapping[str, str] | None = None,
     refused: bool = False,
 ) -> Response:
-    context = preferences_page.context(services, page, saved=saved, problem=problem, form=form)
+    context = preference_page.context(services, page, saved=saved, problem=problem, form=form)
     action = f"{services.root_of(page.brand)}/account/"
     brands = services.catalog.get().brands
     brand_field = Markup('<input type="hidden" name="brand" value="{}">').format(page.brand.slug)

@@ -37,8 +37,10 @@ from preferences.web.shared.render import render
 from preferences.web.shared.visit import brand_here, spoken_in
 
 blueprint = Blueprint("sign_in", __name__)
-arriving = Blueprint("arriving", __name__)
-"""Behind the links of a letter and of a hand-off."""
+by_email = Blueprint("sign_in_link", __name__)
+"""Behind the link in our email."""
+handing_over = Blueprint("hand_off", __name__)
+"""Behind the link of a hand-off."""
 leaving = Blueprint("leaving", __name__)
 """For those who are signed in."""
 
@@ -153,44 +155,43 @@ def _read_id(text: str) -> UUID | None:
         return None
 
 
-@arriving.get("/sign-in/link/<token>", strict_slashes=False)
+@by_email.get("/sign-in/link/<token>", strict_slashes=False)
 def show_link(token: str) -> Response:
     """One button."""
-    current_services().links.read_sign_in(token, datetime.now(UTC))
     return page("link.html", here=f"/sign-in/link/{trim(token)}")
 
 
-@arriving.post("/sign-in/link/<token>", strict_slashes=False)
-def use_link(token: str) -> Response:
+@by_email.post("/sign-in/link/<token>", strict_slashes=False)
+def use_link(token: str) -> Response:  # noqa: ARG001 - the guard has read it
     """Sign in, once."""
     refuse_other_sites()
-    services, now = current_services(), datetime.now(UTC)
-    ticket = services.links.read_sign_in(token, now)
-    return _enter_by(services, services.database.save(sign_ins.use_link, ticket.id, now), "link")
+    services = current_services()
+    return _enter_by(services, services.database.save(sign_ins.use_link, g.link.id, datetime.now(UTC)), "link")
 
 
-@arriving.get("/sign-in/hand-off/<token>", strict_slashes=False)
+@handing_over.get("/sign-in/hand-off/<token>", strict_slashes=False)
 def show_hand_off(token: str) -> Response:
     """One button."""
-    current_services().links.read_hand_off(token, datetime.now(UTC))
     return page("hand_off.html", here=f"/sign-in/hand-off/{token}")
 
 
-@arriving.post("/sign-in/hand-off/<token>", strict_slashes=False)
+@handing_over.post("/sign-in/hand-off/<token>", strict_slashes=False)
 def use_hand_off(token: str) -> Response:
     """Sign in, once."""
     refuse_other_sites()
-    services, now = current_services(), datetime.now(UTC)
-    hand_off = services.links.read_hand_off(token, now)
-    services.database.save(sign_ins.use_once, token, now)
-    if _is_ended(services, hand_off.id, hand_off.issued_at):
+    services = current_services()
+    services.database.save(sign_ins.use_once, token, datetime.now(UTC))
+    if _is_ended(services, g.link.id, g.link.issued_at):
         raise StaleLink("ended by its owner")
-    return enter(services, hand_off.id, "hand_off", may_opt_in=hand_off.may_opt_in)
+    return enter(services, g.link.id, "hand_off", may_opt_in=g.link.may_opt_in)
 
 
-@arriving.errorhandler(BadLink)
-@arriving.errorhandler(NotAllowed)
-@arriving.errorhandler(StaleLink)
+@by_email.errorhandler(BadLink)
+@by_email.errorhandler(NotAllowed)
+@by_email.errorhandler(StaleLink)
+@handing_over.errorhandler(BadLink)
+@handing_over.errorhandler(NotAllowed)
+@handing_over.errorhandler(StaleLink)
 def refuse_link(error: Exception) -> Response:
     """Say why the link does not work, and offer a code."""
     return refused(REFUSALS[errors.status_of(error)])

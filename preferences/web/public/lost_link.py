@@ -1,7 +1,7 @@
-"""The lost link: type your address, and get a fresh link to your choices.
+"""The lost link: type an address, and get a fresh manage link by email.
 
-Owns `/link`. Invariant: the answer, and the time that it takes, are the same for an address that we know and for one
-that we do not: whether there is anybody to write to is found out later, by the worker.
+Owns `/link`. Invariant: the answer, and the time that it takes, are the same for a known address and an unknown one:
+the worker looks it up later.
 """
 
 from __future__ import annotations
@@ -23,14 +23,12 @@ blueprint = Blueprint("lost_link", __name__)
 
 @blueprint.get("/link")
 def ask() -> Response:
-    """The field."""
     return _page(current_services(), "lost_link/form.html", value="", error=None)
 
 
 @blueprint.post("/link")
 @limiter.limit(EMAIL_REQUESTS)
 def order() -> Response:
-    """Order the letter with the link."""
     services, typed = current_services(), request.form.get("address", "")
     address = typed_address(typed)
     if address is None:

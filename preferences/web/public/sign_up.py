@@ -1,8 +1,8 @@
-"""The sign-up form: tick what you want, type your address, and confirm from your own mailbox.
+"""The sign-up form: tick topics, type an address, confirm from that mailbox.
 
-Owns `/sign-up`. Invariants: it writes nothing but an order for one letter, so nobody can be signed up by somebody else;
-the answer is the same for an address that we know and for one that we do not; it needs no cookie and no token, since a
-page of the company's own may hold the form.
+Owns `/sign-up`. Invariants: it writes nothing but an order for one email, so nobody can sign up somebody else; the
+answer is the same for a known address and an unknown one; it needs no cookie and no token, since pages of the company's
+own may hold the form.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from preferences.domain.outbox import EmailKind
 from preferences.domain.records import Address, Brand
 from preferences.i18n import Spoken, to_translate
 from preferences.people.emails import order_email
-from preferences.people.sign_up import TRAP, Offer, offers_of, yes_to
+from preferences.people.sign_up import HONEYPOT, Offer, offers_of, opt_in_to
 from preferences.services import Services
 from preferences.web.shared.limits import limiter
 from preferences.web.shared.mail_request import EMAIL_REQUESTS, ENTER_EMAIL, typed_address
@@ -29,14 +29,14 @@ from preferences.web.shared.visit import brand_here, spoken_in
 NOTHING_TICKED: Final = to_translate("Choose at least one")
 
 FROM_ALL_NETWORKS: Final = "2000 per hour"
-"""Letters to strangers that we let ourselves be made to send, should very many networks ask for them at once."""
+"""Emails to unknown addresses, should very many networks order them at once."""
 
 blueprint = Blueprint("sign_up", __name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the form says. `problems` by field: `topic` or `address`."""
+class _Submitted:
+    """The form as submitted. `problems` by field: `topic` or `address`."""
 
     ticked: Sequence[Offer] = ()
     typed: str = ""
@@ -46,32 +46,30 @@ class _Asked:
 
 @blueprint.get("/sign-up")
 def ask() -> Response:
-    """The form."""
     services, brand, spoken = _here()
-    return _form(services, brand, spoken, offers=offers_of(services, brand, spoken), asked=_Asked())
+    return _form(services, brand, spoken, offers=offers_of(services, brand, spoken), submitted=_Submitted())
 
 
 @blueprint.post("/sign-up")
 @limiter.limit(EMAIL_REQUESTS)
 @limiter.shared_limit(FROM_ALL_NETWORKS, scope="sign-up", key_func=lambda: "all")
 def order() -> Response:
-    """Order the letter in which it is confirmed."""
     services, brand, spoken = _here()
     offers = offers_of(services, brand, spoken)
-    asked = _read(offers)
-    if asked.address is None or asked.problems:
-        return _form(services, brand, spoken, offers=offers, asked=asked)
-    if not request.form.get(TRAP):
-        items = [yes_to(offer.topic).item for offer in asked.ticked]
-        order_email(
-            services,
-            EmailKind.SIGN_UP,
-            to=asked.address,
-            brand=brand.slug,
-            language=spoken.language,
-            details={"items": items},
-        )
+    submitted = _read(offers)
+    if submitted.address is None or submitted.problems:
+        return _form(services, brand, spoken, offers=offers, submitted=submitted)
+    if not request.form.get(HONEYPOT):
+        _order_email(services, submitted.address, brand, spoken, ticked=submitted.ticked)
     return render(services, "sign_up/sent.html", brand=brand, spoken=spoken, here=f"{services.root_of(brand)}/sign-up")
+
+
+def _order_email(
+    services: Services, address: Address, brand: Brand, spoken: Spoken, *, ticked: Sequence[Offer]
+) -> None:
+    details = {"items": [opt_in_to(offer.topic).item for offer in ticked]}
+    kind, language = EmailKind.SIGN_UP, spoken.language
+    order_email(services, kind, to=address, brand=brand.slug, language=language, details=details)
 
 
 def _here() -> tuple[Services, Brand, Spoken]:
@@ -80,8 +78,8 @@ def _here() -> tuple[Services, Brand, Spoken]:
     return services, brand, spoken_in(request, brand)
 
 
-def _read(offers: Sequence[Offer]) -> _Asked:
-    """A box for something that is sent no more, on a page that embeds an old form, counts as none."""
+def _read(offers: Sequence[Offer]) -> _Submitted:
+    """A topic that is no longer offered, in an old form on another page, is ignored."""
     typed = request.form.get("address", "")
     slugs = set(request.form.getlist("topic"))
     ticked = [offer for offer in offers if offer.topic.slug in slugs]
@@ -89,20 +87,22 @@ def _read(offers: Sequence[Offer]) -> _Asked:
     problems = {} if ticked else {"topic": NOTHING_TICKED}
     if address is None:
         problems["address"] = ENTER_EMAIL
-    return _Asked(ticked, typed, address, problems)
+    return _Submitted(ticked, typed, address, problems)
 
 
-def _form(services: Services, brand: Brand, spoken: Spoken, *, offers: Sequence[Offer], asked: _Asked) -> Response:
+def _form(
+    services: Services, brand: Brand, spoken: Spoken, *, offers: Sequence[Offer], submitted: _Submitted
+) -> Response:
     return render(
         services,
         "sign_up/form.html",
         brand=brand,
         spoken=spoken,
-        status=400 if asked.problems else 200,
+        status=400 if submitted.problems else 200,
         here=f"{services.root_of(brand)}/sign-up",
         offers=offers,
-        ticked={offer.topic.slug for offer in asked.ticked},
-        value=asked.typed,
-        problems=asked.problems,
-        trap=TRAP,
+        ticked={offer.topic.slug for offer in submitted.ticked},
+        value=submitted.typed,
+        problems=submitted.problems,
+        trap=HONEYPOT,
     )

@@ -19,11 +19,10 @@ from werkzeug.wrappers import Request, Response
 
 from preferences import metrics
 from preferences.current import current_services
-from preferences.domain.errors import BadAddress, BadLink, NotAllowed, StaleLink, StoreBusy
+from preferences.domain.errors import BadAddress, BadLink, NotAllowed, StaleLink, StoreBusy, TooOften
 from preferences.domain.records import Brand
 from preferences.i18n import to_translate
 from preferences.services import Services
-from preferences.web.shared.limits import TooOften
 from preferences.web.shared.render import render
 from preferences.web.shared.visit import brand_here, spoken_in
 

@@ -1,7 +1,6 @@
 """Rendering: every HTML page goes through `render`.
 
-Owns the headers of pages and the values that every template has. Invariant: no page is stored by a cache, framed by
-another site, followed by a search engine, or allowed to load or run anything but our own stylesheet.
+Owns the environments of Jinja and the values that every template has. Headers are in `web.policies`.
 """
 
 from __future__ import annotations
@@ -11,38 +10,14 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
-from flask import request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import escape
 from werkzeug.wrappers import Response
 
-from preferences.current import current_services
 from preferences.domain.records import Brand
-from preferences.domain.vocabulary import Channel, OneClick
+from preferences.domain.vocabulary import PHONE_CHANNELS, OneClick
 from preferences.i18n import NAMES, Spoken, day, listed, moment, translations_of
 from preferences.services import Services
-
-POLICY: Final = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors"
-)
-"""The content security policy, but for who may show the page in a frame."""
-
-MAY_BE_FRAMED: Final = ("/account/", "/sign-in/hand-off/", "/sign-in/out")
-"""The pages that the company's own pages may show in a frame: a signed-in person's, the way there, and the end."""
-
-# Referrer-Policy is same-origin and not no-referrer: under the latter browsers send `Origin: null` with our own forms
-# (Fetch standard, "serializing a request origin"), which looks like an attack to anybody who checks it.
-PAGE_HEADERS: Final = (
-    ("Cache-Control", "no-store"),
-    ("Content-Security-Policy", f"{POLICY} 'none'"),
-    ("Referrer-Policy", "same-origin"),
-    ("X-Robots-Tag", "noindex, nofollow"),
-    ("X-Content-Type-Options", "nosniff"),
-    # Browsers ignore it on plain http, so a trial on this machine is not locked into https.
-    ("Strict-Transport-Security", "max-age=31536000"),
-)
-
-PHONE_CHANNELS: Final = frozenset({Channel.SMS, Channel.VOICE})
 
 HTML: Final = "text/html; charset=utf-8"
 MOST_SKELETONS: Final = 1_000
@@ -166,17 +141,3 @@ def plain(text: str, status: int = 200) -> Response:
 
 def _response(body: str, status: int, content_type: str) -> Response:
     return Response(body, status, content_type=content_type)
-
-
-def complete_headers(response: Response) -> Response:
-    """Give an answer that leaves through Flask the headers that it does not set itself, and keep redirects on the host
-    that the browser called."""
-    origins = current_services().settings.embed_origins
-    if origins and request.path.startswith(MAY_BE_FRAMED):
-        response.headers.setdefault("Content-Security-Policy", f"{POLICY} {' '.join(origins)}")
-    place = response.headers.get("Location", "")
-    if place.startswith(request.host_url):  # the router's own redirects, which name the host that was called
-        response.headers["Location"] = "/" + place.removeprefix(request.host_url).lstrip("/")
-    for name, value in PAGE_HEADERS:
-        response.headers.setdefault(name, value)
-    return response

@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from preferences.current import services_of
 from preferences.domain.errors import StoreBusy
-from preferences.domain.preference_form import Asker, Aspect, Change, Control, edit_for
+from preferences.domain.preference_form import Aspect, Change, Control, Provenance, edit_for
 from preferences.domain.records import Entry
 from preferences.domain.vocabulary import Basis, Channel, Origin, Relation, Status, Verb
 from preferences.ledger import record as ledger
@@ -315,7 +315,7 @@ def test_a_pause_from_before_ends_with_the_yes(app: Flask) -> None:
     services, client = services_of(app), app.test_client()
     contact_id, now = add_contact(services), datetime.now(UTC)
     until = (now + timedelta(days=30)).date().isoformat()
-    asker = Asker(contact_id=contact_id, brand="default", origin=Origin.PAGE, evidence={})
+    asker = Provenance(contact_id=contact_id, brand="default", origin=Origin.PAGE, evidence={})
     pause = Change(Control(Channel.EMAIL, "product-news", Aspect.PAUSE), until)
     earlier = now - timedelta(days=2)
     edit = edit_for(pause, asker, more=False, notice=None, now=earlier, ref=None)

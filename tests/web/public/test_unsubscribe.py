@@ -32,7 +32,7 @@ from preferences.store import feed
 from preferences.store.catalog import save_brand
 from preferences.store.contact_state import Wishes, WishesKey
 from preferences.tokens import ManageLink, UndoToken, UnsubscribeLink
-from preferences.web.slow_bodies import NoTurn, Turns
+from preferences.web.slow_bodies import BodyReadLimit, NoThreadFree
 from tests.processes import Installation, contents, database_away
 from tests.support import (
     BRAND,
@@ -116,7 +116,7 @@ def press(client: FlaskClient, path: str, intent: str = "all", name: str = "", *
 def without_presses(page: str) -> str:
     """A page but for what is random in it: the names of presses, and references, since evidence is sealed with salt."""
     page = re.sub(r"(?:(?<=%20)|\b)[0-9A-Z]{4}-[0-9A-Z]{4}\b", "", page)
-    return re.sub(r'name="press" value="[^"]{22}"', "", page)
+    return re.sub(r'name="press" value="[^"]{32}"', "", page)
 
 
 def undo_in(page: TestResponse) -> str | None:
@@ -878,11 +878,11 @@ LOST = "We could not read which button you pressed."
 def too_many_slow_bodies() -> Iterator[None]:
     """No body is read: every thread that may wait for one does."""
 
-    def take(*_arguments: object) -> bytes:
-        raise NoTurn
+    def read(*_arguments: object) -> bytes:
+        raise NoThreadFree
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Turns, "take", take)
+        patch.setattr(BodyReadLimit, "read", read)
         yield
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 import pytest
+import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 from standardwebhooks.webhooks import Webhook
@@ -20,11 +21,13 @@ from preferences.current import services_of
 from preferences.domain.consent import effective, is_stopped
 from preferences.domain.records import Act, Preference
 from preferences.domain.vocabulary import BLANKET, Actor, Basis, Channel, Origin, Purpose, Status, Verb
+from preferences.people.rate_limits import NewAddressLimit
 from preferences.services import Services
 from preferences.store import feed
 from preferences.store.contact_state import WishesKey
 from preferences.web.proxies import read_address
-from preferences.web.shared.limits import StrangerLimit, limiter, shorten_ip
+from preferences.web.shared.evidence import shorten_ip
+from preferences.web.shared.limits import limiter
 from tests.processes import contents
 from tests.support import add_contact, close, email, link_for, manage_link_for, new_app, new_sqlite
 
@@ -37,7 +40,7 @@ FLOOD = 130
 @pytest.fixture(autouse=True)
 def one_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of a test happens in the same minute, however long it takes."""
-    monkeypatch.setattr("preferences.web.shared.limits.time.monotonic", lambda: 6_000.0)
+    monkeypatch.setattr("preferences.people.rate_limits.time.monotonic", lambda: 6_000.0)
 
 
 @pytest.fixture
@@ -125,7 +128,7 @@ STRANGERS: Final = 20
 
 
 def type_strangers(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("preferences.web.public.optout.strangers", StrangerLimit(per_minute=STRANGERS))
+    monkeypatch.setattr("preferences.people.opt_outs.new_addresses", NewAddressLimit(per_minute=STRANGERS))
     for number in range(STRANGERS + 10):
         client.post("/optout", data={"address": f"nobody.{number}@example.com"})
 
@@ -155,8 +158,8 @@ def test_a_stranger_is_taken_again_in_the_next_minute(
     client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     type_strangers(client, monkeypatch)
-    monkeypatch.setattr("preferences.web.shared.limits.time.monotonic", lambda: 6_060.0)
-    assert client.post("/optout", data={"address": "nobody@example.com"}).status_code == 200
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=61)):
+        assert client.post("/optout", data={"address": "nobody@example.com"}).status_code == 200
     assert count_entries(services) == STRANGERS + 1
 
 

@@ -1,0 +1,394 @@
+"""The preference page: read it, save changes, stop everything, confirm changes from a confirm link.
+
+Owns the way from submitted controls to the ledger. Invariants: only what was moved is written; what lets less mail
+through is recorded at once for everybody; what lets more through is recorded at once only after a fresh sign-in or from
+a confirm link, and is otherwise confirmed by email.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+from preferences import metrics
+from preferences.domain import acts
+from preferences.domain.consent import effective, is_stopped
+from preferences.domain.errors import StaleLink, TooOften
+from preferences.domain.notices import Notice
+from preferences.domain.outbox import EmailKind
+from preferences.domain.preference_form import (
+    OFF,
+    ON,
+    PACE_VERB,
+    UNANSWERED,
+    Aspect,
+    BadValue,
+    Change,
+    Control,
+    Provenance,
+    Setting,
+    channels_of,
+    check_value,
+    edit_for,
+    lets_more_through,
+    read_item,
+    settings_of,
+    slugs_had,
+)
+from preferences.domain.records import Address, Brand, Edit, Entry, Topic
+from preferences.domain.references import reference_of
+from preferences.domain.topics import Section, is_shown, sections_of
+from preferences.domain.vocabulary import BLANKET, Channel, Origin, Status, Verb
+from preferences.i18n import Spoken
+from preferences.ledger import record as ledger
+from preferences.ledger.duplicates import find_by_refs
+from preferences.people.consent_text import notice_for
+from preferences.people.emails import order_email
+from preferences.people.opt_outs import Stopped
+from preferences.people.rate_limits import opt_ins, repeats
+from preferences.services import Services
+from preferences.store import contact_state, contacts, notices
+from preferences.store.contact_state import Standing, own_mailboxes
+from preferences.store.transactions import Write
+from preferences.tokens import ConfirmLink, ManageLink
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A contact's preferences about one brand.
+
+    `settings` holds the state of every control by name, also of topics that are not shown. `channels` are those of all
+    marketing topics of the brand, retired ones included, which may come back.
+    """
+
+    brand: Brand
+    topics: Sequence[Topic]
+    channels: Sequence[Channel]
+    standing: Standing
+    settings: Mapping[str, Setting]
+    spoken: Spoken
+
+    @property
+    def sections(self) -> list[Section]:
+        """The topics shown, by section."""
+        return sections_of(self.topics)
+
+    @property
+    def all_stopped(self) -> Stopped | None:
+        """Since when the contact has stopped everything of the brand on every channel; None if anything may be sent."""
+        topics = (setting for setting in self.settings.values() if not setting.control.topic.startswith("@"))
+        statuses = [setting.value for setting in topics if setting.control.aspect is Aspect.STATUS]
+        blankets = [self.standing.choices.get((channel, self.brand.slug, BLANKET)) for channel in self.channels]
+        held = [blanket for blanket in blankets if blanket is not None]
+        if not statuses or len(held) < len(blankets) or any(value != OFF for value in statuses):
+            return None
+        newest = max(held, key=lambda blanket: blanket.since)
+        return Stopped(newest.since, reference_of(self.standing.entry_hashes[newest.seq]))
+
+    @property
+    def cannot_be_reached(self) -> bool:
+        """Whether marketing to every email address of the contact is suppressed, whatever they choose."""
+        known = self.standing.current_addresses(Channel.EMAIL)
+        return bool(known) and all(address.cannot_be_reached for address in known)
+
+    def stopped_since(self, control: Control) -> datetime | None:
+        """When the contact unsubscribed from the topic of a control; None if an opt-out is not what counts."""
+        key = control.channel, self.brand.slug
+        choice = effective(self.standing.choices.get((*key, control.topic)), self.standing.choices.get((*key, BLANKET)))
+        return choice.since if choice is not None and choice.status is Status.UNSUBSCRIBED else None
+
+    def tag(self, control: Control) -> str:
+        """The reference of the entry that a control's value comes from: nothing sequential, as it is in the page."""
+        seen = self.settings[control.name].seen
+        return reference_of(self.standing.entry_hashes[seen]) if seen in self.standing.entry_hashes else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A control as submitted: the value, the value that the page showed, and the tag that the page had."""
+
+    value: str
+    shown: str
+    tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """What became of a submission: what was recorded, what waits for a confirmation, and what was out of date."""
+
+    recorded: Sequence[Change] = ()
+    stale: Sequence[Change] = ()
+    mailed: Sequence[Change] = ()
+    mailed_to: Address | None = None
+    entries: Sequence[Entry] = ()
+    stopped_all: bool = False
+    everywhere: bool = False
+
+    @property
+    def newest(self) -> Entry | None:
+        """The entry whose reference and time the page shows."""
+        return self.entries[-1] if self.entries else None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nothing was moved."""
+        return not (self.recorded or self.mailed or self.stale or self.stopped_all)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What a confirm link asks for, as far as it can still be chosen, and the entries that it led to before.
+
+    `ref` names the link in the ledger.
+    """
+
+    ref: str
+    link: ConfirmLink
+    page: Page
+    changes: Sequence[Change]
+    earlier: Sequence[Entry]
+
+    @property
+    def now(self) -> list[Change]:
+        """The same controls as they are now."""
+        return [Change(change.control, self.page.settings[change.control.name].value) for change in self.changes]
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether something that was switched on is off again."""
+        pairs = zip(self.changes, self.now, strict=True)
+        return any(change.value == ON and current.value == OFF for change, current in pairs)
+
+
+def read_page(services: Services, contact_id: UUID, *, brand: Brand, spoken: Spoken) -> Page:
+    """The page as it is now. Raises StoreBusy."""
+    standing = services.database.read(contact_state.standing_of, contact_id)
+    catalog = services.catalog.get()
+    topics = catalog.topics_of(brand.slug, marketing=True)
+    settings = settings_of(brand.slug, topics, standing.choices, standing.paces, datetime.now(UTC))
+    having = slugs_had(settings, brand.slug, standing.choices)
+    return Page(
+        brand=brand,
+        topics=[topic for topic in topics if is_shown(topic, flags=standing.flags, has_it=topic.slug in having)],
+        channels=channels_of(catalog.topics_of(brand.slug, marketing=True, retired=True)),
+        standing=standing,
+        settings={setting.control.name: setting for setting in settings},
+        spoken=spoken,
+    )
+
+
+def read_linked_page(services: Services, link: ManageLink, *, brand: Brand, spoken: Spoken) -> Page:
+    """The page behind a manage link. Raises StaleLink for a link that its owner has revoked."""
+    page = read_page(services, link.contact_id, brand=brand, spoken=spoken)
+    if _is_revoked(page, link.issued_at):
+        raise StaleLink("revoked by its owner")
+    return page
+
+
+def read_confirmation(
+    services: Services, token: str, *, link: ConfirmLink, brand: Brand, spoken: Spoken
+) -> Confirmation:
+    """Raises StaleLink for a link that its owner has revoked, or whose contact no longer exists."""
+    page = read_page(services, link.contact_id, brand=brand, spoken=spoken)
+    if not page.standing.exists or _is_revoked(page, link.issued_at):
+        raise StaleLink("revoked, or of a contact that no longer exists")
+    ref = services.links.confirm_ref(token)
+    changes = list(_offered_changes(page, link))
+    refs = [_ref_of(ref, item.partition("=")[0]) for item in link.items]
+    earlier = services.database.read(find_by_refs, Origin.CONFIRMATION, refs)
+    return Confirmation(ref, link, page, [*changes, *_pauses_to_end(page, changes)], earlier)
+
+
+def save(services: Services, page: Page, submitted: Mapping[str, Submitted], *, by: Provenance, fresh: bool) -> Saved:
+    """Save what was moved. `fresh` says that the contact has just signed in.
+
+    Raises BadValue, StoreBusy, and TooOften for what lets more through, once what lets less through is recorded.
+    """
+    less: list[Change] = []
+    more: list[Change] = []
+    for change in _moved(page, submitted):
+        current = page.settings[change.control.name].value
+        lets_more = lets_more_through(change, current)
+        if change.value == current and (lets_more or _is_repetition(change, by)):
+            continue
+        (more if lets_more else less).append(change)
+    try:
+        if more:
+            opt_ins.check(str(by.contact_id))
+    except TooOften:
+        _record(services, page, less, by)
+        raise
+    saved = _record(services, page, [*less, *(more if fresh else [])], by)
+    if more and not fresh:
+        return replace(saved, mailed=more, mailed_to=_request_confirmation(services, page, more))
+    return saved
+
+
+def stop_all(services: Services, page: Page, *, by: Provenance, everywhere: bool) -> Saved:
+    """Stop all marketing of the page's brand on every channel, or of every brand.
+
+    Raises TooOften for what changes nothing and need not be recorded.
+    """
+    scopes = _scopes(services, services.catalog.get().brands if everywhere else [page.brand.slug])
+    if all(_is_stopped_again(page, channel, brand) for channel, brand in scopes):
+        raise TooOften("an opt-out that changes nothing, too many times in a minute")
+    now = datetime.now(UTC)
+    entries = services.writer.record(
+        [
+            acts.unsubscribe(
+                by.contact_id, channel, brand=brand, topic=BLANKET, origin=by.origin, now=now, evidence=by.evidence
+            )
+            for channel, brand in scopes
+        ]
+    )
+    _count(entries, by.origin)
+    return Saved(stopped_all=True, everywhere=everywhere, entries=entries)
+
+
+def confirm(services: Services, asked: Confirmation, evidence: Mapping[str, str]) -> Saved:
+    """Record what a confirm link asks for, but for what was opted out of since."""
+    by = Provenance(
+        contact_id=asked.link.contact_id,
+        brand=asked.page.brand.slug,
+        origin=Origin.CONFIRMATION,
+        evidence=evidence,
+        asked_at=asked.link.issued_at,
+    )
+    return _record(services, asked.page, asked.changes, by, ref=asked.ref)
+
+
+def all_brands_stopped(services: Services, page: Page) -> bool:
+    """Whether all marketing of every brand is stopped on every channel."""
+    return all(_is_stopped(page, *scope) for scope in _scopes(services, services.catalog.get().brands))
+
+
+def fresh_manage_path(services: Services, page: Page) -> str:
+    """The path of the contact's own page, by a link that can do no more than those in every email."""
+    link = ManageLink(page.standing.contact_id, Channel.EMAIL, page.brand.slug, datetime.now(UTC))
+    return f"{services.root_of(page.brand)}/p/{services.links.sign_manage(link)}"
+
+
+def _is_revoked(page: Page, issued_at: datetime) -> bool:
+    revoked_at = page.standing.revoked_at
+    return revoked_at is not None and issued_at <= revoked_at
+
+
+def _offered_changes(page: Page, link: ConfirmLink) -> Iterator[Change]:
+    """What the link asks for, without what can no longer be chosen: a removed topic, a day that has passed."""
+    now = datetime.now(UTC)
+    for item in link.items:
+        with suppress(ValueError, BadValue):
+            change = read_item(item)
+            check_value(change.control, change.value, now)
+            if change.control.name in page.settings:
+                yield change
+
+
+def _moved(page: Page, submitted: Mapping[str, Submitted]) -> list[Change]:
+    """The controls that were moved. Raises BadValue for the first value that its control cannot have."""
+    now, changes = datetime.now(UTC), []
+    for name, setting in page.settings.items():
+        field = submitted.get(name)
+        if field is None or field.value == field.shown:
+            continue
+        check_value(setting.control, field.value, now)
+        # A page with the tag of another entry, or with none, has not shown what counts now.
+        seen = setting.seen if field.tag == page.tag(setting.control) else 0
+        changes.append(Change(setting.control, field.value, seen))
+    return [*changes, *_pauses_to_end(page, changes)]
+
+
+def _pauses_to_end(page: Page, changes: Iterable[Change]) -> list[Change]:
+    """A pause that the page did not show, since its topic was off, ends when the topic is switched on."""
+    named = {change.control for change in changes}
+    switched_on = (change.control for change in changes if change.value == ON)
+    pauses = (Control(control.channel, control.topic, Aspect.PAUSE) for control in switched_on)
+    running = (page.settings[pause.name] for pause in pauses if pause not in named and pause.name in page.settings)
+    return [Change(pause.control, UNANSWERED, pause.seen) for pause in running if pause.value != UNANSWERED]
+
+
+def _is_repetition(change: Change, by: Provenance) -> bool:
+    """Whether this was recorded so often in this minute that once more is not needed."""
+    control = change.control
+    verb = PACE_VERB.get(control.aspect, Verb.UNSUBSCRIBE)
+    return repeats.is_reached(by.contact_id, control.channel, brand=by.brand, topic=control.topic, verb=verb)
+
+
+def _record(services: Services, page: Page, changes: Sequence[Change], by: Provenance, *, ref: str = "") -> Saved:
+    """Record changes, but for those that are out of date. `ref` names a confirm link, which counts once."""
+    if not changes:
+        return Saved()
+    now, wordings, edits = datetime.now(UTC), list[Notice](), list[Edit]()
+    for change in changes:
+        more = lets_more_through(change, page.settings[change.control.name].value)
+        notice = notice_for(services, page.brand, change, page.spoken) if more else None
+        wordings += [notice] if notice else []
+        origin_ref = _ref_of(ref, change.control.name) if ref else None
+        edits.append(edit_for(change, by, more=more, notice=notice.hash if notice else None, now=now, ref=origin_ref))
+    confirmed = by.contact_id if ref else None
+    entries, stale_edits = services.writer.run(_record_edits, edits, wordings, services, now=now, confirmed=confirmed)
+    _count(entries, by.origin)
+    stale_ids = {id(edit) for edit in stale_edits}
+    stale = [change for change, edit in zip(changes, edits, strict=True) if id(edit) in stale_ids]
+    return Saved(recorded=[change for change in changes if change not in stale], stale=stale, entries=entries)
+
+
+def _record_edits(
+    write: Write,
+    edits: Sequence[Edit],
+    wordings: Sequence[Notice],
+    services: Services,
+    *,
+    now: datetime,
+    confirmed: UUID | None,
+) -> tuple[list[Entry], list[Edit]]:
+    """`confirmed` is a contact who answers from their own mailbox, which is their own from then on."""
+    if confirmed is not None:
+        contacts.become_known(write, confirmed)
+    notices.keep(write, wordings, now)
+    return ledger.record_edits(write, edits, fingerprints=services.fingerprints, now=now)
+
+
+def _count(entries: Sequence[Entry], origin: Origin) -> None:
+    repeats.count(entries)
+    metrics.RECORDED.labels(origin).inc(len(entries))
+
+
+def _ref_of(ref: str, control_name: str) -> str:
+    """The origin reference of an entry made by a confirm link."""
+    return f"{ref}.{control_name}"
+
+
+def _request_confirmation(services: Services, page: Page, changes: Sequence[Change]) -> Address | None:
+    """Queue an email that asks for confirmation. Returns its address, or None without a confirmed email address."""
+    mailboxes = own_mailboxes(page.standing.addresses)
+    if not mailboxes:
+        return None
+    details = {"contact": str(page.standing.contact_id), "items": [change.item for change in changes]}
+    brand, language = page.brand.slug, page.spoken.language
+    order_email(services, EmailKind.OPT_IN, to=mailboxes[0], brand=brand, language=language, details=details)
+    return mailboxes[0]
+
+
+def _scopes(services: Services, brands: Iterable[str]) -> list[tuple[Channel, str]]:
+    """The channels on which each of the brands sends marketing, or may again."""
+    catalog = services.catalog.get()
+    return [
+        (channel, brand)
+        for brand in brands
+        for channel in channels_of(catalog.topics_of(brand, marketing=True, retired=True)) or [Channel.EMAIL]
+    ]
+
+
+def _is_stopped(page: Page, channel: Channel, brand: str) -> bool:
+    choices = page.standing.choices
+    here = {slug: choice for (on, of, slug), choice in choices.items() if (on, of) == (channel, brand)}
+    return is_stopped(here, BLANKET)
+
+
+def _is_stopped_again(page: Page, channel: Channel, brand: str) -> bool:
+    contact_id = page.standing.contact_id
+    return repeats.is_reached(contact_id, channel, brand=brand, topic=BLANKET) and _is_stopped(page, channel, brand)
