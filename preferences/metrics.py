@@ -8,7 +8,7 @@ from typing import Final
 from prometheus_client import REGISTRY as PROCESS_REGISTRY
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, multiprocess
 
-from preferences.store.cursors import Standing
+from preferences.store.cursors import ConnectorStatus
 
 RECORDED: Final = Counter("preferences_acts", "Acts recorded, by the door they came through", ["origin"])
 DECISIONS: Final = Counter(
@@ -21,7 +21,7 @@ EVENTS: Final = Counter("preferences_provider_events", "Events that providers re
 FAILURES: Final = Counter("preferences_failures", "Requests not served, by what went wrong", ["kind"])
 
 
-_OF_CONNECTORS: Final[Mapping[str, tuple[str, Callable[[Standing], float | None]]]] = {
+_OF_CONNECTORS: Final[Mapping[str, tuple[str, Callable[[ConnectorStatus], float | None]]]] = {
     "preferences_connector_lag_entries": ("Entries of the ledger it has not read", lambda one: one.entries_behind),
     "preferences_connector_lag_seconds": ("Age of the oldest of them", lambda one: one.seconds_behind),
     "preferences_connector_drift": ("Rows that differ since the last comparison", lambda one: one.cursor.drift),
@@ -40,14 +40,14 @@ _OF_CONNECTORS: Final[Mapping[str, tuple[str, Callable[[Standing], float | None]
 }
 
 
-def of_connectors(standings: Mapping[str, Standing], *, workers_alive: int) -> bytes:
+def of_connectors(statuses: Mapping[str, ConnectorStatus], *, workers_alive: int) -> bytes:
     """How each connector fares, as the database knows it: a worker is a process of its own, and has no `/metrics`."""
     registry = CollectorRegistry()
     Gauge("preferences_workers_alive", "Workers seen in the last minute", registry=registry).set(workers_alive)
     for name, (text, value) in _OF_CONNECTORS.items():
         gauge = Gauge(name, text, ["connector"], registry=registry)
-        for connector, standing in standings.items():
-            number = value(standing)
+        for connector, status in statuses.items():
+            number = value(status)
             if number is not None:
                 gauge.labels(connector).set(number)
     return generate_latest(registry)

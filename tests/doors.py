@@ -23,7 +23,7 @@ from preferences.domain.records import Entry, Preference
 from preferences.domain.vocabulary import BLANKET, Channel, KeyScope, MessageClass
 from preferences.store import contact_state, feed
 from preferences.store.api_keys import create_key
-from preferences.store.contact_state import WishesKey
+from preferences.store.contact_state import ChannelKey
 from preferences.store.decision_facts import facts_for
 from preferences.sync import reconcile
 from preferences.web.shared.limits import limiter
@@ -179,7 +179,7 @@ class Doors:
     def choices(self) -> dict[str, Preference]:
         """What is in force, by topic."""
         (wishes,) = self.services.database.read(
-            contact_state.wishes_of, [WishesKey(self.contact_id, Channel.EMAIL, "default")]
+            contact_state.channel_preferences, [ChannelKey(self.contact_id, Channel.EMAIL, "default")]
         )
         return dict(wishes.choices)
 

@@ -222,8 +222,8 @@ def _workers(services: Services) -> Iterator[Finding]:
         yield Finding("WORKER", "ok", f"{alive} worker{'' if alive == 1 else 's'} alive")
         return
     followers = {*services.connectors, *(feed.cursor for feed in services.feeds.values())}
-    standings = services.database.read(cursors.standings, now)
-    entries = max((standing.entries_behind for name, standing in standings.items() if name in followers), default=0)
+    statuses = services.database.read(cursors.statuses, now)
+    entries = max((status.entries_behind for name, status in statuses.items() if name in followers), default=0)
     mail = services.database.read(outbox.count_waiting, now)
     waiting = [words for count, words in ((entries, f"{entries} entries"), (mail, f"{mail} letters")) if count]
     seen = services.database.read(workers.last_seen)
@@ -234,39 +234,39 @@ def _workers(services: Services) -> Iterator[Finding]:
 
 
 def _cursors(services: Services) -> Iterator[Finding]:
-    standings = services.database.read(cursors.standings, datetime.now(UTC))
+    statuses = services.database.read(cursors.statuses, datetime.now(UTC))
     for name in services.connectors:
-        yield _step("CONN-RUN", name, standings.get(name), resume=f"flask resume {name}")
-        yield from _comparison(name, standings.get(name))
+        yield _step("CONN-RUN", name, statuses.get(name), resume=f"flask resume {name}")
+        yield from _comparison(name, statuses.get(name))
     for name, settings in services.feeds.items():
-        yield _step("FEED-RUN", f"feed {name}", standings.get(settings.cursor), resume=f"flask feed resume {name}")
+        yield _step("FEED-RUN", f"feed {name}", statuses.get(settings.cursor), resume=f"flask feed resume {name}")
 
 
-def _step(rule: str, name: str, standing: cursors.Standing | None, *, resume: str) -> Finding:
+def _step(rule: str, name: str, status: cursors.ConnectorStatus | None, *, resume: str) -> Finding:
     """Whether one who reads the ledger keeps up with it."""
-    if standing is None:
+    if status is None:
         return Finding(rule, "warning", f"{name} never ran: start `flask worker`")
-    cursor = standing.cursor
+    cursor = status.cursor
     if cursor.paused_because:
         return Finding(rule, "wrong", f"{name} is paused: {cursor.paused_because}; mend it, then `{resume}`")
-    behind = f"{standing.entries_behind} entries behind, the oldest of them {standing.seconds_behind:.0f} s old"
-    if cursor.failures >= cursors.MOST_FAILURES:
+    behind = f"{status.entries_behind} entries behind, the oldest of them {status.seconds_behind:.0f} s old"
+    if cursor.failures >= cursors.FAILING_AFTER:
         why = f"{name} has failed {cursor.failures} times in a row: {cursor.last_error}; it is {behind}"
         return Finding(rule, "wrong", why)
-    if standing.entries_behind > MOST_LAG or standing.seconds_behind > LONGEST_LAG:
+    if status.entries_behind > MOST_LAG or status.seconds_behind > LONGEST_LAG:
         return Finding(rule, "wrong", f"{name} is {behind}")
     if cursor.failures:
         return Finding(rule, "warning", f"{name} waits after {cursor.failures} failures: {cursor.last_error}")
-    if standing.entries_behind:
-        return Finding(rule, "warning" if not standing.is_attended else "ok", f"{name} is {behind}")
+    if status.entries_behind:
+        return Finding(rule, "warning" if not status.is_attended else "ok", f"{name} is {behind}")
     return Finding(rule, "ok", f"{name} is in step")
 
 
-def _comparison(name: str, standing: cursors.Standing | None) -> Iterator[Finding]:
+def _comparison(name: str, status: cursors.ConnectorStatus | None) -> Iterator[Finding]:
     """Whether the list of a provider can still be held against ours."""
-    if standing is None or not standing.cursor.compare_failures:
+    if status is None or not status.cursor.compare_failures:
         return
-    cursor = standing.cursor
-    level = "wrong" if cursor.compare_failures >= cursors.MOST_FAILURES else "warning"
+    cursor = status.cursor
+    level = "wrong" if cursor.compare_failures >= cursors.FAILING_AFTER else "warning"
     text = f"{name} could not be compared {cursor.compare_failures} times in a row: {cursor.compare_error}"
     yield Finding("CONN-COMPARE", level, text)

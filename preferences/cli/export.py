@@ -66,9 +66,9 @@ def _archive(services: Services, path: Path, *, replace: bool) -> None:
 
 def _table(services: Services, path: Path, *, replace: bool, for_spreadsheets: bool) -> None:
     from preferences.importing.export import write_csv
-    from preferences.store.current_state import count_left_out, count_standings
+    from preferences.store.current_state import count_left_out, count_state_rows
 
-    with progress_bar("Export", services.database.snapshot(count_standings)) as progress:
+    with progress_bar("Export", services.database.snapshot(count_state_rows)) as progress:
         rows = services.database.snapshot(
             write_csv, path, progress=progress, replace=replace, for_spreadsheets=for_spreadsheets
         )

@@ -13,7 +13,7 @@ from preferences.services import Services
 
 if TYPE_CHECKING:
     from preferences.config import FeedSettings
-    from preferences.store.cursors import Standing
+    from preferences.store.cursors import ConnectorStatus
 
 feed_group = Group("feed", help="Who is told of every entry of the ledger, by signed webhooks.")
 
@@ -38,21 +38,21 @@ def feed_list() -> None:
 
     services = current_services()
     with plain_errors():
-        standings = services.database.read(cursors.standings, datetime.now(UTC))
+        statuses = services.database.read(cursors.statuses, datetime.now(UTC))
     for name, settings in services.feeds.items():
-        click.echo(_line(name, standings.get(settings.cursor)))
+        click.echo(_line(name, statuses.get(settings.cursor)))
     if not services.feeds:
         click.echo(f"There are no feeds in {services.settings.config_file}.")
 
 
-def _line(name: str, standing: Standing | None) -> str:
-    if standing is None:
+def _line(name: str, status: ConnectorStatus | None) -> str:
+    if status is None:
         return f"{name}: never ran; start `flask worker`"
-    cursor = standing.cursor
+    cursor = status.cursor
     success = cursor.last_success_at.isoformat(timespec="seconds") if cursor.last_success_at else "never"
     return (
-        f"{name}: {standing.words}; at entry {cursor.position}, {standing.entries_behind} behind,"
-        f" {standing.seconds_behind:.0f} s; {cursor.pushed} entries told, {cursor.failed} failures;"
+        f"{name}: {status.words}; at entry {cursor.position}, {status.entries_behind} behind,"
+        f" {status.seconds_behind:.0f} s; {cursor.pushed} entries told, {cursor.failed} failures;"
         f" last success {success}"
     )
 

@@ -172,10 +172,10 @@ def connectors(context: click.Context) -> None:
         return
     services = current_services()
     with plain_errors():
-        standings = services.database.read(cursors.standings, datetime.now(UTC))
-        workers_line = services.database.read(_workers_line) if standings else ""
+        statuses = services.database.read(cursors.statuses, datetime.now(UTC))
+        workers_line = services.database.read(_workers_line) if statuses else ""
     for name in services.connectors:
-        click.echo(_connector_line(name, standings.get(name)))
+        click.echo(_connector_line(name, statuses.get(name)))
     if services.connectors and workers_line:
         click.echo(workers_line)
     if not services.connectors:
@@ -193,15 +193,15 @@ def _workers_line(read: Read) -> str:
     return f"No worker is alive; {when}."
 
 
-def _connector_line(name: str, standing: Any) -> str:
-    if standing is None:
+def _connector_line(name: str, status: Any) -> str:
+    if status is None:
         return f"{name}: never ran; start `flask worker`"
-    cursor = standing.cursor
+    cursor = status.cursor
     success = cursor.last_success_at.isoformat(timespec="seconds") if cursor.last_success_at else "never"
     return (
-        f"{name}: {standing.words}; {standing.entries_behind} entries behind, {standing.seconds_behind:.0f} s;"
-        f" {standing.parked} contacts refused; {cursor.pushed} pushes, {cursor.failed} failures;"
-        f" last success {success}; last error {standing.error_class or 'none'};"
+        f"{name}: {status.words}; {status.entries_behind} entries behind, {status.seconds_behind:.0f} s;"
+        f" {status.parked} contacts refused; {cursor.pushed} pushes, {cursor.failed} failures;"
+        f" last success {success}; last error {status.error_class or 'none'};"
         f" drift {_drift_words(cursor)}"
     )
 

@@ -43,7 +43,7 @@ MOST_ROWS: Final = 2**63 - 1
 """What a database can count to."""
 LONGEST_MANIFEST: Final = 1 << 20
 
-CSV_COLUMNS: Final = tuple(one.name for one in fields(current_state.Standing))
+CSV_COLUMNS: Final = tuple(one.name for one in fields(current_state.StateRow))
 """Of the CSV that an import reads."""
 
 _CHECK: Final = Address(Channel.EMAIL, "fingerprint-check")
@@ -101,7 +101,7 @@ def write_csv(
     """Write what holds now in the columns of an import. Raises CannotWrite."""
     with atomic_write(path, replace=replace) as file:
         file.write(_csv([CSV_COLUMNS]))
-        rows: Iterator[tuple[str, ...]] = (astuple(row) for row in current_state.read_standings(snapshot))
+        rows: Iterator[tuple[str, ...]] = (astuple(row) for row in current_state.read_state_rows(snapshot))
         if for_spreadsheets:
             rows = (tuple(map(harmless_cell, row)) for row in rows)
         blocks = ((_csv(block), len(block)) for block in _by_block(rows))

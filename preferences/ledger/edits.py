@@ -25,7 +25,7 @@ from preferences.domain.vocabulary import Channel, Relation, SuppressionReason
 from preferences.ledger import record as ledger
 from preferences.store import contacts
 from preferences.store.contact_state import KnownAddress, addresses_of, own_mailboxes
-from preferences.store.contacts import NEVER_STORED_AGAIN, attach, find_addresses, new_id, suppressed_for
+from preferences.store.contacts import BARRED_REASONS, attach, find_addresses, new_id, suppressed_for
 from preferences.store.dialect import insert_rows
 from preferences.store.tables import address_request, contact
 from preferences.store.transactions import Read, Save, Write
@@ -132,7 +132,7 @@ def confirm(
     if owner is not None and owner.contact_id != contact_id:
         return Confirmed(outcome=Outcome.SOMEBODY_ELSES, contact_id=contact_id, address=wanted)
     held = suppressed_for(write, wanted, fingerprints)
-    if held & set(NEVER_STORED_AGAIN):
+    if held & set(BARRED_REASONS):
         return Confirmed(outcome=Outcome.BARRED, contact_id=contact_id, address=wanted)
     others = own_mailboxes(addresses_of(write, contact_id))
     if owner is None:

@@ -20,8 +20,8 @@ from preferences.people.emails import email_order
 from preferences.services import Services
 from preferences.store import contact_state, contacts, outbox
 from preferences.store.contact_flags import set_flags
-from preferences.store.contact_state import Standing
-from preferences.store.contacts import Outcome, Upserted
+from preferences.store.contact_state import ContactState
+from preferences.store.contacts import Upserted, UpsertOutcome
 from preferences.store.outbox import Order
 from preferences.store.transactions import Write
 from preferences.tokens import UnsubscribeLink
@@ -80,8 +80,8 @@ def _save(
     }
     changed = set_flags(write, marked) if marked else set()
     return [
-        replace(result, outcome=Outcome.UPDATED)
-        if result.outcome is Outcome.UNCHANGED and result.contact_id in changed
+        replace(result, outcome=UpsertOutcome.UPDATED)
+        if result.outcome is UpsertOutcome.UNCHANGED and result.contact_id in changed
         else result
         for result in results
     ]
@@ -108,13 +108,13 @@ def _warnings(write: Write, results: Sequence[Upserted], fingerprints: Fingerpri
     ]
 
 
-def find_contact(services: Services, address: Address) -> Standing | None:
+def find_contact(services: Services, address: Address) -> ContactState | None:
     """The contact who has this address, or None. Raises StoreBusy."""
     found = services.database.read(contacts.find_addresses, [address], services.fingerprints).get(address)
     return find_by_id(services, found.contact_id) if found and found.contact_id else None
 
 
-def find_by_id(services: Services, contact_id: UUID) -> Standing | None:
+def find_by_id(services: Services, contact_id: UUID) -> ContactState | None:
     """The contact of this id, or None. Raises StoreBusy."""
-    standing = services.database.read(contact_state.standing_of, contact_id)
+    standing = services.database.read(contact_state.state_of, contact_id)
     return None if standing.created_at is None else standing

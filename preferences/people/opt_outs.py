@@ -28,7 +28,7 @@ from preferences.people.rate_limits import new_addresses, repeats
 from preferences.services import Services
 from preferences.store import contacts
 from preferences.store.catalog import Catalog
-from preferences.store.contact_state import Wishes, WishesKey
+from preferences.store.contact_state import ChannelKey, ChannelPreferences
 from preferences.store.contacts import Found
 from preferences.store.reasons import state_reason
 from preferences.store.transactions import Write
@@ -293,8 +293,9 @@ def _is_address_repetition(services: Services, address: Address, brand: str, own
         return False
     if contact_id is None:  # nothing can change for an address that is never stored again
         reasons = services.database.read(contacts.suppressed_for, address, services.fingerprints)
-        return not reasons.isdisjoint(contacts.NEVER_STORED_AGAIN)
-    return is_stopped(services.reader.wishes(WishesKey(contact_id, address.channel, brand)).choices, BLANKET)
+        return not reasons.isdisjoint(contacts.BARRED_REASONS)
+    held = services.reader.channel_preferences(ChannelKey(contact_id, address.channel, brand))
+    return is_stopped(held.choices, BLANKET)
 
 
 def _all_brands(subject: Subject) -> list[str]:
@@ -311,7 +312,7 @@ def _undo_all(write: Write, undos: Sequence[UndoToken], *, now: datetime, eviden
     return [ledger.undo(write, undo.seq, contact_id=undo.contact_id, now=now, details=evidence) for undo in undos]
 
 
-def _undo_tokens(services: Services, entries: Sequence[Entry], states: Sequence[Wishes]) -> list[str]:
+def _undo_tokens(services: Services, entries: Sequence[Entry], states: Sequence[ChannelPreferences]) -> list[str]:
     """A token for each brand that takes back what this submission stopped, and nothing that somebody else stopped."""
     now = datetime.now(UTC)
     return [
@@ -321,7 +322,7 @@ def _undo_tokens(services: Services, entries: Sequence[Entry], states: Sequence[
     ]
 
 
-def _is_stopped_by(state: Wishes, entry: Entry) -> bool:
+def _is_stopped_by(state: ChannelPreferences, entry: Entry) -> bool:
     """Whether what the entry stopped is stopped since then, and not only again."""
     choice = _opt_out(state.choices.get(entry.topic))
     return choice is not None and choice.seq <= entry.seq
@@ -340,27 +341,27 @@ def _hash_in_force(services: Services, link: UnsubscribeLink, topic: str) -> str
     return state.entry_hashes[choice.seq] if choice else ""
 
 
-def _state(services: Services, link: UnsubscribeLink, brand: str) -> Wishes:
-    return services.reader.wishes(WishesKey(link.contact_id, link.channel, brand))
+def _state(services: Services, link: UnsubscribeLink, brand: str) -> ChannelPreferences:
+    return services.reader.channel_preferences(ChannelKey(link.contact_id, link.channel, brand))
 
 
-def _state_after(services: Services, link: UnsubscribeLink, brand: str) -> Wishes:
+def _state_after(services: Services, link: UnsubscribeLink, brand: str) -> ChannelPreferences:
     """The state to show once something was recorded. If the database goes away just then, the page shows less, and
     never that nothing was saved."""
     try:
         return _state(services, link, brand)
     except StoreBusy:
-        return Wishes(address=None, choices={}, entry_hashes={})
+        return ChannelPreferences(address=None, choices={}, entry_hashes={})
 
 
 def _opt_out(choice: Preference | None) -> Preference | None:
     return choice if choice is not None and choice.status is Status.UNSUBSCRIBED else None
 
 
-def _stopped(state: Wishes, choice: Preference | None) -> Stopped | None:
+def _stopped(state: ChannelPreferences, choice: Preference | None) -> Stopped | None:
     choice = _opt_out(choice)
     return None if choice is None else Stopped(choice.since, reference_of(state.entry_hashes[choice.seq]))
 
 
-def _masked(state: Wishes) -> str | None:
+def _masked(state: ChannelPreferences) -> str | None:
     return mask(state.address) if state.address else None

@@ -51,7 +51,7 @@ from preferences.people.opt_outs import Stopped
 from preferences.people.rate_limits import opt_ins, repeats
 from preferences.services import Services
 from preferences.store import contact_state, contacts, notices
-from preferences.store.contact_state import Standing, own_mailboxes
+from preferences.store.contact_state import ContactState, own_mailboxes
 from preferences.store.transactions import Write
 from preferences.tokens import ConfirmLink, ManageLink
 
@@ -67,7 +67,7 @@ class Page:
     brand: Brand
     topics: Sequence[Topic]
     channels: Sequence[Channel]
-    standing: Standing
+    standing: ContactState
     settings: Mapping[str, Setting]
     spoken: Spoken
 
@@ -165,7 +165,7 @@ class Confirmation:
 
 def read_page(services: Services, contact_id: UUID, *, brand: Brand, spoken: Spoken) -> Page:
     """The page as it is now. Raises StoreBusy."""
-    standing = services.database.read(contact_state.standing_of, contact_id)
+    standing = services.database.read(contact_state.state_of, contact_id)
     catalog = services.catalog.get()
     topics = catalog.topics_of(brand.slug, marketing=True)
     settings = settings_of(brand.slug, topics, standing.choices, standing.paces, datetime.now(UTC))

@@ -23,7 +23,7 @@ from preferences.store import feed
 from preferences.store.catalog import Catalog
 from preferences.store.contacts import new_id
 from preferences.store.decision_facts import facts_for
-from preferences.store.frequency import take_places
+from preferences.store.frequency import reserve
 from preferences.store.transactions import Read
 
 BAD_ADDRESS: Final = Facts(reasons={Reason.BAD_ADDRESS: None})
@@ -179,7 +179,7 @@ def _reserve(
     ref = message_ref or str(new_id(now))
     try:
         granted: set[UUID] | None = services.database.save(
-            take_places, limits, channel=channel, topic=topic.slug, message_ref=ref, now=now
+            reserve, limits, channel=channel, topic=topic.slug, message_ref=ref, now=now
         )
     except StoreBusy:
         granted = None

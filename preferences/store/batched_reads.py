@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from preferences.store import contact_state
 from preferences.store.batching import Batcher, Take
-from preferences.store.contact_state import Wishes, WishesKey
+from preferences.store.contact_state import ChannelKey, ChannelPreferences
 from preferences.store.transactions import Database
 
 
@@ -15,9 +15,9 @@ class Reader:
         self._database = database
         self._batches = Batcher(self._read)
 
-    def wishes(self, key: WishesKey) -> Wishes:
+    def channel_preferences(self, key: ChannelKey) -> ChannelPreferences:
         """What a contact chose on a channel of a brand. Raises StoreBusy."""
         return self._batches(key)
 
-    def _read(self, take: Take[WishesKey]) -> list[Wishes]:
-        return self._database.read(contact_state.wishes_of, take())
+    def _read(self, take: Take[ChannelKey]) -> list[ChannelPreferences]:
+        return self._database.read(contact_state.channel_preferences, take())

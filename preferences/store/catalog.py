@@ -119,7 +119,7 @@ def save_brand(save: Save, new: Brand, now: datetime) -> bool:
     return False
 
 
-FIRST_BRAND: Final = Brand(
+INITIAL_BRAND: Final = Brand(
     slug="default", name="Our company", postal_address="", contact_email="", one_click=OneClick.EVERYTHING
 )
 """As the migrations leave it, before anybody has said whose mail it is."""
@@ -136,7 +136,7 @@ def change_brand(save: Save, slug: str, given: Mapping[str, Any], now: datetime)
     if known is None and not given.get("name"):
         raise NotAllowed(f"there is no brand {slug}, and a new one needs --name")
     plain = Brand(slug=slug, name="", postal_address="", contact_email="", one_click=OneClick.EVERYTHING)
-    return save_brand(save, replace(known or plain, **given), now) or known == FIRST_BRAND
+    return save_brand(save, replace(known or plain, **given), now) or known == INITIAL_BRAND
 
 
 def add_topic(save: Save, new: Topic, now: datetime) -> None:

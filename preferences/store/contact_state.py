@@ -32,7 +32,7 @@ from preferences.store.transactions import Read
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ChannelPreferences:
     """What a contact wishes on one channel of one brand. `address` is None when it is no longer known."""
 
     address: Address | None
@@ -41,7 +41,7 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True)
-class WishesKey:
+class ChannelKey:
     """Whose wishes, on which channel, about whose mail."""
 
     contact_id: UUID
@@ -76,7 +76,7 @@ _WISHES: Final = union_all(
 """Preferences, and below them addresses: one round trip for the two things that a link's page shows."""
 
 
-def wishes_of(read: Read, keys: Sequence[WishesKey]) -> list[Wishes]:
+def channel_preferences(read: Read, keys: Sequence[ChannelKey]) -> list[ChannelPreferences]:
     """The wishes for each key, in order: one statement, however many keys."""
     values: dict[tuple[UUID, str], str] = {}
     rows: dict[tuple[UUID, str, str], list[Any]] = {}
@@ -89,9 +89,9 @@ def wishes_of(read: Read, keys: Sequence[WishesKey]) -> list[Wishes]:
     return [_wishes(key, values, rows.get((key.contact_id, key.channel, key.brand), [])) for key in keys]
 
 
-def _wishes(key: WishesKey, values: Mapping[tuple[UUID, str], str], rows: Sequence[Any]) -> Wishes:
+def _wishes(key: ChannelKey, values: Mapping[tuple[UUID, str], str], rows: Sequence[Any]) -> ChannelPreferences:
     value = values.get((key.contact_id, key.channel))
-    return Wishes(
+    return ChannelPreferences(
         address=None if value is None else Address(key.channel, value),
         choices={row.topic: preference_of(row) for row in rows},
         entry_hashes={row.seq: row.hash for row in rows},
@@ -121,7 +121,7 @@ class KnownAddress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class ContactState:
     """All that a contact's own page shows, on every channel and of every brand.
 
     `choices` by channel, brand and topic; `paces` by these and the verb. `entry_hashes` has the hash of each entry
@@ -167,14 +167,14 @@ _ABOUT: Final = (
 """The contact, once for each of its flags, or once without."""
 
 
-def standing_of(read: Read, contact_id: UUID) -> Standing:
+def state_of(read: Read, contact_id: UUID) -> ContactState:
     """Everything that the contact has chosen, and where we may reach them."""
     about = read.execute(_ABOUT, {"contact_id": contact_id}).all()
     row = about[0] if about else None
     choices = read.execute(select(preference).where(preference.c.contact_id == contact_id))
     paces = read.execute(select(pace).where(pace.c.contact_id == contact_id))
     hashes = read.execute(_HASHES_OF, {"contact_id": contact_id})
-    return Standing(
+    return ContactState(
         contact_id=contact_id,
         exists=row is not None,
         created_at=row.created_at if row else None,
@@ -229,7 +229,7 @@ _SUPPRESSIONS_OF: Final = select(suppression).where(
 )
 
 
-def states_of(read: Read, contact_ids: Sequence[UUID]) -> list[AddressState]:
+def address_states(read: Read, contact_ids: Sequence[UUID]) -> list[AddressState]:
     """The current state of each address of these contacts."""
     if not contact_ids:
         return []
@@ -251,7 +251,7 @@ def states_of(read: Read, contact_ids: Sequence[UUID]) -> list[AddressState]:
     ]
 
 
-StopKey = tuple[UUID | None, Channel, str, str]
+OptOutKey = tuple[UUID | None, Channel, str, str]
 """Whose opt-out, on which channel, of which brand and topic."""
 
 _FIRST_STOPS: Final = (
@@ -267,13 +267,13 @@ _FIRST_STOPS: Final = (
 )
 
 
-def first_stops(read: Read, contact_ids: Sequence[UUID]) -> dict[StopKey, int]:
+def first_opt_outs(read: Read, contact_ids: Sequence[UUID]) -> dict[OptOutKey, int]:
     """The number of the first opt-out of each preference of these contacts."""
     rows = read.execute(_FIRST_STOPS, {"contact_ids": list(contact_ids)})
     return {(row.contact_id, Channel(row.channel), row.brand, row.topic): row.seq for row in rows}
 
 
-def said_at(read: Read, seqs: Sequence[int]) -> dict[int, datetime]:
+def occurrence_times(read: Read, seqs: Sequence[int]) -> dict[int, datetime]:
     """When each of these entries was said, or else recorded."""
     if not seqs:
         return {}
@@ -290,7 +290,7 @@ def active_suppressions(read: Read, fingerprints: Sequence[str]) -> dict[tuple[s
     return found
 
 
-CONTACTS_BY_PRINT: Final = select(address.c.fingerprint, address.c.contact_id).where(
+OWNERS_BY_FINGERPRINT: Final = select(address.c.fingerprint, address.c.contact_id).where(
     any_of(address.c.fingerprint, "fingerprints"), address.c.channel == bindparam("channel")
 )
 """Whose an address is, by its fingerprints."""

@@ -23,7 +23,7 @@ from preferences.store.dialect import any_of, insert_rows
 from preferences.store.tables import address, contact, suppression
 from preferences.store.transactions import Read, Write
 
-NEVER_STORED_AGAIN: Final = (SuppressionReason.ERASED, SuppressionReason.CHILD)
+BARRED_REASONS: Final = (SuppressionReason.ERASED, SuppressionReason.CHILD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ _BY_FINGERPRINT = select(address.c.fingerprint, address.c.contact_id, address.c.
 _NEVER_AGAIN = select(suppression.c.fingerprint).where(
     any_of(suppression.c.fingerprint, "fingerprints"),
     suppression.c.active,
-    suppression.c.reason.in_(NEVER_STORED_AGAIN),
+    suppression.c.reason.in_(BARRED_REASONS),
 )
 
 
@@ -171,7 +171,7 @@ def attach(write: Write, contact_id: UUID, one: Address, fingerprints: Fingerpri
     _insert_addresses(write, {one: Found(contact_id, fingerprints.of(one))}, now)
 
 
-class Outcome(StrEnum):
+class UpsertOutcome(StrEnum):
     """What became of a contact that a system told us of."""
 
     CREATED = "created"
@@ -188,7 +188,7 @@ class Upserted:
     """
 
     contact_id: UUID | None
-    outcome: Outcome
+    outcome: UpsertOutcome
     why: str = ""
     added: tuple[Address, ...] = ()
 
@@ -216,8 +216,8 @@ def upsert(
             fresh = _fresh(result, [one for one in dict.fromkeys(group) if one not in owners], fingerprints)
             added |= fresh
             owners |= dict.fromkeys(fresh, result.contact_id)
-            made += [result.contact_id] if result.outcome is Outcome.CREATED else []
-            if result.outcome is Outcome.UPDATED:
+            made += [result.contact_id] if result.outcome is UpsertOutcome.CREATED else []
+            if result.outcome is UpsertOutcome.UPDATED:
                 result = replace(result, added=tuple(one for one in fresh if one.channel is Channel.EMAIL))
         results.append(result)
     if made:
@@ -230,7 +230,7 @@ def upsert(
 def _fresh(placed: Upserted, addresses: Sequence[Address], fingerprints: Fingerprints) -> dict[Address, Found]:
     """The new addresses of a contact. A new contact's first email address is theirs, whoever they are."""
     by_email = [one for one in addresses if one.channel is Channel.EMAIL]
-    unconfirmed = by_email[1:] if placed.outcome is Outcome.CREATED else by_email
+    unconfirmed = by_email[1:] if placed.outcome is UpsertOutcome.CREATED else by_email
     return {
         one: Found(
             placed.contact_id,
@@ -245,14 +245,14 @@ def _place(
     group: Sequence[Address], owners: Mapping[Address, UUID], barred: Collection[Address], now: datetime
 ) -> Upserted:
     if any(one in barred for one in group):
-        return Upserted(None, Outcome.REFUSED, "an address was erased, or is a child's: it is not stored again")
+        return Upserted(None, UpsertOutcome.REFUSED, "an address was erased, or is a child's: it is not stored again")
     holders = {owners[one] for one in group if one in owners}
     if len(holders) > 1:
-        return Upserted(None, Outcome.REFUSED, "its addresses belong to different contacts")
+        return Upserted(None, UpsertOutcome.REFUSED, "its addresses belong to different contacts")
     if not holders:
-        return Upserted(new_id(now), Outcome.CREATED)
+        return Upserted(new_id(now), UpsertOutcome.CREATED)
     known = all(one in owners for one in group)
-    return Upserted(holders.pop(), Outcome.UNCHANGED if known else Outcome.UPDATED)
+    return Upserted(holders.pop(), UpsertOutcome.UNCHANGED if known else UpsertOutcome.UPDATED)
 
 
 def _create(

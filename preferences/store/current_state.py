@@ -39,7 +39,7 @@ _AS_THEY_ARE: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class StateRow:
     """One row: an address, and one thing that holds about it; no status where nothing does."""
 
     address: str
@@ -86,26 +86,26 @@ _FLAGS: Final = (
 _WHERE_FROM: Final = (ledger_entry.c.origin, evidence.c.details)
 
 
-def read_standings(snapshot: Snapshot) -> Iterator[Standing]:
+def read_state_rows(snapshot: Snapshot) -> Iterator[StateRow]:
     """A row for each thing that holds about each address, in flat memory."""
     for row in stream(snapshot, _choices()):
         told = _row(row, status=row.status, topic_=row.topic)
-        yield Standing(**told, brand=row.brand)
+        yield StateRow(**told, brand=row.brand)
     brands = list(snapshot.execute(select(brand.c.slug).order_by(brand.c.slug)).scalars())
     for row in stream(snapshot, _suppressions()):
         yield from _suppressed(row, brands)
     for row in stream(snapshot, _silent()):
-        yield Standing(address=row.value, channel=row.channel, flags=_flags(row))
+        yield StateRow(address=row.value, channel=row.channel, flags=_flags(row))
 
 
-def count_standings(read: Read) -> int:
+def count_state_rows(read: Read) -> int:
     """About how many rows there will be."""
     rows = (_choices(), _suppressions(), _silent())
     return sum(read.execute(select(func.count()).select_from(one.subquery())).scalar_one() for one in rows)
 
 
 def count_left_out(read: Read) -> LeftOut:
-    """What `read_standings` has no row for."""
+    """What `read_state_rows` has no row for."""
     unnamed = ~exists().where(address.c.fingerprint == suppression.c.fingerprint)
     untold = and_(preference.c.status != Status.NEVER_ASKED.value, ~_TOLD)
     slows = or_(pace.c.until.is_not(None), pace.c.per_week.is_not(None))
@@ -118,15 +118,15 @@ def count_left_out(read: Read) -> LeftOut:
     return LeftOut(choices, paces, fingerprints)
 
 
-def _suppressed(row: Row[Any], brands: list[str]) -> Iterator[Standing]:
+def _suppressed(row: Row[Any], brands: list[str]) -> Iterator[StateRow]:
     status = _AS_THEY_ARE.get(SuppressionReason(row.reason))
     if status is not None:
-        yield Standing(**_row(row, status=status), reason=row.reason)
+        yield StateRow(**_row(row, status=status), reason=row.reason)
         return
     # Put away or erased: no marketing to it, of any brand, and that is what the row says.
     for slug in brands:
         told = _row(row, status=Status.UNSUBSCRIBED.value, topic_=BLANKET)
-        yield Standing(**told, reason=row.reason, brand=slug)
+        yield StateRow(**told, reason=row.reason, brand=slug)
 
 
 def _row(row: Row[Any], *, status: str, topic_: str = "") -> dict[str, str]:

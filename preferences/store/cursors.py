@@ -20,7 +20,7 @@ from preferences.store.feed import head_seq
 from preferences.store.tables import connector_cursor, connector_rejection, ledger_entry
 from preferences.store.transactions import Read, Save
 
-MOST_FAILURES: Final = 5
+FAILING_AFTER: Final = 5
 """Failures in a row from which on a connector counts as failing, and no longer as waiting."""
 
 LEASE: Final = timedelta(seconds=30)
@@ -227,7 +227,7 @@ def count_parked(read: Read, connector: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ConnectorStatus:
     """How a connector fares: entries it has not read, the age of the oldest of them, contacts it would not take, and
     whether any worker is alive to go on."""
 
@@ -244,7 +244,7 @@ class Standing:
         if self.cursor.paused_because:
             return "paused"
         if self.cursor.failures:
-            return "failing" if self.cursor.failures >= MOST_FAILURES else "waiting"
+            return "failing" if self.cursor.failures >= FAILING_AFTER else "waiting"
         return "stopped" if self.entries_behind and not self.is_attended else "running"
 
     @property
@@ -266,7 +266,7 @@ class Standing:
         return "TryLater" if self.cursor.failures else ""
 
 
-def standings(read: Read, now: datetime) -> dict[str, Standing]:
+def statuses(read: Read, now: datetime) -> dict[str, ConnectorStatus]:
     """Every connector that has a cursor, by name."""
     head = head_seq(read)
     parked = select(connector_rejection.c.connector, func.count()).group_by(connector_rejection.c.connector)
@@ -275,7 +275,7 @@ def standings(read: Read, now: datetime) -> dict[str, Standing]:
     rows = read.execute(select(connector_cursor, oldest.scalar_subquery().label("oldest")))
     is_attended = workers.count_alive(read, now) > 0
     return {
-        row.connector: Standing(
+        row.connector: ConnectorStatus(
             cursor=_cursor(row),
             entries_behind=max(head - row.position, 0),
             seconds_behind=max((now - row.oldest).total_seconds(), 0.0) if row.oldest else 0.0,

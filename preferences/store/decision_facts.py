@@ -53,8 +53,7 @@ _SAID: Final = union_all(
     .join(pace, pace.c.contact_id == _FOUND.c.contact_id)
     .where(pace.c.brand == bindparam("brand"), any_of(pace.c.topic, "topics")),
 )
-"""Wishes, and below them pauses and caps, of those whose address it is: one round trip for all that bears on a topic,
-and no row for an address about which nothing was said."""
+"""Preferences and sending limits about a topic, by address: one round trip, and no row where there are none."""
 
 _SENDINGS: Final = (
     select(sending.c.contact_id, func.count())

@@ -113,13 +113,13 @@ def bytewise(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return _Bytewise(column)
 
 
-STREAMED: Final = 2_000
+ROWS_PER_FETCH: Final = 2_000
 """Rows that are read at once of a result that may be of any length."""
 
 
 def stream(snapshot: Consistent, statement: Any) -> Iterator[Row[Any]]:
     """The rows of a result of any length, in flat memory."""
-    with snapshot.execute(statement, execution_options={"yield_per": STREAMED}) as rows:
+    with snapshot.execute(statement, execution_options={"yield_per": ROWS_PER_FETCH}) as rows:
         yield from rows
 
 

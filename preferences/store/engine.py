@@ -29,7 +29,7 @@ SQLITE_BUSY_SECONDS: Final = 15
 """How long a writer waits for another process's write. A write takes milliseconds; an import's block a tenth of a
 second."""
 
-SQLITE_ASKS_AGAIN: Final = 0.002
+SQLITE_RETRY_SECONDS: Final = 0.002
 """How often a waiting writer asks. SQLite itself sleeps for up to a tenth of a second between two tries, so that
 whoever writes without rest, as an import does, is always there before it."""
 
@@ -99,7 +99,7 @@ def _begin_immediate(connection: Connection) -> None:
             with suppress(sqlite3.OperationalError):
                 driver.execute("BEGIN IMMEDIATE")
                 return
-            time.sleep(SQLITE_ASKS_AGAIN)
+            time.sleep(SQLITE_RETRY_SECONDS)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     finally:
         driver.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_SECONDS * 1000}")

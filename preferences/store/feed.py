@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, func, select
 from preferences.domain.records import Entry
 from preferences.domain.vocabulary import Channel, SuppressionReason, Verb
 from preferences.store.codec import entry_json, entry_of
-from preferences.store.contact_state import states_of
+from preferences.store.contact_state import address_states
 from preferences.store.dialect import any_of
 from preferences.store.tables import (
     address,
@@ -72,7 +72,7 @@ def opted_out_contacts(read: Read, after: UUID | None, limit: int) -> list[UUID]
     return list(read.execute(statement).scalars())
 
 
-MOST_ENTRIES: Final = 1_000
+MAX_PAGE_ENTRIES: Final = 1_000
 """Entries in one page."""
 
 _BY_PRINT: Final = select(address.c.fingerprint, address.c.value).where(any_of(address.c.fingerprint, "fingerprints"))
@@ -80,7 +80,7 @@ _BY_PRINT: Final = select(address.c.fingerprint, address.c.value).where(any_of(a
 
 def feed_page(read: Read, after: int, limit: int) -> list[dict[str, Any]]:
     """The entries after a position, at most `limit` of them, as plain values (`entry_form`)."""
-    entries = entries_after(read, after, min(limit, MOST_ENTRIES))
+    entries = entries_after(read, after, min(limit, MAX_PAGE_ENTRIES))
     named = _addresses_named(read, entries)
     current = _current_addresses(read, [one for one in entries if one.fingerprint not in named])
     return [entry_form(one, _about(one, named, current)) for one in entries]
@@ -112,7 +112,7 @@ def _current_addresses(read: Read, entries: Sequence[Entry]) -> Mapping[tuple[UU
     """Of contacts whose wish an entry is: the oldest that is in use on each channel."""
     ids = {one.contact_id for one in entries if one.contact_id and one.reason is None}
     found: dict[tuple[UUID | None, Channel], str] = {}
-    states = states_of(read, list(ids))
+    states = address_states(read, list(ids))
     for state in sorted(states, key=lambda one: one.added_at):
         if all(one.reason is not SuppressionReason.REPLACED for one in state.suppressions):
             found.setdefault((state.contact_id, state.address.channel), state.address.value)

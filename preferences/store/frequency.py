@@ -20,7 +20,7 @@ from preferences.store.tables import pace, sending
 from preferences.store.transactions import Read, Save
 
 
-def take_places(
+def reserve(
     save: Save,
     caps: Mapping[UUID, int],
     *,

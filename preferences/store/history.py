@@ -23,7 +23,7 @@ from preferences.domain.vocabulary import (
 )
 from preferences.store import notices
 from preferences.store.codec import entry_of, preference_of
-from preferences.store.contact_state import CONTACTS_BY_PRINT, active_suppressions
+from preferences.store.contact_state import OWNERS_BY_FINGERPRINT, active_suppressions
 from preferences.store.dialect import any_of
 from preferences.store.tables import (
     evidence,
@@ -47,7 +47,7 @@ class Timeline:
 def timeline(read: Read, one: Address, fingerprints: Fingerprints) -> Timeline:
     """What happened to an address and its contact, oldest first."""
     prints = list(fingerprints.candidates(one))
-    rows = read.execute(CONTACTS_BY_PRINT, {"fingerprints": prints, "channel": one.channel.value})
+    rows = read.execute(OWNERS_BY_FINGERPRINT, {"fingerprints": prints, "channel": one.channel.value})
     contact_id = next((row.contact_id for row in rows), None)
     mine = any_of(ledger_entry.c.fingerprint, "fingerprints")
     if contact_id is not None:
@@ -81,7 +81,7 @@ PAGE: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whose:
+class HistoryOwner:
     """A contact and their addresses, by every fingerprint under which one may stand in the ledger."""
 
     contact_id: UUID
@@ -89,7 +89,7 @@ class Whose:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
+class HistoryEntry:
     """An entry as its contact may see it: about which of their addresses it was, and the wording that was shown."""
 
     entry: Entry
@@ -103,29 +103,29 @@ class Happening:
 
 
 @dataclass(frozen=True, slots=True)
-class Chapter:
+class HistoryPage:
     """One page of a history, the newest first, and whether anything is older."""
 
-    happenings: Sequence[Happening]
+    entries: Sequence[HistoryEntry]
     more: bool
 
 
-def whose(contact_id: UUID, addresses: Sequence[Address], fingerprints: Fingerprints) -> Whose:
+def history_owner(contact_id: UUID, addresses: Sequence[Address], fingerprints: Fingerprints) -> HistoryOwner:
     """The contact, ready to be asked about."""
     by_print = fingerprints.by_print(addresses)
-    return Whose(contact_id=contact_id, addresses=by_print)
+    return HistoryOwner(contact_id=contact_id, addresses=by_print)
 
 
-def read(read: Read, owner: Whose, before: Entry | None = None) -> Chapter:
+def read(read: Read, owner: HistoryOwner, before: Entry | None = None) -> HistoryPage:
     """The entries of a contact, the newest first, from just before `before` on."""
     statement = select(ledger_entry).where(_mine(owner)).order_by(ledger_entry.c.seq.desc()).limit(PAGE + 1)
     if before is not None:
         statement = statement.where(ledger_entry.c.seq < before.seq)
     entries = _entries(read, statement, owner)
-    return Chapter(_happenings(read, owner, entries[:PAGE]), more=len(entries) > PAGE)
+    return HistoryPage(_happenings(read, owner, entries[:PAGE]), more=len(entries) > PAGE)
 
 
-def find(read: Read, owner: Whose, reference: str) -> Happening | None:
+def find(read: Read, owner: HistoryOwner, reference: str) -> HistoryEntry | None:
     """The contact's own entry of this reference, or None: somebody else's is none of theirs."""
     prefix = hash_prefix(reference)
     if prefix is None:
@@ -154,7 +154,7 @@ def since(read: Read, yes: Entry) -> list[Entry]:
     return [entry_of(row) for row in read.execute(statement)]
 
 
-def _mine(owner: Whose) -> ColumnElement[bool]:
+def _mine(owner: HistoryOwner) -> ColumnElement[bool]:
     """Theirs, or about an address of theirs and nobody's. An address may have had another contact before."""
     found = or_(ledger_entry.c.contact_id == owner.contact_id, any_of(ledger_entry.c.fingerprint, "fingerprints"))
     # Not "is null or theirs": the database would then go through everything that is nobody's.
@@ -162,14 +162,14 @@ def _mine(owner: Whose) -> ColumnElement[bool]:
     return and_(found, nobody_elses)
 
 
-def _entries(read: Read, statement: Any, owner: Whose) -> list[Entry]:
+def _entries(read: Read, statement: Any, owner: HistoryOwner) -> list[Entry]:
     return [entry_of(row) for row in read.execute(statement, {"fingerprints": list(owner.addresses)})]
 
 
-def _happenings(read: Read, owner: Whose, entries: Sequence[Entry]) -> list[Happening]:
+def _happenings(read: Read, owner: HistoryOwner, entries: Sequence[Entry]) -> list[HistoryEntry]:
     shown = notices.find(read, {one.notice for one in entries if one.notice})
     return [
-        Happening(
+        HistoryEntry(
             entry=one,
             address=owner.addresses.get(one.fingerprint or ""),
             notice=shown.get(one.notice or ""),

@@ -17,7 +17,7 @@ from preferences.domain.outbox import ALL_KINDS, LIMITS, REMEMBERED, WARNINGS, E
 from preferences.store.contacts import new_id
 from preferences.store.dialect import Insert, any_of, insert_all
 from preferences.store.tables import letter, letter_request
-from preferences.store.transactions import Read, Save, lock_names
+from preferences.store.transactions import Read, Save, advisory_locks
 
 LEASE: Final = timedelta(minutes=2)
 """How long a worker may take with a letter before another one tries: well above the mail server's time-out."""
@@ -49,7 +49,7 @@ def order_all(save: Save, wanted: Sequence[Order], now: datetime, *, after: time
     if not wanted:
         return []
     mailboxes = {one.mailbox for one in wanted}
-    lock_names(save, [f"letter {mailbox}" for mailbox in mailboxes])
+    advisory_locks(save, [f"letter {mailbox}" for mailbox in mailboxes])
     asked = _requests(save, mailboxes, now)
     queued = []
     for one in wanted:

@@ -42,7 +42,7 @@ class Question:
         return None if self.about.slug == Purpose.NEW_TOPICS else Purpose.NEW_TOPICS.value
 
     @property
-    def stranger(self) -> Decision:
+    def default_decision(self) -> Decision:
         """The answer for an address of which nothing is on record."""
         return may_send(self.message_class, facts_of(self.about, None, {}, blanket=False, now=self.now))
 
@@ -52,9 +52,9 @@ Answers = Iterator[tuple[Sequence[str], Decision]]
 
 
 def answers(snapshot: Snapshot, asked: Question, fingerprints: Fingerprints) -> Answers:
-    """Fingerprints with their answer, a block at a time: at least all whose answer differs from `asked.stranger`.
+    """The decision for each fingerprint for which it differs from `asked.default_decision`, and for some others.
 
-    One that comes twice has more than one reason, of which a no counts.
+    A fingerprint may come twice, with different decisions: the one that refuses counts.
     """
     with much_read(snapshot):
         yield from _by_wish(snapshot, asked)
@@ -73,7 +73,7 @@ def _by_wish(snapshot: Snapshot, asked: Question) -> Answers:
         for said, whose in prints.items():
             if said not in made:
                 made[said] = _answer(asked, said[0], Status(said[1]))
-            if made[said] != asked.stranger:
+            if made[said] != asked.default_decision:
                 yield whose, made[said]
 
 

@@ -22,17 +22,17 @@ from preferences.domain.outbox import SIGN_IN_LIFE
 from preferences.store.contacts import new_id
 from preferences.store.dialect import insert_rows
 from preferences.store.tables import address, contact, sign_in, used_token
-from preferences.store.transactions import Read, Save, lock_name
+from preferences.store.transactions import Read, Save, advisory_lock
 
-MOST_TRIES: Final = 3
-MOST_TRIES_A_DAY: Final = 20
+MAX_TRIES: Final = 3
+MAX_TRIES_PER_DAY: Final = 20
 """With a contact's codes, however many were sent, of a million that there are. The letter's link still works."""
 
 KEPT: Final = timedelta(days=1)
 """How long a used token is remembered: longer than any token that works once lives."""
 
 
-class Outcome(StrEnum):
+class CodeOutcome(StrEnum):
     """What came of a try with a code."""
 
     RIGHT = "right"
@@ -53,7 +53,7 @@ class Used:
 class Try:
     """The outcome, what was used when it was right, and how many tries are left when it was wrong."""
 
-    outcome: Outcome
+    outcome: CodeOutcome
     used: Used | None = None
     left: int = 0
 
@@ -78,26 +78,26 @@ def set_code(save: Save, sign_in_id: UUID, digest: str, fingerprint: str) -> Non
 def try_code(save: Save, sign_in_id: UUID, digest: Callable[[], str], now: datetime) -> Try:
     open_ = (
         (sign_in.c.id == sign_in_id)
-        & (sign_in.c.tries < MOST_TRIES)
+        & (sign_in.c.tries < MAX_TRIES)
         & sign_in.c.used_at.is_(None)
         & (sign_in.c.created_at > now - SIGN_IN_LIFE)
     )
     counted = update(sign_in).where(open_).values(tries=sign_in.c.tries + 1)
     row = save.execute(counted.returning(sign_in.c.code_digest, sign_in.c.fingerprint, sign_in.c.tries)).one_or_none()
     if row is None:
-        return Try(Outcome.OVER)
-    if _tries_today(save, row.fingerprint, now) > MOST_TRIES_A_DAY:
-        return Try(Outcome.OVER)
+        return Try(CodeOutcome.OVER)
+    if _tries_today(save, row.fingerprint, now) > MAX_TRIES_PER_DAY:
+        return Try(CodeOutcome.OVER)
     if not hmac.compare_digest(row.code_digest or "", digest()):
-        left = MOST_TRIES - row.tries
-        return Try(Outcome.WRONG, left=left) if left else Try(Outcome.OVER)
-    return Try(Outcome.RIGHT, used=_use(save, sign_in_id, now))
+        left = MAX_TRIES - row.tries
+        return Try(CodeOutcome.WRONG, left=left) if left else Try(CodeOutcome.OVER)
+    return Try(CodeOutcome.RIGHT, used=_use(save, sign_in_id, now))
 
 
 def _tries_today(save: Save, fingerprint: str, now: datetime) -> int:
     """Tries with the codes of all addresses of the contact who has this one, counted one after the other."""
     owner = select(address.c.contact_id).where(address.c.fingerprint == fingerprint)
-    lock_name(save, f"tries {save.execute(owner).scalar() or fingerprint}")
+    advisory_lock(save, f"tries {save.execute(owner).scalar() or fingerprint}")
     prints = select(address.c.fingerprint).where(address.c.contact_id.in_(owner))
     of_theirs = (sign_in.c.fingerprint == fingerprint) | sign_in.c.fingerprint.in_(prints)
     tried = select(func.coalesce(func.sum(sign_in.c.tries), 0)).where(
@@ -125,7 +125,7 @@ def _use(save: Save, sign_in_id: UUID, now: datetime) -> Used | None:
 def use_once(save: Save, token: str, now: datetime) -> None:
     """Note that a token was used. Raises NotAllowed when it was used already."""
     row = {"digest": hashlib.sha256(token.encode()).hexdigest(), "at": now}
-    lock_name(save, f"token {row['digest']}")
+    advisory_lock(save, f"token {row['digest']}")
     known = select(used_token.c.at).where(used_token.c.digest == row["digest"])
     if save.execute(known).first() is not None:
         raise NotAllowed("used already")

@@ -21,7 +21,7 @@ from preferences.store.dialect import any_of, insert_rows
 from preferences.store.tables import address, soft_bounce, suppression
 from preferences.store.transactions import Read, Save
 
-MOST_ENDED: Final = 500
+MAX_ENDED: Final = 500
 """Suppressions that end in one transaction."""
 
 _DAYS: Final = select(soft_bounce.c.fingerprint, soft_bounce.c.day).where(any_of(soft_bounce.c.fingerprint, "prints"))
@@ -71,7 +71,7 @@ def ended(read: Read, now: datetime) -> list[tuple[Address, int]]:
             suppression.c.at <= now - SOFT_BOUNCE_PERIOD,
             ~recent,
         )
-        .limit(MOST_ENDED)
+        .limit(MAX_ENDED)
     )
     return [(Address(Channel(row.channel), row.value), row.seq) for row in read.execute(over)]
 

@@ -175,12 +175,12 @@ def lock_head(save: Save) -> Write:
     return Write(save.connection, seq, head_hash)
 
 
-def lock_name(save: Save, name: str) -> None:
+def advisory_lock(save: Save, name: str) -> None:
     """Until the transaction ends, whoever else locks this name waits. (SQLite: BEGIN IMMEDIATE has locked everything.)
 
     For what a row cannot be locked for, because it is not there yet.
     """
-    lock_names(save, [name])
+    advisory_locks(save, [name])
 
 
 _LOCK_NAMES: Final = text(
@@ -190,7 +190,7 @@ _LOCK_NAMES: Final = text(
 """In the order of their numbers, so that no two who lock several wait for each other."""
 
 
-def lock_names(save: Save, names: Collection[str]) -> None:
+def advisory_locks(save: Save, names: Collection[str]) -> None:
     """The same for many names, in one statement."""
     if not save.is_sqlite:
         save.execute(_LOCK_NAMES, {"names": json.dumps(list(names))})

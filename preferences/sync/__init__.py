@@ -299,7 +299,7 @@ def _opted_out(database: Database) -> Iterator[AddressState]:
 def _blocks_of_opted_out(database: Database) -> Iterator[list[AddressState]]:
     after: UUID | None = None
     while ids := database.read(feed.opted_out_contacts, after, BLOCK):
-        yield database.read(contact_state.states_of, ids)
+        yield database.read(contact_state.address_states, ids)
         after = ids[-1]
 
 
@@ -347,7 +347,7 @@ def _unheard(read: Read, connector: Connector, rows: Sequence[Listed], fingerpri
     if not silent:
         return list(rows)
     whose = contacts.find_addresses(read, silent, fingerprints)
-    stops = contact_state.first_stops(read, [found.contact_id for found in whose.values() if found.contact_id])
+    stops = contact_state.first_opt_outs(read, [found.contact_id for found in whose.values() if found.contact_id])
 
     def was_heard(row: Listed) -> bool:
         if row.occurred_at is not None or row.kind in SUPPRESSING or connector.lifts_from(row.list_ref):
@@ -363,7 +363,7 @@ def _unheard(read: Read, connector: Connector, rows: Sequence[Listed], fingerpri
 
 def _states_after(read: Read, connector: Connector, entries: Sequence[Entry]) -> list[AddressState]:
     ids = list({entry.contact_id for entry in entries if entry.contact_id})
-    return reached(connector, contact_state.states_of(read, ids))
+    return reached(connector, contact_state.address_states(read, ids))
 
 
 def _events(connector: Connector, rows: Iterable[Listed], fingerprints: Fingerprints) -> Iterator[ProviderEvent]:

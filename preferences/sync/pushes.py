@@ -49,7 +49,7 @@ def changes(read: Read, connector: Connector, entries: Sequence[Entry]) -> tuple
     seqs, changed = {entry.seq for entry in covered}, {entry.contact_id for entry in news}
     states = [
         state
-        for state in reached(connector, contact_state.states_of(read, ids))
+        for state in reached(connector, contact_state.address_states(read, ids))
         if state.contact_id in changed or any(choice.seq in seqs for choice in state.choices.values())
     ]
     pushes = [push for state in states for push in wanted(state, connector.settings.topics, connector.settings.brand)]
@@ -61,7 +61,7 @@ def changes(read: Read, connector: Connector, entries: Sequence[Entry]) -> tuple
 
 def _ended(read: Read, returns: Collection[Entry]) -> dict[int, datetime]:
     """When that was said which an undo, or an address that is taken back, puts an end to: by the return's number."""
-    undone = contact_state.said_at(read, [entry.undoes for entry in returns if entry.undoes])
+    undone = contact_state.occurrence_times(read, [entry.undoes for entry in returns if entry.undoes])
     ended = {entry.seq: undone[entry.undoes] for entry in returns if entry.undoes in undone}
     again = [entry for entry in returns if entry.reason]
     ids = list({entry.contact_id for entry in again if entry.contact_id})
@@ -91,7 +91,7 @@ def _returns(read: Read, connector: Connector, news: Sequence[Entry]) -> dict[Li
     brands = {connector.settings.brand, ""}
     found = [entry for entry in news if _is_return(entry) and entry.brand in brands]
     ids = list({entry.contact_id for entry in found if entry.contact_id})
-    stops = contact_state.first_stops(read, ids) if ids else {}
+    stops = contact_state.first_opt_outs(read, ids) if ids else {}
     returns: dict[LiftKey, Entry] = {}
     for entry in sorted(found, key=_said_at):
         print_ = entry.fingerprint if entry.reason else None
@@ -111,7 +111,7 @@ def suppressions_lifted(read: Read, connector: Connector, entries: Sequence[Entr
     own = connector_origin(connector.name)
     news = [entry for entry in entries if entry.changed and entry.origin != own and _is_lifted(connector, entry)]
     ids = list({entry.contact_id for entry in news if entry.contact_id})
-    states = reached(connector, contact_state.states_of(read, ids))
+    states = reached(connector, contact_state.address_states(read, ids))
     lifted = {entry.fingerprint: entry for entry in sorted(news, key=_said_at)}
     return [
         _push(state, "", _said_at(entry), entry.seq, entry.reason, Status.SUBSCRIBED)
@@ -134,7 +134,7 @@ def _is_lifted(connector: Connector, entry: Entry) -> bool:
     return entry.verb is Verb.LIFT and entry.trusted and entry.reason in connector.taken_off
 
 
-def _had_stopped(entry: Entry, stops: Mapping[contact_state.StopKey, int]) -> bool:
+def _had_stopped(entry: Entry, stops: Mapping[contact_state.OptOutKey, int]) -> bool:
     key = (entry.contact_id, entry.channel, entry.brand)
     return any(stops.get((*key, topic), entry.seq) < entry.seq for topic in (entry.topic, BLANKET))
 
@@ -227,6 +227,6 @@ def _may_be_sent(connector: Connector, state: AddressState, list_ref: str) -> bo
 def still_returned(read: Read, connector: Connector, lifts: Sequence[Push]) -> list[Push]:
     """Those that nothing newer of ours stands against, read once more directly before they are told."""
     ids = list({lift.contact_id for lift in lifts})
-    states = {state.address: state for state in contact_state.states_of(read, ids)}
+    states = {state.address: state for state in contact_state.address_states(read, ids)}
     known = [(lift, states.get(lift.address)) for lift in lifts]
     return [lift for lift, state in known if state is not None and _may_be_sent(connector, state, lift.list_ref)]

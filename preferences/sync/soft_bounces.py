@@ -57,7 +57,7 @@ class Recovery:
         acts = [end_soft_bounces(bounced, seq, now=now) for bounced, seq in found]
         entries = self._writer.record_many(acts)
         # What did not end now is not tried again at once.
-        is_more = len(found) == soft_bounces.MOST_ENDED and any(entry.recorded_at >= now for entry in entries)
+        is_more = len(found) == soft_bounces.MAX_ENDED and any(entry.recorded_at >= now for entry in entries)
         if not is_more:
             self._due_at = now + EVERY
         return is_more

@@ -104,7 +104,7 @@ def by_session() -> Response | None:
     current = session.current_session()
     services = current_services()
     if current is not None:
-        standing = services.database.read(contact_state.standing_of, current.contact_id)
+        standing = services.database.read(contact_state.state_of, current.contact_id)
         if not session.is_void(current, standing):
             g.session, g.standing = current, standing
             return None

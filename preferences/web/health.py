@@ -51,9 +51,9 @@ def _followers() -> bytes:
     services = current_services()
     followers = {*services.connectors, *(feed.cursor for feed in services.feeds.values())}
     try:
-        standings = services.database.read(cursors.standings, datetime.now(UTC))
+        statuses = services.database.read(cursors.statuses, datetime.now(UTC))
         alive = services.database.read(workers.count_alive, datetime.now(UTC))
     except (StoreBusy, StoreFault):
         return b""
-    ours = {name: one for name, one in standings.items() if name in followers}
+    ours = {name: one for name, one in statuses.items() if name in followers}
     return metrics.of_connectors(ours, workers_alive=alive)

@@ -1,4 +1,4 @@
-"""What an operator sees and does of connectors: their standing, a look at one, a backfill, and the metrics."""
+"""What an operator sees and does of connectors: their status, a look at one, a backfill, and the metrics."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ def test_its_lag_is_the_age_of_the_oldest_entry_it_has_not_read(app: Flask) -> N
     services = services_of(app)
     services.database.save(cursors.start, "sendgrid", 0)
     later = datetime.now(UTC) + timedelta(minutes=5)
-    standing = services.database.read(cursors.standings, later)["sendgrid"]
-    assert standing.entries_behind == 1
-    assert standing.seconds_behind == pytest.approx(300, abs=20)
+    status = services.database.read(cursors.statuses, later)["sendgrid"]
+    assert status.entries_behind == 1
+    assert status.seconds_behind == pytest.approx(300, abs=20)
 
 
 def test_what_a_comparison_found_is_counted(app: Flask, vendor: Fake) -> None:

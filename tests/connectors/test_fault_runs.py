@@ -177,7 +177,7 @@ class Run:
         settings = self.connector.settings
         return {
             (push.address.value, push.list_ref)
-            for state in self.database.read(contact_state.states_of, ids)
+            for state in self.database.read(contact_state.address_states, ids)
             for push in wanted(state, settings.topics, settings.brand)
         }
 
@@ -298,7 +298,7 @@ def test_a_bounce_or_complaint_elsewhere_is_told_and_stands_for_no_wish(
     one.record(provider_event(event, "elsewhere"))
     one.settle()
     assert one.fake.holds(who.value, one.contract.topics[BLANKET])
-    (state,) = one.database.read(contact_state.states_of, [add_contact(one.services, who)])
+    (state,) = one.database.read(contact_state.address_states, [add_contact(one.services, who)])
     assert state.choices == {}
 
 
@@ -323,6 +323,6 @@ def test_an_old_bounce_there_is_one_here(run: Callable[..., Run]) -> None:
     one.fake.at = (datetime.now(UTC) - timedelta(days=9)).timestamp
     one.fake.happens(Change(one.people[0].value, "global", "bounce"))
     one.settle()
-    (state,) = one.database.read(contact_state.states_of, [add_contact(one.services, one.people[0])])
+    (state,) = one.database.read(contact_state.address_states, [add_contact(one.services, one.people[0])])
     assert [held.reason.value for held in state.suppressions] == ["hard_bounce"]
     assert not any(choice.status is Status.UNSUBSCRIBED for choice in state.choices.values())

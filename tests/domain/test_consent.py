@@ -469,7 +469,7 @@ def test_a_word_on_a_suppression_told_again_changes_nothing(history: list[Entry]
 
 @st.composite
 def histories_with_undos(draw: st.DrawFn) -> list[Entry]:
-    """Wishes about two topics and about everything, as they were recorded, some of them echoes, some undone."""
+    """Entries about two topics and about everything, as they were recorded, some of them echoes, some undone."""
     wishes_or_echoes = st.lists(st.one_of(wishes, st.builds(echo, st.none() | instants)), max_size=8)
     history: list[Entry] = []
     for seq, one in enumerate(draw(wishes_or_echoes), start=1):

@@ -73,7 +73,9 @@ class World:
 
     def stopped(self, contact_id: UUID) -> set[str]:
         """The topics that this contact has stopped."""
-        wishes = self.services.reader.wishes(contact_state.WishesKey(contact_id, Channel.EMAIL, "default"))
+        wishes = self.services.reader.channel_preferences(
+            contact_state.ChannelKey(contact_id, Channel.EMAIL, "default")
+        )
         return {topic for topic, choice in wishes.choices.items() if choice.status == "unsubscribed"}
 
     def post(self, url: str, body: str = "") -> int:

@@ -15,7 +15,7 @@ from flask import Flask
 from preferences.current import services_of
 from preferences.domain.vocabulary import BLANKET, Channel, Status
 from preferences.services import Services
-from preferences.store.contact_state import WishesKey
+from preferences.store.contact_state import ChannelKey
 from tests.journeys.world import wait_for
 from tests.processes import Installation
 from tests.support import add_contact, close, email, link_for, new_app, new_sqlite
@@ -77,7 +77,7 @@ def click(live: Installation, path: str, body: bytes = b"List-Unsubscribe=One-Cl
 
 
 def is_stopped(services: Services, owner: UUID, topic: str = BLANKET) -> bool:
-    choice = services.reader.wishes(WishesKey(owner, Channel.EMAIL, "default")).choices.get(topic)
+    choice = services.reader.channel_preferences(ChannelKey(owner, Channel.EMAIL, "default")).choices.get(topic)
     return choice is not None and choice.status is Status.UNSUBSCRIBED
 
 

@@ -154,7 +154,7 @@ class World:
         rows: set[Row] = set()
         after: UUID | None = None
         while ids := self.services.database.read(feed.opted_out_contacts, after, 1_000):
-            for state in self.services.database.read(contact_state.states_of, ids):
+            for state in self.services.database.read(contact_state.address_states, ids):
                 stopped = {topic for (_, topic), one in state.choices.items() if one.status is Status.UNSUBSCRIBED}
                 if state.suppressions:
                     stopped.add(BLANKET)

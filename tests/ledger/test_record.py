@@ -23,7 +23,7 @@ from preferences.ledger.seal import GENESIS, chain_hash
 from preferences.services import Services
 from preferences.store import contact_state, contacts, feed, history
 from preferences.store.codec import entry_of
-from preferences.store.contact_state import WishesKey
+from preferences.store.contact_state import ChannelKey
 from preferences.store.tables import address, contact, evidence, ledger_entry, ledger_head, preference, suppression
 from preferences.store.transactions import StoreFault, Write
 from tests.support import add_contact, email
@@ -70,7 +70,9 @@ def undo(services: Services, seq: int, contact_id: UUID, *, at: int = 5) -> Entr
 
 
 def choices(services: Services, contact_id: UUID) -> dict[str, Preference]:
-    (found,) = services.database.read(contact_state.wishes_of, [WishesKey(contact_id, Channel.EMAIL, "default")])
+    (found,) = services.database.read(
+        contact_state.channel_preferences, [ChannelKey(contact_id, Channel.EMAIL, "default")]
+    )
     return dict(found.choices)
 
 
@@ -570,7 +572,7 @@ def cap(who: UUID | Address, per_week: int | None, **more: Any) -> Act:
 
 
 def paces(services: Services, contact_id: UUID) -> dict[Verb, tuple[datetime | None, int | None, int]]:
-    found = services.database.read(contact_state.standing_of, contact_id).paces
+    found = services.database.read(contact_state.state_of, contact_id).paces
     return {verb: (one.until, one.per_week, one.seq) for (_, _, _, verb), one in found.items()}
 
 
@@ -593,7 +595,7 @@ def test_a_pause_and_a_cap_stand_beside_each_other_and_leave_the_wish_alone(serv
         services, pause(contact_id, minute(60)), cap(contact_id, 2), cap(contact_id, 3, topic="product-news")
     )
     assert [(entry.status, entry.changed) for entry in entries] == [(None, True)] * 3
-    found = services.database.read(contact_state.standing_of, contact_id).paces
+    found = services.database.read(contact_state.state_of, contact_id).paces
     assert {(topic, verb): one.seq for (_, _, topic, verb), one in found.items()} == {
         ("offers", Verb.PAUSE): 2,
         ("offers", Verb.CAP): 3,

@@ -489,7 +489,9 @@ class SyncMachine(RuleBasedStateMachine):
         return held
 
     def states(self) -> dict[Address, AddressState]:
-        return {state.address: state for state in self.database.read(contact_state.states_of, list(self.ids.values()))}
+        return {
+            state.address: state for state in self.database.read(contact_state.address_states, list(self.ids.values()))
+        }
 
     def facts(self, slug: str) -> dict[Address, Facts]:
         return self.database.read(

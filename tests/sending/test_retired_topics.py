@@ -138,7 +138,7 @@ def test_the_api_and_a_scrub_refuse_a_retired_topic_for_everybody(app: Flask, cl
     assert answer.json is not None
     assert [one["reason"] for one in answer.json["decisions"]] == ["retired", "retired"]
     sorted_by = question_about(message_about(services, "product-news"), NOW)
-    assert sorted_by.stranger.rule == "marketing.retired"
+    assert sorted_by.default_decision.rule == "marketing.retired"
     found = services.database.snapshot(lambda snapshot: list(answers(snapshot, sorted_by, services.fingerprints)))
     assert not any(decision.allowed for _, decision in found)
 
@@ -183,7 +183,7 @@ def test_stop_everything_reaches_the_channels_of_retired_topics(app: Flask, clie
     contact_id = add_contact(services)
     retire(app, "product-news")  # the only one by SMS
     client.post(manage_link_for(services, contact_id), data={"intent": "all"})
-    held = services.database.read(contact_state.standing_of, contact_id).choices
+    held = services.database.read(contact_state.state_of, contact_id).choices
     assert {channel for channel, _, topic in held if topic == "*"} == {Channel.EMAIL, Channel.SMS}
 
 
@@ -193,14 +193,14 @@ def test_restoring_a_topic_brings_back_what_people_chose(app: Flask, client: Fla
     gone, stays = add_contact(services, email("gone@example.com")), add_contact(services, email("stays@example.com"))
     if not meanwhile:
         client.post(link_for(services, gone), data={"intent": "topic"}, headers={"Accept": "text/html"})
-    before = services.database.read(contact_state.standing_of, stays)
+    before = services.database.read(contact_state.state_of, stays)
     retire(app, "product-news")
     if meanwhile:
         client.post(link_for(services, gone), data={"intent": "topic"}, headers={"Accept": "text/html"})
     restore(app, "product-news")
     assert decide(services, email("gone@example.com"), "product-news").rule == "marketing.unsubscribed"
     assert decide(services, email("stays@example.com"), "product-news").allowed
-    assert services.database.read(contact_state.standing_of, stays) == before
+    assert services.database.read(contact_state.state_of, stays) == before
 
 
 # By API.

@@ -48,7 +48,7 @@ from preferences.sending.scrub.verdicts import Verdicts, keys_of, precedence
 from preferences.services import Services
 from preferences.store.catalog import add_topic
 from preferences.store.contacts import find_addresses
-from preferences.store.frequency import take_places
+from preferences.store.frequency import reserve
 from preferences.store.scrub import answers
 from preferences.store.tables import contact
 from preferences.store.transactions import Read
@@ -155,9 +155,7 @@ def test_a_scrub_gives_the_answers_of_the_decisions(
         tell(services, one, fingerprints=old if before_the_rotation else both)
     sent_to = services.database.read(contact_of, WHO[0], both)
     if sent_to:
-        services.database.save(
-            take_places, {sent_to: 1}, channel=Channel.EMAIL, topic="offers", message_ref="m", now=NOW
-        )
+        services.database.save(reserve, {sent_to: 1}, channel=Channel.EMAIL, topic="offers", message_ref="m", now=NOW)
     for who in erased:
         forget(services, who, both)
     for topic in ("product-news", "offers", "podcast", "receipts", *Purpose):
@@ -366,7 +364,7 @@ def test_what_was_hashed_before_the_answers_were_known_gives_the_same(services: 
         channel=Channel.EMAIL,
         message_class=about.message_class,
         verdicts=services.database.snapshot(
-            lambda snapshot: Verdicts(about.stranger, answers(snapshot, about, services.fingerprints))
+            lambda snapshot: Verdicts(about.default_decision, answers(snapshot, about, services.fingerprints))
         ),
         fingerprints=services.fingerprints,
     )

@@ -14,7 +14,7 @@ from preferences.domain.vocabulary import Actor, Channel, Origin, Verb
 from preferences.ledger import record as ledger
 from preferences.services import Services
 from preferences.store import frequency
-from preferences.store.frequency import take_places
+from preferences.store.frequency import reserve
 from preferences.store.tables import sending
 from tests.support import add_contact, email
 
@@ -44,7 +44,7 @@ def cap(services: Services, name: str, per_week: int, *, topic: str = "product-n
 def take(
     services: Services, caps: dict[UUID, int], ref: str, *, topic: str = "product-news", now: datetime = NOON
 ) -> set[UUID]:
-    return services.database.save(take_places, caps, channel=Channel.EMAIL, topic=topic, message_ref=ref, now=now)
+    return services.database.save(reserve, caps, channel=Channel.EMAIL, topic=topic, message_ref=ref, now=now)
 
 
 def count(services: Services) -> int:

@@ -15,7 +15,7 @@ from preferences.domain.errors import NotAllowed
 from preferences.domain.outbox import SIGN_IN_LIFE
 from preferences.services import Services
 from preferences.store import contact_state, sign_ins
-from preferences.store.sign_ins import KEPT, MOST_TRIES, Outcome, Try, Used
+from preferences.store.sign_ins import KEPT, MAX_TRIES, CodeOutcome, Try, Used
 from preferences.store.tables import sign_in, used_token
 from tests.support import add_contact
 
@@ -41,72 +41,79 @@ def attempt(services: Services, sign_in_id: UUID, code: str, now: datetime = NOO
 
 def test_the_right_code_tells_whose_it_is_and_works_once(services: Services) -> None:
     one = begin(services)
-    assert attempt(services, one, CODE) == Try(Outcome.RIGHT, used=Used(JANE, NOON))
-    assert attempt(services, one, CODE) == Try(Outcome.OVER)
+    assert attempt(services, one, CODE) == Try(CodeOutcome.RIGHT, used=Used(JANE, NOON))
+    assert attempt(services, one, CODE) == Try(CodeOutcome.OVER)
 
 
 def test_there_are_three_tries_and_the_third_may_still_be_right(services: Services) -> None:
     one = begin(services)
-    assert [attempt(services, one, WRONG) for _ in range(2)] == [Try(Outcome.WRONG, left=2), Try(Outcome.WRONG, left=1)]
-    assert attempt(services, one, CODE).outcome is Outcome.RIGHT
+    assert [attempt(services, one, WRONG) for _ in range(2)] == [
+        Try(CodeOutcome.WRONG, left=2),
+        Try(CodeOutcome.WRONG, left=1),
+    ]
+    assert attempt(services, one, CODE).outcome is CodeOutcome.RIGHT
 
 
 def test_after_three_wrong_tries_the_right_code_helps_no_more(services: Services) -> None:
     one = begin(services)
-    assert [attempt(services, one, WRONG).outcome for _ in range(3)] == [Outcome.WRONG, Outcome.WRONG, Outcome.OVER]
-    assert attempt(services, one, CODE) == Try(Outcome.OVER)
+    assert [attempt(services, one, WRONG).outcome for _ in range(3)] == [
+        CodeOutcome.WRONG,
+        CodeOutcome.WRONG,
+        CodeOutcome.OVER,
+    ]
+    assert attempt(services, one, CODE) == Try(CodeOutcome.OVER)
 
 
 def test_trying_in_parallel_gains_no_try(services: Services) -> None:
     one, everybody = begin(services), Barrier(12)
 
-    def work(_number: int) -> Outcome:
+    def work(_number: int) -> CodeOutcome:
         everybody.wait(60)
         return attempt(services, one, WRONG).outcome
 
     with ThreadPoolExecutor(12) as pool:
         outcomes = Counter(pool.map(work, range(12)))
-    assert outcomes == {Outcome.WRONG: MOST_TRIES - 1, Outcome.OVER: 12 - (MOST_TRIES - 1)}
+    assert outcomes == {CodeOutcome.WRONG: MAX_TRIES - 1, CodeOutcome.OVER: 12 - (MAX_TRIES - 1)}
     tries = services.database.read(lambda read: read.execute(select(sign_in.c.tries)).scalar_one())
-    assert tries == MOST_TRIES
-    assert attempt(services, one, CODE).outcome is Outcome.OVER
+    assert tries == MAX_TRIES
+    assert attempt(services, one, CODE).outcome is CodeOutcome.OVER
 
 
 def test_the_right_code_in_parallel_signs_in_once(services: Services) -> None:
     one, everybody = begin(services), Barrier(3)
 
-    def work(_number: int) -> Outcome:
+    def work(_number: int) -> CodeOutcome:
         everybody.wait(60)
         return attempt(services, one, CODE).outcome
 
     with ThreadPoolExecutor(3) as pool:
-        assert Counter(pool.map(work, range(3))) == {Outcome.RIGHT: 1, Outcome.OVER: 2}
+        assert Counter(pool.map(work, range(3))) == {CodeOutcome.RIGHT: 1, CodeOutcome.OVER: 2}
 
 
 def test_a_code_lives_ten_minutes(services: Services) -> None:
     one, other = begin(services), begin(services)
-    assert attempt(services, one, CODE, NOON + SIGN_IN_LIFE - SECOND).outcome is Outcome.RIGHT
-    assert attempt(services, other, CODE, NOON + SIGN_IN_LIFE).outcome is Outcome.OVER
+    assert attempt(services, one, CODE, NOON + SIGN_IN_LIFE - SECOND).outcome is CodeOutcome.RIGHT
+    assert attempt(services, other, CODE, NOON + SIGN_IN_LIFE).outcome is CodeOutcome.OVER
 
 
 def test_without_a_letter_no_code_is_right_not_even_an_empty_one(services: Services) -> None:
     one = begin(services, with_code=False)
-    assert attempt(services, one, "").outcome is Outcome.WRONG
-    assert attempt(services, one, CODE).outcome is Outcome.WRONG
+    assert attempt(services, one, "").outcome is CodeOutcome.WRONG
+    assert attempt(services, one, CODE).outcome is CodeOutcome.WRONG
 
 
 def test_a_letter_that_is_sent_again_holds_another_code_and_the_newest_counts(services: Services) -> None:
     one = begin(services)
     services.database.save(sign_ins.set_code, one, services.links.code_digest(one, WRONG), JANE)
-    assert attempt(services, one, CODE).outcome is Outcome.WRONG
-    assert attempt(services, one, WRONG).outcome is Outcome.RIGHT
+    assert attempt(services, one, CODE).outcome is CodeOutcome.WRONG
+    assert attempt(services, one, WRONG).outcome is CodeOutcome.RIGHT
 
 
 def test_a_code_is_right_for_its_own_sign_in_alone(services: Services) -> None:
     one, other = begin(services), begin(services, with_code=False)
     services.database.save(sign_ins.set_code, other, services.links.code_digest(one, CODE), JANE)
-    assert attempt(services, other, CODE).outcome is Outcome.WRONG
-    assert attempt(services, uuid4(), CODE) == Try(Outcome.OVER)
+    assert attempt(services, other, CODE).outcome is CodeOutcome.WRONG
+    assert attempt(services, uuid4(), CODE) == Try(CodeOutcome.OVER)
 
 
 def test_a_link_works_once_and_ends_its_code(services: Services) -> None:
@@ -114,7 +121,7 @@ def test_a_link_works_once_and_ends_its_code(services: Services) -> None:
     assert services.database.save(sign_ins.use_link, one, NOON) == Used(JANE, NOON)
     with pytest.raises(NotAllowed):
         services.database.save(sign_ins.use_link, one, NOON)
-    assert attempt(services, one, CODE) == Try(Outcome.OVER)
+    assert attempt(services, one, CODE) == Try(CodeOutcome.OVER)
 
 
 def test_a_code_that_was_used_ends_its_link(services: Services) -> None:
@@ -152,9 +159,9 @@ def test_a_token_that_is_used_many_times_at_once_is_used_once(services: Services
 
 def test_a_contact_can_void_every_link_and_session_they_have(services: Services) -> None:
     contact_id = add_contact(services)
-    assert services.database.read(contact_state.standing_of, contact_id).revoked_at is None
+    assert services.database.read(contact_state.state_of, contact_id).revoked_at is None
     services.database.save(sign_ins.revoke, contact_id, NOON)
-    assert services.database.read(contact_state.standing_of, contact_id).revoked_at == NOON
+    assert services.database.read(contact_state.state_of, contact_id).revoked_at == NOON
 
 
 def test_what_is_over_is_forgotten_after_a_day(services: Services) -> None:

@@ -55,7 +55,7 @@ def fill(services: Services, now: datetime) -> None:
     )
     services.database.save(outbox.order, letter, now)
     services.database.save(
-        frequency.take_places, {contact_id: 2}, channel=Channel.EMAIL, topic="product-news", message_ref="m-1", now=now
+        frequency.reserve, {contact_id: 2}, channel=Channel.EMAIL, topic="product-news", message_ref="m-1", now=now
     )
 
 

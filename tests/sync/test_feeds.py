@@ -45,7 +45,7 @@ from preferences.ledger import record as ledger
 from preferences.ledger.verify import verify
 from preferences.services import Services
 from preferences.store import cursors
-from preferences.store.contact_state import states_of
+from preferences.store.contact_state import address_states
 from preferences.store.feed import feed_page, head_seq
 from preferences.store.tables import connector_cursor
 from preferences.store.transactions import Save
@@ -579,7 +579,7 @@ def told_of(services: Services, who: UUID) -> list[dict[str, Any]]:
 
 def here(services: Services, who: UUID) -> dict[str, str]:
     """What counts here, topic by topic."""
-    (state,) = services.database.read(states_of, [who])
+    (state,) = services.database.read(address_states, [who])
     choices = {topic: choice for (_, topic), choice in state.choices.items()}
     counting = {
         topic: choice if topic.startswith("@") else effective(choice, choices.get(BLANKET))

@@ -154,7 +154,7 @@ def test_a_scrub_removes_it_and_an_export_tells_it(services: Services, tmp_path:
 def test_no_platform_is_told(services: Services) -> None:
     bounce(services, *enough())
     (contact_id,) = services.database.read(feed.opted_out_contacts, None, 10)
-    (state,) = services.database.read(contact_state.states_of, [contact_id])
+    (state,) = services.database.read(contact_state.address_states, [contact_id])
     assert wanted(state, {"*": "all", "product-news": "news"}, "default") == []
 
 
@@ -194,7 +194,7 @@ def test_recovery_looks_once_an_hour(sqlite_app: Flask) -> None:
 def test_recovery_goes_on_at_once_only_while_there_may_be_more(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("preferences.store.soft_bounces.MOST_ENDED", 1)
+    monkeypatch.setattr("preferences.store.soft_bounces.MAX_ENDED", 1)
     bounce(services, *enough())
     recovery = Recovery(services.database, services.fingerprints)
     with time_machine.travel(enough()[-1] + SOFT_BOUNCE_PERIOD + DAY, tick=False):
@@ -202,7 +202,7 @@ def test_recovery_goes_on_at_once_only_while_there_may_be_more(
 
 
 def test_what_does_not_end_is_not_tried_again_at_once(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("preferences.store.soft_bounces.MOST_ENDED", 1)
+    monkeypatch.setattr("preferences.store.soft_bounces.MAX_ENDED", 1)
     bounce(services, *enough())
     (suppressed,) = services.database.read(feed.entries_after, 0, 100)
     later = enough()[-1] + SOFT_BOUNCE_PERIOD + DAY

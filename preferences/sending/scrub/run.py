@@ -145,7 +145,7 @@ def _packed(text: bytes, compressed: bool) -> bytes:
 
 def _verdicts(snapshot: Snapshot, message: Message, fingerprints: Fingerprints) -> tuple[int, Verdicts]:
     question = question_about(message, datetime.now(UTC))
-    return head_seq(snapshot), Verdicts(question.stranger, answers(snapshot, question, fingerprints))
+    return head_seq(snapshot), Verdicts(question.default_decision, answers(snapshot, question, fingerprints))
 
 
 def question_about(message: Message, now: datetime) -> Question:

@@ -23,7 +23,7 @@ from preferences.domain.vocabulary import Purpose, connector_origin
 from preferences.services import Services
 from preferences.store import history
 from preferences.store.contact_state import KnownAddress
-from preferences.store.history import Chapter, Happening, Whose
+from preferences.store.history import HistoryEntry, HistoryOwner, HistoryPage
 from preferences.tokens import UnsubscribeLink
 from preferences.web.account.page import contact_id, own_page
 from preferences.web.shared.visit import brand_here
@@ -62,10 +62,10 @@ def show() -> Response:
     )
 
 
-def _rows(chapter: Chapter, before: datetime | None) -> list[Happening | KnownAddress]:
+def _rows(chapter: HistoryPage, before: datetime | None) -> list[HistoryEntry | KnownAddress]:
     """What happened, and in between, by time, each address that was added later: none of these is an entry."""
     standing = g.standing
-    oldest = chapter.happenings[-1].entry.recorded_at if chapter.more else None
+    oldest = chapter.entries[-1].entry.recorded_at if chapter.more else None
     added = [
         known
         for known in standing.addresses
@@ -74,11 +74,11 @@ def _rows(chapter: Chapter, before: datetime | None) -> list[Happening | KnownAd
         and (oldest is None or known.added_at >= oldest)
         and (before is None or known.added_at < before)
     ]
-    return sorted([*chapter.happenings, *added], key=_time_of, reverse=True)
+    return sorted([*chapter.entries, *added], key=_time_of, reverse=True)
 
 
-def _time_of(row: Happening | KnownAddress) -> datetime:
-    return row.entry.recorded_at if isinstance(row, Happening) else row.added_at
+def _time_of(row: HistoryEntry | KnownAddress) -> datetime:
+    return row.entry.recorded_at if isinstance(row, HistoryEntry) else row.added_at
 
 
 @blueprint.get("/notices/<reference>")
@@ -125,12 +125,12 @@ def _connectors(services: Services) -> dict[str, str]:
     return {connector_origin(name): shown_as(connector) for name, connector in services.connectors.items()}
 
 
-def _me(services: Services) -> Whose:
+def _me(services: Services) -> HistoryOwner:
     addresses = [one.address for one in g.standing.addresses]
-    return history.whose(contact_id(), addresses, services.fingerprints)
+    return history.history_owner(contact_id(), addresses, services.fingerprints)
 
 
-def _find(services: Services, reference: str) -> Happening:
+def _find(services: Services, reference: str) -> HistoryEntry:
     """Raises NotFound for what is not an entry of the person."""
     happening = services.database.read(history.find, _me(services), reference)
     if happening is None:
@@ -138,7 +138,7 @@ def _find(services: Services, reference: str) -> Happening:
     return happening
 
 
-def _consent(services: Services, happening: Happening) -> Consent:
+def _consent(services: Services, happening: HistoryEntry) -> Consent:
     """The facts of a receipt. Raises NotFound for what is no consent."""
     entry = happening.entry
     if not is_consent(entry):

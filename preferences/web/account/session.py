@@ -19,7 +19,7 @@ from preferences.i18n import Spoken
 from preferences.people.emails import order_email
 from preferences.services import Services
 from preferences.store import sign_ins
-from preferences.store.contact_state import Standing, own_mailboxes
+from preferences.store.contact_state import ContactState, own_mailboxes
 
 SESSION_LIFE: Final = timedelta(minutes=30)
 """How long one stays signed in. So short that whoever has the session has just proven who they are."""
@@ -73,12 +73,12 @@ def current_session() -> Session | None:
     return Session(UUID(session[_CONTACT]), since, session[_WAY], may_opt_in)
 
 
-def is_void(current: Session, standing: Standing) -> bool:
+def is_void(current: Session, standing: ContactState) -> bool:
     """Whether the contact is no more, or has ended every session from before."""
     return not standing.exists or (standing.revoked_at is not None and current.since <= standing.revoked_at)
 
 
-def end_links(services: Services, standing: Standing, brand: Brand, spoken: Spoken) -> None:
+def end_links(services: Services, standing: ContactState, brand: Brand, spoken: Spoken) -> None:
     """Void every manage link and session of the contact, and mail them a fresh link."""
     services.database.save(sign_ins.revoke, standing.contact_id, datetime.now(UTC))
     for address in own_mailboxes(standing.addresses)[:1]:

@@ -25,7 +25,7 @@ from preferences.i18n import Spoken, to_translate
 from preferences.services import Services
 from preferences.store import contacts, outbox, sign_ins
 from preferences.store.outbox import Order
-from preferences.store.sign_ins import Outcome, Used
+from preferences.store.sign_ins import CodeOutcome, Used
 from preferences.store.transactions import Save
 from preferences.tokens import trim
 from preferences.web.account import session
@@ -137,9 +137,9 @@ def try_code(ref: str) -> Response:
         return _code_page(sign_in_id, error=SIX_DIGITS)
     digest = services.links.code_digest(sign_in_id, code)
     tried = services.database.save(sign_ins.try_code, sign_in_id, lambda: digest, datetime.now(UTC))
-    if tried.outcome is Outcome.RIGHT and tried.used is not None:
+    if tried.outcome is CodeOutcome.RIGHT and tried.used is not None:
         return _enter_by(services, tried.used, "code")
-    return refused(OVER) if tried.outcome is Outcome.OVER else _code_page(sign_in_id, left=tried.left)
+    return refused(OVER) if tried.outcome is CodeOutcome.OVER else _code_page(sign_in_id, left=tried.left)
 
 
 def read_code(typed: str) -> str | None:

@@ -20,8 +20,8 @@ from preferences.domain.errors import BadFields
 from preferences.domain.vocabulary import MOST_ADDRESSES, Channel, KeyScope, Status, SuppressionReason, Verb
 from preferences.people import contacts
 from preferences.people.contacts import NewContact, SavedContact
-from preferences.store.contact_state import Standing
-from preferences.store.contacts import Outcome
+from preferences.store.contact_state import ContactState
+from preferences.store.contacts import UpsertOutcome
 from preferences.web.api.bodies import MOST_FIELDS, AddressText, Strict, read_body, read_or_none, read_query
 from preferences.web.api.operations import blueprint, operation
 
@@ -64,7 +64,7 @@ class ContactAfter(Strict):
 
     id: UUID | None
     """It stays while the contact is on record. Null for one that was refused."""
-    outcome: Outcome
+    outcome: UpsertOutcome
     why: str | None
     unsubscribe_url: str | None
 
@@ -184,7 +184,7 @@ def _saved(saved: SavedContact) -> dict[str, Any]:
     }
 
 
-def _contact(standing: Standing | None) -> Response:
+def _contact(standing: ContactState | None) -> Response:
     if standing is None or standing.created_at is None:
         raise NotFound
     return jsonify(
@@ -206,13 +206,13 @@ def _contact(standing: Standing | None) -> Response:
     )
 
 
-def _preferences(standing: Standing) -> Iterator[dict[str, object]]:
+def _preferences(standing: ContactState) -> Iterator[dict[str, object]]:
     for (channel, brand, topic), choice in sorted(standing.choices.items()):
         place = {"channel": channel, "brand": brand, "topic": topic}
         yield {**place, "status": choice.status, "since": choice.since.isoformat(), "entry": choice.seq}
 
 
-def _paces(standing: Standing) -> Iterator[dict[str, object]]:
+def _paces(standing: ContactState) -> Iterator[dict[str, object]]:
     for (channel, brand, topic, verb), pace in sorted(standing.paces.items()):
         yield {
             "channel": channel,

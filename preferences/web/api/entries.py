@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response
 from preferences.current import current_services
 from preferences.domain.vocabulary import Actor, Basis, Channel, KeyScope, Status, SuppressionReason, Verb
 from preferences.sending.entries import read_entries
-from preferences.store.feed import MOST_ENTRIES
+from preferences.store.feed import MAX_PAGE_ENTRIES
 from preferences.web.api.bodies import Strict, read_query
 from preferences.web.api.operations import blueprint, operation
 
@@ -28,7 +28,7 @@ class EntriesQuery(Strict):
     """From where on, and how many at most. `after` is the `next` of the page before, and 0 at first."""
 
     after: Annotated[int, Field(ge=0, le=LARGEST_SEQ)] = 0
-    limit: Annotated[int, Field(ge=1, le=MOST_ENTRIES)] = MOST_ENTRIES
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_ENTRIES)] = MAX_PAGE_ENTRIES
 
 
 class FeedEntry(Strict):

@@ -27,7 +27,7 @@ from preferences.sending.scope import resolve
 from preferences.services import Services
 from preferences.store import contact_state, contacts, sign_ins
 from preferences.store.api_keys import create_key, find_named
-from preferences.store.sign_ins import MOST_TRIES_A_DAY
+from preferences.store.sign_ins import MAX_TRIES_PER_DAY
 from preferences.tokens import Ticket
 from preferences.web.shared.limits import limiter
 from tests.mail_sink import MailSink
@@ -119,7 +119,7 @@ def opt_in(client: FlaskClient) -> TestResponse:
 
 
 def status_of(services: Services, contact_id: UUID) -> Status | None:
-    choices = services.database.read(contact_state.standing_of, contact_id).choices
+    choices = services.database.read(contact_state.state_of, contact_id).choices
     return next((choice.status for (_, _, topic), choice in choices.items() if topic == "offers"), None)
 
 
@@ -172,7 +172,7 @@ def test_of_a_new_contact_the_first_mailbox_signs_in_and_no_other(client: FlaskC
     owner = services.database.read(contacts.find_owner, email(JANE), services.fingerprints)
     assert owner is not None
     assert services.database.read(contacts.find_owner, email("second@example.com"), services.fingerprints) is None
-    known = services.database.read(contact_state.standing_of, owner).addresses
+    known = services.database.read(contact_state.state_of, owner).addresses
     assert {one.address.value: one.confirmed for one in known} == {JANE: True, "second@example.com": False}
 
 
@@ -247,7 +247,7 @@ def test_who_was_handed_over_opts_in_at_once_only_by_a_key_that_may(
 def test_who_was_handed_over_stops_mail_at_once(client: FlaskClient, services: Services, jane: UUID) -> None:
     client.post(path_from(hand_off(client, services)))
     client.post("/account/", data={"csrf_token": csrf(client), "intent": "all"})
-    choices = services.database.read(contact_state.standing_of, jane).choices
+    choices = services.database.read(contact_state.state_of, jane).choices
     assert {choice.status for choice in choices.values()} == {Status.UNSUBSCRIBED}
 
 
@@ -257,7 +257,7 @@ def test_who_was_handed_over_adds_an_address_only_by_a_key_that_may_opt_in(
 ) -> None:
     put(client, services, JANE, "unconfirmed@example.com")
     client.post(path_from(hand_off(client, services, *scopes)))
-    own = services.database.read(contact_state.standing_of, jane).addresses[0]
+    own = services.database.read(contact_state.state_of, jane).addresses[0]
     token = csrf(client)
     page = client.get("/account/addresses").text
     assert (">Sign in with a code to change your addresses</a>" in page) is not bool(scopes)
@@ -425,13 +425,13 @@ def test_a_stranger_becomes_known_by_what_comes_after(
 def test_codes_of_one_contact_can_be_guessed_a_few_times_a_day(services: Services, jane: UUID) -> None:
     fingerprint = services.fingerprints.of(email(JANE))
     now, outcomes = datetime.now(UTC), []
-    for hour in range(MOST_TRIES_A_DAY):
+    for hour in range(MAX_TRIES_PER_DAY):
         at = now + timedelta(minutes=hour)
         sign_in_id = services.database.save(sign_ins.begin, fingerprint, at)
         services.database.save(sign_ins.set_code, sign_in_id, "right", fingerprint)
         outcomes += [services.database.save(sign_ins.try_code, sign_in_id, lambda: "wrong", at) for _ in range(2)]
-    assert [one.left for one in outcomes[:MOST_TRIES_A_DAY]] == [2, 1] * (MOST_TRIES_A_DAY // 2)
-    assert {one.outcome for one in outcomes[MOST_TRIES_A_DAY:]} == {sign_ins.Outcome.OVER}
+    assert [one.left for one in outcomes[:MAX_TRIES_PER_DAY]] == [2, 1] * (MAX_TRIES_PER_DAY // 2)
+    assert {one.outcome for one in outcomes[MAX_TRIES_PER_DAY:]} == {sign_ins.CodeOutcome.OVER}
     last = services.database.save(sign_ins.begin, fingerprint, now)
     assert services.database.save(sign_ins.use_link, last, now).fingerprint == fingerprint, (
         "the letter's link still works"

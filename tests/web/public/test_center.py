@@ -23,7 +23,7 @@ from preferences.ledger import record as ledger
 from preferences.services import Services
 from preferences.store import contact_state, feed
 from preferences.store.catalog import add_topic
-from preferences.store.contact_state import Standing, Wishes, WishesKey
+from preferences.store.contact_state import ChannelKey, ChannelPreferences, ContactState
 from preferences.tokens import ManageLink
 from tests.mail_sink import MailSink
 from tests.processes import contents
@@ -50,12 +50,12 @@ def save(client: FlaskClient, path: str, page: TestResponse | None = None, /, **
     return client.post(path, data=fields | named)
 
 
-def wishes_of(services: Services, contact_id: UUID) -> Wishes:
-    return services.reader.wishes(WishesKey(contact_id, Channel.EMAIL, "default"))
+def channel_preferences(services: Services, contact_id: UUID) -> ChannelPreferences:
+    return services.reader.channel_preferences(ChannelKey(contact_id, Channel.EMAIL, "default"))
 
 
-def standing_of(services: Services, contact_id: UUID) -> Standing:
-    return services.database.read(contact_state.standing_of, contact_id)
+def state_of(services: Services, contact_id: UUID) -> ContactState:
+    return services.database.read(contact_state.state_of, contact_id)
 
 
 def seqs(services: Services) -> list[Any]:
@@ -172,7 +172,7 @@ def test_stopping_everything_stops_every_channel_and_says_so(
     assert page.status_code == 200
     assert "Saved. This takes effect immediately." in page.text, "the heading says what was stopped"
     assert "<h1>You are unsubscribed from everything</h1>" in page.text
-    choices = standing_of(services, contact_id).choices
+    choices = state_of(services, contact_id).choices
     assert set(choices) == {(Channel.EMAIL, "default", BLANKET), (Channel.SMS, "default", BLANKET)}
     assert all(reference_of(entry.hash) in page.text for entry in seqs(services)[-1:])
     again = client.get(path)
@@ -189,7 +189,7 @@ def test_stopping_one_topic_on_one_channel_leaves_all_else(
     assert "I do not want Product news by email from" in page.text
     assert state(page, "email.product-news.status") == "off"
     assert state(page, "sms.product-news.status") == state(page, "email.offers.status") == "on"
-    assert standing_of(services, contact_id).choices.keys() == {
+    assert state_of(services, contact_id).choices.keys() == {
         (Channel.EMAIL, "default", "product-news"),
         (Channel.EMAIL, "default", "offers"),
     }
@@ -229,11 +229,11 @@ def test_a_pause_that_a_system_told_of_is_shortened_only_by_confirmation(
     for asked in (day, day - timedelta(days=1)):
         form = {"set.email.product-news.pause": asked.isoformat(), "was.email.product-news.pause": ""}
         assert "One more step" in press(client, path, intent="save", **form).text
-        assert standing_of(services, contact_id).paces[key].until == until
+        assert state_of(services, contact_id).paces[key].until == until
     press(client, path, intent="save", **{"set.email.product-news.pause": shown, "was.email.product-news.pause": shown})
-    assert standing_of(services, contact_id).paces[key].until == until, "what was not moved stays"
+    assert state_of(services, contact_id).paces[key].until == until, "what was not moved stays"
     press(client, path, intent="save", **{"set.email.product-news.pause": shown, "was.email.product-news.pause": ""})
-    kept = standing_of(services, contact_id).paces[key].until
+    kept = state_of(services, contact_id).paces[key].until
     assert kept is not None
     assert kept >= until, "chosen again, the day that is shown ends it no earlier"
 
@@ -324,7 +324,7 @@ def test_a_page_left_open_for_a_day_does_not_bring_back_what_was_stopped_meanwhi
     with time_machine.travel(datetime.now(UTC) + timedelta(days=1)):
         page = save(client, path, old, email__product_news__cap="3")
     assert state(page, "email.product-news.status") == state(page, "email.offers.status") == "off"
-    assert wishes_of(services, contact_id).choices[BLANKET].status is Status.UNSUBSCRIBED
+    assert channel_preferences(services, contact_id).choices[BLANKET].status is Status.UNSUBSCRIBED
 
 
 def test_saving_twice_is_the_same_as_once(client: FlaskClient, services: Services, path: str) -> None:
@@ -412,7 +412,7 @@ def test_the_link_is_good_for_thirty_days(
     with time_machine.travel(datetime.now(UTC) + timedelta(days=days)):
         assert client.get(path).status_code == status
         assert press(client, path, intent="all").status_code == status
-    assert (BLANKET in wishes_of(services, contact_id).choices) is (status == 200)
+    assert (BLANKET in channel_preferences(services, contact_id).choices) is (status == 200)
 
 
 def test_a_stale_link_still_leads_to_stopping_everything(
@@ -457,7 +457,7 @@ def test_the_link_works_when_the_contacts_rows_are_gone(
 
     assert client.get(path).status_code == 200
     assert press(client, path, intent="all").status_code == 200
-    assert wishes_of(services, contact_id).choices[BLANKET].status is Status.UNSUBSCRIBED
+    assert channel_preferences(services, contact_id).choices[BLANKET].status is Status.UNSUBSCRIBED
 
 
 def test_the_evidence_is_the_circumstances_and_no_more(client: FlaskClient, services: Services, path: str) -> None:
@@ -480,7 +480,7 @@ def test_presses_that_come_at_once_are_all_kept(app: Flask) -> None:
         answers = list(pool.map(stop, ["email", "sms"] * 8))
 
     assert {answer.status_code for answer in answers} == {200}
-    assert len(standing_of(services, contact_id).choices) == 2
+    assert len(state_of(services, contact_id).choices) == 2
 
 
 def test_the_forms_lead_back_to_the_same_page(client: FlaskClient, path: str) -> None:

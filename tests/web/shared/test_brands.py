@@ -26,7 +26,7 @@ from preferences.sending.scope import resolve
 from preferences.services import Services
 from preferences.store import cursors
 from preferences.store.catalog import add_topic, change_brand, read_catalog, save_brand
-from preferences.store.contact_state import WishesKey
+from preferences.store.contact_state import ChannelKey
 from preferences.sync import run_once
 from preferences.tokens import ManageLink, UnsubscribeLink
 from preferences.web.shared.limits import limiter
@@ -112,7 +112,7 @@ def stopped(services: Services, contact_id: UUID) -> set[str]:
     """The brands whose marketing email this contact has stopped altogether."""
     found = set()
     for slug in services.database.read(read_catalog).brands:
-        choice = services.reader.wishes(WishesKey(contact_id, Channel.EMAIL, slug)).choices.get("*")
+        choice = services.reader.channel_preferences(ChannelKey(contact_id, Channel.EMAIL, slug)).choices.get("*")
         found |= {slug} if choice is not None and choice.status == "unsubscribed" else set()
     return found
 

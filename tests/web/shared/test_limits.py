@@ -24,7 +24,7 @@ from preferences.domain.vocabulary import BLANKET, Actor, Basis, Channel, Origin
 from preferences.people.rate_limits import NewAddressLimit
 from preferences.services import Services
 from preferences.store import feed
-from preferences.store.contact_state import WishesKey
+from preferences.store.contact_state import ChannelKey
 from preferences.web.proxies import read_address
 from preferences.web.shared.evidence import shorten_ip
 from preferences.web.shared.limits import limiter
@@ -53,7 +53,7 @@ def press(client: FlaskClient, path: str, intent: str) -> int:
 
 
 def choices_of(services: Services, contact_id: UUID) -> Mapping[str, Preference]:
-    return services.reader.wishes(WishesKey(contact_id, Channel.EMAIL, "default")).choices
+    return services.reader.channel_preferences(ChannelKey(contact_id, Channel.EMAIL, "default")).choices
 
 
 def count_entries(services: Services) -> int:
