@@ -1,9 +1,7 @@
-"""Signing in with an account elsewhere: the conversation with a company's own OpenID provider.
+"""The conversation with a company's own OpenID provider (OpenID Connect Core 1.0, authorization code flow with PKCE).
 
-Owns what is asked and what is believed (OpenID Connect Core 1.0, authorization code flow with PKCE). Invariants: an
-address is believed only when the provider of the settings has signed it, for us, for this very attempt, and calls it
-verified; whatever a provider answers, only the errors named here come out. Nothing is cached: signing in is rare, and
-a key that was changed a minute ago counts.
+Invariants: an address is accepted only if the configured provider signed it, for this client and this attempt, and
+calls it verified; only the errors named here are raised. Nothing is cached, so that a rotated key counts at once.
 """
 
 from __future__ import annotations
@@ -30,53 +28,53 @@ from preferences.domain.records import Address
 from preferences.domain.vocabulary import Channel
 
 TIMEOUT: Final = 5.0
-"""Seconds to wait for each answer: a person is looking at a blank page."""
+"""Seconds to wait for each answer, while a person looks at a blank page."""
 
 LEEWAY: Final = 60
 """Seconds by which the provider's clock may differ from ours."""
 
 SCOPE: Final = "openid email"
 
-# Signatures that only the provider can make. Never `none`; nor HS256, whose key is known to whoever verifies it.
+# Asymmetric alone: never `none`, nor HS256, whose key we share with the provider.
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 
 
-# Whatever the libraries raise over an answer of another shape than the standards say.
-_MISFITS: Final = (
+# What the libraries raise for a malformed answer.
+_MALFORMED: Final = (
     *(AuthlibBaseError, JoseError),
     *(ValueError, TypeError, LookupError, AttributeError, RecursionError),
 )
 
 
 class Provider:
-    """One provider: where to send somebody, and whom it says has come back to `back_to`."""
+    """One provider. `redirect_uri` is the callback that its settings must allow."""
 
-    def __init__(self, settings: SignInSettings, back_to: str) -> None:
+    def __init__(self, settings: SignInSettings, redirect_uri: str) -> None:
         self._settings = settings
-        self._back_to = back_to
+        self._redirect_uri = redirect_uri
 
-    def leave(self) -> tuple[str, dict[str, str]]:
-        """The address to go to, and what the browser must keep for us until it comes back.
+    def authorization(self) -> tuple[str, dict[str, str]]:
+        """The URL to send the browser to, and the secrets of this attempt, which its session must keep.
 
-        Raises TryLater when the provider cannot be asked, BadSignature when it does not say what it must.
+        Raises TryLater when the provider cannot be reached, BadSignature for malformed metadata.
         """
-        kept = {name: secrets.token_urlsafe(32) for name in ("state", "nonce", "code_verifier")}
-        with _declared():
+        attempt = {name: secrets.token_urlsafe(32) for name in ("state", "nonce", "code_verifier")}
+        with _translated():
             client = self._client()
-            url, _ = client.create_authorization_url(self._metadata(client)["authorization_endpoint"], **kept)
-            return str(url), kept
+            url, _ = client.create_authorization_url(self._metadata(client)["authorization_endpoint"], **attempt)
+            return str(url), attempt
 
-    def come_back(self, kept: Mapping[str, str], answer: Mapping[str, str]) -> Address:
-        """The address of whoever came back with this answer.
+    def verified_address(self, attempt: Mapping[str, str], answer: Mapping[str, str]) -> Address:
+        """The address that the provider has verified for the person who came back with this answer.
 
-        Raises TryLater when the provider cannot be asked; NotAllowed when it does not vouch for an address; and
-        BadSignature for everything that does not fit together.
+        Raises TryLater when the provider cannot be reached, NotAllowed when it has verified no address, and
+        BadSignature for everything else.
         """
-        if not hmac.compare_digest(answer.get("state", "").encode(), kept["state"].encode()):
+        if not hmac.compare_digest(answer.get("state", "").encode(), attempt["state"].encode()):
             raise BadSignature("another attempt than the one that began here")
         if "code" not in answer:
             raise BadSignature("the provider sent no code")
-        with _declared():
+        with _translated():
             client = self._client()
             metadata = self._metadata(client)
             if answer.get("iss", metadata["issuer"]) != metadata["issuer"]:  # RFC 9207
@@ -85,10 +83,10 @@ class Provider:
             token = client.fetch_token(
                 metadata["token_endpoint"],
                 code=answer["code"],
-                code_verifier=kept["code_verifier"],
-                redirect_uri=self._back_to,
+                code_verifier=attempt["code_verifier"],
+                redirect_uri=self._redirect_uri,
             )
-            claims = self._claims(client, metadata, token, kept["nonce"])
+            claims = self._claims(client, metadata, token, attempt["nonce"])
             return _verified_address(_with_email(client, metadata, claims))
 
     def _client(self) -> Any:
@@ -96,14 +94,14 @@ class Provider:
             self._settings.client_id,
             self._settings.client_secret,
             scope=SCOPE,
-            redirect_uri=self._back_to,
+            redirect_uri=self._redirect_uri,
             code_challenge_method="S256",
             default_timeout=TIMEOUT,
-            leeway=0,  # what it gives out is used within the second, however short its life
+            leeway=0,  # a token is used within the second, however short its life
         )
 
     def _metadata(self, client: Any) -> Mapping[str, Any]:
-        """What the provider publishes about itself (OpenID Connect Discovery 1.0 §4)."""
+        """The provider's metadata (OpenID Connect Discovery 1.0 §4)."""
         issuer = self._settings.issuer
         metadata = _fetch(client, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
         if metadata["issuer"] != issuer:
@@ -141,20 +139,20 @@ def _fetch(client: Any, url: str) -> dict[str, Any]:
 
 
 def _method_of(metadata: Mapping[str, Any]) -> str:
-    """How the provider wants us to prove who we are: the standard's way unless it offers the other one alone."""
+    """How to authenticate to the provider: the standard's default, unless it does not offer that."""
     offered = metadata.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
     return "client_secret_basic" if "client_secret_basic" in offered else "client_secret_post"
 
 
 def _with_email(client: Any, metadata: Mapping[str, Any], claims: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The claims, with those that some providers tell only when asked once more."""
+    """The claims, with those of the userinfo endpoint for providers that leave `email` out of the ID token."""
     if "email" in claims or "userinfo_endpoint" not in metadata:
         return claims
     answer = client.get(metadata["userinfo_endpoint"])
     answer.raise_for_status()
     more = dict(answer.json())
     if more["sub"] != claims["sub"]:
-        raise BadSignature("the provider speaks of somebody else")
+        raise BadSignature("the userinfo is about another subject")
     return more
 
 
@@ -168,11 +166,11 @@ def _verified_address(claims: Mapping[str, Any]) -> Address:
 
 
 @contextmanager
-def _declared() -> Iterator[None]:
-    """Only the declared errors come out: the libraries' own messages quote what was sent."""
+def _translated() -> Iterator[None]:
+    """Translate the libraries' errors, whose messages quote what was sent."""
     try:
         yield
     except RequestException as error:
         raise TryLater(type(error).__name__) from None
-    except _MISFITS as error:
+    except _MALFORMED as error:
         raise BadSignature(type(error).__name__) from None

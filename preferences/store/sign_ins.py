@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -75,7 +74,7 @@ def set_code(save: Save, sign_in_id: UUID, digest: str, fingerprint: str) -> Non
     save.execute(known.values(code_digest=digest, fingerprint=fingerprint))
 
 
-def try_code(save: Save, sign_in_id: UUID, digest: Callable[[], str], now: datetime) -> Try:
+def try_code(save: Save, sign_in_id: UUID, digest: str, now: datetime) -> Try:
     open_ = (
         (sign_in.c.id == sign_in_id)
         & (sign_in.c.tries < MAX_TRIES)
@@ -88,7 +87,7 @@ def try_code(save: Save, sign_in_id: UUID, digest: Callable[[], str], now: datet
         return Try(CodeOutcome.OVER)
     if _tries_today(save, row.fingerprint, now) > MAX_TRIES_PER_DAY:
         return Try(CodeOutcome.OVER)
-    if not hmac.compare_digest(row.code_digest or "", digest()):
+    if not hmac.compare_digest(row.code_digest or "", digest):
         left = MAX_TRIES - row.tries
         return Try(CodeOutcome.WRONG, left=left) if left else Try(CodeOutcome.OVER)
     return Try(CodeOutcome.RIGHT, used=_use(save, sign_in_id, now))

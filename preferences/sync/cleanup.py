@@ -8,8 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from preferences.ledger import edits
-from preferences.store import frequency, outbox, sign_ins, soft_bounces, webhook_tokens, workers
+from preferences.store import address_requests, frequency, outbox, sign_ins, soft_bounces, webhook_tokens, workers
 from preferences.store.transactions import Database, Read
 
 EVERY: Final = timedelta(hours=1)
@@ -33,5 +32,5 @@ class Tidying:
 
 def forget_old(read: Read, now: datetime) -> None:
     """Remove whatever has run out."""
-    for room in (edits, outbox, frequency, sign_ins, soft_bounces, webhook_tokens, workers):
+    for room in (address_requests, outbox, frequency, sign_ins, soft_bounces, webhook_tokens, workers):
         room.forget_old(read, now)

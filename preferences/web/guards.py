@@ -17,6 +17,7 @@ from preferences import metrics
 from preferences.current import current_services
 from preferences.domain.errors import BadLink, StoreBusy
 from preferences.domain.records import Brand
+from preferences.people.sign_in import SubjectKind
 from preferences.store import contact_state
 from preferences.store.api_keys import digest_of, find_key
 from preferences.web import signatures
@@ -103,12 +104,12 @@ def by_session() -> Response | None:
     """Leaves the session in `g.session`, and the contact's state in `g.standing`. Redirects others to the sign-in."""
     current = session.current_session()
     services = current_services()
-    if current is not None:
-        standing = services.database.read(contact_state.state_of, current.contact_id)
+    if current is not None and current.subject.kind is SubjectKind.CONTACT:
+        standing = services.database.read(contact_state.state_of, current.subject.id)
         if not session.is_void(current, standing):
             g.session, g.standing = current, standing
             return None
-        session.sign_out()
+        session.end()
     brand = brand_here(services, request)
     place = f"{services.root_of(brand)}/sign-in{spoken_in(request, brand).query}"
     return Response(status=303, headers={"Location": place + _reason("&" if "?" in place else "?")})

@@ -34,9 +34,7 @@ def begin(services: Services, *, with_code: bool = True) -> UUID:
 
 
 def attempt(services: Services, sign_in_id: UUID, code: str, now: datetime = NOON) -> Try:
-    return services.database.save(
-        sign_ins.try_code, sign_in_id, lambda: services.links.code_digest(sign_in_id, code), now
-    )
+    return services.database.save(sign_ins.try_code, sign_in_id, services.links.code_digest(sign_in_id, code), now)
 
 
 def test_the_right_code_tells_whose_it_is_and_works_once(services: Services) -> None:

@@ -10,10 +10,10 @@ import time_machine
 from preferences.domain.outbox import EmailKind
 from preferences.domain.records import Act, Address
 from preferences.domain.vocabulary import Actor, Channel, Origin, SuppressionReason, Verb
-from preferences.ledger import edits
 from preferences.ledger import record as ledger
 from preferences.services import Services
-from preferences.store import frequency, outbox, sign_ins
+from preferences.store import address_requests, frequency, outbox, sign_ins
+from preferences.store.address_requests import AddressRequest
 from preferences.store.outbox import Order
 from preferences.sync.cleanup import EVERY, Tidying, forget_old
 from tests.processes import contents
@@ -42,7 +42,7 @@ def fill(services: Services, now: datetime) -> None:
     ]
     services.database.write(ledger.record, acts, fingerprints=services.fingerprints, now=now)
     wanted = Address(Channel.EMAIL, "new@example.com")
-    services.database.save(edits.request, contact_id, wanted=wanted, replaces=None, now=now)
+    services.database.save(address_requests.add, AddressRequest(contact_id, wanted, replaces=None), now)
     services.database.save(sign_ins.begin, "of Jane", now)
     services.database.save(sign_ins.use_once, "a.token", now)
     letter = Order(

@@ -25,7 +25,7 @@ from preferences.store import history
 from preferences.store.contact_state import KnownAddress
 from preferences.store.history import HistoryEntry, HistoryOwner, HistoryPage
 from preferences.tokens import UnsubscribeLink
-from preferences.web.account.page import contact_id, own_page
+from preferences.web.shared.account_page import account_page, contact_id
 from preferences.web.shared.visit import brand_here
 
 blueprint = Blueprint("history", __name__)
@@ -47,8 +47,7 @@ def show() -> Response:
     start = _find(services, before) if before else None
     catalog = services.catalog.get()
     chapter = services.database.read(history.read, _me(services), start.entry if start else None)
-    return own_page(
-        services,
+    return account_page(
         "account/history.html",
         room="history",
         here=f"?before={start.reference}" if start else "",
@@ -88,7 +87,7 @@ def notice(reference: str) -> Response:
     happening = _find(services, reference)
     if happening.notice is None:
         raise NotFound
-    return own_page(services, "account/notice.html", room="history", happening=happening, kept=happening.notice)
+    return account_page("account/notice.html", room="history", happening=happening, kept=happening.notice)
 
 
 @blueprint.get("/receipts/<reference>")
@@ -97,8 +96,7 @@ def receipt(reference: str) -> Response:
     services = current_services()
     happening = _find(services, reference)
     consent = _consent(services, happening)
-    return own_page(
-        services,
+    return account_page(
         "account/receipt.html",
         room="history",
         brand=consent.brand,

@@ -1,7 +1,7 @@
-"""Signing in with an account at a company's own provider: the way there and back.
+"""Signing in with an account at a company's own OpenID provider.
 
-Owns `/sign-in/with/<name>`. Invariants: what began in one browser ends in that browser, once; the only thing written is
-its own cookie; no more than the kind of a failure is logged.
+Owns `/sign-in/with/<name>`. Invariants: a sign-in ends in the browser where it began, once; only the session cookie is
+written before it ends; the log says no more than the kind of a failure.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from werkzeug.wrappers import Response
 from preferences.current import current_services
 from preferences.domain.errors import BadSignature, NotAllowed, TryLater
 from preferences.i18n import Spoken, to_translate
+from preferences.people.sign_in import UnknownContact, sign_in_with_identity
 from preferences.services import Services
-from preferences.store import contacts
-from preferences.web.account import sign_in
-from preferences.web.account.sign_in import Refusal
 from preferences.web.shared.forms import refuse_other_sites
 from preferences.web.shared.limits import GUESSES, limiter
+from preferences.web.shared.sign_in_page import Refusal, enter, refused, sign_in_page, unknown_contact
 from preferences.web.shared.visit import brand_here, spoken_in
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 blueprint = Blueprint("openid", __name__)
 
-_KEPT: Final = "elsewhere"
+_ATTEMPT: Final = "elsewhere"
 
 AWAY: Final = Refusal(
     503,
@@ -51,38 +50,35 @@ FAILED: Final = Refusal(
 
 @blueprint.post("/sign-in/with/<name>")
 @limiter.limit(GUESSES)
-def leave(name: str) -> Response:
-    """Send the browser to the provider.
+def begin(name: str) -> Response:
+    """Send the browser to the provider, by a page with `Refresh`.
 
-    By a page that goes on by itself, and not by a redirect: browsers hold a redirected form to the page's own policy,
-    which lets forms go nowhere else.
+    Browsers apply the page's `form-action 'self'` to a redirected form too, so a redirect would be blocked.
     """
     refuse_other_sites()
     services = current_services()
-    url, kept = _provider(services, name).leave()
+    url, secrets = _provider(services, name).authorization()
     spoken = spoken_in(request, brand_here(services, request))
-    session[_KEPT] = kept | {"name": name, "language": spoken.language, "query": spoken.query}
-    answer = sign_in.page("with.html", url=url)
+    session[_ATTEMPT] = secrets | {"name": name, "language": spoken.language, "query": spoken.query}
+    answer = sign_in_page("with.html", url=url)
     answer.headers["Refresh"] = f"0; url={url}"
     return answer
 
 
 @blueprint.get("/sign-in/with/<name>/callback")
-def come_back(name: str) -> Response:
-    """Sign in whom the provider vouches for."""
+def callback(name: str) -> Response:
     services = current_services()
     provider = _provider(services, name)
-    kept = session.pop(_KEPT, None)
-    if kept is None or kept["name"] != name:
+    attempt = session.pop(_ATTEMPT, None)
+    if attempt is None or attempt["name"] != name:
         raise BadSignature("nothing began in this browser")
-    address = provider.come_back(kept, request.args)
-    owner = services.database.read(contacts.find_owner, address, services.fingerprints)
-    if owner is None:
-        return sign_in.nobody()
-    return sign_in.enter(services, owner, name, Spoken(kept["language"], kept["query"]))
+    address = provider.verified_address(attempt, request.args)
+    spoken = Spoken(attempt["language"], attempt["query"])
+    return enter(sign_in_with_identity(services, address, name), spoken)
 
 
 def _provider(services: Services, name: str) -> Provider:
+    """Raises NotFound."""
     settings = services.sign_in_providers.get(name)
     if settings is None:
         raise NotFound
@@ -95,6 +91,8 @@ def _provider(services: Services, name: str) -> Provider:
 @blueprint.errorhandler(NotAllowed)
 @blueprint.errorhandler(BadSignature)
 def refuse(error: Exception) -> Response:
-    """Say what to do instead."""
     log.warning("sign-in elsewhere failed", kind=type(error).__name__, why=str(error))
-    return sign_in.refused({TryLater: AWAY, NotAllowed: UNVERIFIED}.get(type(error), FAILED))
+    return refused({TryLater: AWAY, NotAllowed: UNVERIFIED}.get(type(error), FAILED))
+
+
+blueprint.register_error_handler(UnknownContact, unknown_contact)

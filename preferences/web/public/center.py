@@ -17,9 +17,9 @@ from preferences.domain.errors import StaleLink
 from preferences.domain.preference_form import BadValue, Provenance
 from preferences.domain.vocabulary import Origin
 from preferences.people.preferences import Page, Saved, read_linked_page
+from preferences.people.sign_in import revoke_access
 from preferences.services import Services
 from preferences.tokens import trim
-from preferences.web.account import session
 from preferences.web.shared import preference_page
 from preferences.web.shared.evidence import evidence_of
 from preferences.web.shared.render import render
@@ -51,7 +51,7 @@ def revoke(token: str) -> Response:  # noqa: ARG001 - the guard has read it
     """Void this link, every other one and every session, and email a fresh link to the owner."""
     services = current_services()
     page = _read(services)
-    session.end_links(services, page.standing, page.brand, page.spoken)
+    revoke_access(services, page.standing, brand=page.brand.slug, language=page.spoken.language)
     here = f"{services.root_of(page.brand)}/link"
     return render(services, "center/revoked.html", brand=page.brand, spoken=page.spoken, here=here)
 

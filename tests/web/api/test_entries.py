@@ -22,8 +22,8 @@ from preferences.current import services_of
 from preferences.domain.records import Act, Address
 from preferences.domain.vocabulary import Actor, Channel, Origin, SuppressionReason, Verb
 from preferences.importing import import_file
-from preferences.ledger import edits
 from preferences.ledger import record as ledger
+from preferences.ledger.addresses import add_address
 from preferences.ledger.seal import GENESIS
 from preferences.services import Services
 from preferences.store import contact_state, contacts, feed
@@ -103,10 +103,15 @@ def report(client: FlaskClient, now: datetime) -> TestResponse:
 def change_address(services: Services, contact_id: UUID) -> None:
     now = datetime.now(UTC)
     (old,) = services.database.read(contact_state.addresses_of, contact_id)
-    request = services.database.save(
-        edits.request, contact_id, wanted=email("new@example.com"), replaces=old.id, now=now
+    services.database.write(
+        add_address,
+        contact_id,
+        email("new@example.com"),
+        replaces=old.id,
+        fingerprints=services.fingerprints,
+        now=now,
+        evidence={},
     )
-    services.database.write(edits.confirm, request, fingerprints=services.fingerprints, now=now, evidence={})
 
 
 def bring_in(services: Services, folder: Path) -> None:
@@ -208,11 +213,14 @@ def test_an_entry_without_an_address_shows_the_one_in_use(
     client: FlaskClient, services: Services, headers: dict[str, str]
 ) -> None:
     jane, old, new = add_contact(services), email(), email("new@example.com")
-    request = services.database.save(
-        edits.request, jane, wanted=new, replaces=_id_of(services, jane), now=datetime.now(UTC)
-    )
     services.database.write(
-        edits.confirm, request, fingerprints=services.fingerprints, now=datetime.now(UTC), evidence={}
+        add_address,
+        jane,
+        new,
+        replaces=_id_of(services, jane),
+        fingerprints=services.fingerprints,
+        now=datetime.now(UTC),
+        evidence={},
     )
     client.post(link_for(services, jane))
     entries = followed(client, headers, 10)
