@@ -1,7 +1,7 @@
-"""The few letters that we write ourselves: which there are, and how often anybody may cause one.
+"""Our own email: its kinds, the limits on each, and how long it may wait.
 
-Owns the kinds and their limits. Invariant: every letter answers something that a person has just asked for, so none is
-marketing, and none can be made to flood a stranger's mailbox.
+Invariant: every kind answers a request of a person or warns of one, so none is marketing, and none can be used to flood
+a mailbox.
 """
 
 from __future__ import annotations
@@ -17,27 +17,24 @@ from preferences.domain.backoff import Bounds
 
 
 class EmailKind(StrEnum):
-    """What a letter is about."""
-
     SIGN_UP = "sign_up"
-    """To an address that somebody typed into the sign-up form: press here if it was you."""
+    """To an address typed into the sign-up form: confirm the topics."""
     OPT_IN = "opt_in"
-    """To whoever chose more on the page behind a link: press here if it was you."""
+    """To a contact who opted in on the page behind a manage link: confirm it."""
     MANAGE_LINK = "manage_link"
-    """A fresh link to the person's own page."""
     SIGN_IN = "sign_in"
-    """A code, and a link, to sign in with."""
+    """A code and a link to sign in with."""
     NEW_ADDRESS = "new_address"
-    """To an address that somebody wants to add to theirs: press here if it is yours."""
+    """To an address that a contact wants to use: confirm it."""
     ADDRESS_CHANGED = "address_changed"
-    """To the old address, once another has taken its place."""
+    """To an address that was replaced or removed."""
     ADDRESS_ADDED = "address_added"
-    """To the addresses from before, once there is another one beside them."""
+    """To the contact's other addresses, when one was added."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many letters of one kind to one address in so long."""
+    """At most `most` emails in each period of `per`."""
 
     most: int
     per: timedelta
@@ -52,33 +49,36 @@ LIMITS: Final = {
     EmailKind.ADDRESS_CHANGED: Limit(10, timedelta(days=1)),
     EmailKind.ADDRESS_ADDED: Limit(10, timedelta(days=1)),
 }
-"""For each mailbox, however many networks ask. A form that sends mail is a weapon without it (list bombing)."""
+"""Per mailbox, from however many networks the requests come, against list bombing."""
 
 ALL_KINDS: Final = Limit(12, timedelta(days=1))
-"""For each mailbox, whatever the letters are about: those that a stranger can cause add up."""
+"""Per mailbox and for all kinds together, except `WARNINGS`."""
 
 WARNINGS: Final = frozenset({EmailKind.ADDRESS_CHANGED, EmailKind.ADDRESS_ADDED})
-"""Letters that are sent whatever was sent before: nobody may keep a warning from somebody by asking for other mail."""
+"""Kinds that `ALL_KINDS` does not limit: a thief must not suppress a warning by requesting other email."""
 
 REMEMBERED: Final = max(ALL_KINDS.per, *(limit.per for limit in LIMITS.values()))
-"""How long it must be known that a letter was asked for."""
+"""How long a request is kept for the limits."""
 
 SIGN_IN_LIFE: Final = timedelta(minutes=10)
-"""How long a code, and the link beside it, can be used."""
+"""How long a code and its link can be used."""
 
 ADDRESS_LIFE: Final = timedelta(days=1)
 """How long a new address can be confirmed."""
 
 EMAIL_LIFE: Final = timedelta(days=1)
-"""A letter that cannot be delivered to the mail server for so long is given up: nobody waits for it any more."""
+"""How long delivery to the mail server is tried, for most kinds."""
+
+LIVES: Final = {EmailKind.SIGN_IN: SIGN_IN_LIFE, **dict.fromkeys(WARNINGS, timedelta(days=7))}
+"""The other kinds: an expired code helps nobody, and a warning matters even when it is late."""
 
 WAITS: Final = Bounds(first=5.0, longest=600.0)
-"""Between tries of a letter, and of a mail server that is away."""
+"""Between attempts to send an email, and between attempts to use a mail server that is away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedEmail:
-    """A letter that waits to be sent. `details` are what its kind needs to be written, as JSON can hold them."""
+    """An email that waits to be sent. `details` holds what its kind needs, as JSON values."""
 
     id: UUID
     kind: EmailKind
@@ -88,3 +88,7 @@ class QueuedEmail:
     details: Mapping[str, Any]
     created_at: datetime
     attempts: int = 0
+
+
+def is_expired(queued: QueuedEmail, now: datetime) -> bool:
+    return now - queued.created_at > LIVES.get(queued.kind, EMAIL_LIFE)

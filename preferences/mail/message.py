@@ -1,6 +1,6 @@
-"""A message as an email: its headers and its bytes.
+"""A message as bytes with its envelope: header fields, MIME parts, folding and encoding.
 
-Invariants: no header that machines read is folded or encoded; an automatic message says that it is one.
+Invariants: no field that programs read is folded or encoded; an automatic message says that it is automatic.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from email.header import Header
 from email.headerregistry import Address as Mailbox
 from email.message import EmailMessage
 from email.policy import EmailPolicy
-from email.utils import format_datetime, make_msgid
+from email.utils import format_datetime
 from typing import Any, Final
 
 CRLF: Final = "\r\n"
@@ -19,21 +19,21 @@ CRLF: Final = "\r\n"
 LONGEST_LINE: Final = 998
 """RFC 5321 §4.5.3.1.6, without the end of the line."""
 
-LONGEST_LINE_OF_WORDS: Final = 76
-"""RFC 2047 §2, for a line that holds an encoded word; the word itself, behind one space, has 75 then."""
+LONGEST_ENCODED_LINE: Final = 76
+"""RFC 2047 §2, for a line that holds an encoded word: the word, behind a space, then has 75."""
 
 
 class _Policy(EmailPolicy):
-    """Folds the subject as people's programs are used to it, names of senders safely, and nothing else.
+    """Folds the subject at the usual length, sender names without breaking their quotes, and nothing else.
 
-    With its usual 78 for all, Python encodes a longer URL in a header into something that no mail program reads
-    (python/cpython#85725); with 998 for all, it would make encoded words that are longer than RFC 2047 allows.
+    With its default of 78 for all fields, Python encodes a longer URL in a header into something that no mail program
+    reads (python/cpython#85725); with 998 for all, it makes encoded words longer than RFC 2047 allows.
     """
 
     def fold(self, name: str, value: Any) -> str:
         if hasattr(value, "addresses"):
             return f"{name}: {', '.join(map(_folded_mailbox, value.addresses))}{self.linesep}"
-        narrow = self.clone(max_line_length=LONGEST_LINE_OF_WORDS) if name.lower() == "subject" else self
+        narrow = self.clone(max_line_length=LONGEST_ENCODED_LINE) if name.lower() == "subject" else self
         folded: str = super(_Policy, narrow).fold(name, value)
         return folded
 
@@ -41,22 +41,22 @@ class _Policy(EmailPolicy):
         return self.fold(name, value).encode("utf-8" if self.utf8 else "ascii")
 
 
-def _folded_mailbox(one: Mailbox) -> str:
-    """A name in quotes stays on one line: where Python folds it, it forgets the quotes, and a comma in the name begins
-    another address. One in another script is encoded, in words as long as RFC 2047 allows."""
-    if one.display_name.isascii():
-        return str(one)
-    # Its own count of a line leaves out what stands around the words, hence the lower number.
-    name = Header(one.display_name, "utf-8", maxlinelen=LONGEST_LINE_OF_WORDS - 4, header_name="From")
-    return f"{name.encode(linesep=CRLF)}{CRLF} <{one.addr_spec}>"
+def _folded_mailbox(mailbox: Mailbox) -> str:
+    """Keeps a quoted name on one line, since Python loses the quotes when it folds one, and a comma in the name would
+    then begin another address. Encodes a name in another script in words as long as RFC 2047 allows."""
+    if mailbox.display_name.isascii():
+        return str(mailbox)
+    # `maxlinelen` does not count the characters around the words, hence the lower number.
+    name = Header(mailbox.display_name, "utf-8", maxlinelen=LONGEST_ENCODED_LINE - 4, header_name="From")
+    return f"{name.encode(linesep=CRLF)}{CRLF} <{mailbox.addr_spec}>"
 
 
 POLICY: Final = _Policy(linesep=CRLF, max_line_length=LONGEST_LINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Writing:
-    """What a letter says, in both its forms, and in which language."""
+class Content:
+    """The words of a message, in both its forms, and their language."""
 
     subject: str
     text: str
@@ -64,33 +64,51 @@ class Writing:
     language: str
 
 
-def compose(writing: Writing, *, sender: Mailbox, recipient: str, host: str, now: datetime) -> EmailMessage:
-    """The letter as a message. Transactional: it carries no list headers."""
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What an SMTP client hands over. `is_utf8` says that an address needs SMTPUTF8 (RFC 6531)."""
+
+    sender: str
+    recipient: str
+    content: bytes
+    is_utf8: bool = False
+
+
+def build(content: Content, *, sender: Mailbox, recipient: str, message_id: str, now: datetime) -> Message:
+    """A transactional message, without list headers. Raises ValueError for a line break in a name or an address."""
     message = EmailMessage(policy=POLICY)
     message["From"] = sender
     message["To"] = _Recipient(recipient)
-    message["Subject"] = " ".join(writing.subject.split())
+    message["Subject"] = " ".join(content.subject.split())
     message["Date"] = format_datetime(now)
-    message["Message-ID"] = make_msgid(domain=host)
-    # RFC 3834 §5: what a machine wrote must not be answered by a machine. The second header is what Exchange heeds.
+    message["Message-ID"] = message_id
+    # RFC 3834 §5: programs must not answer what a program wrote. Exchange heeds the second field.
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "All"
-    message.set_content(writing.text)
-    message.add_alternative(writing.html, subtype="html")
-    message["Content-Language"] = writing.language  # last: setting the content takes each `Content-…` away
-    return message
+    message.set_content(content.text)
+    message.add_alternative(content.html, subtype="html")
+    message["Content-Language"] = content.language  # last: `set_content` removes each `Content-` field
+    return serialise(message)
+
+
+def serialise(message: EmailMessage) -> Message:
+    """The message as bytes, with the envelope that its From and To name."""
+    sender, recipient = (address.addr_spec for name in ("From", "To") for address in message[name].addresses)
+    is_utf8 = not (sender.isascii() and recipient.isascii())
+    policy = POLICY.clone(utf8=True) if is_utf8 else POLICY
+    return Message(sender, recipient, message.as_bytes(policy=policy), is_utf8)
 
 
 class _Recipient(Mailbox):
-    """An address as it stands: never read as a header, in which a comma would begin another one. In quotes where RFC
-    5321 §4.1.2 wants them, which Python leaves out for dots in a row, at the beginning or at the end."""
+    """An address that is not parsed as a header, in which a comma would begin another one. Quoted where RFC 5321 §4.1.2
+    demands it, which Python omits for a dot at the beginning or the end, or two in a row."""
 
     def __init__(self, address: str) -> None:
-        self._as_it_stands = address
+        self._address = address
         local, _, domain = address.rpartition("@")
         super().__init__(username=local, domain=domain)
 
     @property
     def addr_spec(self) -> str:
         quoted = self.username.startswith('"') or all(self.username.split("."))
-        return self._as_it_stands if quoted else f'"{self.username}"@{self.domain}'
+        return self._address if quoted else f'"{self.username}"@{self.domain}'

@@ -5,31 +5,43 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import structlog
+
 from preferences.domain.backoff import wait_after
 from preferences.domain.errors import Rejected, StoreBusy, TryLater
-from preferences.domain.outbox import EMAIL_LIFE, SIGN_IN_LIFE, WAITS, WARNINGS, EmailKind, QueuedEmail
-from preferences.mail.messages import log, send
+from preferences.domain.outbox import WAITS, QueuedEmail, is_expired
+from preferences.mail.messages import compose
+from preferences.mail.prepare import prepare
 from preferences.mail.smtp import MailServer, ServerAway
 from preferences.services import Services
 from preferences.store import outbox
 
-BATCH: Final = 20
-"""Letters leased in one pass: what one worker takes, no other can send meanwhile."""
+log = structlog.get_logger(__name__)
 
-LONGEST_ROUND: Final = timedelta(seconds=5)
-"""After so long no further letter of a pass is begun: the lease on a letter must outlast the slowest mail server, which
-may use up its time-out at every step (about 90 seconds)."""
+BATCH: Final = 20
+"""Emails leased in one pass. No other worker can send them meanwhile."""
+
+LONGEST_PASS: Final = timedelta(seconds=5)
+"""After this time a pass starts no further email. The lease on an email must outlast the slowest mail server, which may
+use up its time-out at every step (about 90 seconds)."""
 
 LONGEST_AWAY: Final = timedelta(minutes=1)
-"""How long a mail server that took nothing is left alone at the most: each look at one that hangs takes ten seconds."""
+"""The longest pause after the mail server could not be used: each attempt on one that hangs takes ten seconds."""
 
-LIVES: Final = {EmailKind.SIGN_IN: SIGN_IN_LIFE, **dict.fromkeys(WARNINGS, timedelta(days=7))}
-"""Letters whose life is not the usual one: a code that is dead helps nobody, and whoever did not change their address
-must hear of it, however late."""
+
+def send(services: Services, server: MailServer, queued: QueuedEmail, now: datetime) -> None:
+    """Prepare, compose and hand over one email, if anybody may receive it. Raises TryLater and Rejected."""
+    catalog = services.catalog.get()
+    brand = catalog.brands.get(queued.brand, catalog.first_brand)
+    context = prepare(services, brand, queued)
+    if context is None:
+        return
+    server.send(compose(services, brand, queued, context, now))
+    log.info("email sent", kind=queued.kind.value)
 
 
 class OutboxWorker:
-    """Sends what is due, pass after pass. A mail server that is away is left alone for a while."""
+    """Sends what is due, pass after pass. A mail server that cannot be used is left alone for a while."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -39,59 +51,48 @@ class OutboxWorker:
         self._times_away = 0
 
     def __call__(self) -> bool:
-        """One pass. Returns whether there was anything to do."""
-        began = datetime.now(UTC)
-        if (
-            self._server is None
-            or began < self._away_until
-            or not self._services.database.read(outbox.is_any_due, began)
-        ):
+        """One pass. Returns whether anything was due."""
+        began, database = datetime.now(UTC), self._services.database
+        if self._server is None or began < self._away_until or not database.read(outbox.is_any_due, began):
             return False
-        for letter in self._services.database.save(outbox.claim, began, BATCH):
+        for queued in database.save(outbox.claim, began, BATCH):
             now = datetime.now(UTC)
-            if now < self._away_until or now - began > LONGEST_ROUND:
-                self._services.database.save(outbox.postpone, letter, max(now, self._away_until))
+            if now < self._away_until or now - began > LONGEST_PASS:
+                database.save(outbox.postpone, queued, max(now, self._away_until))
             else:
-                self._deliver(self._server, letter, now)
+                self._deliver(self._server, queued, now)
         return True
 
-    def _deliver(self, server: MailServer, letter: QueuedEmail, now: datetime) -> None:
-        if _is_too_late(letter, now):
-            self._give_up(letter, "too late")
+    def _deliver(self, server: MailServer, queued: QueuedEmail, now: datetime) -> None:
+        if is_expired(queued, now):
+            self._give_up(queued, "too late")
             return
         try:
-            send(self._services, server, letter, now)
+            send(self._services, server, queued, now)
         except TryLater as failure:
             if isinstance(failure, ServerAway):
                 self._times_away += 1
                 self._away_until = datetime.now(UTC) + min(_wait_after(self._times_away), LONGEST_AWAY)
-            self._put_off(letter, now, str(failure))
+            self._postpone(queued, now, str(failure))
             return
         except Rejected as failure:
-            log.warning("email refused", kind=letter.kind.value, why=str(failure))
+            log.warning("email refused", kind=queued.kind.value, why=str(failure))
         except StoreBusy:
             raise
-        except Exception as error:  # noqa: BLE001 - one that cannot be written must not hold up the others
-            self._put_off(letter, now, type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - an email that cannot be composed must not hold up the others
+            self._postpone(queued, now, type(error).__name__)
             return
         self._times_away = 0
-        self._services.database.save(outbox.done, letter)
+        self._services.database.save(outbox.done, queued)
 
-    def _put_off(self, letter: QueuedEmail, now: datetime, why: str) -> None:
-        if _is_too_late(letter, now):
-            self._give_up(letter, why)
-            return
-        log.warning("email put off", kind=letter.kind.value, attempts=letter.attempts, why=why)
-        self._services.database.save(outbox.postpone, letter, now + _wait_after(letter.attempts))
+    def _postpone(self, queued: QueuedEmail, now: datetime, why: str) -> None:
+        log.warning("email put off", kind=queued.kind.value, attempts=queued.attempts, why=why)
+        self._services.database.save(outbox.postpone, queued, now + _wait_after(queued.attempts))
 
-    def _give_up(self, letter: QueuedEmail, why: str) -> None:
-        log.error("email given up", kind=letter.kind.value, attempts=letter.attempts, why=why)
-        self._services.database.save(outbox.done, letter)
+    def _give_up(self, queued: QueuedEmail, why: str) -> None:
+        log.error("email given up", kind=queued.kind.value, attempts=queued.attempts, why=why)
+        self._services.database.save(outbox.done, queued)
 
 
-def _is_too_late(letter: QueuedEmail, now: datetime) -> bool:
-    return now - letter.created_at > LIVES.get(letter.kind, EMAIL_LIFE)
-
-
-def _wait_after(attempts: int) -> timedelta:
-    return timedelta(seconds=wait_after(attempts, WAITS))
+def _wait_after(failures: int) -> timedelta:
+    return timedelta(seconds=wait_after(failures, WAITS))

@@ -1,6 +1,6 @@
-"""The connection to the mail server.
+"""The SMTP client.
 
-Invariants: a password never travels in the clear; nothing here knows what a message is about.
+Invariants: a password never travels in the clear; no error repeats what the server said, which quotes addresses.
 """
 
 from __future__ import annotations
@@ -9,26 +9,24 @@ import smtplib
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from email.message import EmailMessage
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from preferences.domain.errors import Rejected, TryLater
-from preferences.mail.message import POLICY
+from preferences.mail.message import Message
 
 TIMEOUT: Final = 10.0
-"""Seconds to wait for the mail server, each time it has to say something."""
+"""Seconds to wait for each reply of the mail server."""
 
 
 class ServerAway(TryLater):
-    """The mail server takes nothing from us just now, whoever it is for."""
+    """The mail server cannot be used now, for any recipient."""
 
 
 class MailServer:
     """The mail server behind `SMTP_URL`: `smtp://user:password@host:587`, or `smtps://…`.
 
-    `smtp://` switches to TLS where the server offers it; with a user's name, or with `?tls=required`, it refuses to go
-    on without.
+    `smtp://` uses STARTTLS if the server offers it, and requires it with a user name or `?tls=required`.
     """
 
     def __init__(self, url: str) -> None:
@@ -41,12 +39,9 @@ class MailServer:
         self._tls_required = bool(self._user) or parts.query == "tls=required"
         self._context = ssl.create_default_context()
 
-    def send(self, message: EmailMessage) -> None:
-        """Hand one message over.
-
-        Raises Rejected when the server will never take this one, TryLater when it wants this one later, and ServerAway
-        for whatever else goes wrong. None repeats what the server said: it quotes addresses.
-        """
+    def send(self, message: Message) -> None:
+        """Raises Rejected when the server will never take this message, TryLater when it wants it later, and ServerAway
+        for any other failure."""
         try:
             with self._connected() as server:
                 _hand_over(server, message)
@@ -63,7 +58,7 @@ class MailServer:
                 server.login(self._user, self._password)
             yield server
         finally:
-            # The letter is with the server by now, or is not: how it says good-bye changes nothing.
+            # The message was accepted by now, or was not: a failing QUIT changes nothing.
             with suppress(OSError, smtplib.SMTPException):
                 server.quit()
             server.close()
@@ -79,16 +74,13 @@ class MailServer:
             server.starttls(context=self._context)
 
 
-def _hand_over(server: smtplib.SMTP, message: EmailMessage) -> None:
-    """What smtplib's own `send_message` does, but that it writes `>From` where a line begins with `From`."""
-    sender, *recipients = [one.addr_spec for name in ("From", "To") for one in message[name].addresses]
-    policy, options = POLICY, []
-    if not all(one.isascii() for one in (sender, *recipients)):
-        policy, options = POLICY.clone(utf8=True), ["SMTPUTF8", "BODY=8BITMIME"]
+def _hand_over(server: smtplib.SMTP, message: Message) -> None:
+    """Not smtplib's `send_message`, which writes `>From` where a line begins with `From`."""
+    options = ["SMTPUTF8", "BODY=8BITMIME"] if message.is_utf8 else []
     try:
-        server.sendmail(sender, recipients, message.as_bytes(policy=policy), options)
+        server.sendmail(message.sender, [message.recipient], message.content, options)
     except smtplib.SMTPNotSupportedError:
-        raise Rejected("the mail server takes no address with such letters") from None
+        raise Rejected("the mail server does not support SMTPUTF8") from None
     except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError) as error:
         raise _refusal(error) from None
 
@@ -99,5 +91,5 @@ def _refusal(error: smtplib.SMTPRecipientsRefused | smtplib.SMTPDataError) -> Re
     else:
         codes = [code for code, _ in error.recipients.values()]
     if all(code >= 500 for code in codes):
-        return Rejected(f"the mail server refused the letter ({codes[0]})")
+        return Rejected(f"the mail server refused the email ({codes[0]})")
     return TryLater(f"the mail server wants it later ({codes[0]})")

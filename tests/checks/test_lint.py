@@ -22,7 +22,7 @@ from preferences.checks.lint.signing import BadKey, read_key
 from preferences.client import put_list_headers
 from preferences.current import services_of
 from preferences.domain.vocabulary import MessageClass
-from preferences.mail.message import POLICY, Writing, compose
+from preferences.mail.message import Content, build
 from tests import mails
 from tests.mail_sink import MailSink
 from tests.support import api_headers
@@ -405,10 +405,12 @@ def test_the_address_given_is_looked_for_whatever_its_line_breaks() -> None:
 
 
 def test_our_own_letters_pass_as_transactional() -> None:
-    writing = Writing(subject="Your link", text="Here: https://x.example/p/1", html="<p>Here</p>", language="en")
+    content = Content(subject="Your link", text="Here: https://x.example/p/1", html="<p>Here</p>", language="en")
     sender = Mailbox("Maple", "hello", "shop.example")
-    letter = compose(writing, sender=sender, recipient="jane@x.example", host="x.example", now=datetime.now(UTC))
-    report = lint(letter.as_bytes(policy=POLICY), Options(message_class=MessageClass.TRANSACTIONAL))
+    message = build(
+        content, sender=sender, recipient="jane@x.example", message_id="<1@x.example>", now=datetime.now(UTC)
+    )
+    report = lint(message.content, Options(message_class=MessageClass.TRANSACTIONAL))
     assert report.with_result(Result.WARN) == report.with_result(Result.FAIL) == []
 
 

@@ -26,7 +26,6 @@ from preferences.domain.outbox import EMAIL_LIFE, WARNINGS, EmailKind
 from preferences.domain.vocabulary import LANGUAGES, Channel
 from preferences.factory import configure_logging
 from preferences.i18n import Spoken
-from preferences.mail import messages
 from preferences.mail import outbox as sender
 from preferences.mail.outbox import OutboxWorker
 from preferences.services import Services
@@ -392,11 +391,11 @@ def test_a_slow_mail_server_does_not_outlast_the_lease_on_what_was_claimed_with_
     for number in range(5):
         order(services, address=f"person-{number}@example.com")
     took = timedelta(seconds=1)
-    send = messages.send
+    send = sender.send
 
     def slowly(services: Services, server: Any, letter: Any, now: datetime) -> None:
         send(services, server, letter, now)
-        monkeypatch.setattr(sender, "LONGEST_ROUND", -took)
+        monkeypatch.setattr(sender, "LONGEST_PASS", -took)
 
     monkeypatch.setattr(sender, "send", slowly)
     OutboxWorker(services)()

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from preferences.domain.errors import Rejected, TryLater
-from preferences.mail.message import POLICY, Writing, compose
+from preferences.mail.message import POLICY, Content, Message, build, serialise
 from preferences.mail.smtp import MailServer, ServerAway
 from tests.mail_sink import MailSink, Received
 from tests.servers import free_port
@@ -35,13 +35,14 @@ LONG_URL = "https://preferences.example.test/" + "a" * 267
 
 def letter(
     name: str = "Maple & Finch", subject: str = "Your link", text: str = "Hello.", recipient: str = JANE
-) -> EmailMessage:
-    writing = Writing(subject=subject, text=f"{text}\n", html=f"<p>{text}</p>\n", language="en")
+) -> Message:
+    content = Content(subject=subject, text=f"{text}\n", html=f"<p>{text}</p>\n", language="en")
     sender = Mailbox(display_name=name, addr_spec=HELLO)
-    return compose(writing, sender=sender, recipient=recipient, host="preferences.example.test", now=NOW)
+    message_id = "<1@preferences.example.test>"
+    return build(content, sender=sender, recipient=recipient, message_id=message_id, now=NOW)
 
 
-def sent(mail: MailSink, message: EmailMessage) -> Received:
+def sent(mail: MailSink, message: Message) -> Received:
     MailServer(mail.url).send(message)
     return mail.messages[-1]
 
@@ -107,7 +108,7 @@ def test_a_long_address_in_a_list_header_stays_as_it_is_on_the_wire(mail: MailSi
     message["List-ID"] = f"News <{'product-news.' * 8}maple-and-finch.example>"
     message.set_content("News.\n")
 
-    received = sent(mail, message)
+    received = sent(mail, serialise(message))
 
     assert len(LONG_URL) == 300
     assert f"\r\nList-Unsubscribe: <{LONG_URL}>\r\n".encode("ascii") in received.raw
