@@ -78,7 +78,7 @@ def confirm_address(
 ) -> ConfirmedAddress:
     """Give the contact the requested address. Raises NotAllowed for a request that can no longer be confirmed."""
     emails = _Emails(services.fingerprints, brand, language)
-    return services.database.write(_confirm, request_id, emails, evidence)
+    return services.writer.run(_confirm, request_id, emails, evidence)
 
 
 def _confirm(write: Write, request_id: UUID, emails: _Emails, evidence: Mapping[str, str]) -> ConfirmedAddress:
@@ -113,7 +113,7 @@ def remove_address(
 ) -> None:
     """Retire an address of the contact. Raises NotAllowed for the last address of its channel."""
     emails = _Emails(services.fingerprints, brand, language)
-    services.database.write(_remove, contact_id, address_id, emails=emails, evidence=evidence)
+    services.writer.run(_remove, contact_id, address_id, emails=emails, evidence=evidence)
 
 
 def _remove(write: Write, contact_id: UUID, address_id: UUID, *, emails: _Emails, evidence: Mapping[str, str]) -> None:
