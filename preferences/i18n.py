@@ -40,6 +40,9 @@ NAMES: Final = {
 }
 """Each language's name for itself: whoever looks for it may read no other."""
 
+RIGHT_TO_LEFT: Final = frozenset({"ar"})
+"""Written here, since Babel reads a megabyte for each language to say so."""
+
 # British English and Portuguese as written in Brazil: the day before the month, and the more readers.
 _LOCALES: Final = {"en": "en_GB", "pt": "pt_BR"}
 
@@ -54,7 +57,7 @@ class Spoken:
     @property
     def direction(self) -> str:
         """Which way it is written: ltr or rtl."""
-        return _locale(self.language).text_direction
+        return "rtl" if self.language in RIGHT_TO_LEFT else "ltr"
 
 
 def choose(asked: str | None, accepted: Iterable[str], usual: str) -> Spoken:

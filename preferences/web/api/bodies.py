@@ -6,12 +6,18 @@ field's name.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
+import textwrap
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, TypeVar
+from itertools import pairwise
+from typing import Annotated, Any, Final, TypeVar, cast
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StringConstraints, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from werkzeug.exceptions import LengthRequired, RequestEntityTooLarge, UnsupportedMediaType
 
 from preferences.address_parsing import read_address
@@ -38,7 +44,28 @@ Body = TypeVar("Body", bound=BaseModel)
 class Strict(BaseModel):
     """The base of every body. The string below a field is its description in `/api/openapi.json`."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        document = handler(schema)
+        properties = handler.resolve_ref_schema(document).get("properties", {})
+        for field, text in _field_docs(cls).items():
+            properties[cls.model_fields[field].alias or field]["description"] = text
+        return document
+
+
+def _field_docs(model: type[BaseModel]) -> dict[str, str]:
+    """The string below each field of a model. Pydantic's `use_attribute_docstrings` reads them when the class is made,
+    which would take a fifth of the time that a process needs to start."""
+    docs: dict[str, str] = {}
+    for base in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        for field, below in pairwise(cast("ast.ClassDef", definition).body):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    docs[name] = inspect.cleandoc(text)
+    return docs
 
 
 def read_or_none(channel: Channel, text: str) -> Address | None:
