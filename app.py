@@ -6,6 +6,9 @@ import signal
 import sys
 from multiprocessing import current_process
 
+# What is imported here lives as long as the process; looking through it for garbage takes a tenth of the start.
+gc.disable()
+
 if current_process().name == "granian-worker":
     # granian forks a worker with its own handlers, which only set a flag there: until the worker has loaded the
     # application, which takes a second, and set others, a SIGTERM would be lost on it.
@@ -17,24 +20,44 @@ if current_process().name == "granian-worker":
 from flask import Flask
 
 from preferences.domain.errors import Misconfigured
-from preferences.factory import configure_logging, create_app
 
-configure_logging()
-# Set by the `flask` command. A web server has no use for the commands, nor for what they load.
-is_command = bool(os.environ.get("FLASK_RUN_FROM_CLI"))
-try:
-    app = create_app()
-except Misconfigured as problem:
-    if not is_command or ("--help" not in sys.argv and sys.argv[1:2] not in ([], ["init"], ["lint-eml"])):
-        sys.exit(str(problem))
-    # Help is for those, too, who have no settings yet, and so are the commands that write them or need none.
-    app = Flask("preferences")
 
-if is_command:
+def make_app() -> Flask:
+    """The site, or what the `flask` command at hand needs of it."""
+    if not os.environ.get("FLASK_RUN_FROM_CLI"):  # set by the `flask` command
+        from preferences.factory import configure_logging, create_app
+
+        configure_logging()
+        return create_app()
     from preferences import cli
 
-    cli.register(app)
+    made = _make_for_command(sys.argv[1:])
+    cli.register(made)
+    return made
 
-# What has been made by now lives as long as the process. Looked through for garbage again and again, it would hold up
-# whichever request is at work just then, for as long as a tenth of a second.
+
+def _make_for_command(arguments: list[str]) -> Flask:
+    from preferences import cli
+
+    if cli.is_help(arguments):
+        return Flask("preferences")
+    from preferences.factory import configure_logging, create_app, create_command_app
+
+    configure_logging()
+    try:
+        return create_app() if cli.needs_pages(arguments) else create_command_app()
+    except Misconfigured:
+        if cli.needs_settings(arguments):
+            raise
+        return Flask("preferences")
+
+
+try:
+    app = make_app()
+except Misconfigured as problem:
+    sys.exit(str(problem))
+
+# Garbage that is looked for among all this would hold up whichever request is at work just then, for as long as a tenth
+# of a second.
 gc.freeze()
+gc.enable()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection
 
-from preferences.store.engine import db
+from preferences.current import current_services
 from preferences.store.tables import metadata
 
 
@@ -48,7 +48,7 @@ def run_on_sqlite(connection: Connection) -> None:
         switch_foreign_keys(connection, "ON")
 
 
-engine = db.engine
+engine = current_services().database.engine
 with engine.connect() as connection:
     if engine.dialect.name == "sqlite":
         run_on_sqlite(connection)

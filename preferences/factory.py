@@ -1,4 +1,4 @@
-"""The application factory: `create_app` wires every part and decides nothing."""
+"""The application factories: the site, and what a command needs of it. They wire every part and decide nothing."""
 
 from __future__ import annotations
 
@@ -11,60 +11,63 @@ from typing import Any, Final
 import structlog
 from flask import Flask
 
-from preferences import web
 from preferences.config import Settings, from_process, read_feeds, read_sign_in
 from preferences.connectors import read_checked
-from preferences.current import EXTENSION, own_folders
+from preferences.current import EXTENSION, own_folders, services_of
 from preferences.domain.addresses import Fingerprints
-from preferences.domain.vocabulary import LANGUAGES
+from preferences.i18n import Templates
 from preferences.ledger.group_commit import Writer
 from preferences.services import CatalogCache, Services
 from preferences.store.batched_reads import Reader
-from preferences.store.engine import db, engine_options, engine_url
+from preferences.store.engine import make_engine
 from preferences.store.transactions import Database
 from preferences.tokens import Links
-from preferences.web.account.session import SESSION_LIFE
-from preferences.web.front import Front
-from preferences.web.proxies import BehindProxies
-from preferences.web.shared.limits import limiter
-from preferences.web.shared.render import load_templates
-from preferences.web.slow_bodies import SlowBodies
 
 ROOT: Final = Path(__file__).parent.parent
 STATIC: Final = Path(__file__).parent / "static"
 MOST_BODY: Final = 8 * 1024 * 1024
-"""Octets in a request: a provider's batch of a thousand events is about half a megabyte."""
+"""Bytes in a request: a provider's batch of a thousand events is about half a megabyte."""
 
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The site as a WSGI application."""
-    settings = settings or from_process()
-    app = Flask("preferences", static_folder=str(STATIC))
-    url = engine_url(settings.database_url)
-    app.config.update(
-        SECRET_KEY=settings.secret_keys[-1],
-        SECRET_KEY_FALLBACKS=list(settings.secret_keys[:-1]),
-        SQLALCHEMY_DATABASE_URI=url,
-        SQLALCHEMY_ENGINE_OPTIONS=engine_options(url, settings.database_pool),
-        SEND_FILE_MAX_AGE_DEFAULT=31_536_000,
-        MAX_CONTENT_LENGTH=MOST_BODY,
-        RATELIMIT_STORAGE_URI=settings.rate_limit_url,
-        **session_options(settings),
-    )
-    db.init_app(app)
-    with app.app_context():
-        services = make_services(settings, Database(db.engine))
-    app.extensions[EXTENSION] = services
+    # Imported here, so that a command without pages does without them.
+    from preferences import web
+    from preferences.web.front import Front
+    from preferences.web.proxies import BehindProxies
+    from preferences.web.shared.limits import limiter
+    from preferences.web.slow_bodies import SlowBodies
+
+    app = create_command_app(settings, static_folder=str(STATIC))
+    services = services_of(app)
+    app.config.update(**site_options(services.settings))
     web.register(app)
     limiter.init_app(app)
     app.wsgi_app = SlowBodies(Front(app.wsgi_app, services, own_folders(app)))  # type: ignore[method-assign]
-    app.wsgi_app = BehindProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
+    app.wsgi_app = BehindProxies(app.wsgi_app, services.settings.trusted_proxies)  # type: ignore[method-assign]
     return app
 
 
-def session_options(settings: Settings) -> dict[str, Any]:
-    """The cookie of those who have signed in, and the tokens of their forms: neither outlives the session."""
+def create_command_app(settings: Settings | None = None, *, static_folder: str | None = None) -> Flask:
+    """The services without any page, which is what a command needs."""
+    settings = settings or from_process()
+    app = Flask("preferences", static_folder=static_folder)
+    app.extensions[EXTENSION] = make_services(
+        settings, Database(make_engine(settings.database_url, settings.database_pool))
+    )
+    return app
+
+
+def site_options(settings: Settings) -> dict[str, Any]:
+    """Flask's configuration. The session's cookie and the tokens of its forms end with the session."""
+    from preferences.web.account.session import SESSION_LIFE
+
     return {
+        "SECRET_KEY": settings.secret_keys[-1],
+        "SECRET_KEY_FALLBACKS": list(settings.secret_keys[:-1]),
+        "SEND_FILE_MAX_AGE_DEFAULT": 31_536_000,
+        "MAX_CONTENT_LENGTH": MOST_BODY,
+        "RATELIMIT_STORAGE_URI": settings.rate_limit_url,
         "SESSION_COOKIE_NAME": "preferences-session",
         "SESSION_COOKIE_PATH": f"{settings.root}/",
         "SESSION_COOKIE_SECURE": settings.public_url.startswith("https:"),
@@ -89,7 +92,7 @@ def make_services(settings: Settings, database: Database) -> Services:
         connectors=read_checked(settings.config_file, os.environ),
         feeds=read_feeds(settings.config_file, os.environ),
         sign_in_providers=read_sign_in(settings.config_file, os.environ),
-        templates={language: load_templates(ROOT / "templates", language) for language in LANGUAGES},
+        templates=Templates(ROOT / "templates"),
         style_version=hashlib.sha256(b"".join(map(Path.read_bytes, sorted(STATIC.glob("*.css"))))).hexdigest()[:12],
     )
 

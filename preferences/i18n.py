@@ -1,7 +1,7 @@
-"""Languages: which there are, which one a person gets, and how it writes dates.
+"""Languages: which there are, which one a person gets, how it writes dates, and the templates in each.
 
-Owns the catalogues in `translations/` and the choice among them. Babel is used by itself: the unsubscribe link is
-answered in front of Flask, where the helpers of Flask-Babel have no context to look into
+Owns the catalogues in `translations/`, the choice among them, and the environments of Jinja. Babel is used by itself:
+the unsubscribe link is answered in front of Flask, where the helpers of Flask-Babel have no context to look into
 (docs/decisions/0010-languages.md). Invariant: a text that is not translated is shown in English, never left out.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from babel import Locale
 from babel.dates import format_date
 from babel.lists import format_list
 from babel.support import NullTranslations, Translations
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from preferences.domain.vocabulary import LANGUAGES
@@ -98,3 +99,37 @@ def moment(at: datetime, language: str) -> str:
 @cache
 def _locale(language: str) -> Locale:
     return Locale.parse(_LOCALES.get(language, language))
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """The templates of a folder, by language. What a language needs is read when it is first used."""
+
+    folder: Path
+
+    def __getitem__(self, language: str) -> Environment:
+        return _environment(self.folder, language)
+
+
+@cache
+def _environment(folder: Path, language: str) -> Environment:
+    """The templates of this folder in one language, strict about names; compiled once in a process.
+
+    Not Flask's own environment: its dozen globals are copied for every page, and cost a third of the rendering.
+    """
+    templates = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        extensions=["jinja2.ext.i18n"],
+    )
+    templates.globals.clear()
+    templates.install_gettext_translations(translations_of(language), newstyle=True)  # type: ignore[attr-defined]
+    templates.globals |= {"_": templates.globals["gettext"], "lang": language, "dir": Spoken(language).direction}
+    templates.filters["day"] = partial(day, language=language)
+    templates.filters["listed"] = partial(listed, language=language)
+    templates.filters["moment"] = partial(moment, language=language)
+    return templates

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from jinja2 import Environment
-
 from preferences.config import ConnectorSettings, FeedSettings, Settings, SignInSettings
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.records import Brand
+from preferences.i18n import Templates
 from preferences.ledger.group_commit import Writer
 from preferences.store.batched_reads import Reader
 from preferences.store.catalog import Catalog, read_catalog
@@ -72,7 +71,7 @@ class Services:
     connectors: Mapping[str, ConnectorSettings]
     feeds: Mapping[str, FeedSettings]
     sign_in_providers: Mapping[str, SignInSettings]
-    templates: Mapping[str, Environment]
+    templates: Templates
     style_version: str
 
     def root_of(self, brand: Brand | None) -> str:

@@ -22,6 +22,7 @@ from werkzeug.routing import Rule
 
 from preferences import cli
 from preferences.address_parsing import read_address
+from preferences.cli.database import MIGRATIONS, add_migrations
 from preferences.config import Settings
 from preferences.current import services_of
 from preferences.domain.permission import Message
@@ -35,7 +36,6 @@ from preferences.services import Services
 from preferences.store import contacts
 from preferences.store.api_keys import create_key
 from preferences.store.catalog import add_topic, save_brand
-from preferences.store.engine import db
 from preferences.tokens import ManageLink, UnsubscribeLink
 from tests.databases import Databases
 from tests.servers import PostgresServer
@@ -103,13 +103,13 @@ def migrate(database_url: str) -> None:
     """Bring an empty database to the newest tables, and fill in the brand and the topics."""
     app = new_app(database_url)
     with app.app_context():
-        upgrade(directory=app.extensions["migrate"].directory)
+        upgrade(directory=str(MIGRATIONS))
         database = services_of(app).database
         now = datetime.now(UTC)
         database.save(save_brand, BRAND, now)
         for topic in TOPICS:
             database.save(add_topic, topic, now)
-        db.engine.dispose()
+        database.engine.dispose()
 
 
 @cache
@@ -178,13 +178,13 @@ def new_app(database_url: str, **changes: Any) -> Flask:
     for value in vars(services_of(app).database).values():
         if isinstance(value, Engine):
             _share_compiled_statements(value)
+    add_migrations(app)
     return app
 
 
 def close(app: Flask) -> None:
     """Close every connection to the database."""
-    with app.app_context():
-        db.engine.dispose()
+    services_of(app).database.engine.dispose()
 
 
 def email(text: str = "jane.doe@example.com") -> Address:

@@ -26,12 +26,11 @@ from werkzeug.test import TestResponse
 
 from preferences.current import services_of
 from preferences.domain.vocabulary import LANGUAGES
-from preferences.i18n import CATALOGUES, NAMES, day, moment, translations_of
+from preferences.i18n import CATALOGUES, NAMES, Templates, day, moment, translations_of
 from preferences.people.opt_outs import REASONS
 from preferences.store.catalog import change_brand, save_topic_text
 from preferences.web.shared.errors import MESSAGES
 from preferences.web.shared.mail_request import ENTER_EMAIL
-from preferences.web.shared.render import load_templates
 from tests.mail_sink import MailSink
 from tests.signed_in import SignedIn, filled_in
 from tests.support import add_contact, close, email, link_for, manage_link_for, new_app, new_sqlite, send_emails
@@ -205,7 +204,7 @@ class _Bare(HTMLParser):
 
 def bare_texts(source: str) -> list[str]:
     """What a template says by itself, outside gettext: in its page, or in quotes within `{{ }}` and `{% %}`."""
-    tree = load_templates(TEMPLATES, ENGLISH).parse(source)
+    tree = Templates(TEMPLATES)[ENGLISH].parse(source)
     page = _Bare()
     page.feed("".join(one.data for one in tree.find_all(nodes.TemplateData)))
     page.close()
@@ -526,7 +525,7 @@ def test_a_topic_speaks_the_language_of_the_page_or_says_that_it_does_not(app: F
 
 def test_the_english_text_prevails_where_there_is_another() -> None:
     def shown(language: str, here: str) -> str:
-        environment = load_templates(TEMPLATES, language)
+        environment = Templates(TEMPLATES)[language]
         source = "{% from 'macros.html' import english_prevails %}{{ english_prevails(here) }}"
         return environment.from_string(source).render(here=here).strip()
 

@@ -20,8 +20,8 @@ from flask_migrate import downgrade, upgrade
 from sqlalchemy import Delete, MetaData, create_engine, inspect, select, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
-from preferences.cli import MIGRATIONS
-from preferences.current import services_of
+from preferences.cli.database import MIGRATIONS
+from preferences.current import current_services, services_of
 from preferences.domain.records import Act
 from preferences.domain.vocabulary import Actor, Channel, Origin, Verb
 from preferences.ledger import record as ledger
@@ -32,7 +32,6 @@ from preferences.store import feed, migrations
 from preferences.store.catalog import read_catalog
 from preferences.store.codec import entry_of_values
 from preferences.store.dialect import insert_rows
-from preferences.store.engine import db
 from preferences.store.tables import address, contact, ledger_entry, ledger_head, metadata, preference, stated_reason
 from preferences.store.transactions import Read, Save, StoreFault
 from tests.journeys.world import wait_for
@@ -252,7 +251,7 @@ def test_the_migration_leaves_foreign_keys_switched_on(empty_app: Flask) -> None
 
 def to(revision: str) -> None:
     """Up or down to this revision."""
-    with db.engine.connect() as connection:
+    with current_services().database.engine.connect() as connection:
         now = MigrationContext.configure(connection).get_current_revision() or ""
     move = downgrade if revision < now else upgrade
     move(directory=str(MIGRATIONS), revision=revision)
@@ -370,12 +369,12 @@ def test_no_migration_holds_a_table_while_a_later_one_waits(postgres: PostgresSe
     app = new_app(postgres.create_database(f"waiting_{next(_names)}_{id(postgres)}"))
     with app.app_context():
         to("0004")
-        with db.engine.connect() as reader, ThreadPoolExecutor(1) as pool:
+        with services_of(app).database.engine.connect() as reader, ThreadPoolExecutor(1) as pool:
             # 0009 changes this table, and has to wait for whoever reads it.
             reader.execute(text("LOCK TABLE evidence IN ACCESS SHARE MODE"))
             upgraded = pool.submit(upgrade_in, app)
             wait_for("0008 is there", lambda: services_of(app).database.read(revision_of) == "0008", seconds=8)
-            with db.engine.connect() as click:
+            with services_of(app).database.engine.connect() as click:
                 click.execute(text("SELECT retired_at, compared_at FROM topic, connector_cursor"))
                 click.execute(text("SELECT seq FROM ledger_head FOR UPDATE NOWAIT"))
                 click.rollback()

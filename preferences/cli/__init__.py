@@ -1,87 +1,130 @@
 """The commands: `flask …`.
 
 Owns which there are. Invariants: bad input is one clear line on standard error and exit code 1, with nothing half done;
-long work shows its progress.
+long work shows its progress. A command's module is imported when the command runs.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import click
 from flask import Flask
 from flask import cli as flask_cli
-from flask_migrate import Migrate
-from flask_migrate.cli import db as db_group
 
-from preferences.cli import (
-    catalog,
-    checks,
-    database,
-    export,
-    feed,
-    health,
-    init,
-    keys,
-    ledger,
-    links,
-    people,
-    scrub,
-    sign_up,
-    suppressions,
-    sync,
-)
-from preferences.store.engine import db
 
-MIGRATIONS: Final = Path(__file__).parent.parent.parent / "migrations"
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a command is, as `module:name` below `preferences.cli`, and its line in the help of `flask`."""
 
-GROUPS: Final = (
-    catalog.brand_group,
-    catalog.topic_group,
-    keys.key_group,
-    links.links_group,
-    ledger.ledger_group,
-    sync.connectors,
-    feed.feed_group,
-    checks.selftest,
-)
-COMMANDS: Final = (
-    init.init,
-    people.import_command,
-    people.explain,
-    suppressions.unsuppress,
-    export.export_command,
-    scrub.scrub_command,
-    sync.worker,
-    sync.reconcile,
-    sync.backfill,
-    sync.resume,
-    health.doctor,
-    checks.lint_eml,
-    sign_up.sign_up_form,
-)
+    place: str
+    help: str
+    has_pages: bool = False
+    """Whether it needs the routes of the site, and not only its services."""
 
+
+ENTRIES: Final[Mapping[str, Entry]] = {
+    "api-key": Entry("keys:key_group", "Keys of sending systems."),
+    "backfill": Entry(
+        "sync:backfill", "Tell the provider of connector NAME every opt-out and suppression that stands."
+    ),
+    "brand": Entry("catalog:brand_group", "Whose name the mail bears.", has_pages=True),
+    "connectors": Entry(
+        "sync:connectors",
+        "Show each connector: state, lag, contacts it refused, what it was told, last success, drift; and whether any"
+        " worker is alive.",
+    ),
+    "db": Entry("database:db_group", "Perform database migrations."),
+    "doctor": Entry("health:doctor", "Look at everything that must be right, and say what is not."),
+    "explain": Entry("people:explain", "Say what may be sent to ADDRESS, and every entry that led there."),
+    "export": Entry(
+        "export:export_command",
+        "Write everything on record to FILE: a .zip of all, or a .csv of what holds now, which `flask import` reads.",
+    ),
+    "feed": Entry("feed:feed_group", "Who is told of every entry of the ledger, by signed webhooks."),
+    "import": Entry(
+        "people:import_command",
+        "Bring in contacts and opt-outs from a CSV FILE; an opt-out that stands is never undone by it.",
+    ),
+    "init": Entry(
+        "init:init",
+        "Write a settings FILE with fresh keys (instance/settings.env if none is named). It replaces nothing.",
+    ),
+    "ledger": Entry("ledger:ledger_group", "The record of every act."),
+    "links": Entry("links:links_group", "Signed links."),
+    "lint-eml": Entry(
+        "checks:lint_eml",
+        "Check mails, saved as .eml by any program, against the rules for mail that people can leave.",
+    ),
+    "reconcile": Entry(
+        "sync:reconcile",
+        "Hold the suppression list of connector NAME against ours, and mend both in the safe direction.",
+    ),
+    "resume": Entry("sync:resume", "Start a paused connector NAME again, after what was wrong has been mended."),
+    "scrub": Entry(
+        "scrub:scrub_command", "Sort a CSV FILE into those who may be sent a mailing now and those who may not."
+    ),
+    "selftest": Entry("checks:selftest", "Call a live site as mail programs do."),
+    "sign-up-form": Entry(
+        "sign_up:sign_up_form", "Print the sign-up form as plain HTML, to be pasted into a page of your own."
+    ),
+    "topic": Entry("catalog:topic_group", "What people can choose."),
+    "unsuppress": Entry(
+        "suppressions:unsuppress",
+        "Let ADDRESS be written to again after a bounce, a complaint, an invalid address or a legal hold.",
+    ),
+    "worker": Entry(
+        "sync:worker", "Keep every connector and every feed in step until stopped. Run any number of them."
+    ),
+}
+
+WITHOUT_SETTINGS: Final = frozenset({"init", "lint-eml"})
+"""Commands that run without settings; if there are any, they are read."""
 
 DEVELOPERS: Final = (flask_cli.run_command, flask_cli.shell_command, flask_cli.routes_command)
-"""What Flask brings along. It works as ever, and so does what is left out of `flask db --help`."""
+"""Flask's own commands. They work, and are left out of the help."""
 
-OPERATORS_OF_DB: Final = frozenset({"upgrade", "current", "history", "heads"})
+
+class LazyCommand(click.Command):
+    """Stands for a command of another module, which is imported when the command runs or explains itself."""
+
+    def __init__(self, name: str, entry: Entry) -> None:
+        super().__init__(name, help=entry.help)
+        self._place = entry.place
+
+    def load(self) -> click.Command:
+        module, _, name = self._place.partition(":")
+        command: click.Command = getattr(import_module(f"preferences.cli.{module}"), name)
+        return command
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        return self.load().make_context(*args, **kwargs)
 
 
 def register(app: Flask) -> None:
-    """Add every command to `flask`, `flask db` included, and leave out of its help what is not for operators."""
-    Migrate(app, db, directory=str(MIGRATIONS))
-    database.make_talkative(db_group)
-    _hide_from_help()
-    for command in (*GROUPS, *COMMANDS):
-        app.cli.add_command(command)
-
-
-@cache
-def _hide_from_help() -> None:
-    plugins = [point.load() for point in entry_points(group="flask.commands") if point.name != "db"]
-    others = [command for name, command in db_group.commands.items() if name not in OPERATORS_OF_DB]
-    for command in (*DEVELOPERS, *plugins, *others):
+    """Add every command to `flask`, and leave out of its help what is not for operators."""
+    for name, entry in ENTRIES.items():
+        app.cli.add_command(LazyCommand(name, entry))
+    plugins = [point.load() for point in entry_points(group="flask.commands") if point.name not in ENTRIES]
+    for command in (*DEVELOPERS, *plugins):
         command.hidden = True
+
+
+def is_help(arguments: Sequence[str]) -> bool:
+    """Whether `flask` is called for its help, or for that of a command."""
+    return not arguments or "--help" in arguments
+
+
+def needs_pages(arguments: Sequence[str]) -> bool:
+    """Whether `flask` is called for a command that needs the routes of the site: Flask's own do."""
+    entry = ENTRIES.get(arguments[0])
+    return entry is None or entry.has_pages
+
+
+def needs_settings(arguments: Sequence[str]) -> bool:
+    """Whether `flask` is called for a command that cannot run without settings."""
+    return arguments[0] not in WITHOUT_SETTINGS

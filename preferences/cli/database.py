@@ -1,27 +1,44 @@
-"""What `flask db upgrade` says.
+"""`flask db`: Flask-Migrate's commands.
 
-Owns the words; the command is Flask-Migrate's. Invariant: it says what was done, or that nothing was.
+Owns what `upgrade` says: what was done, or that nothing was; and which of the commands stand in the help.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import click
+from flask import Flask, current_app
 from flask.cli import with_appcontext
+from flask_migrate import Migrate
+from flask_migrate.cli import db as db_group
 
 from preferences.cli.common import plain_errors
 from preferences.current import current_services
 
+MIGRATIONS: Final = Path(__file__).parent.parent.parent / "migrations"
 
-def make_talkative(group: click.Group) -> None:
-    """Have `upgrade` of this group say what it did. Doing it again changes nothing."""
-    command = group.commands["upgrade"]
-    quiet = command.callback
-    if quiet is None or getattr(quiet, "talks", False):
-        return
+FOR_OPERATORS: Final = frozenset({"upgrade", "current", "history", "heads"})
 
+
+def add_migrations(app: Flask) -> None:
+    """Tell Flask-Migrate where this application's migrations are."""
+    Migrate(directory=str(MIGRATIONS)).init_app(app)
+
+
+def _with_migrations(callback: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(callback)
+    def run(**options: Any) -> Any:
+        add_migrations(current_app._get_current_object())  # type: ignore[attr-defined]
+        return callback(**options)
+
+    return with_appcontext(run)
+
+
+def _saying_what_it_did(quiet: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(quiet)
     def upgrade(**options: Any) -> None:
         if options["sql"]:
@@ -35,8 +52,7 @@ def make_talkative(group: click.Group) -> None:
         else:
             click.echo(f"Brought the database from {before or 'nothing'} to {after}.")
 
-    upgrade.talks = True  # type: ignore[attr-defined]
-    command.callback = with_appcontext(upgrade)
+    return with_appcontext(upgrade)
 
 
 def _revision() -> str | None:
@@ -44,3 +60,9 @@ def _revision() -> str | None:
 
     with plain_errors():
         return current_services().database.read(current)
+
+
+db_group.callback = _with_migrations(db_group.callback)
+db_group.commands["upgrade"].callback = _saying_what_it_did(db_group.commands["upgrade"].callback)
+for _name, _command in db_group.commands.items():
+    _command.hidden = _name not in FOR_OPERATORS

@@ -12,18 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
 
-from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
     Connection,
     Dialect,
     Engine,
+    create_engine,
     event,
 )
 from sqlalchemy.engine import URL, make_url
-
-from preferences.store.tables import metadata
-
-db: Final = SQLAlchemy(metadata=metadata)
 
 SQLITE_BUSY_SECONDS: Final = 15
 """How long a writer waits for another process's write. A write takes milliseconds; an import's block a tenth of a
@@ -40,6 +36,12 @@ POSTGRESQL_OPTIONS: Final = (
     "-c timezone=UTC -c idle_in_transaction_session_timeout=10s -c lock_timeout=10s -c statement_timeout=60s"
     " -c plan_cache_mode=force_custom_plan -c random_page_cost=1.1 -c jit=off"
 )
+
+
+def make_engine(database_url: str, pool_size: int) -> Engine:
+    """The engine for this database. It connects when it is first used."""
+    url = engine_url(database_url)
+    return create_engine(url, **engine_options(url, pool_size))
 
 
 def engine_url(database_url: str) -> URL:

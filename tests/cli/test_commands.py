@@ -114,7 +114,8 @@ def write(tmp_path: Path) -> Any:
 
 
 def every_command(group: click.Group, *path: str) -> Iterator[tuple[str, click.Command]]:
-    for name, command in group.commands.items():
+    for name, entry in group.commands.items():
+        command = entry.load() if isinstance(entry, cli.LazyCommand) else entry
         if isinstance(command, click.Group):
             yield from every_command(command, *path, name)
         if not isinstance(command, click.Group) or command.invoke_without_command:
@@ -126,6 +127,41 @@ def commands() -> dict[str, click.Command]:
     app = Flask("commands")
     cli.register(app)
     return {name: command for name, command in every_command(app.cli) if not name.startswith("db ")}
+
+
+@pytest.mark.parametrize("name", cli.ENTRIES)
+def test_the_help_of_flask_has_the_words_of_the_command_itself(name: str) -> None:
+    lazy = cli.LazyCommand(name, cli.ENTRIES[name])
+    assert lazy.load().name == name
+    for width in (40, 60, 1_000):
+        assert lazy.get_short_help_str(width) == lazy.load().get_short_help_str(width)
+
+
+def _modules_after(script: str, environment: dict[str, str]) -> set[str]:
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return set(run.stdout.strip().split("|"))
+
+
+def test_the_help_of_flask_loads_neither_the_database_nor_the_pages() -> None:
+    script = "import sys; sys.argv = ['flask', '--help']; import app; print('|'.join(sys.modules))"
+    environment = {"FLASK_RUN_FROM_CLI": "true", "PATH": ""}
+    loaded = _modules_after(script, environment)
+    assert "preferences.cli" in loaded
+    assert not loaded & {"sqlalchemy", "psycopg", "pydantic", "preferences.factory", "preferences.web"}
+
+
+def test_a_command_without_pages_does_not_load_them(tmp_path: Path) -> None:
+    script = "import sys; sys.argv = ['flask', 'explain', 'x']; import app; print('|'.join(sys.modules))"
+    environment = {
+        "FLASK_RUN_FROM_CLI": "true",
+        "PUBLIC_URL": "http://localhost:8000",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/preferences.db",
+        **dict.fromkeys(("SECRET_KEYS", "LINK_KEYS", "FINGERPRINT_KEYS"), "a-key-of-these-tests"),
+    }
+    loaded = _modules_after(script, environment)
+    assert "preferences.services" in loaded
+    assert not loaded & {"preferences.web", "flask_wtf", "sqlalchemy.orm", "alembic"}
 
 
 def test_there_are_the_promised_commands() -> None:

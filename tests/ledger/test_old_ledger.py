@@ -16,7 +16,7 @@ import pytest
 from flask import Flask
 from flask_migrate import upgrade
 
-from preferences.cli import MIGRATIONS
+from preferences.cli.database import MIGRATIONS
 from preferences.current import services_of
 from preferences.domain.vocabulary import KeyScope
 from preferences.importing import export

@@ -1,22 +1,19 @@
 """Rendering: every HTML page goes through `render`.
 
-Owns the environments of Jinja and the values that every template has. Headers are in `web.policies`.
+Owns the values that every template has. Headers are in `web.policies`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from functools import cache, partial
-from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import escape
 from werkzeug.wrappers import Response
 
 from preferences.domain.records import Brand
 from preferences.domain.vocabulary import PHONE_CHANNELS, OneClick
-from preferences.i18n import NAMES, Spoken, day, listed, moment, translations_of
+from preferences.i18n import NAMES, Spoken
 from preferences.services import Services
 
 HTML: Final = "text/html; charset=utf-8"
@@ -25,30 +22,6 @@ MOST_SKELETONS: Final = 1_000
 _NO_BRAND: Final = Brand(
     slug="", name="Preference center", postal_address="", contact_email="", one_click=OneClick.EVERYTHING
 )
-
-
-@cache
-def load_templates(folder: Path, language: str) -> Environment:
-    """The templates of this folder in one language, strict about names; compiled once in a process.
-
-    Not Flask's own environment: its dozen globals are copied for every page, and cost a third of the rendering.
-    """
-    templates = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-        auto_reload=False,
-        extensions=["jinja2.ext.i18n"],
-    )
-    templates.globals.clear()
-    templates.install_gettext_translations(translations_of(language), newstyle=True)  # type: ignore[attr-defined]
-    templates.globals |= {"_": templates.globals["gettext"], "lang": language, "dir": Spoken(language).direction}
-    templates.filters["day"] = partial(day, language=language)
-    templates.filters["listed"] = partial(listed, language=language)
-    templates.filters["moment"] = partial(moment, language=language)
-    return templates
 
 
 def render(
