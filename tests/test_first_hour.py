@@ -16,7 +16,7 @@ from flask import Flask
 
 from preferences.config import Settings
 from preferences.store.migrations import HEAD
-from tests.cli.test_commands import is_refused, run
+from tests.commands import is_refused, run
 from tests.processes import ROOT
 from tests.support import close, new_app, new_sqlite
 

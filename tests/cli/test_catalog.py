@@ -12,7 +12,7 @@ from preferences.current import services_of
 from preferences.domain.records import Brand, TopicText
 from preferences.domain.vocabulary import OneClick
 from preferences.store.catalog import Catalog, read_catalog
-from tests.cli.test_commands import is_refused, rows, run
+from tests.commands import is_refused, rows, run
 from tests.support import PUBLIC_URL
 
 

@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import click
 import pytest
 import responses
-from click.testing import Result
 from flask import Flask
 from sqlalchemy import select
 
@@ -35,7 +34,8 @@ from preferences.store import contacts, cursors, notices
 from preferences.store.catalog import read_catalog
 from preferences.store.tables import contact_flag
 from preferences.store.transactions import Write
-from tests.processes import ROOT, contents
+from tests.commands import CONFIG, is_refused, rows, run
+from tests.processes import ROOT
 from tests.servers import PostgresServer
 from tests.support import (
     BRAND,
@@ -49,43 +49,6 @@ from tests.support import (
     new_sqlite,
     settings,
 )
-
-CONFIG = """
-[connectors.shop]
-kind = "webhook"
-base_url = "https://shop.example.test"
-api_key = "key-of-the-shop"
-signing_secrets = ["whsec_c2VjcmV0LW9mLXRoZS10ZXN0cw=="]
-webhook_secrets = ["whsec_c2VjcmV0LW9mLXRoZS10ZXN0cw=="]
-[connectors.shop.topics]
-"product-news" = "list-17"
-"offers" = "list-18"
-"*" = "global"
-"""
-
-
-def run(app: Flask, *arguments: str) -> Result:
-    """Run a command as an operator does. What a person would see as a traceback is raised."""
-    result = app.test_cli_runner().invoke(args=list(arguments))
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def is_refused(result: Result, *words: str) -> bool:
-    """Exit code 1, one line on standard error with these words in it, and nothing on standard output."""
-    lines = result.stderr.splitlines()
-    return (
-        result.exit_code == 1
-        and result.stdout == ""
-        and len(lines) == 1
-        and lines[0].startswith("Error: ")
-        and all(word in lines[0] for word in words)
-    )
-
-
-def rows(app: Flask) -> dict[str, list[str]]:
-    return contents(services_of(app).settings.database_url)
 
 
 @pytest.fixture

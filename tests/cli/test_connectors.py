@@ -21,7 +21,7 @@ from preferences.store.tables import connector_cursor
 from preferences.store.transactions import Save
 from preferences.sync import run_once
 from preferences.sync.worker import Worker
-from tests.cli.test_commands import is_refused, run
+from tests.commands import is_refused, run
 from tests.connectors.contract import as_toml
 from tests.connectors.fake_sendgrid import Fake
 from tests.connectors.fakes import Change, Fault

@@ -11,7 +11,7 @@ from flask import Flask
 
 from preferences.current import services_of
 from preferences.domain.vocabulary import Verb
-from tests.sending.test_scrub import act, tell, written
+from tests.sending.lists import act, tell, written
 from tests.support import email
 
 LIST = b"email,id\njane.doe@example.com,1\njohn@example.com,2\nnobody,3\n"

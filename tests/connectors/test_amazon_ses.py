@@ -8,8 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote
@@ -17,10 +16,6 @@ from urllib.parse import unquote
 import boto3
 import pytest
 from botocore.stub import Stubber
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,78 +35,23 @@ from tests.connectors.contract import (
     examples,
     push_of,
 )
+from tests.connectors.sns import (
+    AMAZON,
+    ARN,
+    CERTIFICATE,
+    HOST,
+    NOTIFICATION,
+    certificate,
+    seal,
+)
 from tests.servers import free_port
 from tests.support import new_sqlite
 
-ARN: Final = "arn:aws:sns:eu-west-1:123456789012:mail-events"
-HOST: Final = "https://sns.eu-west-1.amazonaws.com"
-CERTIFICATE: Final = "/SimpleNotificationService-0123456789abcdef0123456789abcdef.pem"
 TOPICS: Final = {
     "product-news": "list:Customers/ProductNews",
     "offers": "list:Customers/Offers",
     "*": "list:Customers",
 }
-# The fields by the text of Amazon's "Verifying the signatures of Amazon SNS messages".
-NOTIFICATION: Final = ["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"]
-CONFIRMATION: Final = ["Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"]
-
-
-@cache
-def private_key(name: str = "amazon") -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, 2048)
-
-
-@cache
-def certificate(name: str = "amazon", *, curve: bool = False) -> bytes:
-    """A certificate that says it is Amazon's."""
-    key: Any = ec.generate_private_key(ec.SECP256R1()) if curve else private_key(name)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sns.amazonaws.com")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    return made.public_bytes(serialization.Encoding.PEM)
-
-
-def seal(message: Mapping[str, Any], *, key: str = "amazon", age: float = 0, **changes: Any) -> bytes:
-    """The message as SNS sends it now. A change of None takes a field out; one of `Signature` stays."""
-    at = datetime.now(UTC) - timedelta(seconds=age)
-    whole = {**message, "Timestamp": at.strftime("%Y-%m-%dT%H:%M:%S.000Z"), **changes}
-    whole = {name: value for name, value in whole.items() if value is not None}
-    names = NOTIFICATION if whole.get("Type") == "Notification" else CONFIRMATION
-    text = "".join(f"{name}\n{whole[name]}\n" for name in names if name in whole)
-    algorithm = hashes.SHA256() if whole.get("SignatureVersion") == "2" else hashes.SHA1()
-    if "Signature" not in changes:
-        signed = private_key(key).sign(text.encode(), padding.PKCS1v15(), algorithm)
-        whole["Signature"] = base64.b64encode(signed).decode()
-    return json.dumps(whole).encode()
-
-
-class Amazon(Provider):
-    """What stands on the hosts of SNS: certificates, and addresses to confirm at."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.url = ""  # until it runs
-        self.files = {CERTIFICATE: certificate(), "/other.pem": certificate("other")}
-        self.files |= {"/junk.pem": b"not a certificate", "/curve.pem": certificate(curve=True)}
-        self.files |= {"/": b"<ConfirmSubscriptionResponse/>"}
-
-    def answer(self, asked: Asked) -> Answer:
-        told = super().answer(asked)
-        if told.status != 200:
-            return told
-        return Answer(200, self.files[asked.path]) if asked.path in self.files else Answer(404)
-
-
-AMAZON: Final = Amazon()
 
 
 @pytest.fixture(autouse=True, scope="module")

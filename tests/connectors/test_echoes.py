@@ -19,7 +19,7 @@ from preferences.store import cursors
 from preferences.store.tables import ledger_entry
 from preferences.sync import Outcome, run_once
 from tests.connectors.contract import JANE, NAME, as_toml
-from tests.connectors.test_amazon_ses import AMAZON
+from tests.connectors.sns import AMAZON
 from tests.support import add_contact, close, email, new_app, new_sqlite
 
 # Each vendor's report of what our own push did there.

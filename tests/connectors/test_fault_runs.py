@@ -8,235 +8,20 @@ in every way of `Fault`. It runs for each `fake_<kind>.py` beside this.
 
 from __future__ import annotations
 
-import importlib
-import random
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 import time_machine
-from flask import Flask
 
-from preferences.connectors import calls, make_connector
-from preferences.connectors.base import Connector
-from preferences.current import services_of
-from preferences.domain import acts
-from preferences.domain.acts import EventKind, ImportedRow, ProviderEvent, provider_event
-from preferences.domain.errors import Misconfigured, NotAllowed, Rejected, TryLater
-from preferences.domain.records import Act, Address, Entry
-from preferences.domain.vocabulary import BLANKET, Basis, Channel, Origin, Status, Verb
-from preferences.ledger import record as ledger
-from preferences.ledger.verify import verify
+from preferences.domain.acts import EventKind, ProviderEvent, provider_event
+from preferences.domain.errors import TryLater
+from preferences.domain.vocabulary import BLANKET, Status
 from preferences.store import contact_state, cursors, feed
-from preferences.sync import Outcome, backfill, reconcile, run_once
-from preferences.sync.pushes import wanted
-from tests.connectors.fakes import Change, FakeVendor, Fault
-from tests.support import add_contact, close, email, new_app, new_sqlite
-
-HERE = Path(__file__).parent
-KINDS = sorted(path.stem.removeprefix("fake_") for path in HERE.glob("fake_*.py"))
-STEPS = 40
-ALL_FAULTS: list[Fault | None] = [None, None, *Fault]
-
-
-class Run:
-    """One vendor, one connector, some people, and a sequence of chances."""
-
-    def __init__(self, app: Flask, kind: str, seed: int) -> None:
-        self.services = services_of(app)
-        self.database = self.services.database
-        self.dice = random.Random(seed)
-        self.fake: FakeVendor = importlib.import_module(f"tests.connectors.fake_{kind}").Fake()
-        self.fake.at = lambda: datetime.now(UTC).timestamp()
-        self.contract: Any = importlib.import_module(f"tests.connectors.test_{kind}").TestTheContract()
-        self.stops: list[Entry] = []
-        self.ever: set[tuple[str, str]] = set()
-
-    def connect(self, *, can_lift: bool) -> Connector:
-        settings = self.contract.settings(base_url=self.fake.url, name=self.contract.kind)
-        connector = make_connector(settings)
-        connector.calls_per_second = 0.0
-        connector.can_lift = can_lift and connector.can_lift
-        self.connector = connector
-        self.people = [self.person(number) for number in range(5)]
-        self.database.save(cursors.start, connector.name)
-        return connector
-
-    def person(self, number: int) -> Address:
-        if Channel.EMAIL in self.connector.channels:
-            address = email(f"person{number}@example.com")
-        else:
-            address = Address(Channel.SMS, f"+1202555010{number}")
-        add_contact(self.services, address)
-        return address
-
-    # What may happen.
-
-    def step(self) -> None:
-        happenings: list[Callable[[], None]] = [
-            self.somebody_stops,
-            self.somebody_stops,
-            self.somebody_comes_back,
-            self.a_file_says_yes,
-            self.it_happens_there,
-            self.the_vendor_breaks,
-            self.a_pass,
-            self.a_pass,
-            self.a_comparison,
-        ]
-        self.dice.choice(happenings)()
-
-    def somebody_stops(self) -> None:
-        act = acts.unsubscribe(
-            add_contact(self.services, who := self.dice.choice(self.people)),
-            who.channel,
-            brand="default",
-            topic=self.dice.choice(["product-news", "offers", "offers", BLANKET]),
-            origin=Origin.PAGE,
-            now=datetime.now(UTC),
-            evidence={},
-        )
-        self.stops.append(self.record(act))
-
-    def somebody_comes_back(self) -> None:
-        if not self.connector.can_lift or not self.stops:
-            return
-        stop = self.dice.choice(self.stops[-3:])
-        assert stop.contact_id is not None
-        with suppress(NotAllowed):
-            self.database.write(ledger.undo, stop.seq, contact_id=stop.contact_id, now=datetime.now(UTC), details={})
-
-    def a_file_says_yes(self) -> None:
-        row = ImportedRow(
-            address=self.dice.choice(self.people),
-            verb=Verb.SUBSCRIBE,
-            brand="default",
-            topic="offers",
-            reason=None,
-            basis=Basis.CONSENT,
-            occurred_at=datetime.now(UTC),
-            origin_ref=f"line-{self.database.read(feed.head_seq)}",
-            evidence={},
-        )
-        self.record(acts.imported(row))
-
-    def it_happens_there(self) -> None:
-        lists = list(self.connector.settings.topics.values())
-        change = Change(self.dice.choice(self.people).value, self.dice.choice(lists))
-        self.fake.happens(change)
-        self.ever.add((change.address, change.list_ref))
-
-    def the_vendor_breaks(self) -> None:
-        self.fake.breaks()
-        self.a_pass()
-        self.fake.mends()
-
-    def a_pass(self) -> None:
-        self.fake.faults = [self.dice.choice(ALL_FAULTS) for _ in range(4)]
-        self.fake.refused = {who.value for who in self.people if self.dice.random() < 0.1}
-        for _ in range(self.dice.randint(1, 3)):
-            self.pass_()
-        self.fake.faults.clear()
-        self.fake.refused.clear()
-
-    def pass_(self) -> Outcome:
-        self.database.save(cursors.resume, self.connector.name)
-        outcome = run_once(self.database, self.connector, owner="worker", now=datetime.now(UTC))
-        self.check_changes()
-        return outcome
-
-    def a_comparison(self) -> None:
-        self.fake.faults = [self.dice.choice(ALL_FAULTS) for _ in range(8)]
-        self.database.save(cursors.resume, self.connector.name)
-        if self.connector.can_list:
-            with suppress(TryLater, Misconfigured, Rejected):
-                self.reconcile()
-        self.fake.faults.clear()
-        self.check_changes()
-
-    # What must hold.
-
-    def check_changes(self) -> None:
-        """A no that was asked for is one that holds here, on that very list; a return is nobody's no any more."""
-        here = self.held_here()
-        self.ever |= here
-        for change in self.fake.changes:
-            key = (change.address, change.list_ref)
-            if change.stands:
-                assert key in here, f"{change} stops more than anybody asked for"
-            else:
-                assert self.connector.lifts_from(change.list_ref), f"{change} is a yes that travelled by itself"
-                assert key not in here, f"{change} lifts a no that holds"
-        self.fake.changes.clear()
-
-    def held_here(self) -> set[tuple[str, str]]:
-        ids = [add_contact(self.services, who) for who in self.people]
-        settings = self.connector.settings
-        return {
-            (push.address.value, push.list_ref)
-            for state in self.database.read(contact_state.address_states, ids)
-            for push in wanted(state, settings.topics, settings.brand)
-        }
-
-    def settle(self) -> None:
-        """Quiet, and one comparison; a vendor that cannot be read is told once more of all that stands."""
-        self.fake.settle()
-        while self.pass_() is Outcome.DONE:
-            pass
-        if self.connector.can_list:
-            self.reconcile()
-        else:
-            backfill(self.database, self.connector, owner="worker", progress=lambda _: None)
-        self.check_changes()
-        here = self.held_here()
-        for who in self.people:
-            for list_ref in self.connector.settings.topics.values():
-                key, holds = (who.value, list_ref), self.fake.holds(who.value, list_ref)
-                assert holds or key not in here, f"{who.value[:7]} on {list_ref}: not there"
-                # A return takes away only what is known to be older.
-                stays = self.connector.can_lift and key in self.ever
-                assert not holds or key in here or stays, f"{who.value[:7]} on {list_ref}: there alone"
-        assert self.database.snapshot(verify, lambda _rows: None).problems == []
-
-    def reconcile(self) -> None:
-        reconcile(
-            self.database,
-            self.connector,
-            owner="worker",
-            fingerprints=self.services.fingerprints,
-            now=datetime.now(UTC),
-            progress=lambda _rows: None,
-        )
-
-    def record(self, act: Act) -> Entry:
-        (entry,) = self.database.write(
-            ledger.record, [act], fingerprints=self.services.fingerprints, now=datetime.now(UTC)
-        )
-        return entry
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Run]]:
-    """Makes the run of a kind. Nobody here waits as long for an answer as the worker does; yet long enough on a busy
-    machine, where a call that was given up could still happen after the next one."""
-    monkeypatch.setattr(calls, "TIMEOUT", (2.0, 0.5))
-    app = new_app(new_sqlite(tmp_path))
-    opened: list[Run] = []
-
-    def begin(kind: str, seed: int = 0, *, can_lift: bool = False) -> Run:
-        one = Run(app, kind, seed)
-        one.fake.__enter__()
-        opened.append(one)
-        one.connect(can_lift=can_lift)
-        return one
-
-    yield begin
-    for one in opened:
-        one.fake.__exit__(None, None, None)
-    close(app)
+from preferences.sync import backfill
+from tests.connectors.fakes import Change, Fault
+from tests.connectors.fault_runs import KINDS, STEPS, Run
+from tests.support import add_contact
 
 
 @pytest.mark.parametrize("can_lift", [False, True])
@@ -245,44 +30,43 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 def test_after_quiet_and_one_comparison_both_sides_agree(
     run: Callable[..., Run], kind: str, seed: int, *, can_lift: bool
 ) -> None:
-    one = run(kind, seed, can_lift=can_lift)
+    walk = run(kind, seed, can_lift=can_lift)
     with time_machine.travel(datetime.now(UTC), tick=True) as clock:
         for _ in range(STEPS):
-            one.step()
+            walk.step()
             clock.shift(2.0)  # vendors say when in whole seconds
-        one.settle()
+        walk.settle()
 
 
 @pytest.mark.parametrize("fault", Fault)
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_way_to_fail_alone_loses_nothing(run: Callable[..., Run], kind: str, fault: Fault) -> None:
-    one = run(kind)
+    walk = run(kind)
     for _ in range(3):
-        one.somebody_stops()
-    one.fake.faults = [fault] * 2
-    one.pass_()
-    one.fake.faults.clear()
-    one.settle()
+        walk.somebody_stops()
+    walk.fake.faults = [fault] * 2
+    walk.pass_()
+    walk.fake.faults.clear()
+    walk.settle()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_connector_is_told_what_stands_and_no_yes(run: Callable[..., Run], kind: str) -> None:
-    one = run(kind, can_lift=True)
+    walk = run(kind, can_lift=True)
     for _ in range(6):
-        one.somebody_stops()
-    one.somebody_comes_back()
-    one.a_file_says_yes()
+        walk.somebody_stops()
+    walk.somebody_comes_back()
+    walk.a_file_says_yes()
     waits: list[float] = []
-    one.fake.faults = [Fault.BUSY, Fault.DOWN]
-    told = backfill(one.database, one.connector, owner="me", progress=lambda _: None, sleep=waits.append)
-    assert told == len(one.held_here())
-    assert all(change.stands for change in one.fake.changes)
-    assert {
-        (who.value, ref) for who in one.people for ref in one.contract.topics.values() if one.fake.holds(who.value, ref)
-    } == one.held_here()
+    walk.fake.faults = [Fault.BUSY, Fault.DOWN]
+    told = backfill(walk.database, walk.connector, owner="me", progress=lambda _: None, sleep=waits.append)
+    assert told == len(walk.held_here())
+    assert all(change.stands for change in walk.fake.changes)
+    there = {(who.value, ref) for who in walk.people for ref in walk.contract.topics.values()}
+    assert {key for key in there if walk.fake.holds(*key)} == walk.held_here()
     assert len(waits) == 2
     assert waits[0] >= 2.0, "as long as Retry-After asked for"
-    cursor = one.database.read(cursors.find_cursor, one.connector.name)
+    cursor = walk.database.read(cursors.find_cursor, walk.connector.name)
     assert cursor is not None
     assert cursor.pushed == told
 
@@ -292,37 +76,37 @@ def test_a_new_connector_is_told_what_stands_and_no_yes(run: Callable[..., Run],
 def test_a_bounce_or_complaint_elsewhere_is_told_and_stands_for_no_wish(
     run: Callable[..., Run], kind: str, kind_of_event: EventKind
 ) -> None:
-    one = run(kind)
-    who = one.people[0]
+    walk = run(kind)
+    who = walk.people[0]
     event = ProviderEvent(kind=kind_of_event, address=who, event_id="evt-1", occurred_at=datetime.now(UTC))
-    one.record(provider_event(event, "elsewhere"))
-    one.settle()
-    assert one.fake.holds(who.value, one.contract.topics[BLANKET])
-    (state,) = one.database.read(contact_state.address_states, [add_contact(one.services, who)])
+    walk.record(provider_event(event, "elsewhere"))
+    walk.settle()
+    assert walk.fake.holds(who.value, walk.contract.topics[BLANKET])
+    (state,) = walk.database.read(contact_state.address_states, [add_contact(walk.services, who)])
     assert state.choices == {}
 
 
 def test_a_backfill_gives_up_on_a_vendor_that_stays_away(run: Callable[..., Run]) -> None:
-    one = run(KINDS[0])
-    one.somebody_stops()
-    one.fake.faults = [Fault.DOWN] * 50
+    walk = run(KINDS[0])
+    walk.somebody_stops()
+    walk.fake.faults = [Fault.DOWN] * 50
     with pytest.raises(TryLater):
-        backfill(one.database, one.connector, owner="me", progress=lambda _: None, sleep=lambda _: None)
+        backfill(walk.database, walk.connector, owner="me", progress=lambda _: None, sleep=lambda _: None)
 
 
 def test_rows_there_that_map_to_nothing_stay_where_they_are(run: Callable[..., Run]) -> None:
-    one = run("sendgrid")
-    one.fake.happens(Change(one.people[0].value, "asm:99"))
-    one.settle()
-    assert one.database.read(feed.head_seq) == 0
-    assert one.fake.rows.keys() == {(one.people[0].value, "asm:99", "unsubscribe")}
+    walk = run("sendgrid")
+    walk.fake.happens(Change(walk.people[0].value, "asm:99"))
+    walk.settle()
+    assert walk.database.read(feed.head_seq) == 0
+    assert walk.fake.rows.keys() == {(walk.people[0].value, "asm:99", "unsubscribe")}
 
 
 def test_an_old_bounce_there_is_one_here(run: Callable[..., Run]) -> None:
-    one = run("sendgrid")
-    one.fake.at = (datetime.now(UTC) - timedelta(days=9)).timestamp
-    one.fake.happens(Change(one.people[0].value, "global", "bounce"))
-    one.settle()
-    (state,) = one.database.read(contact_state.address_states, [add_contact(one.services, one.people[0])])
+    walk = run("sendgrid")
+    walk.fake.at = (datetime.now(UTC) - timedelta(days=9)).timestamp
+    walk.fake.happens(Change(walk.people[0].value, "global", "bounce"))
+    walk.settle()
+    (state,) = walk.database.read(contact_state.address_states, [add_contact(walk.services, walk.people[0])])
     assert [held.reason.value for held in state.suppressions] == ["hard_bounce"]
     assert not any(choice.status is Status.UNSUBSCRIBED for choice in state.choices.values())

@@ -22,7 +22,7 @@ from preferences.store import cursors
 from preferences.sync import Outcome, run_once
 from tests.connectors.contract import JANE, NAME, Answer, Asked, as_toml
 from tests.connectors.fakes import Change, FakeVendor, json_answer
-from tests.connectors.test_amazon_ses import AMAZON
+from tests.connectors.sns import AMAZON
 from tests.support import close, email, new_app, new_sqlite
 
 # Each vendor, the list on which its bounces stand, and its words for a bounce and for a wish that must stay.

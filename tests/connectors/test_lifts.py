@@ -20,10 +20,8 @@ from preferences.store import cursors
 from preferences.sync import Outcome
 from tests.connectors.contract import push_of
 from tests.connectors.fakes import Change
-from tests.connectors.test_fault_runs import KINDS, Run, run
+from tests.connectors.fault_runs import KINDS, Run
 from tests.support import add_contact, email
-
-__all__ = ["run"]
 
 NOW: Final = datetime(2026, 5, 31, 14, 0, 7, tzinfo=UTC)
 TOLD: Final = {"resend": "told", "twilio": "told", "sparkpost": "manual"}

@@ -20,7 +20,7 @@ from preferences.store import contact_state
 from preferences.store.catalog import read_catalog, restore_topic, retire_topic
 from preferences.store.decision_facts import facts_for
 from preferences.store.scrub import answers
-from tests.cli.test_commands import CONFIG, is_refused, run
+from tests.commands import CONFIG, is_refused, run
 from tests.support import (
     add_contact,
     api_headers,

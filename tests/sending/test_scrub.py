@@ -11,7 +11,7 @@ import signal
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -28,8 +28,6 @@ from preferences.domain.permission import Decision, Message, Reason
 from preferences.domain.records import Act, Address
 from preferences.domain.vocabulary import (
     LIMIT_VERBS,
-    Actor,
-    Basis,
     Channel,
     MessageClass,
     Purpose,
@@ -38,7 +36,6 @@ from preferences.domain.vocabulary import (
 )
 from preferences.files.atomic import CannotWrite
 from preferences.files.tables import LONGEST_ROW, BadFile, open_table
-from preferences.ledger import record as ledger
 from preferences.sending.decide import decide
 from preferences.sending.scrub.rows import Sorter, addresses_of, hashed_rows
 from preferences.sending.scrub.run import Counts, Files, question_about, scrub
@@ -52,34 +49,11 @@ from preferences.store.frequency import reserve
 from preferences.store.scrub import answers
 from preferences.store.tables import contact
 from preferences.store.transactions import Read
+from tests.sending.lists import NOW, act, tell, written
 from tests.support import TOPICS, email, message_about
 
-NOW = datetime.now(UTC)
 WHO = [email(f"person-{number}@example.com") for number in range(4)]
 TOLD = ["product-news", "offers", "podcast", "*", *Purpose]
-
-
-def act(who: Address, verb: Verb, topic: str = "product-news", days: int = 1, **more: Any) -> Act:
-    is_wish = "reason" not in more
-    return Act(
-        verb=verb,
-        channel=Channel.EMAIL,
-        who=who,
-        origin="test",
-        actor=Actor.RECIPIENT,
-        occurred_at=NOW - timedelta(days=days),
-        brand="default" if is_wish else "",
-        topic=topic if is_wish else "",
-        trusted=True,
-        basis=Basis.CONSENT if verb is Verb.SUBSCRIBE else None,
-        **more,
-    )
-
-
-def tell(services: Services, *acts: Act, fingerprints: Fingerprints | None = None) -> None:
-    services.database.write(
-        ledger.record, acts, fingerprints=fingerprints or services.fingerprints, now=datetime.now(UTC)
-    )
 
 
 def run(
@@ -95,12 +69,6 @@ def run(
         message or message_about(services, "product-news"),
         progress=lambda _: None,
     )
-
-
-def written(folder: Path, octets: bytes) -> Path:
-    path = folder / "list.csv"
-    path.write_bytes(octets)
-    return path
 
 
 def outputs(source: Path) -> tuple[bytes, bytes]:

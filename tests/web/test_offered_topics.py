@@ -23,7 +23,7 @@ from preferences.services import Services
 from preferences.store import contact_state
 from preferences.store.catalog import read_catalog
 from preferences.store.tables import contact, contact_flag
-from tests.cli.test_commands import is_refused, rows, run
+from tests.commands import is_refused, rows, run
 from tests.support import add_contact, api_headers, close, email, link_for, manage_link_for, new_app, new_sqlite
 
 TRADE = ("topic", "add", "trade", "--class", "marketing", "--basis", "soft_opt_in", "--name", "Trade prices")

@@ -13,7 +13,7 @@ from preferences.domain.vocabulary import Verb
 from preferences.sending.scrub.annotate import MOST_ROWS
 from preferences.services import Services
 from preferences.web.api.scrubs import MOST_BYTES
-from tests.sending.test_scrub import act, tell
+from tests.sending.lists import act, tell
 from tests.support import api_headers, email
 
 
