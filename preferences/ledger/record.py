@@ -38,6 +38,7 @@ from preferences.store.codec import (
 )
 from preferences.store.contacts import Found, find_or_create
 from preferences.store.dialect import Insert, any_of, insert_all
+from preferences.store.prepared import Prepared
 from preferences.store.tables import evidence, ledger_entry, ledger_head, pace, preference, suppression
 from preferences.store.transactions import Read, Write
 
@@ -70,7 +71,9 @@ class _Batch:
     evidence: list[dict[str, Any]] = field(default_factory=list)
 
 
-def record(write: Write, acts: Sequence[Act], *, fingerprints: Fingerprints, now: datetime) -> list[Entry]:
+def record(
+    write: Write, acts: Sequence[Act], *, fingerprints: Fingerprints, now: datetime, ends: bool = False
+) -> list[Entry]:
     """Record acts, in order, and return the entry of each.
 
     An act whose (origin, origin_ref) is in the ledger already is not recorded again; its first entry is returned. Two
@@ -93,7 +96,7 @@ def record(write: Write, acts: Sequence[Act], *, fingerprints: Fingerprints, now
         if act.origin_ref is not None:
             known[act.origin, act.origin_ref] = entry
         results.append(entry)
-    _flush(batch)
+    _flush(batch, ends=ends)
     return results
 
 
@@ -236,7 +239,7 @@ def _contacts_of(write: Write, acts: Sequence[Act], fingerprints: Fingerprints, 
     return find_or_create(write, addresses, fingerprints, now, strangers=typed)
 
 
-_PREFERENCES = select(preference).where(any_of(preference.c.contact_id, "contact_ids"))
+_PREFERENCES = Prepared(select(preference).where(any_of(preference.c.contact_id, "contact_ids")))
 _UNDOS = select(ledger_entry).where(any_of(ledger_entry.c.contact_id, "contact_ids"), ledger_entry.c.verb == Verb.UNDO)
 _TARGETS = select(ledger_entry).where(ledger_entry.c.seq.in_(bindparam("seqs", expanding=True)))
 _PACES = select(pace).where(any_of(pace.c.contact_id, "contact_ids"))
@@ -247,7 +250,7 @@ def _read_state(write: Write, acts: Sequence[Act], found: Mapping[Address, Found
     batch = _Batch(write, now)
     contact_ids = {_contact_id(act, found) for act in acts if act.reason is None} - {None}
     if contact_ids:
-        for row in write.execute(_PREFERENCES, {"contact_ids": list(contact_ids)}):
+        for row in _PREFERENCES.rows(write.connection, {"contact_ids": list(contact_ids)}):
             batch.choices.setdefault((row.contact_id, row.channel, row.brand), {})[row.topic] = preference_of(row)
     told_of = {_contact_id(act, found) for act in acts if act.actor is Actor.SYSTEM and is_connector(act.origin)}
     if told_of - {None}:
@@ -388,7 +391,7 @@ _CHOICE_KEY: Final = tuple(column.name for column in preference.primary_key)
 _NO_CHOICE: Final = delete(preference).where(*(preference.c[name] == bindparam(name) for name in _CHOICE_KEY))
 
 
-def _flush(batch: _Batch) -> None:
+def _flush(batch: _Batch, *, ends: bool = False) -> None:
     if not batch.entries:
         return
     newest = batch.entries[-1]
@@ -414,6 +417,7 @@ def _flush(batch: _Batch) -> None:
             Insert(suppression, suppressions, "replace"),
             Insert(ledger_head, [{"id": 1, "seq": newest.seq, "hash": newest.hash}], "replace"),
         ],
+        ends=ends,
     )
     batch.write.seq, batch.write.hash = newest.seq, newest.hash
 

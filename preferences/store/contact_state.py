@@ -19,6 +19,7 @@ from preferences.domain.vocabulary import (
 )
 from preferences.store.codec import limit_of, preference_of, suppression_of
 from preferences.store.dialect import any_of
+from preferences.store.prepared import Prepared
 from preferences.store.tables import (
     address,
     contact,
@@ -49,7 +50,7 @@ class ChannelKey:
     brand: str
 
 
-_WISHES: Final = union_all(
+_WISHES_QUERY: Final = union_all(
     select(
         preference.c.contact_id,
         preference.c.channel,
@@ -76,11 +77,14 @@ _WISHES: Final = union_all(
 """Preferences, and below them addresses: one round trip for the two things that a link's page shows."""
 
 
+_WISHES: Final = Prepared(_WISHES_QUERY)
+
+
 def channel_preferences(read: Read, keys: Sequence[ChannelKey]) -> list[ChannelPreferences]:
     """The wishes for each key, in order: one statement, however many keys."""
     values: dict[tuple[UUID, str], str] = {}
     rows: dict[tuple[UUID, str, str], list[Any]] = {}
-    for row in read.execute(_WISHES, {"contact_ids": list({key.contact_id for key in keys})}):
+    for row in _WISHES.rows(read.connection, {"contact_ids": list({key.contact_id for key in keys})}):
         if row.value is None:
             rows.setdefault((row.contact_id, row.channel, row.brand), []).append(row)
         else:

@@ -16,7 +16,6 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
-    TextClause,
     TypeDecorator,
     Uuid,
     bindparam,
@@ -28,7 +27,8 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType
 
-from preferences.store.transactions import Consistent, Save
+from preferences.store.prepared import Prepared, Statement
+from preferences.store.transactions import Consistent, Save, Write
 
 
 class _Json(TypeDecorator[Any]):
@@ -141,38 +141,45 @@ def insert_rows(save: Save, table: Table, rows: Sequence[Mapping[str, Any]], *, 
     insert_all(save, [Insert(table, rows, on_conflict)])
 
 
-def insert_all(save: Save, inserts: Sequence[Insert]) -> None:
-    """Insert rows into several tables, on PostgreSQL in one round trip: one statement with a part for each table."""
-    wanted = [one for one in inserts if one.rows]
+def insert_all(save: Save, inserts: Sequence[Insert], *, ends: bool = False) -> None:
+    """Insert rows into several tables, on PostgreSQL in one round trip: one statement with a part for each table.
+
+    `ends` says that nothing follows in this transaction, so that the statement can travel with COMMIT.
+    """
+    wanted = [insert for insert in inserts if insert.rows]
     if not wanted:
         return
-    shapes = tuple((one.table, tuple(one.rows[0]), one.on_conflict) for one in wanted)
+    shapes = tuple((insert.table, tuple(insert.rows[0]), insert.on_conflict) for insert in wanted)
     if save.is_sqlite:
-        for one, shape in zip(wanted, shapes, strict=True):
-            save.execute(_sqlite_insert(shape), one.rows)
+        for insert, shape in zip(wanted, shapes, strict=True):
+            _sqlite_insert(shape).run_all(save.connection, insert.rows)
+        return
+    rows = {f"rows_{number}": insert.rows for number, insert in enumerate(wanted)}
+    prepared = _postgresql_inserts(shapes)
+    if ends and isinstance(save, Write):
+        save.last = Statement(prepared, rows)
     else:
-        rows = {f"rows_{number}": one.rows for number, one in enumerate(wanted)}
-        save.execute(_postgresql_inserts(shapes), rows)
+        prepared.run(save.connection, rows)
 
 
 _Shape = tuple[Table, tuple[str, ...], str]
 
 
 @lru_cache(maxsize=64)
-def _sqlite_insert(shape: _Shape) -> TextClause:
+def _sqlite_insert(shape: _Shape) -> Prepared:
     table, columns, on_conflict = shape
     values = ", ".join(f":{name}" for name in columns)
     typed = [bindparam(name, type_=table.c[name].type) for name in columns]
     sql = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({values})"  # noqa: S608 - our own columns
-    return text(f"{sql} {_conflict_clause(table, columns, on_conflict)}").bindparams(*typed)
+    return Prepared(text(f"{sql} {_conflict_clause(table, columns, on_conflict)}").bindparams(*typed))
 
 
 @lru_cache(maxsize=64)
-def _postgresql_inserts(shapes: tuple[_Shape, ...]) -> TextClause:
+def _postgresql_inserts(shapes: tuple[_Shape, ...]) -> Prepared:
     *first, last = (_postgresql_insert(shape, f"rows_{number}") for number, shape in enumerate(shapes))
     parts = ", ".join(f"part_{number} AS ({sql})" for number, sql in enumerate(first))
     typed = [bindparam(f"rows_{number}", type_=_Json()) for number in range(len(shapes))]
-    return text(f"WITH {parts} {last}" if parts else last).bindparams(*typed)
+    return Prepared(text(f"WITH {parts} {last}" if parts else last).bindparams(*typed))
 
 
 def _postgresql_insert(shape: _Shape, parameter: str) -> str:

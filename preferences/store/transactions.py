@@ -19,6 +19,7 @@ from sqlalchemy import (
     Engine,
     Executable,
     Select,
+    literal_column,
     select,
     text,
 )
@@ -28,6 +29,7 @@ from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from preferences.domain.errors import StoreBusy
 from preferences.store.engine import prepare_sqlite
+from preferences.store.prepared import Prepared, Statement, driver_error, driver_of, translated
 from preferences.store.tables import ledger_head
 
 P = ParamSpec("P")
@@ -93,14 +95,18 @@ class Save(Read):
 
 
 class Write(Save):
-    """Any statement, with the lock on the ledger's head. `seq` and `hash` are those of the newest entry."""
+    """Any statement, with the lock on the ledger's head. `seq` and `hash` are those of the newest entry.
 
-    __slots__ = ("hash", "seq")
+    `last` is a statement that is sent with COMMIT: nothing may be executed after it.
+    """
+
+    __slots__ = ("hash", "last", "seq")
 
     def __init__(self, connection: Connection, seq: int, hash: str) -> None:  # noqa: A002 - the column's name
         super().__init__(connection)
         self.seq = seq
         self.hash = hash
+        self.last: Statement | None = None
 
 
 Consistent = Snapshot | Write
@@ -162,17 +168,56 @@ class Database:
 
     @contextmanager
     def _writing(self) -> Iterator[Write]:
-        with self._saving() as save:
-            yield lock_head(save)
+        if self.is_sqlite:
+            with self._saving() as save:
+                save.connection.begin()
+                yield Write(save.connection, *_HEAD.rows(save.connection, {})[0])
+            return
+        with self._reads.connect() as connection:
+            try:
+                write = _begin_locked(connection)
+                yield write
+                _commit(write)
+            finally:
+                if not connection.invalidated and driver_of(connection).info.transaction_status:
+                    connection.exec_driver_sql("ROLLBACK")
 
 
-_HEAD_LOCKED = select(ledger_head.c.seq, ledger_head.c.hash).where(ledger_head.c.id == 1).with_for_update()
+_SELECT_HEAD = select(ledger_head.c.seq, ledger_head.c.hash).where(ledger_head.c.id == literal_column("1"))
+_HEAD: Final = Prepared(_SELECT_HEAD)
 
 
 def lock_head(save: Save) -> Write:
-    """Take the ledger's lock: the first statement of every write. (SQLite: BEGIN IMMEDIATE has taken it.)"""
-    seq, head_hash = save.execute(_HEAD_LOCKED).one()
+    """Lock the ledger's head in an open transaction, before anything is read. (On SQLite, BEGIN IMMEDIATE has.)"""
+    seq, head_hash = save.execute(_SELECT_HEAD.with_for_update()).one()
     return Write(save.connection, seq, head_hash)
+
+
+def _begin_locked(connection: Connection) -> Write:
+    """Begin and lock the ledger's head, on PostgreSQL in one round trip."""
+    try:
+        cursor = driver_of(connection).execute(_BEGIN_LOCKED, prepare=False)
+        cursor.nextset()
+        return Write(connection, *cursor.fetchone())
+    except driver_error(connection.dialect) as error:
+        raise translated(connection, error) from None
+
+
+_BEGIN_LOCKED: Final = "BEGIN; SELECT seq, hash FROM ledger_head WHERE id = 1 FOR UPDATE"
+
+
+def _commit(write: Write) -> None:
+    """Send the transaction's last statement with COMMIT, on PostgreSQL in one round trip."""
+    connection, driver = write.connection, driver_of(write.connection)
+    try:
+        with driver.pipeline():
+            if write.last is not None:
+                write.last.send(connection)
+            done = driver.execute("COMMIT")
+    except driver_error(connection.dialect) as error:
+        raise translated(connection, error) from None
+    if done.statusmessage != "COMMIT":
+        raise StoreBusy("the database rolled the transaction back")
 
 
 def advisory_lock(save: Save, name: str) -> None:
