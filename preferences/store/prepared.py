@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Dialect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.sql.elements import ClauseElement
 
 Parameters = Mapping[str, Any]
@@ -88,7 +88,7 @@ class Compiled:
         processors = compiled._bind_processors
         self._binds = [(name, processors.get(name)) for name in self._names]
         columns = compiled._result_columns
-        kind = cast("Any", namedtuple)("Row", [column.keyname for column in columns])  # noqa: PYI024
+        kind = cast("Any", namedtuple)("Row", [column.keyname for column in columns])
         self._make = kind._make
         found = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
         self._converted: list[tuple[int, Callable[[Any], Any]]] = [
@@ -96,8 +96,13 @@ class Compiled:
         ]
 
     def arguments(self, parameters: Parameters) -> Any:
-        """The parameters as the driver takes them."""
-        values = [parameters[name] if convert is None else convert(parameters[name]) for name, convert in self._binds]
+        """The parameters as the driver takes them. Raises StatementError for a value that its column refuses."""
+        try:
+            values = [
+                parameters[name] if convert is None else convert(parameters[name]) for name, convert in self._binds
+            ]
+        except ValueError as error:
+            raise StatementError(str(error), self.sql, None, error, hide_parameters=True) from None
         return values if self._positional else dict(zip(self._names, values, strict=True))
 
     def row(self, values: Sequence[Any]) -> Any:

@@ -163,6 +163,7 @@ class Database:
     @contextmanager
     def _saving(self) -> Iterator[Save]:
         with self.engine.connect() as connection:
+            connection.begin()  # at once, and not at the first statement of SQLAlchemy's: a prepared one may come first
             yield Save(connection)
             connection.commit()
 
@@ -170,7 +171,6 @@ class Database:
     def _writing(self) -> Iterator[Write]:
         if self.is_sqlite:
             with self._saving() as save:
-                save.connection.begin()
                 yield Write(save.connection, *_HEAD.rows(save.connection, {})[0])
             return
         with self._reads.connect() as connection:
