@@ -50,7 +50,7 @@ class Prepared:
         """Run a statement that returns no rows, once for each set of parameters."""
         compiled = self.compiled(connection.dialect)
         try:
-            driver_of(connection).executemany(compiled.sql, [compiled.arguments(row) for row in rows])
+            driver_of(connection).cursor().executemany(compiled.sql, [compiled.arguments(row) for row in rows])
         except compiled.driver_error as error:
             raise translated(connection, error) from None
 

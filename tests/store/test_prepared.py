@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -10,6 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from preferences.current import services_of
 from preferences.domain.errors import StoreBusy
 from preferences.services import Services
 from preferences.store.contacts import new_id
@@ -17,7 +19,8 @@ from preferences.store.dialect import any_of
 from preferences.store.prepared import Prepared, Statement
 from preferences.store.tables import contact, ledger_entry, ledger_head
 from preferences.store.transactions import StoreFault, Write
-from tests.support import add_contact, link_for
+from tests.servers import PostgresServer
+from tests.support import add_contact, close, link_for, new_app, new_postgresql
 
 NOW = datetime(2026, 7, 1, 12, 30, 15, 123456, tzinfo=timezone(timedelta(hours=2)))
 ENTRIES = select(ledger_entry).order_by(ledger_entry.c.seq)
@@ -66,39 +69,41 @@ def test_a_fault_of_the_statement_names_no_value(services: Services) -> None:
     assert str(fault.value).startswith((IntegrityError.__name__, "UniqueViolation"))
 
 
-def test_the_last_statement_is_committed_with_the_transaction(services: Services) -> None:
+@pytest.fixture
+def on_postgresql(postgres: PostgresServer) -> Iterator[Services]:
+    """The application's parts on PostgreSQL, where statements travel together."""
+    app = new_app(new_postgresql(postgres))
+    yield services_of(app)
+    close(app)
+
+
+def test_the_last_statement_is_committed_with_the_transaction(on_postgresql: Services) -> None:
     def work(write: Write) -> None:
         write.last = Statement(HEAD, {"new": "1" * 64})
 
-    if services.database.is_sqlite:
-        pytest.skip("SQLite needs no round trip, and runs each statement at once")
-    services.database.write(work)
+    on_postgresql.database.write(work)
 
-    assert services.database.write(lambda write: write.hash) == "1" * 64
+    assert on_postgresql.database.write(lambda write: write.hash) == "1" * 64
 
 
-def test_nothing_is_committed_when_the_last_statement_fails(services: Services) -> None:
+def test_nothing_is_committed_when_the_last_statement_fails(on_postgresql: Services) -> None:
     contact_id = new_id(NOW)
 
     def work(write: Write) -> None:
         NEW_CONTACT.run(write.connection, {"id": contact_id, "created_at": NOW})
         write.last = Statement(NEW_CONTACT, {"id": contact_id, "created_at": NOW})
 
-    if services.database.is_sqlite:
-        pytest.skip("SQLite needs no round trip, and runs each statement at once")
     with pytest.raises(StoreFault):
-        services.database.write(work)
+        on_postgresql.database.write(work)
 
-    assert services.database.read(lambda read: read.execute(BY_CONTACT, {"ids": [contact_id]}).all()) == []
-    assert services.database.write(lambda write: write.seq) == 0
+    assert on_postgresql.database.read(lambda read: read.execute(BY_CONTACT, {"ids": [contact_id]}).all()) == []
+    assert on_postgresql.database.write(lambda write: write.seq) == 0
 
 
-def test_a_commit_that_rolled_back_is_no_success(services: Services) -> None:
+def test_a_commit_that_rolled_back_is_no_success(on_postgresql: Services) -> None:
     def work(write: Write) -> None:
         with pytest.raises(Exception, match="division"):
             Prepared(text("SELECT 1 / 0")).rows(write.connection, {})
 
-    if services.database.is_sqlite:
-        pytest.skip("SQLite ends no transaction at an error")
     with pytest.raises(StoreBusy):
-        services.database.write(work)
+        on_postgresql.database.write(work)
