@@ -11,11 +11,13 @@ from typing import Final
 _LETTERS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base 32: no I, L, O or U, so nothing is misread."""
 
+_SHIFTS: Final = range(35, -1, -5)
+
 
 def reference_of(entry_hash: str) -> str:
     """The first 40 bits of an entry's hash (hex), as `K7QF-2M9D`."""
     bits = int(entry_hash[:10], 16)
-    letters = "".join(_LETTERS[bits >> shift & 31] for shift in range(35, -1, -5))
+    letters = "".join([_LETTERS[bits >> shift & 31] for shift in _SHIFTS])
     return f"{letters[:4]}-{letters[4:]}"
 
 

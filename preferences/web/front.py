@@ -60,12 +60,14 @@ class Front:
         services, request = self._services, Request(environ)
         try:
             link = services.links.read_unsubscribe(token)  # before the body, which a forged link gets no thread for
-            response = unsubscribe.respond(services, request, link=link, token=token)
+            text, content_type = unsubscribe.respond(services, request, link=link, token=token)
+            status, body = "200 OK", text.encode()
+            headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
         except Exception as error:  # noqa: BLE001 - the last resort: any error is answered by a page that helps
             response = errors.page_for(services, request, error)
-        # Not `response(environ, start_response)`: werkzeug would check and copy each header once more.
-        start_response(response.status, [*response.headers.to_wsgi_list(), *PUBLIC.headers])
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.get_data()]
+            status, headers, body = response.status, response.headers.to_wsgi_list(), response.get_data()
+        start_response(status, [*headers, *PUBLIC.headers])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def _enter_folder(self, environ: WSGIEnvironment) -> None:
         """Take the site's own path and a brand's folder off the path, and leave the brand's slug for `shared.visit`.

@@ -22,7 +22,7 @@ from preferences.people.opt_outs import REASONS, LinkState, Outcome, Subject
 from preferences.services import Services
 from preferences.tokens import UnsubscribeLink, trim
 from preferences.web.shared.evidence import evidence_of
-from preferences.web.shared.render import Skeleton, plain, render
+from preferences.web.shared.render import HTML, PLAIN, Skeleton, render_html
 from preferences.web.shared.visit import spoken_in
 from preferences.web.slow_bodies import NoThreadFree
 
@@ -47,19 +47,23 @@ blueprint = Blueprint("unsubscribe", __name__)
 
 @blueprint.route("/u/<token>", methods=["GET", "POST"], strict_slashes=False)
 def answer(token: str) -> Response:
-    return respond(current_services(), request, link=g.link, token=token)
+    body, content_type = respond(current_services(), request, link=g.link, token=token)
+    return Response(body, content_type=content_type)
 
 
-def respond(services: Services, request: Request, *, link: UnsubscribeLink, token: str) -> Response:
-    """GET shows the page; any POST stops the mail. Needs no application context: see `web.front`."""
+def respond(services: Services, request: Request, *, link: UnsubscribeLink, token: str) -> tuple[str, str]:
+    """GET shows the page; any POST stops the mail. Returns the body of a 200, and its content type.
+
+    Needs no application context, and makes no Response: see `web.front`.
+    """
     if request.method != "POST":
-        return _page(services, request, token, opt_outs.read_state(services, link))
+        return _page(services, request, token, opt_outs.read_state(services, link)), HTML
     form, evidence = _read_form(request), evidence_of(request, link.message_ref)
     if form.is_from_program and "text/html" not in request.environ.get("HTTP_ACCEPT", ""):
         what, reference = opt_outs.one_click(services, link, evidence)
-        return plain(f"You are unsubscribed from {what} by {CHANNEL_NAMES[link.channel]}. Reference {reference}.\n")
+        return f"You are unsubscribed from {what} by {CHANNEL_NAMES[link.channel]}. Reference {reference}.\n", PLAIN
     done = opt_outs.stop(services, link, intent=form.intent, submission=form.submission, evidence=evidence)
-    return _done(services, request, token, done, is_lost=form.is_lost)
+    return _done(services, request, token, done, is_lost=form.is_lost), HTML
 
 
 @blueprint.route("/u/<token>/undo", methods=["POST"], strict_slashes=False)
@@ -68,7 +72,8 @@ def undo(token: str) -> Response:
     evidence = evidence_of(request, g.link.message_ref)
     undone = opt_outs.undo(services, g.link, request.form.getlist("undo"), evidence)
     more = _outcome_context(undone) | {"subscribed": undone.subscribed}
-    return _render(services, request, token, undone.subject, template="unsubscribe/undone.html", **more)
+    html = _fill_in(services, request, token, undone.subject, template="unsubscribe/undone.html", **more)
+    return Response(html, content_type=HTML)
 
 
 @blueprint.route("/u/<token>/reason", methods=["POST"], strict_slashes=False)
@@ -76,10 +81,11 @@ def reason(token: str) -> Response:
     services = current_services()
     kept = opt_outs.give_reason(services, g.link, request.form.get("reason", ""), request.form.getlist("keep"))
     subject = opt_outs.read_subject(services, g.link)
-    return _render(services, request, token, subject, template="unsubscribe/thanks.html", undo=kept)
+    html = _fill_in(services, request, token, subject, template="unsubscribe/thanks.html", undo=kept)
+    return Response(html, content_type=HTML)
 
 
-def _page(services: Services, request: Request, token: str, state: LinkState) -> Response:
+def _page(services: Services, request: Request, token: str, state: LinkState) -> str:
     """What the link stops, and what is stopped already. One page serves all contacts who have stopped nothing."""
     subject = state.subject
     brand = subject.brand
@@ -99,13 +105,13 @@ def _page(services: Services, request: Request, token: str, state: LinkState) ->
     )
 
 
-def _done(services: Services, request: Request, token: str, done: Outcome, *, is_lost: bool) -> Response:
+def _done(services: Services, request: Request, token: str, done: Outcome, *, is_lost: bool) -> str:
     more = _outcome_context(done) | {
         "undo": done.undo_tokens,
         "reasons": REASONS.items(),
         "is_lost": is_lost,
     }
-    return _render(services, request, token, done.subject, template="unsubscribe/done.html", **more)
+    return _fill_in(services, request, token, done.subject, template="unsubscribe/done.html", **more)
 
 
 def _outcome_context(outcome: Outcome) -> dict[str, Any]:
@@ -119,11 +125,11 @@ def _outcome_context(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _render(
+def _fill_in(
     services: Services, request: Request, token: str, subject: Subject, *, template: str, **context: Any
-) -> Response:
+) -> str:
     action = f"{services.root_of(subject.brand)}/u/{trim(token)}"
-    return render(
+    return render_html(
         services,
         template,
         brand=subject.brand,

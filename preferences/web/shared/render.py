@@ -17,6 +17,7 @@ from preferences.i18n import NAMES, Spoken
 from preferences.services import Services
 
 HTML: Final = "text/html; charset=utf-8"
+PLAIN: Final = "text/plain; charset=utf-8"
 MOST_SKELETONS: Final = 1_000
 
 _NO_BRAND: Final = Brand(
@@ -34,12 +35,20 @@ def render(
     here: str = "",
     **context: Any,
 ) -> Response:
+    """The response of a page: see `render_html`."""
+    html = render_html(services, template, brand=brand, spoken=spoken, here=here, **context)
+    return Response(html, status, content_type=HTML)
+
+
+def render_html(
+    services: Services, template: str, *, brand: Brand | None, spoken: Spoken, here: str = "", **context: Any
+) -> str:
     """A page of `templates/`, with the values that all of them share.
 
     `here` is the address to open this page at in another language, where that is not its own: an answer to a post may
     stand at an address that cannot be opened.
     """
-    html = (
+    return (
         services.templates[spoken.language]
         .get_template(template)
         .render(
@@ -52,7 +61,6 @@ def render(
             **context,
         )
     )
-    return _response(html, status, HTML)
 
 
 def _takes_numbers(services: Services) -> bool:
@@ -63,22 +71,22 @@ def _takes_numbers(services: Services) -> bool:
 
 
 class Skeleton:
-    """A page that is the same for everybody but for an address, a form's action and the name of its press.
+    """A page that is the same for all contacts but for an address, a form's action and its submission.
 
-    For the unsubscribe page of a contact who has stopped nothing: scanners fetch it for every mail of a mailing.
+    For the unsubscribe page of a contact who has stopped nothing: scanners fetch it for every email of a mailing.
     """
 
     _ADDRESS: Final = "\ue000address\ue001"
     _ACTION: Final = "\ue000action\ue001"
-    _PRESS: Final = "\ue000press\ue001"
+    _SUBMISSION: Final = "\ue000submission\ue001"
 
     def __init__(self, template: str) -> None:
         self._template = template
         self._filled_in: dict[Hashable, str] = {}
 
-    def render(self, services: Services, *, brand: Brand | None, spoken: Spoken, **context: Any) -> Response:
+    def render(self, services: Services, *, brand: Brand | None, spoken: Spoken, **context: Any) -> str:
         """The page as it is for one contact alone."""
-        return render(services, self._template, brand=brand, spoken=spoken, **context)
+        return render_html(services, self._template, brand=brand, spoken=spoken, **context)
 
     def fill(
         self,
@@ -90,27 +98,21 @@ class Skeleton:
         action: str,
         press: str,
         **context: Any,
-    ) -> Response:
-        """The same page, rendered once for all other values, which must be hashable."""
+    ) -> str:
+        """The same page, rendered once for all other values, which must be hashable. `press` is hexadecimal."""
         key = (services.settings.root, services.style_version, brand, spoken, address is None, *context.values())
         html = self._filled_in.get(key)
         if html is None:
             marked = None if address is None else self._ADDRESS
-            marks = {"address": marked, "action": self._ACTION, "press": self._PRESS}
-            page = self.render(services, brand=brand, spoken=spoken, **marks, **context)
-            html = page.get_data(as_text=True)
+            marks = {"address": marked, "action": self._ACTION, "press": self._SUBMISSION}
+            html = self.render(services, brand=brand, spoken=spoken, **marks, **context)
             if len(self._filled_in) < MOST_SKELETONS:
                 self._filled_in[key] = html
-        filled = ((self._ADDRESS, address or ""), (self._ACTION, action), (self._PRESS, press))
-        for mark, value in filled:
-            html = html.replace(mark, escape(value))
-        return _response(html, 200, HTML)
+        if address is not None:
+            html = html.replace(self._ADDRESS, escape(address))
+        return html.replace(self._ACTION, escape(action)).replace(self._SUBMISSION, press)
 
 
 def plain(text: str, status: int = 200) -> Response:
     """A short answer for a program."""
-    return _response(text, status, "text/plain; charset=utf-8")
-
-
-def _response(body: str, status: int, content_type: str) -> Response:
-    return Response(body, status, content_type=content_type)
+    return Response(text, status, content_type=PLAIN)
