@@ -1,7 +1,7 @@
-"""API keys: made, recognised, rotated, withdrawn.
+"""API keys.
 
-Owns the rows `api_key`. Invariant: a key itself is shown once and never stored; its SHA-256 is enough to recognise it,
-since it is random and long.
+Owns the rows `api_key`. Invariant: a key is shown once and never stored. Its SHA-256 is enough to recognise it, since a
+key is long and random.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PREFIX: Final = "pref_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """What is known of a key. `old_until` is how long the one that it took the place of still works."""
+    """What is stored of a key. Until `old_until`, the key that it replaced works too."""
 
     name: str
     scopes: frozenset[KeyScope]
@@ -35,11 +35,11 @@ class Key:
     revoked_at: datetime | None
     old_until: datetime | None
     is_old: bool = False
-    """Whether it was found by the key that another one took the place of."""
+    """Whether it was found by the key that it replaced."""
 
 
 def create_key(save: Save, name: str, now: datetime, scopes: Collection[KeyScope] = DEFAULT_SCOPES) -> str:
-    """Make a key and return it. Raises NotAllowed when the name is taken."""
+    """Create a key and return it. Raises NotAllowed when the name is taken."""
     if find_named(save, name) is not None:
         raise NotAllowed(f"there is a key named {name} already; choose another name, or rotate it")
     key = _new_key()
@@ -49,7 +49,7 @@ def create_key(save: Save, name: str, now: datetime, scopes: Collection[KeyScope
 
 
 def rotate_key(save: Save, name: str, now: datetime, overlap: timedelta) -> str:
-    """A new key in the place of the named one, which works on for `overlap`. Raises NotAllowed."""
+    """Replace the named key and return the new one. The old key works on for `overlap`. Raises NotAllowed."""
     _require_valid(save, name)
     key = _new_key()
     save.execute(
@@ -61,7 +61,7 @@ def rotate_key(save: Save, name: str, now: datetime, overlap: timedelta) -> str:
 
 
 def revoke_key(save: Save, name: str, now: datetime) -> None:
-    """End a key, and the one it took the place of, at once and for good. Raises NotAllowed."""
+    """Revoke a key, and the one that it replaced, at once and for good. Raises NotAllowed."""
     _require_valid(save, name)
     save.execute(update(api_key).where(api_key.c.name == name).values(revoked_at=now))
 
@@ -73,13 +73,13 @@ def _require_valid(read: Read, name: str) -> None:
 
 
 def find_named(read: Read, name: str) -> Key | None:
-    """The key of this name, valid or not."""
+    """The key of this name, valid or not, or None."""
     row = read.execute(select(api_key).where(api_key.c.name == name)).one_or_none()
     return None if row is None else _key(row)
 
 
 def list_keys(read: Read) -> list[Key]:
-    """Every key, the oldest first, those that were revoked among them."""
+    """All keys, the oldest first, with the revoked ones."""
     return [_key(row) for row in read.execute(select(api_key).order_by(api_key.c.created_at, api_key.c.name))]
 
 
@@ -99,7 +99,6 @@ def find_key(read: Read, digest: str, now: datetime) -> Key | None:
 
 
 def digest_of(key: str) -> str:
-    """What is stored of a key: SHA-256, in hex."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 

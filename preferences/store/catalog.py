@@ -1,7 +1,7 @@
-"""Brands and topics: add and change them.
+"""Brands and topics.
 
-Owns the rows `brand`, `topic` and `topic_text`; reading them is in `queries.catalog`. Invariants: a topic's slug, brand
-and class never change, since links in old mails and entries in the ledger name them; two brands never share a place.
+Owns the rows `brand`, `topic` and `topic_text`. Invariants: a topic's slug, brand and class never change, since links
+in old emails and entries in the ledger name them; no two brands have the same host and path.
 """
 
 from __future__ import annotations
@@ -24,25 +24,24 @@ from preferences.store.transactions import Read, Save
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What there is to choose: every brand and topic by slug."""
+    """All brands and topics, by slug."""
 
     brands: Mapping[str, Brand]
     topics: Mapping[str, Topic]
 
     @property
     def first_brand(self) -> Brand:
-        """The brand that was there first: whose pages stand at `PUBLIC_URL` itself."""
+        """The oldest brand: its pages are at `PUBLIC_URL` itself."""
         return next(iter(self.brands.values()))
 
     @property
     def marketing_channels(self) -> set[Channel]:
-        """The channels by which marketing reaches people: those of any topic, of any brand."""
+        """The channels of all marketing topics."""
         marketing = (topic for topic in self.topics.values() if topic.message_class is MessageClass.MARKETING)
         return {channel for topic in marketing for channel in topic.channels}
 
     def topics_of(self, brand_slug: str, *, marketing: bool, retired: bool = False) -> list[Topic]:
-        """The brand's topics in their order: those one can choose, or those that are always sent; with the retired ones
-        if they are asked for."""
+        """The brand's topics in their order: marketing topics, or the others; `retired` includes retired ones."""
         return [
             topic
             for topic in self.topics.values()
@@ -53,7 +52,6 @@ class Catalog:
 
 
 def read_catalog(read: Read) -> Catalog:
-    """All brands and topics."""
     brands = read.execute(select(brand).order_by(brand.c.created_at, brand.c.slug))
     topics = read.execute(select(topic).order_by(topic.c.position, topic.c.created_at, topic.c.slug)).all()
     texts: dict[str, list[tuple[str, TopicText]]] = {}
@@ -89,7 +87,7 @@ def _topic(row: Row[Any], texts: Sequence[tuple[str, TopicText]]) -> Topic:
         frequency=row.frequency,
         message_class=MessageClass(row.message_class),
         basis=Basis(row.basis),
-        channels=tuple(Channel(one) for one in row.channels),
+        channels=tuple(Channel(channel) for channel in row.channels),
         added_at=row.created_at,
         texts=tuple(texts),
         retired_at=row.retired_at,
@@ -102,9 +100,9 @@ def _topic(row: Row[Any], texts: Sequence[tuple[str, TopicText]]) -> Topic:
 
 
 def save_brand(save: Save, new: Brand, now: datetime) -> bool:
-    """Add a brand or change the one of this slug. Returns whether it was added.
+    """Add a brand, or change the brand of this slug. Returns whether it was added.
 
-    Raises NotAllowed when its place is another's. Brands without a place of their own share `PUBLIC_URL` itself.
+    Raises NotAllowed when another brand has its host and path. Brands with neither share `PUBLIC_URL`.
     """
     others = save.execute(
         select(brand.c.slug).where(brand.c.slug != new.slug, brand.c.host == new.host, brand.c.path == new.path)
@@ -122,15 +120,14 @@ def save_brand(save: Save, new: Brand, now: datetime) -> bool:
 INITIAL_BRAND: Final = Brand(
     slug="default", name="Our company", postal_address="", contact_email="", one_click=OneClick.EVERYTHING
 )
-"""As the migrations leave it, before anybody has said whose mail it is."""
+"""The brand that the migrations make."""
 
 
 def change_brand(save: Save, slug: str, given: Mapping[str, Any], now: datetime) -> bool:
-    """Set what is given of a brand and keep the rest; add it if there is none.
+    """Set the given fields of a brand and keep the others; add the brand if there is none.
 
-    Returns whether it was made just now: the first brand counts as made when something is first said about it.
-
-    Raises NotAllowed when a new one has no name, and as `save_brand` does.
+    Returns whether it is new: the initial brand counts as new until it is changed. Raises NotAllowed when a new brand
+    has no name, and as `save_brand` does.
     """
     known = read_catalog(save).brands.get(slug)
     if known is None and not given.get("name"):
@@ -152,9 +149,9 @@ def add_topic(save: Save, new: Topic, now: datetime) -> None:
 
 
 def change_topic(save: Save, slug: str, given: Mapping[str, Any]) -> Topic:
-    """Set what is given of a topic (see `topics.arranged`) and keep the rest. Returns it as it is now.
+    """Set the given fields of a topic (see `topics.arranged`) and keep the others. Returns the topic as it is now.
 
-    Raises NotAllowed for a topic that there is not, and for what cannot be.
+    Raises NotAllowed for an unknown topic, and for values that do not go together.
     """
     changed = checked(arranged(_get_topic(save, slug), given), given.get("default"))
     save.execute(update(topic).where(topic.c.slug == slug).values(**_topic_row(changed)))
@@ -162,9 +159,9 @@ def change_topic(save: Save, slug: str, given: Mapping[str, Any]) -> Topic:
 
 
 def order_topics(save: Save, slugs: Sequence[str]) -> list[str]:
-    """Put these topics first, in this order, and the others behind them as they are. Returns all slugs in their order.
+    """Put these topics first, in this order. Returns all slugs in their order.
 
-    Raises NotAllowed for a topic that there is not, or that is named twice.
+    Raises NotAllowed for a topic that is unknown, or named twice.
     """
     known = list(read_catalog(save).topics)
     for slug in slugs:
@@ -179,17 +176,17 @@ def order_topics(save: Save, slugs: Sequence[str]) -> list[str]:
 
 
 def retire_topic(save: Save, slug: str, now: datetime) -> bool:
-    """Let nothing more be sent about a topic. Returns whether something changed; what people chose about it stays.
+    """Refuse everything about a topic from now on. Preferences are kept. Returns whether something changed.
 
-    Raises NotAllowed for a topic that there is not.
+    Raises NotAllowed for an unknown topic.
     """
     return _set_retired(save, slug, now)
 
 
 def restore_topic(save: Save, slug: str) -> bool:
-    """Bring a retired topic back: whatever people chose about it holds again. Returns whether something changed.
+    """Bring a retired topic back, with the preferences about it. Returns whether something changed.
 
-    Raises NotAllowed for a topic that there is not.
+    Raises NotAllowed for an unknown topic.
     """
     return _set_retired(save, slug, None)
 
@@ -210,29 +207,30 @@ def _get_topic(read: Read, slug: str) -> Topic:
 
 
 def last_position(known: Mapping[str, Topic]) -> int:
-    """Where a new topic stands: behind the others, since of two at one position the one added later comes last."""
+    """The position of a new topic. Of two topics at one position, the newer comes last."""
     return max((topic.position for topic in known.values()), default=0)
 
 
 def save_topics(save: Save, wanted: Sequence[Topic], now: datetime) -> Catalog:
-    """Add the topics that are not there, in this order, and give the others these words: all at once, however many.
+    """Add the unknown topics, in this order, and change the texts of the others, in a few statements. Returns the new
+    catalog.
 
-    Returns the catalog as it is then. Raises NotAllowed where one has just been added as something else.
+    Raises NotAllowed when another transaction has added one of them with other lasting fields.
     """
     known = read_catalog(save).topics
     _check_lasting(wanted, known)
-    times = {one.slug: now + timedelta(microseconds=index) for index, one in enumerate(wanted)}
-    rows = [_topic_row(one) | {"created_at": _added_at(known.get(one.slug)) or times[one.slug]} for one in wanted]
+    times = {new.slug: now + timedelta(microseconds=index) for index, new in enumerate(wanted)}
+    rows = [_topic_row(new) | {"created_at": _added_at(known.get(new.slug)) or times[new.slug]} for new in wanted]
     insert_rows(save, topic, [row for row in rows if row["slug"] not in known], on_conflict="ignore")
     insert_rows(save, topic, [row for row in rows if row["slug"] in known], on_conflict="replace")
     after = read_catalog(save)
-    # Whoever added one at the same moment was first: the row that is there was not touched.
+    # A topic that was added meanwhile was left as it is.
     _check_lasting(wanted, after.topics)
     return after
 
 
 def _check_lasting(wanted: Sequence[Topic], known: Mapping[str, Topic]) -> None:
-    if any(one.slug in known and _lasting(one) != _lasting(known[one.slug]) for one in wanted):
+    if any(new.slug in known and _lasting(new) != _lasting(known[new.slug]) for new in wanted):
         raise NotAllowed("one of these topics was added meanwhile, and is something else")
 
 
@@ -240,9 +238,9 @@ def _added_at(known: Topic | None) -> datetime | None:
     return known.added_at if known else None
 
 
-def _lasting(one: Topic) -> tuple[object, ...]:
-    """What never changes of a topic."""
-    return one.slug, one.brand, one.message_class, one.basis, one.channels
+def _lasting(topic: Topic) -> tuple[object, ...]:
+    """The fields of a topic that never change."""
+    return topic.slug, topic.brand, topic.message_class, topic.basis, topic.channels
 
 
 def _topic_row(new: Topic) -> dict[str, Any]:
@@ -265,10 +263,10 @@ def _topic_row(new: Topic) -> dict[str, Any]:
 
 
 def save_topic_text(save: Save, slug: str, language: str, *, given: Mapping[str, str]) -> TopicText:
-    """Set what is given of a topic's words in a language, and keep the rest. Returns the words as they are now.
+    """Set the given texts of a topic in a language and keep the others. Returns the texts as they are now.
 
-    Raises NotAllowed for an unknown topic, and for words that say less than the topic's own: a reader must not learn
-    less for their language. The first language's words are the topic's own.
+    Raises NotAllowed for an unknown topic, and for texts that say less than those of the first language, which are the
+    topic's own.
     """
     known = read_catalog(save).topics.get(slug)
     if known is None:
@@ -276,7 +274,7 @@ def save_topic_text(save: Save, slug: str, language: str, *, given: Mapping[str,
     first = known.text(LANGUAGES[0])
     empty = TopicText(name="", description="", frequency="")
     text = replace(first if language == LANGUAGES[0] else dict(known.texts).get(language, empty), **given)
-    # A heading is read in English until one of its topics says it in this language.
+    # A section without a heading in this language has the English one.
     needed = {name: value for name, value in asdict(first).items() if name != "section"}
     missing = [f"--{name}" for name, value in needed.items() if value and not getattr(text, name)]
     if missing:

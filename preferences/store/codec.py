@@ -89,7 +89,6 @@ def read_instant(text: str) -> datetime:
 
 
 def preference_of(row: Row[Any]) -> Preference:
-    """A row of `preference` in our words."""
     return Preference(
         status=Status(row.status),
         at=row.at,
@@ -101,17 +100,14 @@ def preference_of(row: Row[Any]) -> Preference:
 
 
 def limit_of(row: Row[Any]) -> SendingLimit:
-    """A row of `pace` in our words."""
     return SendingLimit(verb=Verb(row.verb), until=row.until, per_week=row.per_week, at=row.at, seq=row.seq)
 
 
 def suppression_of(row: Row[Any]) -> Suppression:
-    """A row of `suppression` in our words."""
     return Suppression(reason=SuppressionReason(row.reason), active=row.active, at=row.at, since=row.since, seq=row.seq)
 
 
 def preference_row(key: PreferenceKey, choice: Preference) -> dict[str, Any]:
-    """A wish as a row of `preference`."""
     contact_id, channel, brand, topic = key
     return {
         "contact_id": contact_id,
@@ -127,8 +123,8 @@ def preference_row(key: PreferenceKey, choice: Preference) -> dict[str, Any]:
     }
 
 
-def limit_row(key: LimitKey, one: SendingLimit) -> dict[str, Any]:
-    """A pause or a cap as a row of `pace`."""
+def limit_row(key: LimitKey, limit: SendingLimit) -> dict[str, Any]:
+    """A sending limit as a row of `pace`."""
     contact_id, channel, brand, topic, verb = key
     return {
         "contact_id": contact_id,
@@ -136,15 +132,14 @@ def limit_row(key: LimitKey, one: SendingLimit) -> dict[str, Any]:
         "brand": brand,
         "topic": topic,
         "verb": verb,
-        "until": one.until,
-        "per_week": one.per_week,
-        "at": one.at,
-        "seq": one.seq,
+        "until": limit.until,
+        "per_week": limit.per_week,
+        "at": limit.at,
+        "seq": limit.seq,
     }
 
 
 def suppression_row(key: SuppressionKey, state: Suppression) -> dict[str, Any]:
-    """A suppression as a row of `suppression`."""
     fingerprint, channel, reason = key
     return {
         "fingerprint": fingerprint,

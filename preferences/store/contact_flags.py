@@ -1,7 +1,7 @@
-"""Flags of contacts: what a company marks them with, such as `wholesale`.
+"""Flags of contacts, such as `wholesale`, which a company sets.
 
 Owns the rows `contact_flag`. Invariant: a flag decides which topics a contact is shown, and nothing about what may be
-sent to them.
+sent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DELETE: Final = contact_flag.delete().where(
 
 
 def find_flags(read: Read, contact_ids: Collection[UUID]) -> dict[UUID, set[str]]:
-    """The flags of these contacts, of those who have any."""
+    """The flags of these contacts; contacts without flags are left out."""
     found: dict[UUID, set[str]] = {}
     for row in read.execute(_OF, {"contact_ids": list(contact_ids)}):
         found.setdefault(row.contact_id, set()).add(row.flag)
@@ -31,7 +31,7 @@ def find_flags(read: Read, contact_ids: Collection[UUID]) -> dict[UUID, set[str]
 
 
 def set_flags(save: Save, wanted: Mapping[UUID, Collection[str]]) -> set[UUID]:
-    """Give each contact these flags and no others. Returns those for whom something changed."""
+    """Replace the flags of each contact. Returns the contacts whose flags changed."""
     held = find_flags(save, wanted)
     gone = [
         (contact_id, flag) for contact_id, flags in wanted.items() for flag in held.get(contact_id, set()) - set(flags)
@@ -42,7 +42,7 @@ def set_flags(save: Save, wanted: Mapping[UUID, Collection[str]]) -> set[UUID]:
 
 
 def add_flags(save: Save, wanted: Mapping[UUID, Collection[str]]) -> set[UUID]:
-    """Give each contact these flags besides those it has. Returns those for whom something changed."""
+    """Add flags to each contact. Returns the contacts whose flags changed."""
     held = find_flags(save, wanted)
     fresh = [
         (contact_id, flag) for contact_id, flags in wanted.items() for flag in set(flags) - held.get(contact_id, set())

@@ -1,4 +1,4 @@
-"""What holds now for contacts: their preferences, addresses and suppressions."""
+"""The current state of contacts: their preferences, addresses and suppressions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from preferences.store.transactions import Read
 
 @dataclass(frozen=True, slots=True)
 class ChannelPreferences:
-    """What a contact wishes on one channel of one brand. `address` is None when it is no longer known."""
+    """A contact's preferences on one channel of one brand. `address` is None when it is no longer stored."""
 
     address: Address | None
     choices: Mapping[str, Preference]
@@ -43,14 +43,14 @@ class ChannelPreferences:
 
 @dataclass(frozen=True, slots=True)
 class ChannelKey:
-    """Whose wishes, on which channel, about whose mail."""
+    """A contact, a channel and a brand."""
 
     contact_id: UUID
     channel: Channel
     brand: str
 
 
-_WISHES_QUERY: Final = union_all(
+_CHANNEL_PREFERENCES_QUERY: Final = union_all(
     select(
         preference.c.contact_id,
         preference.c.channel,
@@ -74,26 +74,25 @@ _WISHES_QUERY: Final = union_all(
         address.c.value,
     ).where(any_of(address.c.contact_id, "contact_ids")),
 )
-"""Preferences, and below them addresses: one round trip for the two things that a link's page shows."""
+"""Preferences, and below them addresses, in one round trip."""
 
-
-_WISHES: Final = Prepared(_WISHES_QUERY)
+_CHANNEL_PREFERENCES: Final = Prepared(_CHANNEL_PREFERENCES_QUERY)
 
 
 def channel_preferences(read: Read, keys: Sequence[ChannelKey]) -> list[ChannelPreferences]:
-    """The wishes for each key, in order: one statement, however many keys."""
+    """The preferences for each key, in order, with one statement."""
     values: dict[tuple[UUID, str], str] = {}
     rows: dict[tuple[UUID, str, str], list[Any]] = {}
-    for row in _WISHES.rows(read.connection, {"contact_ids": list({key.contact_id for key in keys})}):
+    for row in _CHANNEL_PREFERENCES.rows(read.connection, {"contact_ids": list({key.contact_id for key in keys})}):
         if row.value is None:
             rows.setdefault((row.contact_id, row.channel, row.brand), []).append(row)
         else:
             held = values.get((row.contact_id, row.channel))
             values[row.contact_id, row.channel] = row.value if held is None else min(held, row.value)
-    return [_wishes(key, values, rows.get((key.contact_id, key.channel, key.brand), [])) for key in keys]
+    return [_of_key(key, values, rows.get((key.contact_id, key.channel, key.brand), [])) for key in keys]
 
 
-def _wishes(key: ChannelKey, values: Mapping[tuple[UUID, str], str], rows: Sequence[Any]) -> ChannelPreferences:
+def _of_key(key: ChannelKey, values: Mapping[tuple[UUID, str], str], rows: Sequence[Any]) -> ChannelPreferences:
     value = values.get((key.contact_id, key.channel))
     return ChannelPreferences(
         address=None if value is None else Address(key.channel, value),
@@ -104,32 +103,34 @@ def _wishes(key: ChannelKey, values: Mapping[tuple[UUID, str], str], rows: Seque
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownAddress:
-    """An address of a contact, and why it is suppressed, where it is."""
+    """An address of a contact, and the reasons for which it is suppressed."""
 
     id: UUID
     address: Address
     added_at: datetime
     suppressed: frozenset[SuppressionReason]
     confirmed: bool = True
-    """False for one that a system added, until the contact confirms it: it gets nothing that opens their page."""
+    """False for an address that a system added, until the contact confirms it. No sign-in or manage link is sent
+    there."""
 
     @property
     def replaced(self) -> bool:
-        """Whether its owner has given another one in its place."""
+        """Whether the contact has replaced it by another address."""
         return SuppressionReason.REPLACED in self.suppressed
 
     @property
     def cannot_be_reached(self) -> bool:
-        """Whether something that no choice can lift keeps marketing from it, such as a bounce or a complaint."""
+        """Whether a suppression that no preference can lift, such as a bounce or a complaint, keeps marketing from
+        it."""
         return bool(self.suppressed - {SuppressionReason.REPLACED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContactState:
-    """All that a contact's own page shows, on every channel and of every brand.
+    """Everything that a contact's own page shows, on all channels and of all brands.
 
-    `choices` by channel, brand and topic; `paces` by these and the verb. `entry_hashes` has the hash of each entry
-    that they name. `exists` is False for a contact that is no more; links from before `revoked_at` are void.
+    `choices` by channel, brand and topic; `paces` by these and the verb. `entry_hashes` has the hash of each entry that
+    they name. `exists` is False for a contact that was deleted; links from before `revoked_at` are void.
     """
 
     contact_id: UUID
@@ -137,7 +138,7 @@ class ContactState:
     created_at: datetime | None
     revoked_at: datetime | None
     flags: frozenset[str]
-    """What the company has marked the contact with: see `Topic.visible_to`."""
+    """See `Topic.visible_to`."""
     addresses: Sequence[KnownAddress]
     choices: Mapping[tuple[Channel, str, str], Preference]
     paces: Mapping[tuple[Channel, str, str, Verb], SendingLimit]
@@ -145,13 +146,15 @@ class ContactState:
 
     def current_addresses(self, channel: Channel) -> list[KnownAddress]:
         """The addresses on this channel that are in use, the oldest first."""
-        return [one for one in self.addresses if one.address.channel is channel and not one.replaced]
+        return [known for known in self.addresses if known.address.channel is channel and not known.replaced]
 
 
 def own_mailboxes(addresses: Iterable[KnownAddress]) -> list[Address]:
-    """The email addresses that are the contact's own for certain, the oldest first: where letters to them go."""
+    """The email addresses that are certainly the contact's own, the oldest first."""
     return [
-        one.address for one in addresses if one.address.channel is Channel.EMAIL and one.confirmed and not one.replaced
+        known.address
+        for known in addresses
+        if known.address.channel is Channel.EMAIL and known.confirmed and not known.replaced
     ]
 
 
@@ -168,36 +171,35 @@ _ABOUT: Final = (
     .outerjoin(contact_flag, contact_flag.c.contact_id == contact.c.id)
     .where(contact.c.id == bindparam("contact_id"))
 )
-"""The contact, once for each of its flags, or once without."""
+"""The contact: a row for each flag, or one row without."""
 
 
 def state_of(read: Read, contact_id: UUID) -> ContactState:
-    """Everything that the contact has chosen, and where we may reach them."""
     about = read.execute(_ABOUT, {"contact_id": contact_id}).all()
-    row = about[0] if about else None
+    first = about[0] if about else None
     choices = read.execute(select(preference).where(preference.c.contact_id == contact_id))
     paces = read.execute(select(pace).where(pace.c.contact_id == contact_id))
     hashes = read.execute(_HASHES_OF, {"contact_id": contact_id})
     return ContactState(
         contact_id=contact_id,
-        exists=row is not None,
-        created_at=row.created_at if row else None,
-        revoked_at=row.revoked_at if row else None,
-        flags=frozenset(one.flag for one in about if one.flag is not None),
+        exists=first is not None,
+        created_at=first.created_at if first else None,
+        revoked_at=first.revoked_at if first else None,
+        flags=frozenset(row.flag for row in about if row.flag is not None),
         addresses=addresses_of(read, contact_id),
-        choices={(Channel(one.channel), one.brand, one.topic): preference_of(one) for one in choices},
-        paces={(Channel(one.channel), one.brand, one.topic, Verb(one.verb)): limit_of(one) for one in paces},
-        entry_hashes={one.seq: one.hash for one in hashes},
+        choices={(Channel(row.channel), row.brand, row.topic): preference_of(row) for row in choices},
+        paces={(Channel(row.channel), row.brand, row.topic, Verb(row.verb)): limit_of(row) for row in paces},
+        entry_hashes={row.seq: row.hash for row in hashes},
     )
 
 
 def addresses_of(read: Read, contact_id: UUID) -> list[KnownAddress]:
-    """The contact's addresses, the oldest first, those that were replaced among them."""
+    """The contact's addresses, the oldest first, with the replaced ones."""
     return addresses_of_all(read, [contact_id]).get(contact_id, [])
 
 
 def addresses_of_all(read: Read, contact_ids: Sequence[UUID]) -> dict[UUID, list[KnownAddress]]:
-    """The same for many contacts at once, of those who have any."""
+    """`addresses_of` for many contacts; contacts without addresses are left out."""
     in_order = _ADDRESSES_OF.order_by(address.c.created_at, address.c.id)
     rows = read.execute(in_order, {"contact_ids": list(contact_ids)}).all()
     held = active_suppressions(read, [row.fingerprint for row in rows])
@@ -207,7 +209,7 @@ def addresses_of_all(read: Read, contact_ids: Sequence[UUID]) -> dict[UUID, list
             id=row.id,
             address=Address(Channel(row.channel), row.value),
             added_at=row.created_at,
-            suppressed=frozenset(one.reason for one in held.get((row.fingerprint, row.channel), [])),
+            suppressed=frozenset(state.reason for state in held.get((row.fingerprint, row.channel), [])),
             confirmed=row.relation != Relation.UNCONFIRMED,
         )
         found.setdefault(row.contact_id, []).append(known)
@@ -216,7 +218,7 @@ def addresses_of_all(read: Read, contact_ids: Sequence[UUID]) -> dict[UUID, list
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressState:
-    """All that a provider may need to know of one address."""
+    """What a provider may need to know of an address."""
 
     contact_id: UUID
     address: Address
@@ -234,7 +236,6 @@ _SUPPRESSIONS_OF: Final = select(suppression).where(
 
 
 def address_states(read: Read, contact_ids: Sequence[UUID]) -> list[AddressState]:
-    """The current state of each address of these contacts."""
     if not contact_ids:
         return []
     addresses = read.execute(_ADDRESSES_OF, {"contact_ids": list(contact_ids)}).all()
@@ -256,9 +257,9 @@ def address_states(read: Read, contact_ids: Sequence[UUID]) -> list[AddressState
 
 
 OptOutKey = tuple[UUID | None, Channel, str, str]
-"""Whose opt-out, on which channel, of which brand and topic."""
+"""The contact, channel, brand and topic of an opt-out."""
 
-_FIRST_STOPS: Final = (
+_FIRST_OPT_OUTS: Final = (
     select(
         ledger_entry.c.contact_id,
         ledger_entry.c.channel,
@@ -273,12 +274,12 @@ _FIRST_STOPS: Final = (
 
 def first_opt_outs(read: Read, contact_ids: Sequence[UUID]) -> dict[OptOutKey, int]:
     """The number of the first opt-out of each preference of these contacts."""
-    rows = read.execute(_FIRST_STOPS, {"contact_ids": list(contact_ids)})
+    rows = read.execute(_FIRST_OPT_OUTS, {"contact_ids": list(contact_ids)})
     return {(row.contact_id, Channel(row.channel), row.brand, row.topic): row.seq for row in rows}
 
 
 def occurrence_times(read: Read, seqs: Sequence[int]) -> dict[int, datetime]:
-    """When each of these entries was said, or else recorded."""
+    """When each of these entries occurred, or else was recorded."""
     if not seqs:
         return {}
     about = select(ledger_entry.c.seq, ledger_entry.c.occurred_at, ledger_entry.c.recorded_at)
@@ -287,7 +288,7 @@ def occurrence_times(read: Read, seqs: Sequence[int]) -> dict[int, datetime]:
 
 
 def active_suppressions(read: Read, fingerprints: Sequence[str]) -> dict[tuple[str, str], list[Suppression]]:
-    """The suppressions that hold, by fingerprint and channel."""
+    """Active suppressions by fingerprint and channel."""
     found: dict[tuple[str, str], list[Suppression]] = {}
     for row in read.execute(_SUPPRESSIONS_OF, {"fingerprints": list(fingerprints)}):
         found.setdefault((row.fingerprint, row.channel), []).append(suppression_of(row))
@@ -297,4 +298,3 @@ def active_suppressions(read: Read, fingerprints: Sequence[str]) -> dict[tuple[s
 OWNERS_BY_FINGERPRINT: Final = select(address.c.fingerprint, address.c.contact_id).where(
     any_of(address.c.fingerprint, "fingerprints"), address.c.channel == bindparam("channel")
 )
-"""Whose an address is, by its fingerprints."""

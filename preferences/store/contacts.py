@@ -1,7 +1,7 @@
 """Contacts and their addresses: find, create, attach.
 
-Owns the rows `contact` and `address`. Invariant: one address belongs to one contact, and an address whose owner was
-erased, or is a child, is never stored again.
+Owns the rows `contact` and `address`. Invariant: an address belongs to one contact; the address of an erased person or
+a child is never stored again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain
 from typing import Final
 from uuid import UUID
 
@@ -28,7 +29,7 @@ BARRED_REASONS: Final = (SuppressionReason.ERASED, SuppressionReason.CHILD)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where an address stands. `contact_id` is None for one that must not be stored."""
+    """The contact of an address. `contact_id` is None for an address that must not be stored."""
 
     contact_id: UUID | None
     fingerprint: str
@@ -47,14 +48,14 @@ _NEVER_AGAIN = select(suppression.c.fingerprint).where(
 
 
 def new_id(now: datetime) -> UUID:
-    """A random id that sorts by time: UUID version 7 (RFC 9562 §5.7), 74 bits of it random."""
+    """A UUID version 7 (RFC 9562 §5.7): sorts by time, 74 bits of it random."""
     milliseconds = int(now.timestamp() * 1000) & (2**48 - 1)
     random = int.from_bytes(os.urandom(10), "big")
     return UUID(int=milliseconds << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & (2**62 - 1))
 
 
 def find_addresses(read: Read, addresses: Collection[Address], fingerprints: Fingerprints) -> dict[Address, Found]:
-    """Those of the addresses that some contact has."""
+    """The addresses that are stored, each with its contact."""
     by_fingerprint = fingerprints.by_print(addresses)
     rows = read.execute(_BY_FINGERPRINT, {"fingerprints": list(by_fingerprint)})
     return {
@@ -64,7 +65,7 @@ def find_addresses(read: Read, addresses: Collection[Address], fingerprints: Fin
 
 
 def page_of(read: Read, channel: Channel, after: str, limit: int) -> list[tuple[str, Address]]:
-    """The next addresses on a channel, each behind its fingerprint, in the order of these: a way through them all."""
+    """The next addresses on a channel in the order of their fingerprints, each with its fingerprint."""
     statement = (
         select(address.c.fingerprint, address.c.value)
         .where(address.c.fingerprint > after, address.c.channel == channel.value)
@@ -99,15 +100,15 @@ _CURRENT_OWNER = (
 
 
 def find_by_fingerprint(read: Read, fingerprint: str) -> UUID | None:
-    """Whose address this is, if they use it: whoever can read the mail of one that was replaced is not its owner, nor
-    is, for all we know, who can read that of one that a system added."""
+    """The contact who uses this address. None for a replaced address, and for one that a system added and nobody
+    confirmed."""
     contact_id: UUID | None = read.execute(_CURRENT_OWNER, {"fingerprint": fingerprint}).scalar_one_or_none()
     return contact_id
 
 
-def find_owner(read: Read, one: Address, fingerprints: Fingerprints) -> UUID | None:
-    """Whose this address is, if they use it, by whichever key it was stored."""
-    found = find_addresses(read, [one], fingerprints).get(one)
+def find_owner(read: Read, wanted: Address, fingerprints: Fingerprints) -> UUID | None:
+    """The contact who uses this address, whichever key its fingerprint was made with."""
+    found = find_addresses(read, [wanted], fingerprints).get(wanted)
     return find_by_fingerprint(read, found.fingerprint) if found else None
 
 
@@ -119,37 +120,37 @@ def find_or_create(
     *,
     strangers: Collection[Address] = (),
 ) -> dict[Address, Found]:
-    """Each address with its contact, made where nobody has it yet. The ledger's lock keeps two from making the same.
+    """The contact of each address, created where there is none. The ledger's lock prevents duplicates.
 
-    `strangers` are those that somebody typed, to opt out or to sign up: of the others the company itself knows.
+    `strangers` are addresses that somebody typed into a form; the company itself knows the others.
     """
     wanted = list(dict.fromkeys(addresses))
     found = find_addresses(write, wanted, fingerprints)
-    _become_known(write, (found[one] for one in wanted if one in found and one not in strangers))
-    missing = [one for one in wanted if one not in found]
+    _become_known(write, (found[address] for address in wanted if address in found and address not in strangers))
+    missing = [address for address in wanted if address not in found]
     if not missing:
         return found
     barred = _never_stored_again(write, missing, fingerprints)
     found |= barred
-    found |= _create(write, [one for one in missing if one not in barred], fingerprints, now, strangers)
+    found |= _create(write, [address for address in missing if address not in barred], fingerprints, now, strangers)
     return found
 
 
 def _become_known(write: Write, found: Iterable[Found]) -> None:
-    prints = [one.fingerprint for one in found if one.relation is Relation.STRANGER]
+    prints = [known.fingerprint for known in found if known.relation is Relation.STRANGER]
     if prints:
         rows = address.c.fingerprint.in_(prints) & (address.c.relation == Relation.STRANGER.value)
         write.execute(update(address).where(rows).values(relation=Relation.KNOWN.value))
 
 
 def become_known(write: Write, contact_id: UUID) -> None:
-    """Somebody has said yes from their own mailbox: they are no stranger any more."""
+    """The contact has opted in from their own mailbox, so their addresses are no longer a stranger's."""
     rows = (address.c.contact_id == contact_id) & (address.c.relation == Relation.STRANGER.value)
     write.execute(update(address).where(rows).values(relation=Relation.KNOWN.value))
 
 
 def confirm(write: Write, fingerprint: str) -> None:
-    """The contact has confirmed an address that a system added: it signs them in."""
+    """The contact has confirmed an address that a system added: it may be used to sign in."""
     write.execute(update(address).where(address.c.fingerprint == fingerprint).values(relation=Relation.KNOWN.value))
 
 
@@ -159,21 +160,19 @@ def _never_stored_again(read: Read, addresses: list[Address], fingerprints: Fing
     return {by_fingerprint[row.fingerprint]: Found(None, row.fingerprint) for row in rows}
 
 
-def suppressed_for(read: Read, one: Address, fingerprints: Fingerprints) -> set[SuppressionReason]:
+def suppressed_for(read: Read, wanted: Address, fingerprints: Fingerprints) -> set[SuppressionReason]:
     """The reasons for which this address is suppressed."""
     held = select(suppression.c.reason).where(any_of(suppression.c.fingerprint, "fingerprints"), suppression.c.active)
-    rows = read.execute(held, {"fingerprints": list(fingerprints.candidates(one))})
+    rows = read.execute(held, {"fingerprints": list(fingerprints.candidates(wanted))})
     return {SuppressionReason(reason) for reason in rows.scalars()}
 
 
-def attach(write: Write, contact_id: UUID, one: Address, fingerprints: Fingerprints, now: datetime) -> None:
-    """Give a contact one more address. It must be nobody's, and one that may be stored."""
-    _insert_addresses(write, {one: Found(contact_id, fingerprints.of(one))}, now)
+def attach(write: Write, contact_id: UUID, new: Address, fingerprints: Fingerprints, now: datetime) -> None:
+    """Give a contact an address that is not stored and may be."""
+    _insert_addresses(write, {new: Found(contact_id, fingerprints.of(new))}, now)
 
 
 class UpsertOutcome(StrEnum):
-    """What became of a contact that a system told us of."""
-
     CREATED = "created"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
@@ -182,9 +181,9 @@ class UpsertOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Upserted:
-    """One contact after `upsert`. `why` says why it was refused; it has no id then.
+    """The result for one contact. `why` says why it was refused; then there is no id.
 
-    `added` are the email addresses that a contact who was there already has got: nobody has confirmed them.
+    `added` are unconfirmed email addresses that an existing contact received.
     """
 
     contact_id: UUID | None
@@ -196,62 +195,63 @@ class Upserted:
 def upsert(
     write: Write, wanted: Sequence[Sequence[Address]], fingerprints: Fingerprints, now: datetime
 ) -> list[Upserted]:
-    """Each group of addresses as one contact: made where nobody has any of them, and given those that are new.
+    """Make each group of addresses one contact: create it where none of them is stored, else add the new ones to it.
 
-    Refused are groups whose addresses two contacts have, and those with an address that is never stored again. Of a
-    contact's email addresses only the one that it is made with signs in: the others are for the contact to confirm.
+    Refused are groups whose addresses belong to several contacts, and groups with an address that is never stored
+    again. Of several email addresses, only the one that a contact is created with can sign in before it is confirmed.
     """
-    everything = list(dict.fromkeys(one for group in wanted for one in group))
+    everything = list(dict.fromkeys(chain.from_iterable(wanted)))
     found = find_addresses(write, everything, fingerprints)
     _become_known(write, found.values())
-    missing = [one for one in everything if one not in found]
+    missing = [address for address in everything if address not in found]
     barred = _never_stored_again(write, missing, fingerprints)
-    owners: dict[Address, UUID] = {one: held.contact_id for one, held in found.items() if held.contact_id}
+    owners: dict[Address, UUID] = {address: held.contact_id for address, held in found.items() if held.contact_id}
     made: list[UUID] = []
     added: dict[Address, Found] = {}
     results = []
     for group in wanted:
         result = _place(group, owners, barred, now)
         if result.contact_id is not None:
-            fresh = _fresh(result, [one for one in dict.fromkeys(group) if one not in owners], fingerprints)
+            unknown = [address for address in dict.fromkeys(group) if address not in owners]
+            fresh = _fresh(result, unknown, fingerprints)
             added |= fresh
             owners |= dict.fromkeys(fresh, result.contact_id)
             made += [result.contact_id] if result.outcome is UpsertOutcome.CREATED else []
             if result.outcome is UpsertOutcome.UPDATED:
-                result = replace(result, added=tuple(one for one in fresh if one.channel is Channel.EMAIL))
+                result = replace(result, added=tuple(address for address in fresh if address.channel is Channel.EMAIL))
         results.append(result)
     if made:
-        insert_rows(write, contact, [{"id": one, "created_at": now} for one in made])
+        insert_rows(write, contact, [{"id": contact_id, "created_at": now} for contact_id in made])
     if added:
         _insert_addresses(write, added, now)
     return results
 
 
 def _fresh(placed: Upserted, addresses: Sequence[Address], fingerprints: Fingerprints) -> dict[Address, Found]:
-    """The new addresses of a contact. A new contact's first email address is theirs, whoever they are."""
-    by_email = [one for one in addresses if one.channel is Channel.EMAIL]
+    """The new addresses of a contact. The first email address of a new contact counts as confirmed."""
+    by_email = [address for address in addresses if address.channel is Channel.EMAIL]
     unconfirmed = by_email[1:] if placed.outcome is UpsertOutcome.CREATED else by_email
     return {
-        one: Found(
+        address: Found(
             placed.contact_id,
-            fingerprints.of(one),
-            relation=Relation.UNCONFIRMED if one in unconfirmed else Relation.KNOWN,
+            fingerprints.of(address),
+            relation=Relation.UNCONFIRMED if address in unconfirmed else Relation.KNOWN,
         )
-        for one in addresses
+        for address in addresses
     }
 
 
 def _place(
     group: Sequence[Address], owners: Mapping[Address, UUID], barred: Collection[Address], now: datetime
 ) -> Upserted:
-    if any(one in barred for one in group):
+    if any(address in barred for address in group):
         return Upserted(None, UpsertOutcome.REFUSED, "an address was erased, or is a child's: it is not stored again")
-    holders = {owners[one] for one in group if one in owners}
+    holders = {owners[address] for address in group if address in owners}
     if len(holders) > 1:
         return Upserted(None, UpsertOutcome.REFUSED, "its addresses belong to different contacts")
     if not holders:
         return Upserted(new_id(now), UpsertOutcome.CREATED)
-    known = all(one in owners for one in group)
+    known = all(address in owners for address in group)
     return Upserted(holders.pop(), UpsertOutcome.UNCHANGED if known else UpsertOutcome.UPDATED)
 
 
@@ -263,13 +263,13 @@ def _create(
     strangers: Collection[Address],
 ) -> dict[Address, Found]:
     made = {
-        one: Found(
+        address: Found(
             new_id(now),
-            fingerprints.of(one),
+            fingerprints.of(address),
             created=True,
-            relation=Relation.STRANGER if one in strangers else Relation.KNOWN,
+            relation=Relation.STRANGER if address in strangers else Relation.KNOWN,
         )
-        for one in addresses
+        for address in addresses
     }
     insert_rows(write, contact, [{"id": new.contact_id, "created_at": now} for new in made.values()])
     _insert_addresses(write, made, now)
@@ -284,12 +284,12 @@ def _insert_addresses(write: Write, made: Mapping[Address, Found], now: datetime
             {
                 "id": new_id(now),
                 "contact_id": new.contact_id,
-                "channel": one.channel.value,
-                "value": one.value,
+                "channel": made_for.channel.value,
+                "value": made_for.value,
                 "fingerprint": new.fingerprint,
                 "created_at": now,
                 "relation": new.relation.value,
             }
-            for one, new in made.items()
+            for made_for, new in made.items()
         ],
     )

@@ -1,7 +1,7 @@
-"""What holds now about each address, as rows that an import reads: for other programs, and for moves in part.
+"""The current state of each address as rows that an import reads.
 
-Owns what of a contact's state has a place in such a row. Invariant: what has none, but lets less through, is told as
-the nearest no that has one, or counted among what is left out.
+Invariant: what has no place in such a row, but lets less through, is written as the nearest opt-out, or counted as left
+out.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from preferences.store.tables import (
 )
 from preferences.store.transactions import Read, Snapshot
 
-_AS_THEY_ARE: Final = {
+_STATUSES: Final = {
     SuppressionReason.HARD_BOUNCE: "hard_bounce",
     SuppressionReason.COMPLAINT: "complaint",
     SuppressionReason.INVALID: "invalid",
     SuppressionReason.LEGAL: "legal",
     SuppressionReason.SOFT_BOUNCES: "soft_bounces",
-    # A row has no word for it; the table of decisions treats the two alike.
+    # An import has no status for it; the table of decisions treats the two alike.
     SuppressionReason.CHILD: "legal",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateRow:
-    """One row: an address, and one thing that holds about it; no status where nothing does."""
+    """An address and one fact about it; without a status where there is none."""
 
     address: str
     channel: str
@@ -56,23 +56,25 @@ class StateRow:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """How much has no place in such rows."""
+    """How many facts have no place in such rows."""
 
     choices: int
-    """About purposes, and about topics that are no marketing."""
+    """Preferences about purposes, and about topics other than marketing."""
     paces: int
     fingerprints: int
-    """Suppressed addresses that are known by their fingerprint alone, such as those of people who were erased."""
+    """Suppressed addresses that are not stored, such as those of erased people."""
 
 
-_TOLD: Final = and_(
+_EXPORTED: Final = and_(
     preference.c.status != Status.NEVER_ASKED.value,
     or_(
         and_(preference.c.topic == BLANKET, preference.c.status == Status.UNSUBSCRIBED.value),
         preference.c.topic.in_(select(topic.c.slug).where(topic.c.message_class == MessageClass.MARKETING.value)),
     ),
 )
-_ITS_CHOICES: Final = and_(preference.c.contact_id == address.c.contact_id, preference.c.channel == address.c.channel)
+_ITS_PREFERENCES: Final = and_(
+    preference.c.contact_id == address.c.contact_id, preference.c.channel == address.c.channel
+)
 _ITS_SUPPRESSIONS: Final = and_(
     suppression.c.fingerprint == address.c.fingerprint, suppression.c.channel == address.c.channel, suppression.c.active
 )
@@ -87,46 +89,45 @@ _WHERE_FROM: Final = (ledger_entry.c.origin, evidence.c.details)
 
 
 def read_state_rows(snapshot: Snapshot) -> Iterator[StateRow]:
-    """A row for each thing that holds about each address, in flat memory."""
-    for row in stream(snapshot, _choices()):
-        told = _row(row, status=row.status, topic_=row.topic)
-        yield StateRow(**told, brand=row.brand)
+    """The rows of all addresses, in flat memory."""
+    for row in stream(snapshot, _preferences()):
+        values = _row(row, status=row.status, topic_=row.topic)
+        yield StateRow(**values, brand=row.brand)
     brands = list(snapshot.execute(select(brand.c.slug).order_by(brand.c.slug)).scalars())
     for row in stream(snapshot, _suppressions()):
         yield from _suppressed(row, brands)
-    for row in stream(snapshot, _silent()):
+    for row in stream(snapshot, _without_facts()):
         yield StateRow(address=row.value, channel=row.channel, flags=_flags(row))
 
 
 def count_state_rows(read: Read) -> int:
     """About how many rows there will be."""
-    rows = (_choices(), _suppressions(), _silent())
-    return sum(read.execute(select(func.count()).select_from(one.subquery())).scalar_one() for one in rows)
+    rows = (_preferences(), _suppressions(), _without_facts())
+    return sum(read.execute(select(func.count()).select_from(query.subquery())).scalar_one() for query in rows)
 
 
 def count_left_out(read: Read) -> LeftOut:
-    """What `read_state_rows` has no row for."""
     unnamed = ~exists().where(address.c.fingerprint == suppression.c.fingerprint)
-    untold = and_(preference.c.status != Status.NEVER_ASKED.value, ~_TOLD)
-    slows = or_(pace.c.until.is_not(None), pace.c.per_week.is_not(None))
+    left_out = and_(preference.c.status != Status.NEVER_ASKED.value, ~_EXPORTED)
+    limited = or_(pace.c.until.is_not(None), pace.c.per_week.is_not(None))
     counted = (
-        select(func.count()).select_from(preference).where(untold),
-        select(func.count()).select_from(pace).where(slows),
+        select(func.count()).select_from(preference).where(left_out),
+        select(func.count()).select_from(pace).where(limited),
         select(func.count(suppression.c.fingerprint.distinct())).where(suppression.c.active, unnamed),
     )
-    choices, paces, fingerprints = (int(read.execute(one).scalar_one()) for one in counted)
+    choices, paces, fingerprints = (int(read.execute(query).scalar_one()) for query in counted)
     return LeftOut(choices, paces, fingerprints)
 
 
 def _suppressed(row: Row[Any], brands: list[str]) -> Iterator[StateRow]:
-    status = _AS_THEY_ARE.get(SuppressionReason(row.reason))
+    status = _STATUSES.get(SuppressionReason(row.reason))
     if status is not None:
         yield StateRow(**_row(row, status=status), reason=row.reason)
         return
-    # Put away or erased: no marketing to it, of any brand, and that is what the row says.
+    # Replaced or erased: written as an opt-out from all marketing of each brand.
     for slug in brands:
-        told = _row(row, status=Status.UNSUBSCRIBED.value, topic_=BLANKET)
-        yield StateRow(**told, reason=row.reason, brand=slug)
+        values = _row(row, status=Status.UNSUBSCRIBED.value, topic_=BLANKET)
+        yield StateRow(**values, reason=row.reason, brand=slug)
 
 
 def _row(row: Row[Any], *, status: str, topic_: str = "") -> dict[str, str]:
@@ -146,15 +147,15 @@ def _flags(row: Row[Any]) -> str:
     return " ".join(sorted((row.flags or "").split()))
 
 
-def _choices() -> Any:
+def _preferences() -> Any:
     columns = (address.c.value, address.c.channel, preference.c.brand, preference.c.topic, preference.c.status)
     return (
         select(*columns, preference.c.at, _FLAGS, *_WHERE_FROM)
         .select_from(address)
-        .join(preference, _ITS_CHOICES)
+        .join(preference, _ITS_PREFERENCES)
         .outerjoin(ledger_entry, ledger_entry.c.seq == preference.c.seq)
         .outerjoin(evidence, evidence.c.seq == preference.c.seq)
-        .where(_TOLD)
+        .where(_EXPORTED)
     )
 
 
@@ -168,6 +169,6 @@ def _suppressions() -> Any:
     )
 
 
-def _silent() -> Any:
-    said = exists().where(_ITS_CHOICES, _TOLD)
+def _without_facts() -> Any:
+    said = exists().where(_ITS_PREFERENCES, _EXPORTED)
     return select(address.c.value, address.c.channel, _FLAGS).where(~said, ~exists().where(_ITS_SUPPRESSIONS))

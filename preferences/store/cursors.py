@@ -1,8 +1,8 @@
-"""How far each connector has read the ledger.
+"""The position of each connector in the ledger.
 
-Owns the rows `connector_cursor` and `connector_rejection`. Invariants: one worker at a time has a connector (a lease);
-a position moves only forward, only by its holder, and only after what lies before it was pushed; but a person may move
-it either way (`restart`).
+Owns the rows `connector_cursor` and `connector_rejection`. Invariants: one worker at a time holds the lease of a
+connector; only it moves the position, only forward, and only after everything before it was pushed. An operator may
+move it either way (`restart`).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from preferences.store.tables import connector_cursor, connector_rejection, ledg
 from preferences.store.transactions import Read, Save
 
 FAILING_AFTER: Final = 5
-"""Failures in a row from which on a connector counts as failing, and no longer as waiting."""
+"""Failures in a row after which a connector counts as failing, and not as waiting."""
 
 LEASE: Final = timedelta(seconds=30)
-"""Longer than any one call to a provider can take (`connectors.calls.TIMEOUT`); renewed before each."""
+"""Longer than any call to a provider can take (`connectors.calls.TIMEOUT`); renewed before each call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """A connector's place in the ledger, and how it fares."""
+    """A connector's position in the ledger, and its state."""
 
     connector: str
     position: int
@@ -48,13 +48,12 @@ class Cursor:
 
 
 def find_cursor(read: Read, connector: str) -> Cursor | None:
-    """A connector's cursor, or None if it never ran."""
     row = read.execute(select(connector_cursor).where(connector_cursor.c.connector == connector)).one_or_none()
     return None if row is None else _cursor(row)
 
 
 def start(save: Save, connector: str, position: int | None = None) -> None:
-    """Give a new connector its cursor at the ledger's head: what came before is the backfill's to tell."""
+    """Create the cursor of a new connector, by default at the head of the ledger: a backfill pushes what is older."""
     if find_cursor(save, connector) is None:
         at = head_seq(save) if position is None else position
         row: dict[str, Any] = {"connector": connector, "position": at, "failures": 0}
@@ -62,7 +61,7 @@ def start(save: Save, connector: str, position: int | None = None) -> None:
 
 
 def restart(save: Save, connector: str, position: int) -> None:
-    """Go back, or on, to a position, free of any pause, wait and lease: a push at work does not move it any more."""
+    """Move to a position and end any pause, wait and lease: a push that is running does not move it any more."""
     start(save, connector, position)
     save.execute(
         update(connector_cursor)
@@ -72,7 +71,7 @@ def restart(save: Save, connector: str, position: int) -> None:
 
 
 def claim(save: Save, connector: str, owner: str, now: datetime) -> Cursor | None:
-    """Take or renew the lease. None while another worker holds it, or it is paused, or not yet due."""
+    """Take or renew the lease. None while another worker holds it, or the connector is paused or not yet due."""
     free = or_(
         connector_cursor.c.lease_until.is_(None),
         connector_cursor.c.lease_until < now,
@@ -89,7 +88,7 @@ def claim(save: Save, connector: str, owner: str, now: datetime) -> Cursor | Non
 
 
 def advance(save: Save, connector: str, owner: str, position: int, now: datetime, *, pushed: int = 0) -> bool:
-    """Move forward after `pushed` pushes, and let go of the lease.
+    """Move forward after `pushed` pushes, and release the lease.
 
     False when the lease was lost meanwhile: another worker repeats the push.
     """
@@ -110,7 +109,7 @@ def advance(save: Save, connector: str, owner: str, position: int, now: datetime
 
 
 def postpone(save: Save, connector: str, owner: str, until: datetime, why: str) -> None:
-    """Leave it alone until then, and let go of the lease."""
+    """Count a failure, try again at `until`, and release the lease."""
     _as_owner(
         save,
         connector,
@@ -125,7 +124,7 @@ def postpone(save: Save, connector: str, owner: str, until: datetime, why: str) 
 
 
 def pause(save: Save, connector: str, owner: str, why: str) -> None:
-    """Stop until a person has changed something and started it again."""
+    """Stop until an operator resumes the connector."""
     _as_owner(
         save,
         connector,
@@ -139,12 +138,12 @@ def pause(save: Save, connector: str, owner: str, why: str) -> None:
 
 
 def release(save: Save, connector: str, owner: str) -> None:
-    """Let go of the lease, so that another worker need not wait for its end."""
+    """Release the lease, so that another worker need not wait until it expires."""
     _as_owner(save, connector, owner, lease_until=None, lease_owner=None)
 
 
 def resume(save: Save, connector: str) -> None:
-    """Start a paused or postponed connector again."""
+    """Continue a paused or postponed connector."""
     save.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector)
@@ -153,13 +152,13 @@ def resume(save: Save, connector: str) -> None:
 
 
 def reconciled(save: Save, connector: str, next_at: datetime, *, pushed: int = 0) -> None:
-    """Note the pushes of a repair, and when to compare again."""
+    """Count the pushes of a repair, and set when to compare again."""
     values = {"reconcile_due_at": next_at, "pushed": connector_cursor.c.pushed + pushed}
     save.execute(update(connector_cursor).where(connector_cursor.c.connector == connector).values(values))
 
 
 def compared(save: Save, connector: str, drift: int, now: datetime) -> None:
-    """Note how far apart the two sides are now, by a comparison that came to its end."""
+    """Store the drift that a completed comparison found."""
     save.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector)
@@ -168,7 +167,6 @@ def compared(save: Save, connector: str, drift: int, now: datetime) -> None:
 
 
 def comparison_failed(save: Save, connector: str, why: str) -> None:
-    """Count a comparison that did not come to its end."""
     failures = connector_cursor.c.compare_failures + 1
     save.execute(
         update(connector_cursor)
@@ -191,7 +189,7 @@ def reconcile_by(save: Save, connector: str, at: datetime) -> None:
 
 
 def count_pushed(save: Save, connector: str, pushed: int) -> None:
-    """Note pushes that moved no position."""
+    """Count pushes that do not move the position."""
     save.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector)
@@ -200,7 +198,7 @@ def count_pushed(save: Save, connector: str, pushed: int) -> None:
 
 
 def park(save: Save, connector: str, refused: list[tuple[UUID, int, str]], now: datetime) -> None:
-    """Note contacts that a provider will not take: id, entry and why."""
+    """Store the contacts that a provider rejected: id, entry and reason."""
     rows = {
         contact_id: {"connector": connector, "contact_id": contact_id, "seq": seq, "why": why, "at": now}
         for contact_id, seq, why in refused
@@ -209,27 +207,26 @@ def park(save: Save, connector: str, refused: list[tuple[UUID, int, str]], now: 
 
 
 def parked(read: Read, connector: str) -> set[UUID]:
-    """Whom a provider would not take, so far."""
+    """The contacts that a provider rejected."""
     statement = select(connector_rejection.c.contact_id).where(connector_rejection.c.connector == connector)
     return set(read.execute(statement).scalars())
 
 
 def unpark(save: Save, connector: str, before: datetime) -> None:
-    """Forget who was refused before everybody was told again: whoever still is has a newer row."""
+    """Remove rejections from before a backfill: a contact that is still rejected has a newer row."""
     mine = connector_rejection.c.connector == connector
     save.execute(delete(connector_rejection).where(mine, connector_rejection.c.at < before))
 
 
 def count_parked(read: Read, connector: str) -> int:
-    """How many contacts a provider would not take."""
     statement = select(connector_rejection.c.contact_id).where(connector_rejection.c.connector == connector)
     return len(read.execute(statement).all())
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectorStatus:
-    """How a connector fares: entries it has not read, the age of the oldest of them, contacts it would not take, and
-    whether any worker is alive to go on."""
+    """A cursor with the entries it has not read, the age of the oldest of them, the contacts that the provider
+    rejected, and whether a worker is alive."""
 
     cursor: Cursor
     entries_behind: int
@@ -239,8 +236,8 @@ class ConnectorStatus:
 
     @property
     def state(self) -> str:
-        """paused (until somebody mends it), failing (again and again), waiting (the provider is away; it is tried again
-        by itself), stopped (entries wait and no worker is alive) or running."""
+        """paused (until an operator acts), failing (many times in a row), waiting (retried automatically), stopped
+        (entries wait and no worker is alive) or running."""
         if self.cursor.paused_because:
             return "paused"
         if self.cursor.failures:
@@ -249,7 +246,7 @@ class ConnectorStatus:
 
     @property
     def words(self) -> str:
-        """The state, and why."""
+        """The state and its reason."""
         cursor = self.cursor
         return {
             "paused": f"paused ({cursor.paused_because})",
@@ -260,14 +257,14 @@ class ConnectorStatus:
 
     @property
     def error_class(self) -> str:
-        """Of what stopped it last: Misconfigured, TryLater, or nothing."""
+        """The class of the last error: Misconfigured, TryLater, or nothing."""
         if self.cursor.paused_because:
             return "Misconfigured"
         return "TryLater" if self.cursor.failures else ""
 
 
 def statuses(read: Read, now: datetime) -> dict[str, ConnectorStatus]:
-    """Every connector that has a cursor, by name."""
+    """The status of every connector that has a cursor, by name."""
     head = head_seq(read)
     parked = select(connector_rejection.c.connector, func.count()).group_by(connector_rejection.c.connector)
     counts = {row[0]: row[1] for row in read.execute(parked)}

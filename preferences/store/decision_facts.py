@@ -1,7 +1,6 @@
-"""The facts for a decision: everything on record that bears on one message to many addresses.
+"""The facts for decisions about one message to many addresses; `domain.permission` decides.
 
-Owns what is looked up when a sending system asks "may I send?"; `domain.permission` decides. Invariants: nothing here
-writes; the number of statements does not depend on the number of addresses.
+Invariants: nothing here writes; the number of statements does not depend on the number of addresses.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _FOUND: Final = (
     .prefix_with("MATERIALIZED", dialect="sqlite")
 )
 
-_SAID: Final = union_all(
+_PREFERENCES: Final = union_all(
     select(
         _FOUND.c.fingerprint,
         *(preference.c.contact_id, preference.c.channel, preference.c.topic),
@@ -55,22 +54,22 @@ _SAID: Final = union_all(
 )
 """Preferences and sending limits about a topic, by address: one round trip, and no row where there are none."""
 
-_SENDINGS: Final = (
+_SENT: Final = (
     select(sending.c.contact_id, func.count())
     .where(
         any_of(sending.c.contact_id, "contact_ids"),
         sending.c.channel == bindparam("channel"),
         sending.c.topic == bindparam("topic"),
         sending.c.at > bindparam("since"),
-        sending.c.message_ref != bindparam("besides"),
+        sending.c.message_ref != bindparam("except_ref"),
     )
     .group_by(sending.c.contact_id)
 )
 
 
 @dataclass(slots=True)
-class _About:
-    """What the contact behind an address has said that bears on a topic."""
+class _TopicPreferences:
+    """What a contact has chosen about a topic."""
 
     contact_id: UUID | None = None
     own: Preference | None = None
@@ -79,7 +78,7 @@ class _About:
     paces: list[SendingLimit] = field(default_factory=list)
 
 
-_NOTHING_SAID: Final = _About()
+_NO_PREFERENCES: Final = _TopicPreferences()
 
 
 def facts_for(
@@ -92,30 +91,32 @@ def facts_for(
     now: datetime,
     message_ref: str = "",
 ) -> dict[Address, Facts]:
-    """What bears on a message about `about` to each of the addresses: a few statements, however many there are.
+    """The facts for a message about `about` to each of the addresses.
 
-    All addresses about which nothing is on record share one `Facts`. `message_ref` names the mailing, if it is known:
-    who got a place in their week for it has not lost it again.
+    All addresses without any facts share one `Facts`. `message_ref` names the mailing, if it is known: messages of this
+    mailing do not count towards its own frequency limit.
     """
     by_print = fingerprints.by_print(addresses)
-    held = _held(read, by_print, channel)
-    said: dict[Address, _About] = {}
+    held = _suppressed(read, by_print, channel)
+    chosen: dict[Address, _TopicPreferences] = {}
     sent: dict[UUID, int] = {}
     if about is not None:
-        said = _said_about(read, by_print, channel, about)
+        chosen = _preferences_about(read, by_print, channel, about)
         sent = sent_this_week(
-            read, _capped(said.values()), channel=channel, topic=about.slug, now=now, besides=message_ref
+            read, _limited(chosen.values()), channel=channel, topic=about.slug, now=now, except_ref=message_ref
         )
-    facts = dict.fromkeys(addresses, _facts(about, _NOTHING_SAID, {}, sent=0, now=now))
-    for one in held.keys() | said.keys():
-        heard = said.get(one, _NOTHING_SAID)
-        times = sent.get(heard.contact_id, 0) if heard.contact_id else 0
-        facts[one] = _facts(about, heard, held.get(one, {}), sent=times, now=now)
+    facts = dict.fromkeys(addresses, _facts(about, _NO_PREFERENCES, {}, sent=0, now=now))
+    for recipient in held.keys() | chosen.keys():
+        preferences = chosen.get(recipient, _NO_PREFERENCES)
+        times = sent.get(preferences.contact_id, 0) if preferences.contact_id else 0
+        facts[recipient] = _facts(about, preferences, held.get(recipient, {}), sent=times, now=now)
     return facts
 
 
-def _held(read: Read, by_print: Mapping[str, Address], channel: Channel) -> dict[Address, dict[SuppressionReason, int]]:
-    """Why these addresses are suppressed, those that are: each reason with its entry."""
+def _suppressed(
+    read: Read, by_print: Mapping[str, Address], channel: Channel
+) -> dict[Address, dict[SuppressionReason, int]]:
+    """The active suppressions of these addresses: each reason with its entry."""
     found: dict[Address, dict[SuppressionReason, int]] = {}
     for (print_, held_on), states in active_suppressions(read, list(by_print)).items():
         if held_on == channel:
@@ -124,44 +125,53 @@ def _held(read: Read, by_print: Mapping[str, Address], channel: Channel) -> dict
 
 
 def _facts(
-    about: Topic | None, heard: _About, held: dict[SuppressionReason, int], *, sent: int, now: datetime
+    about: Topic | None, preferences: _TopicPreferences, held: dict[SuppressionReason, int], *, sent: int, now: datetime
 ) -> Facts:
-    counts = effective(heard.own, heard.blanket)
-    blanket = counts is not None and counts is heard.blanket
+    counts = effective(preferences.own, preferences.blanket)
+    blanket = counts is not None and counts is preferences.blanket
     if counts is None or counts.status is Status.NEVER_ASKED:
-        counts = answer_to_new(about.added_at if about else None, heard.own, heard.new_topics) or counts
-    facts = facts_of(about, counts, held, blanket=blanket, now=now, paces=heard.paces, contact_id=heard.contact_id)
+        counts = answer_to_new(about.added_at if about else None, preferences.own, preferences.new_topics) or counts
+    facts = facts_of(
+        about, counts, held, blanket=blanket, now=now, paces=preferences.paces, contact_id=preferences.contact_id
+    )
     if facts.limit is not None and facts.limit.per_week is not None and sent >= facts.limit.per_week:
         return replace(facts, reasons={**facts.reasons, Reason.OVER_CAP: facts.limit.seq})
     return facts
 
 
-def _said_about(read: Read, by_print: Mapping[str, Address], channel: Channel, about: Topic) -> dict[Address, _About]:
-    """A purpose is kept under email, whichever channel is asked about; so is the answer to new kinds of mail."""
-    found: dict[Address, _About] = {}
-    kept_under = Channel.EMAIL if about.slug in set(Purpose) else channel
-    asked = {
+def _preferences_about(
+    read: Read, by_print: Mapping[str, Address], channel: Channel, about: Topic
+) -> dict[Address, _TopicPreferences]:
+    """A preference about a purpose, or about new topics, is stored under email for all channels."""
+    found: dict[Address, _TopicPreferences] = {}
+    stored_under = Channel.EMAIL if about.slug in set(Purpose) else channel
+    parameters = {
         "fingerprints": list(by_print),
         "channel": channel.value,
         "brand": about.brand,
         "topics": [about.slug, BLANKET, Purpose.NEW_TOPICS.value],
     }
-    for row in read.execute(_SAID, asked):
-        said = found.setdefault(by_print[row.fingerprint], _About(contact_id=row.contact_id))
+    for row in read.execute(_PREFERENCES, parameters):
+        chosen = found.setdefault(by_print[row.fingerprint], _TopicPreferences(contact_id=row.contact_id))
         if row.verb is not None:
-            said.paces += [limit_of(row)] if row.channel == kept_under else []
+            chosen.paces += [limit_of(row)] if row.channel == stored_under else []
             continue
         if row.topic == Purpose.NEW_TOPICS and row.channel == Channel.EMAIL:
-            said.new_topics = preference_of(row)
-        if row.topic == about.slug and row.channel == kept_under:
-            said.own = preference_of(row)
-        if row.topic == BLANKET and row.channel == kept_under:
-            said.blanket = preference_of(row)
+            chosen.new_topics = preference_of(row)
+        if row.topic == about.slug and row.channel == stored_under:
+            chosen.own = preference_of(row)
+        if row.topic == BLANKET and row.channel == stored_under:
+            chosen.blanket = preference_of(row)
     return found
 
 
-def _capped(said: Iterable[_About]) -> list[UUID]:
-    return [one.contact_id for one in said if one.contact_id and any(pace.per_week is not None for pace in one.paces)]
+def _limited(chosen: Iterable[_TopicPreferences]) -> list[UUID]:
+    """The contacts with a frequency limit."""
+    return [
+        preferences.contact_id
+        for preferences in chosen
+        if preferences.contact_id and any(limit.per_week is not None for limit in preferences.paces)
+    ]
 
 
 def sent_this_week(
@@ -171,9 +181,9 @@ def sent_this_week(
     channel: Channel,
     topic: str,
     now: datetime,
-    besides: str = "",
+    except_ref: str = "",
 ) -> dict[UUID, int]:
-    """How many messages about the topic, besides one mailing, these contacts were sent in the week before `now`."""
+    """How many messages about the topic, apart from one mailing, these contacts received in the week before `now`."""
     if not contact_ids:
         return {}
     parameters = {
@@ -181,6 +191,6 @@ def sent_this_week(
         "channel": channel.value,
         "topic": topic,
         "since": now - LIMIT_PERIOD,
-        "besides": besides,
+        "except_ref": except_ref,
     }
-    return {row[0]: row[1] for row in read.execute(_SENDINGS, parameters)}
+    return {row[0]: row[1] for row in read.execute(_SENT, parameters)}

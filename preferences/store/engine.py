@@ -1,6 +1,6 @@
 """The database engine: its URL, pool, timeouts and durability.
 
-Invariant: a connection of either engine flushes each commit to the disk before it is acknowledged.
+Invariant: each commit is flushed to the disk before it is acknowledged.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 
 SQLITE_BUSY_SECONDS: Final = 15
-"""How long a writer waits for another process's write. A write takes milliseconds; an import's block a tenth of a
-second."""
+"""How long a writer waits for the write of another process. A write takes milliseconds; a block of an import, a tenth
+of a second."""
 
 SQLITE_RETRY_SECONDS: Final = 0.002
-"""How often a waiting writer asks. SQLite itself sleeps for up to a tenth of a second between two tries, so that
-whoever writes without rest, as an import does, is always there before it."""
+"""Time between two attempts to begin a write. SQLite itself sleeps up to a tenth of a second, in which a process that
+writes continuously, such as an import, begins its next write."""
 
-# A process that hangs inside a transaction would hold the ledger's head, and with it everybody's opt-outs.
-# A plan made once, while the tables were small, would scan them from end to end for as long as the connection lives;
-# and PostgreSQL's default price of a random page, that of a turning disk, keeps it scanning far too long.
+# The timeouts end a process that hangs with the ledger's lock. A generic plan, made while tables were small, would keep
+# scanning them; so would the default cost of a random page, which is that of a hard disk.
 POSTGRESQL_OPTIONS: Final = (
     "-c timezone=UTC -c idle_in_transaction_session_timeout=10s -c lock_timeout=10s -c statement_timeout=60s"
     " -c plan_cache_mode=force_custom_plan -c random_page_cost=1.1 -c jit=off"
@@ -45,7 +44,7 @@ def make_engine(database_url: str, pool_size: int) -> Engine:
 
 
 def engine_url(database_url: str) -> URL:
-    """The SQLAlchemy URL, with `postgres://` and `postgresql://` both meaning psycopg 3."""
+    """The SQLAlchemy URL. `postgres://` and `postgresql://` both mean psycopg 3."""
     url = make_url(database_url)
     if url.drivername in {"postgres", "postgresql"}:
         url = url.set(drivername="postgresql+psycopg")
@@ -55,7 +54,7 @@ def engine_url(database_url: str) -> URL:
 
 
 def engine_options(url: URL, threads: int) -> dict[str, Any]:
-    """What `create_engine` needs for this URL: pool, timeouts and durability."""
+    """The arguments of `create_engine` for this URL."""
     common = {"pool_size": threads, "pool_timeout": 5, "hide_parameters": True}
     if url.get_backend_name() == "sqlite":
         Path(url.database or ".").parent.mkdir(parents=True, exist_ok=True)
@@ -68,14 +67,15 @@ def engine_options(url: URL, threads: int) -> dict[str, Any]:
 
 
 def prepare_sqlite(engine: Engine) -> None:
-    """Make SQLite durable and honest: WAL, a disk flush at each commit, foreign keys, and transactions we begin.
+    """Configure SQLite: WAL, a disk flush at each commit, foreign keys, and transactions that we begin ourselves.
 
-    A new database is its owner's alone, since it holds addresses; SQLite gives the log beside it the same rights.
+    The file of a new database, which holds addresses, is readable by its owner alone; SQLite gives its log the same
+    rights.
     """
 
     @event.listens_for(engine, "do_connect")
     def on_new_file(_dialect: Dialect, _record: object, arguments: list[Any], _options: dict[str, Any]) -> None:
-        with suppress(OSError):  # it is there already, or cannot be made: then the connection says so
+        with suppress(OSError):  # it exists, or cannot be created: then connecting fails
             os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
     @event.listens_for(engine, "connect")
@@ -92,7 +92,7 @@ def prepare_sqlite(engine: Engine) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    """Take SQLite's only write lock, soon after whoever holds it lets go."""
+    """Take SQLite's write lock as soon as it is free."""
     driver = cast("sqlite3.Connection", connection.connection.driver_connection)
     deadline = time.monotonic() + SQLITE_BUSY_SECONDS
     driver.execute("PRAGMA busy_timeout = 0")

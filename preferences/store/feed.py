@@ -1,7 +1,6 @@
-"""The ledger as a feed: entries in order, each with the address that it is about, for those who follow.
+"""The ledger as a feed: entries in order, each with the address that it is about.
 
-Owns the form in which an entry leaves the house. Invariants: by number, without a gap; the address is looked up when
-it is asked for, so what was erased leaves no trace here.
+Invariants: in order, without gaps; addresses are looked up at the time of reading, so an erased one does not appear.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from preferences.store.transactions import Read
 
 
 def server_time(read: Read) -> datetime:
-    """What the database's clock says."""
     now: datetime = read.execute(select(func.now())).scalar_one()
     return now
 
@@ -41,7 +39,7 @@ def head_seq(read: Read) -> int:
 
 
 def entries_after(read: Read, position: int, limit: int) -> list[Entry]:
-    """The next entries of the ledger, in order."""
+    """The next entries in order."""
     statement = select(ledger_entry).where(ledger_entry.c.seq > position).order_by(ledger_entry.c.seq).limit(limit)
     return [entry_of(row) for row in read.execute(statement)]
 
@@ -61,7 +59,7 @@ def entries_of(read: Read, contact_ids: Sequence[UUID], verbs: Collection[Verb])
 
 
 def opted_out_contacts(read: Read, after: UUID | None, limit: int) -> list[UUID]:
-    """Ids, in order, of contacts with an opt-out or a suppressed address: what a provider must know of."""
+    """The ids, in order, of contacts with an opt-out or a suppressed address: those that a provider must know of."""
     prints = select(suppression.c.fingerprint).where(suppression.c.active)
     stopped = select(preference.c.contact_id).where(preference.c.status == "unsubscribed")
     barred = select(address.c.contact_id).where(address.c.fingerprint.in_(prints))
@@ -73,21 +71,20 @@ def opted_out_contacts(read: Read, after: UUID | None, limit: int) -> list[UUID]
 
 
 MAX_PAGE_ENTRIES: Final = 1_000
-"""Entries in one page."""
 
 _BY_PRINT: Final = select(address.c.fingerprint, address.c.value).where(any_of(address.c.fingerprint, "fingerprints"))
 
 
 def feed_page(read: Read, after: int, limit: int) -> list[dict[str, Any]]:
-    """The entries after a position, at most `limit` of them, as plain values (`entry_form`)."""
+    """At most `limit` entries after a position, as JSON values (`entry_form`)."""
     entries = entries_after(read, after, min(limit, MAX_PAGE_ENTRIES))
     named = _addresses_named(read, entries)
-    current = _current_addresses(read, [one for one in entries if one.fingerprint not in named])
-    return [entry_form(one, _about(one, named, current)) for one in entries]
+    current = _current_addresses(read, [entry for entry in entries if entry.fingerprint not in named])
+    return [entry_form(entry, _about(entry, named, current)) for entry in entries]
 
 
 def _about(entry: Entry, named: Mapping[str, str], current: Mapping[tuple[UUID | None, Channel], str]) -> str | None:
-    """A suppression is about one address and no other of its owner's."""
+    """A suppression is about one address only, not about its contact's others."""
     value = named.get(entry.fingerprint or "")
     if value is not None:
         return value
@@ -95,13 +92,14 @@ def _about(entry: Entry, named: Mapping[str, str], current: Mapping[tuple[UUID |
 
 
 def entry_form(entry: Entry, value: str | None) -> dict[str, Any]:
-    """As JSON: `address` is the one it names, or of a wish the contact's present one on that channel."""
+    """An entry as JSON values. `address` is the one that the entry names, or else the contact's current one on its
+    channel."""
     fields = entry_json(entry)
     return {"contact": fields.pop("contact_id"), "address": value, **fields}
 
 
 def _addresses_named(read: Read, entries: Sequence[Entry]) -> Mapping[str, str]:
-    prints = {one.fingerprint for one in entries if one.fingerprint}
+    prints = {entry.fingerprint for entry in entries if entry.fingerprint}
     if not prints:
         return {}
     rows = read.execute(_BY_PRINT, {"fingerprints": list(prints)})
@@ -109,11 +107,11 @@ def _addresses_named(read: Read, entries: Sequence[Entry]) -> Mapping[str, str]:
 
 
 def _current_addresses(read: Read, entries: Sequence[Entry]) -> Mapping[tuple[UUID | None, Channel], str]:
-    """Of contacts whose wish an entry is: the oldest that is in use on each channel."""
-    ids = {one.contact_id for one in entries if one.contact_id and one.reason is None}
+    """The oldest address in use of each contact and channel, for entries about preferences."""
+    ids = {entry.contact_id for entry in entries if entry.contact_id and entry.reason is None}
     found: dict[tuple[UUID | None, Channel], str] = {}
     states = address_states(read, list(ids))
-    for state in sorted(states, key=lambda one: one.added_at):
-        if all(one.reason is not SuppressionReason.REPLACED for one in state.suppressions):
+    for state in sorted(states, key=lambda state: state.added_at):
+        if all(held.reason is not SuppressionReason.REPLACED for held in state.suppressions):
             found.setdefault((state.contact_id, state.address.channel), state.address.value)
     return found

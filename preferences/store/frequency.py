@@ -1,7 +1,7 @@
-"""The places of a week: who with a cap was written to, and who may be once more.
+"""Frequency limits: the messages sent to contacts who set one.
 
-Owns the rows `sending`. Invariants: nobody gets more than their cap in any seven days, however many senders ask at the
-same time; asking twice about the same mailing takes one place.
+Owns the rows `sending`. Invariants: no contact gets more messages than their limit in any seven days, however many
+senders ask at the same time; a mailing counts once, however often it asks.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ from preferences.store.transactions import Read, Save
 
 def reserve(
     save: Save,
-    caps: Mapping[UUID, int],
+    limits: Mapping[UUID, int],
     *,
     channel: Channel,
     topic: str,
     message_ref: str,
     now: datetime,
 ) -> set[UUID]:
-    """Take one place for each contact who has one left, and return those contacts.
+    """Reserve a message of a mailing for each contact whose limit allows one, and return these contacts.
 
-    `caps` is how many each wants in a week at the most; `message_ref` names the mailing.
+    `limits` is the most messages a week that each wants; `message_ref` names the mailing.
     """
-    _lock(save, list(caps), channel, topic)
-    had = _had_already(save, list(caps), channel=channel, topic=topic, message_ref=message_ref, now=now)
-    sent = sent_this_week(save, list(caps), channel=channel, topic=topic, now=now)
+    _lock(save, list(limits), channel, topic)
+    reserved = _reserved(save, list(limits), channel=channel, topic=topic, message_ref=message_ref, now=now)
+    sent = sent_this_week(save, list(limits), channel=channel, topic=topic, now=now)
     granted = {
-        contact_id for contact_id, cap in caps.items() if contact_id not in had and sent.get(contact_id, 0) < cap
+        contact_id
+        for contact_id, limit in limits.items()
+        if contact_id not in reserved and sent.get(contact_id, 0) < limit
     }
     insert_rows(
         save,
@@ -52,27 +54,27 @@ def reserve(
             }
             for contact_id in granted
         ],
-        on_conflict="replace",  # a mailing of the same name in an earlier week
+        on_conflict="replace",  # an earlier mailing of the same name
     )
-    return granted | had
+    return granted | reserved
 
 
 def _lock(read: Read, contact_ids: Sequence[UUID], channel: Channel, topic: str) -> None:
-    """Lock the caps that count here: two senders who ask at the same time must not both take the last place.
+    """Lock the limits, so that two senders cannot both reserve the last message.
 
-    In one order, the same in which the ledger writes them, so that no two wait for each other.
+    In the order in which the ledger writes them, which prevents deadlocks.
     """
-    caps = select(pace.c.seq).where(
+    limits = select(pace.c.seq).where(
         any_of(pace.c.contact_id, "contact_ids"),
         pace.c.channel == channel.value,
         pace.c.topic.in_([topic, BLANKET]),
         pace.c.verb == Verb.CAP.value,
     )
-    in_order = caps.order_by(pace.c.contact_id, bytewise(pace.c.brand), bytewise(pace.c.topic)).with_for_update()
+    in_order = limits.order_by(pace.c.contact_id, bytewise(pace.c.brand), bytewise(pace.c.topic)).with_for_update()
     read.execute(in_order, {"contact_ids": list(contact_ids)})
 
 
-def _had_already(
+def _reserved(
     read: Read,
     contact_ids: Sequence[UUID],
     *,
@@ -92,5 +94,5 @@ def _had_already(
 
 
 def forget_old(save: Save, now: datetime) -> None:
-    """Remove what no cap can count any more."""
+    """Remove messages that no limit counts any more."""
     save.execute(delete(sending).where(sending.c.at < now - LIMIT_PERIOD))

@@ -1,7 +1,7 @@
-"""What happened to one contact, for that contact to read: entries, the wording behind each, and what became of a yes.
+"""A contact's history, for that contact to read: entries, and the wording behind each opt-in.
 
-Owns the question "is this entry mine?". Invariant: an entry of somebody else, or about an address that is not the
-contact's, is never found, and evidence is never read.
+Invariants: an entry of another contact, or about an address that is not the contact's, is never found; evidence is
+never read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from preferences.store.transactions import Read
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Everything on record that bears on one address."""
+    """Everything on record about one address."""
 
     contact_id: UUID | None
     entries: list[Entry]
@@ -44,14 +44,14 @@ class Timeline:
     suppressions: Sequence[Suppression]
 
 
-def timeline(read: Read, one: Address, fingerprints: Fingerprints) -> Timeline:
-    """What happened to an address and its contact, oldest first."""
-    prints = list(fingerprints.candidates(one))
-    rows = read.execute(OWNERS_BY_FINGERPRINT, {"fingerprints": prints, "channel": one.channel.value})
+def timeline(read: Read, address: Address, fingerprints: Fingerprints) -> Timeline:
+    """The entries, preferences and suppressions of an address and its contact, the oldest first."""
+    prints = list(fingerprints.candidates(address))
+    rows = read.execute(OWNERS_BY_FINGERPRINT, {"fingerprints": prints, "channel": address.channel.value})
     contact_id = next((row.contact_id for row in rows), None)
     mine = any_of(ledger_entry.c.fingerprint, "fingerprints")
     if contact_id is not None:
-        bears = or_(ledger_entry.c.channel == one.channel.value, ledger_entry.c.topic.in_(list(Purpose)))
+        bears = or_(ledger_entry.c.channel == address.channel.value, ledger_entry.c.topic.in_(list(Purpose)))
         mine = or_(mine, and_(ledger_entry.c.contact_id == contact_id, bears))
     found = read.execute(
         select(ledger_entry, evidence.c.details)
@@ -63,7 +63,7 @@ def timeline(read: Read, one: Address, fingerprints: Fingerprints) -> Timeline:
     choices: list[tuple[str, str, Preference]] = []
     if contact_id is not None:
         kept = select(preference).where(
-            preference.c.contact_id == contact_id, preference.c.channel == one.channel.value
+            preference.c.contact_id == contact_id, preference.c.channel == address.channel.value
         )
         choices = [(row.brand, row.topic, preference_of(row)) for row in read.execute(kept)]
     suppressions = active_suppressions(read, prints)
@@ -72,17 +72,17 @@ def timeline(read: Read, one: Address, fingerprints: Fingerprints) -> Timeline:
         entries=[entry_of(row) for row in found],
         evidence={row.seq: row.details for row in found if row.details},
         choices=choices,
-        suppressions=[s for (_, channel), many in suppressions.items() if channel == one.channel for s in many],
+        suppressions=[s for (_, channel), many in suppressions.items() if channel == address.channel for s in many],
     )
 
 
 PAGE: Final = 50
-"""How many entries are shown at once."""
+"""Entries on one page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryOwner:
-    """A contact and their addresses, by every fingerprint under which one may stand in the ledger."""
+    """A contact and their addresses, by every fingerprint that may be in the ledger."""
 
     contact_id: UUID
     addresses: dict[str, Address]
@@ -90,7 +90,7 @@ class HistoryOwner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """An entry as its contact may see it: about which of their addresses it was, and the wording that was shown."""
+    """An entry as its contact may see it: with the address of theirs that it is about, and the wording shown."""
 
     entry: Entry
     address: Address | None
@@ -98,56 +98,55 @@ class HistoryEntry:
 
     @property
     def reference(self) -> str:
-        """What names it in addresses of pages: nothing sequential."""
+        """Its name in URLs, which is not sequential."""
         return reference_of(self.entry.hash)
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """One page of a history, the newest first, and whether anything is older."""
+    """One page of a history, the newest entries first. `more` says whether there are older ones."""
 
     entries: Sequence[HistoryEntry]
     more: bool
 
 
 def history_owner(contact_id: UUID, addresses: Sequence[Address], fingerprints: Fingerprints) -> HistoryOwner:
-    """The contact, ready to be asked about."""
     by_print = fingerprints.by_print(addresses)
     return HistoryOwner(contact_id=contact_id, addresses=by_print)
 
 
 def read(read: Read, owner: HistoryOwner, before: Entry | None = None) -> HistoryPage:
-    """The entries of a contact, the newest first, from just before `before` on."""
+    """The entries of a contact before `before`, the newest first."""
     statement = select(ledger_entry).where(_mine(owner)).order_by(ledger_entry.c.seq.desc()).limit(PAGE + 1)
     if before is not None:
         statement = statement.where(ledger_entry.c.seq < before.seq)
     entries = _entries(read, statement, owner)
-    return HistoryPage(_happenings(read, owner, entries[:PAGE]), more=len(entries) > PAGE)
+    return HistoryPage(_with_notices(read, owner, entries[:PAGE]), more=len(entries) > PAGE)
 
 
 def find(read: Read, owner: HistoryOwner, reference: str) -> HistoryEntry | None:
-    """The contact's own entry of this reference, or None: somebody else's is none of theirs."""
+    """The contact's own entry of this reference, or None."""
     prefix = hash_prefix(reference)
     if prefix is None:
         return None
     named = func.substr(ledger_entry.c.hash, 1, len(prefix)) == prefix
     statement = select(ledger_entry).where(_mine(owner), named).order_by(ledger_entry.c.seq).limit(1)
-    found = _happenings(read, owner, _entries(read, statement, owner))
+    found = _with_notices(read, owner, _entries(read, statement, owner))
     return found[0] if found else None
 
 
-def since(read: Read, yes: Entry) -> list[Entry]:
-    """What changed the same wish after this entry, the oldest first: whether a consent still stands."""
+def since(read: Read, opt_in: Entry) -> list[Entry]:
+    """Later changes of the same preference, the oldest first: whether a consent still holds."""
     statement = (
         select(ledger_entry)
         .where(
-            ledger_entry.c.contact_id == yes.contact_id,
-            ledger_entry.c.channel == yes.channel.value,
-            ledger_entry.c.brand == yes.brand,
-            ledger_entry.c.topic.in_([yes.topic, BLANKET]),
+            ledger_entry.c.contact_id == opt_in.contact_id,
+            ledger_entry.c.channel == opt_in.channel.value,
+            ledger_entry.c.brand == opt_in.brand,
+            ledger_entry.c.topic.in_([opt_in.topic, BLANKET]),
             ledger_entry.c.status.is_not(None),
             ledger_entry.c.changed,
-            ledger_entry.c.seq > yes.seq,
+            ledger_entry.c.seq > opt_in.seq,
         )
         .order_by(ledger_entry.c.seq)
     )
@@ -155,9 +154,10 @@ def since(read: Read, yes: Entry) -> list[Entry]:
 
 
 def _mine(owner: HistoryOwner) -> ColumnElement[bool]:
-    """Theirs, or about an address of theirs and nobody's. An address may have had another contact before."""
+    """Entries of the contact, or about one of their addresses and no other contact's: an address may have had another
+    contact before."""
     found = or_(ledger_entry.c.contact_id == owner.contact_id, any_of(ledger_entry.c.fingerprint, "fingerprints"))
-    # Not "is null or theirs": the database would then go through everything that is nobody's.
+    # Not "is null or theirs": the database would then scan all entries without a contact.
     nobody_elses = func.coalesce(ledger_entry.c.contact_id, owner.contact_id) == owner.contact_id
     return and_(found, nobody_elses)
 
@@ -166,13 +166,13 @@ def _entries(read: Read, statement: Any, owner: HistoryOwner) -> list[Entry]:
     return [entry_of(row) for row in read.execute(statement, {"fingerprints": list(owner.addresses)})]
 
 
-def _happenings(read: Read, owner: HistoryOwner, entries: Sequence[Entry]) -> list[HistoryEntry]:
-    shown = notices.find(read, {one.notice for one in entries if one.notice})
+def _with_notices(read: Read, owner: HistoryOwner, entries: Sequence[Entry]) -> list[HistoryEntry]:
+    shown = notices.find(read, {entry.notice for entry in entries if entry.notice})
     return [
         HistoryEntry(
-            entry=one,
-            address=owner.addresses.get(one.fingerprint or ""),
-            notice=shown.get(one.notice or ""),
+            entry=entry,
+            address=owner.addresses.get(entry.fingerprint or ""),
+            notice=shown.get(entry.notice or ""),
         )
-        for one in entries
+        for entry in entries
     ]

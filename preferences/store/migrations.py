@@ -1,6 +1,6 @@
-"""Whether the database has the tables that this version of the program needs.
+"""Whether the database has the tables that this version needs.
 
-Owns the number of the newest migration. Invariant: it is the head of `migrations/versions` (a test compares them).
+Invariant: `HEAD` is the newest of `migrations/versions` (a test compares them).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def pending(read: Read) -> bool:
 
 
 def current(read: Read) -> str | None:
-    """The migration that the database stands at; None where there was none."""
+    """The migration of the database; None for an empty one."""
     if not inspect(read.connection).has_table("alembic_version"):
         return None
     found: str | None = read.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()

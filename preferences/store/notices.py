@@ -1,6 +1,6 @@
-"""The wording that was shown: kept once, however many said yes to it.
+"""The wordings that were shown, each stored once.
 
-Owns the rows `notice`. Invariant: a row never changes; new words are a new version.
+Owns the rows `notice`. Invariant: a row never changes; a new wording is a new version.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from sqlalchemy import func, select
 from preferences.domain.notices import KeptNotice, Notice
 from preferences.store.dialect import any_of, insert_rows
 from preferences.store.tables import notice
-from preferences.store.transactions import Read, Save
+from preferences.store.transactions import Read, Write
 
 
-def keep(save: Save, shown: Iterable[Notice], now: datetime) -> None:
-    """Keep what is not kept yet. Call it under the ledger's lock, so that no two get the same version."""
-    wanted = {one.hash: one for one in shown}
-    known = set(find(save, wanted))
-    for digest, one in wanted.items():
+def keep(write: Write, shown: Iterable[Notice], now: datetime) -> None:
+    """Store the wordings that are not stored yet, as new versions."""
+    wanted = {new.hash: new for new in shown}
+    known = set(find(write, wanted))
+    for digest, new in wanted.items():
         if digest in known:
             continue
-        same = (notice.c.slug == one.slug) & (notice.c.language == one.language)
-        newest = save.execute(select(func.max(notice.c.version)).where(same)).scalar() or 0
+        same = (notice.c.slug == new.slug) & (notice.c.language == new.language)
+        newest = write.execute(select(func.max(notice.c.version)).where(same)).scalar() or 0
         row = {
             "hash": digest,
-            "slug": one.slug,
-            "language": one.language,
+            "slug": new.slug,
+            "language": new.language,
             "version": newest + 1,
-            "text": one.text,
+            "text": new.text,
             "created_at": now,
         }
-        insert_rows(save, notice, [row])
+        insert_rows(write, notice, [row])
 
 
 def find(read: Read, hashes: Collection[str]) -> dict[str, KeptNotice]:

@@ -1,7 +1,7 @@
-"""Letters that wait to be sent, and how often they were asked for.
+"""The outbox: our own email that waits, and how often it was requested.
 
-Owns the rows `letter` and `letter_request`. Invariants: asking costs the same for an address that we know and for one
-that we do not, since nothing is looked up; a letter is gone from here once the mail server has it.
+Owns the rows `letter` and `letter_request`. Invariants: nothing is looked up about an address, so that an order takes
+as long for a known as for an unknown one; a row is gone once the mail server has the email.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from preferences.store.tables import letter, letter_request
 from preferences.store.transactions import Read, Save, advisory_locks
 
 LEASE: Final = timedelta(minutes=2)
-"""How long a worker may take with a letter before another one tries: well above the mail server's time-out."""
+"""How long a worker may take to send an email before another retries it: well above the timeout of the mail server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A letter that somebody wants sent. `mailbox` is the fingerprint of `domain.addresses.mailbox_of` its address."""
+    """An email to send. `mailbox` is the fingerprint of its address as `domain.addresses.mailbox_of` gives it."""
 
     kind: EmailKind
     address: str
@@ -36,38 +36,37 @@ class Order:
 
 
 def order(save: Save, wanted: Order, now: datetime, *, after: timedelta = timedelta()) -> bool:
-    """Queue a letter, unless this address has had its share of them. Returns whether it was queued.
+    """Queue an email unless its mailbox has reached a limit. Returns whether it was queued.
 
-    Counted one after the other, so that asking in parallel gains nothing.
+    Requests for one mailbox are counted one after the other, also when they arrive in parallel.
     """
     return bool(order_all(save, [wanted], now, after=after))
 
 
 def order_all(save: Save, wanted: Sequence[Order], now: datetime, *, after: timedelta = timedelta()) -> list[Order]:
-    """Queue letters, in as many statements for a thousand as for one, but for those above an address's share. Returns
-    those that were queued."""
+    """`order` for many emails, in the same number of statements. Returns those that were queued."""
     if not wanted:
         return []
-    mailboxes = {one.mailbox for one in wanted}
+    mailboxes = {new.mailbox for new in wanted}
     advisory_locks(save, [f"letter {mailbox}" for mailbox in mailboxes])
-    asked = _requests(save, mailboxes, now)
+    requested = _requests(save, mailboxes, now)
     queued = []
-    for one in wanted:
-        requests = asked.setdefault(one.mailbox, [])
-        if not _has_had_its_share(one.kind, requests, now):
-            requests.append((one.kind, now))
-            queued.append(one)
-    requested = [{"id": new_id(now), "fingerprint": one.mailbox, "kind": one.kind.value, "at": now} for one in queued]
+    for new in wanted:
+        requests = requested.setdefault(new.mailbox, [])
+        if not _has_reached_limit(new.kind, requests, now):
+            requests.append((new.kind, now))
+            queued.append(new)
+    rows = [{"id": new_id(now), "fingerprint": new.mailbox, "kind": new.kind.value, "at": now} for new in queued]
     due_at = now + after
     insert_all(
         save,
-        [Insert(letter_request, requested), Insert(letter, [_letter_row(one, now, due_at) for one in queued])],
+        [Insert(letter_request, rows), Insert(letter, [_letter_row(new, now, due_at) for new in queued])],
     )
     return queued
 
 
 Requests = list[tuple[EmailKind, datetime]]
-"""What one mailbox was sent: which letters, and when."""
+"""The kinds and times of the emails that one mailbox was sent."""
 
 _REQUESTS: Final = select(letter_request.c.fingerprint, letter_request.c.kind, letter_request.c.at).where(
     any_of(letter_request.c.fingerprint, "mailboxes"), letter_request.c.at > bindparam("since")
@@ -75,14 +74,14 @@ _REQUESTS: Final = select(letter_request.c.fingerprint, letter_request.c.kind, l
 
 
 def _requests(read: Read, mailboxes: Collection[str], now: datetime) -> dict[str, Requests]:
-    """What any limit can still count, by mailbox."""
+    """The requests that any limit can still count, by mailbox."""
     found: dict[str, Requests] = {}
     for row in read.execute(_REQUESTS, {"mailboxes": list(mailboxes), "since": now - REMEMBERED}):
         found.setdefault(row.fingerprint, []).append((EmailKind(row.kind), row.at))
     return found
 
 
-def _has_had_its_share(kind: EmailKind, requests: Requests, now: datetime) -> bool:
+def _has_reached_limit(kind: EmailKind, requests: Requests, now: datetime) -> bool:
     if _is_reached(LIMITS[kind], [at for of, at in requests if of is kind], now):
         return True
     return kind not in WARNINGS and _is_reached(ALL_KINDS, [at for of, at in requests if of not in WARNINGS], now)
@@ -107,7 +106,7 @@ def _letter_row(wanted: Order, now: datetime, due_at: datetime) -> dict[str, Any
 
 
 def claim(save: Save, now: datetime, limit: int) -> list[QueuedEmail]:
-    """The next letters that are due, leased to the caller."""
+    """The next due emails, leased to the caller."""
     due = select(letter).where(letter.c.due_at <= now).order_by(letter.c.due_at).limit(limit)
     rows = save.execute(due.with_for_update(skip_locked=True)).all()
     if rows:
@@ -117,28 +116,27 @@ def claim(save: Save, now: datetime, limit: int) -> list[QueuedEmail]:
 
 
 def is_any_due(read: Read, now: datetime) -> bool:
-    """Whether a letter waits: a look without a lock."""
+    """Whether an email is due, without a lock."""
     return read.execute(select(letter.c.id).where(letter.c.due_at <= now).limit(1)).first() is not None
 
 
 def count_waiting(read: Read, since: datetime) -> int:
-    """How many letters have waited since before `since`."""
+    """The number of emails that were ordered before `since`."""
     count: int = read.execute(select(func.count()).where(letter.c.created_at < since)).scalar_one()
     return count
 
 
 def done(save: Save, sent: QueuedEmail) -> None:
-    """The letter was sent, or will never be: forget it."""
+    """Remove an email that was sent, or never will be."""
     save.execute(delete(letter).where(letter.c.id == sent.id))
 
 
 def postpone(save: Save, failed: QueuedEmail, until: datetime) -> None:
-    """Try again later."""
     save.execute(update(letter).where(letter.c.id == failed.id).values(due_at=until))
 
 
 def forget_old(save: Save, now: datetime) -> None:
-    """Remove requests that no limit can count any more."""
+    """Remove requests that no limit counts any more."""
     save.execute(delete(letter_request).where(letter_request.c.at < now - REMEMBERED))
 
 

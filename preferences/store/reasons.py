@@ -1,6 +1,6 @@
-"""Why people left, for those who say.
+"""The reasons that people give for leaving.
 
-Owns the rows `stated_reason`. Invariant: never part of the ledger, since it bears on nobody's permission.
+Owns the rows `stated_reason`. Not part of the ledger: a reason bears on nobody's permission.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from preferences.store.transactions import Save
 
 
 def state_reason(save: Save, seq: int, reason: str, now: datetime) -> None:
-    """Note the reason stated for entry `seq`; a later word replaces an earlier one."""
+    """Store the reason given for entry `seq`, in place of an earlier one."""
     insert_rows(
         save,
         stated_reason,

@@ -1,6 +1,6 @@
-"""Everybody whose answer differs from a stranger's, read in one pass: what the scrub of a long file is made against.
+"""All decisions that differ from the default decision, in one pass: what a long file is scrubbed against.
 
-Owns the reading; `domain.permission` decides. Invariants: the answer for an address is the one that `facts_for` leads
+Owns the reading; `domain.permission` decides. Invariants: the decision for an address is the one that `facts_for` leads
 to (a property test compares them); memory does not grow with the number of contacts.
 """
 
@@ -28,7 +28,7 @@ BLOCK: Final = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked about every address: may we send this class of message, about this topic, on this channel?"""
+    """The message that every address is checked for."""
 
     channel: Channel
     message_class: MessageClass
@@ -37,13 +37,12 @@ class Question:
 
     @property
     def unlike_others(self) -> str | None:
-        """The answer to new kinds of mail, unless that is what is asked about: it needs more than its own row to be
-        understood."""
+        """The preference about new topics, unless the message is about it: it cannot be judged by its own row alone."""
         return None if self.about.slug == Purpose.NEW_TOPICS else Purpose.NEW_TOPICS.value
 
     @property
     def default_decision(self) -> Decision:
-        """The answer for an address of which nothing is on record."""
+        """The decision for an address without facts."""
         return may_send(self.message_class, facts_of(self.about, None, {}, blanket=False, now=self.now))
 
 
@@ -57,15 +56,15 @@ def answers(snapshot: Snapshot, asked: Question, fingerprints: Fingerprints) -> 
     A fingerprint may come twice, with different decisions: the one that refuses counts.
     """
     with much_read(snapshot):
-        yield from _by_wish(snapshot, asked)
-    yield from _in_full(snapshot, asked, fingerprints)
+        yield from _by_preference(snapshot, asked)
+    yield from _from_all_facts(snapshot, asked, fingerprints)
     yield from _by_suppression(snapshot, asked)
 
 
-def _by_wish(snapshot: Snapshot, asked: Question) -> Answers:
-    """Contacts who have said one plain thing, which says all."""
+def _by_preference(snapshot: Snapshot, asked: Question) -> Answers:
+    """Contacts with a single preference about the topic."""
     made: dict[tuple[str, str], Decision] = {}
-    rows = snapshot.execute(_plain_wishes(asked), execution_options={"yield_per": BLOCK})
+    rows = snapshot.execute(_single_preferences(asked), execution_options={"yield_per": BLOCK})
     for block in rows.partitions():
         prints: dict[tuple[str, str], list[str]] = defaultdict(list)
         for topic, status, print_ in block:
@@ -78,16 +77,16 @@ def _by_wish(snapshot: Snapshot, asked: Question) -> Answers:
 
 
 def _answer(asked: Question, topic: str, status: Status) -> Decision:
-    """The answer to somebody who has said this alone. Of everything (`*`), only a no says something."""
+    """The decision for a contact with this preference alone. Of a blanket preference only an opt-out counts."""
     blanket = topic == BLANKET
     choice = Preference(status=status, at=asked.now, since=asked.now, seq=0, trusted=False, basis=None)
-    says_something = not blanket or status is Status.UNSUBSCRIBED
-    facts = facts_of(asked.about, choice if says_something else None, {}, blanket=blanket, now=asked.now)
+    counts = not blanket or status is Status.UNSUBSCRIBED
+    facts = facts_of(asked.about, choice if counts else None, {}, blanket=blanket, now=asked.now)
     return may_send(asked.message_class, facts)
 
 
-def _bears(asked: Question) -> Any:
-    """The wishes that bear on the topic. A purpose is kept under email, and so is the answer to new kinds of mail."""
+def _is_about(asked: Question) -> Any:
+    """Preferences about the topic. A purpose, and new topics, are stored under email."""
     kept_under = Channel.EMAIL if asked.about.slug in set(Purpose) else asked.channel
     return and_(
         preference.c.brand == asked.about.brand,
@@ -98,28 +97,28 @@ def _bears(asked: Question) -> Any:
     )
 
 
-def _plain_wishes(asked: Question) -> Any:
-    several = _of_several(asked).cte("several")
+def _single_preferences(asked: Question) -> Any:
+    several = _needing_all_facts(asked).cte("several")
     return (
         select(preference.c.topic, preference.c.status, address.c.fingerprint)
         .join(address, address.c.contact_id == preference.c.contact_id)
         .outerjoin(several, several.c.contact_id == preference.c.contact_id)
-        .where(_bears(asked), address.c.channel == asked.channel.value, several.c.contact_id.is_(None))
+        .where(_is_about(asked), address.c.channel == asked.channel.value, several.c.contact_id.is_(None))
     )
 
 
-def _of_several(asked: Question) -> Any:
-    """Contacts who must be looked at in full: more than one wish, a pause or a cap, an answer to new kinds of mail."""
-    more = select(preference.c.contact_id).where(_bears(asked)).group_by(preference.c.contact_id)
-    unlike = select(preference.c.contact_id).where(_bears(asked), preference.c.topic == asked.unlike_others)
+def _needing_all_facts(asked: Question) -> Any:
+    """Contacts that need all facts: several preferences, a sending limit, or a preference about new topics."""
+    more = select(preference.c.contact_id).where(_is_about(asked)).group_by(preference.c.contact_id)
+    unlike = select(preference.c.contact_id).where(_is_about(asked), preference.c.topic == asked.unlike_others)
     about = [asked.about.slug, BLANKET, Purpose.NEW_TOPICS.value]
     slow = select(pace.c.contact_id).where(pace.c.brand == asked.about.brand, pace.c.topic.in_(about))
     return union(more.having(func.count() > 1), unlike, slow)
 
 
-def _in_full(snapshot: Snapshot, asked: Question, fingerprints: Fingerprints) -> Answers:
-    """As any single decision is made. Their addresses' prints may be of any key."""
-    several = _of_several(asked).subquery()
+def _from_all_facts(snapshot: Snapshot, asked: Question, fingerprints: Fingerprints) -> Answers:
+    """The decisions for contacts that need all facts. Their fingerprints may have been made with any key."""
+    several = _needing_all_facts(asked).subquery()
     statement = (
         select(address.c.value)
         .join(several, several.c.contact_id == address.c.contact_id)
@@ -131,12 +130,12 @@ def _in_full(snapshot: Snapshot, asked: Question, fingerprints: Fingerprints) ->
         facts = facts_for(
             snapshot, known, channel=asked.channel, about=asked.about, fingerprints=fingerprints, now=asked.now
         )
-        for one, found in facts.items():
-            yield fingerprints.candidates(one), may_send(asked.message_class, found)
+        for recipient, found in facts.items():
+            yield fingerprints.candidates(recipient), may_send(asked.message_class, found)
 
 
 def _by_suppression(snapshot: Snapshot, asked: Question) -> Answers:
-    """Those whose address itself is suppressed, if that stops this class of message."""
+    """Suppressed addresses, where the suppression refuses this class of message."""
     statement = select(suppression.c.fingerprint, suppression.c.reason).where(
         suppression.c.channel == asked.channel.value, suppression.c.active
     )

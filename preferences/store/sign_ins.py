@@ -1,7 +1,7 @@
 """Signing in without a password, and tokens that work once.
 
 Owns the rows `sign_in` and `used_token`, and `contact.revoked_at`. Invariants: a code may be tried three times in ten
-minutes and used once; every try is counted before it is looked at, so trying in parallel gains nothing.
+minutes and used once; a try is counted before it is compared, so parallel tries gain nothing.
 """
 
 from __future__ import annotations
@@ -25,24 +25,22 @@ from preferences.store.transactions import Read, Save, advisory_lock
 
 MAX_TRIES: Final = 3
 MAX_TRIES_PER_DAY: Final = 20
-"""With a contact's codes, however many were sent, of a million that there are. The letter's link still works."""
+"""Tries of a contact's codes in a day, of a million possible codes. The link in the email works nevertheless."""
 
 KEPT: Final = timedelta(days=1)
-"""How long a used token is remembered: longer than any token that works once lives."""
+"""How long a used token is kept: longer than any token that works once is valid."""
 
 
 class CodeOutcome(StrEnum):
-    """What came of a try with a code."""
-
     RIGHT = "right"
     WRONG = "wrong"
     OVER = "over"
-    """Too late, used already, or tried too often: only a new code helps."""
+    """Expired, used, or tried too often: only a new code helps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """A code or a link that was used: the fingerprint of the address it was sent to, and when it was asked for."""
+    """A used code or link: the fingerprint of its address, and when it was requested."""
 
     fingerprint: str
     began_at: datetime
@@ -50,7 +48,7 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """The outcome, what was used when it was right, and how many tries are left when it was wrong."""
+    """`used` is set when the code was right, `left` is the number of tries that remain when it was wrong."""
 
     outcome: CodeOutcome
     used: Used | None = None
@@ -58,7 +56,7 @@ class Try:
 
 
 def begin(save: Save, fingerprint: str, now: datetime) -> UUID:
-    """Somebody wants to sign in with the address of this fingerprint, whether anybody has it or not."""
+    """Begin a sign-in with the address of this fingerprint, whether or not a contact has it."""
     sign_in_id = new_id(now)
     row = {"id": sign_in_id, "fingerprint": fingerprint, "code_digest": None, "created_at": now, "tries": 0}
     insert_rows(save, sign_in, [row | {"used_at": None}])
@@ -66,9 +64,9 @@ def begin(save: Save, fingerprint: str, now: datetime) -> UUID:
 
 
 def set_code(save: Save, sign_in_id: UUID, digest: str, fingerprint: str) -> None:
-    """The letter with the code is about to be sent. Sent again, it holds another code, and the newest counts.
+    """Store the code that is about to be sent. A repeated email has a new code, which replaces the old one.
 
-    `fingerprint` is the one that is stored with the address: it may be of an older key than the one we began with.
+    `fingerprint` is the one stored with the address, which may have been made with an older key than that of `begin`.
     """
     known = update(sign_in).where(sign_in.c.id == sign_in_id)
     save.execute(known.values(code_digest=digest, fingerprint=fingerprint))
@@ -94,7 +92,7 @@ def try_code(save: Save, sign_in_id: UUID, digest: str, now: datetime) -> Try:
 
 
 def _tries_today(save: Save, fingerprint: str, now: datetime) -> int:
-    """Tries with the codes of all addresses of the contact who has this one, counted one after the other."""
+    """Tries with the codes of all addresses of the contact; parallel tries wait for each other."""
     owner = select(address.c.contact_id).where(address.c.fingerprint == fingerprint)
     advisory_lock(save, f"tries {save.execute(owner).scalar() or fingerprint}")
     prints = select(address.c.fingerprint).where(address.c.contact_id.in_(owner))
@@ -107,7 +105,7 @@ def _tries_today(save: Save, fingerprint: str, now: datetime) -> int:
 
 
 def use_link(save: Save, sign_in_id: UUID, now: datetime) -> Used:
-    """Use the link of a sign-in letter. Raises NotAllowed when it was used already."""
+    """Use the link of a sign-in email. Raises NotAllowed when it was used already."""
     used = _use(save, sign_in_id, now)
     if used is None:
         raise NotAllowed("used already")
@@ -122,7 +120,7 @@ def _use(save: Save, sign_in_id: UUID, now: datetime) -> Used | None:
 
 
 def use_once(save: Save, token: str, now: datetime) -> None:
-    """Note that a token was used. Raises NotAllowed when it was used already."""
+    """Store that a token was used. Raises NotAllowed when it was used already."""
     row = {"digest": hashlib.sha256(token.encode()).hexdigest(), "at": now}
     advisory_lock(save, f"token {row['digest']}")
     known = select(used_token.c.at).where(used_token.c.digest == row["digest"])
@@ -132,13 +130,12 @@ def use_once(save: Save, token: str, now: datetime) -> None:
 
 
 def revoke(save: Save, contact_id: UUID, now: datetime) -> None:
-    """Void every manage link, code, sign-in link, hand-off and session that the contact has. Links that stop mail go on
-    working."""
+    """End every manage link, code, sign-in link, hand-off and session of a contact. Links that stop mail stay valid."""
     save.execute(update(contact).where(contact.c.id == contact_id).values(revoked_at=now))
 
 
 def revoked_at(read: Read, contact_id: UUID) -> datetime | None:
-    """Until when everything that signs the contact in is void; None if they never said so."""
+    """When the contact last revoked everything that signs them in, or None."""
     found: datetime | None = read.execute(
         select(contact.c.revoked_at).where(contact.c.id == contact_id)
     ).scalar_one_or_none()
@@ -146,6 +143,6 @@ def revoked_at(read: Read, contact_id: UUID) -> datetime | None:
 
 
 def forget_old(save: Save, now: datetime) -> None:
-    """Remove sign-ins that are over, and tokens that have run out by themselves."""
+    """Remove expired sign-ins and used tokens."""
     save.execute(delete(sign_in).where(sign_in.c.created_at < now - KEPT))
     save.execute(delete(used_token).where(used_token.c.at < now - KEPT))

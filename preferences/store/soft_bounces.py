@@ -1,7 +1,7 @@
-"""On which days mail to an address came back for a while.
+"""The days on which an address bounced temporarily.
 
-Owns the rows `soft_bounce`, and reads which suppressions they begin and end; `domain.suppressions` has the numbers.
-Invariant: nothing of a person is kept but the keyed fingerprint, and that for a month.
+Owns the rows `soft_bounce`, and finds the suppressions that they begin and end; `domain.suppressions` has the numbers.
+Invariant: only the keyed fingerprint is stored, for a month.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _HELD: Final = select(suppression.c.fingerprint, suppression.c.active, suppressi
 def note(
     save: Save, days: Mapping[Address, Collection[str]], *, fingerprints: Fingerprints, now: datetime
 ) -> list[Address]:
-    """Count soft bounces by day; return the addresses that are to be suppressed now."""
-    # Under the fingerprint that the address bears, be it of an older key: `ended` knows no other.
-    stored = {one: found.fingerprint for one, found in find_addresses(save, days, fingerprints).items()}
+    """Count soft bounces by day, and return the addresses to suppress now."""
+    # Under the fingerprint stored with the address, which may be of an older key: `ended` looks for no other.
+    stored = {known: found.fingerprint for known, found in find_addresses(save, days, fingerprints).items()}
     rows = [
         {"fingerprint": stored.get(bounced) or fingerprints.of(bounced), "channel": bounced.channel.value, "day": day}
         for bounced, of_address in days.items()
         for day in of_address
     ]
-    # In one order, so that no two calls wait for each other.
+    # In one order, which prevents deadlocks.
     insert_rows(save, soft_bounce, sorted(rows, key=lambda row: tuple(row.values())), on_conflict="ignore")
     by_print = fingerprints.by_print(days)
     asked = {"prints": list(by_print)}
@@ -77,10 +77,10 @@ def ended(read: Read, now: datetime) -> list[tuple[Address, int]]:
 
 
 def forget_old(save: Save, now: datetime) -> None:
-    """Remove the days that are counted no more."""
+    """Remove days that are not counted any more."""
     save.execute(delete(soft_bounce).where(soft_bounce.c.day <= _earliest(now)))
 
 
 def _earliest(now: datetime) -> str:
-    """The day behind which they are counted."""
+    """The last day that is not counted any more."""
     return (now - SOFT_BOUNCE_PERIOD).date().isoformat()

@@ -1,8 +1,8 @@
-"""Every table, and no behaviour.
+"""All tables, without behaviour.
 
-`migrations/` must always add up to exactly this; a test compares the two on both engines. Text columns that hold a term
-of `domain.terms` hold its value. No table refers to `contact` by foreign key where an opt-out must survive the
-contact's row: after an erasure, or a restore from an older backup, a link still has to work.
+`migrations/` must add up to exactly these; a test compares them on both engines. Text columns for a term of
+`domain.vocabulary` hold its value. Where an opt-out must survive the contact's row, there is no foreign key to
+`contact`: links still work after an erasure, or a restore of an older backup.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An instant. Refuses a time without a zone on the way in; gives UTC on the way out, on both engines."""
+    """An instant, in UTC on both engines. Refuses a time without a zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -121,7 +121,7 @@ topic_text: Final = Table(
     _not_null("section", Text, server_default=text("''")),
 )
 
-# `revoked_at`: every manage link and session from before it is void.
+# Manage links and sessions from before `revoked_at` are void.
 contact: Final = Table(
     "contact",
     metadata,
@@ -130,7 +130,7 @@ contact: Final = Table(
     Column("revoked_at", UtcDateTime),
 )
 
-# What the company marks contacts with, such as `wholesale`: which topics they are shown, and nothing else.
+# Set by the company, such as `wholesale`. A flag decides which topics a contact is shown, and nothing else.
 contact_flag: Final = Table(
     "contact_flag",
     metadata,
@@ -138,8 +138,8 @@ contact_flag: Final = Table(
     _key("flag", SLUG),
 )
 
-# Written with its contact, in one transaction and by one module: a foreign key would only cost a look-up for each row.
-# A trigger, which costs nothing until then, has an address go with its contact.
+# No foreign key, which would cost a look-up for each row: one module writes an address with its contact, in one
+# transaction. A trigger deletes it with its contact.
 address: Final = Table(
     "address",
     metadata,
@@ -199,8 +199,7 @@ ledger_entry: Final = Table(
     Index(None, "fingerprint", postgresql_where=text("fingerprint IS NOT NULL")),
 )
 
-# Written with its entry, in one transaction and by one function, so a foreign key would only cost: a look-up a row.
-# `salt` goes into the digest that the entry holds; evidence from before that was introduced has none.
+# No foreign key, for the same reason. `salt` is part of the digest in the entry; old evidence has neither.
 evidence: Final = Table(
     "evidence",
     metadata,
@@ -246,7 +245,7 @@ pace: Final = Table(
     _not_null("seq", NUMBER),
 )
 
-# Where a contact with a cap was written to: what the cap is counted by. Nobody else's mail is counted.
+# Messages to contacts with a frequency limit; others are not counted.
 sending: Final = Table(
     "sending",
     metadata,
@@ -269,7 +268,7 @@ suppression: Final = Table(
     _not_null("seq", NUMBER),
 )
 
-# The days on which mail to an address came back for a while, for a month: what `domain.suppressions` counts.
+# The days of a month on which an address bounced temporarily: what `domain.suppressions` counts.
 soft_bounce: Final = Table(
     "soft_bounce",
     metadata,
@@ -320,7 +319,7 @@ connector_rejection: Final = Table(
     _not_null("at", UtcDateTime),
 )
 
-# `scopes`, with spaces between; empty means the usual ones. After a rotation the old key works until `old_until`.
+# `scopes` are separated by spaces; empty means the default ones. A rotated key works until `old_until`.
 api_key: Final = Table(
     "api_key",
     metadata,
@@ -334,7 +333,7 @@ api_key: Final = Table(
     Column("old_until", UtcDateTime),
 )
 
-# The wording that people were shown when they said yes. `hash` covers slug, language and text.
+# The wordings that people agreed to. `hash` covers slug, language and text.
 notice: Final = Table(
     "notice",
     metadata,
@@ -347,7 +346,7 @@ notice: Final = Table(
     UniqueConstraint("slug", "language", "version"),
 )
 
-# Letters that wait to be sent. A row is gone once its letter is: an address stays here for seconds.
+# Email that waits to be sent. An address stays here for seconds: a row is deleted once its email is sent.
 letter: Final = Table(
     "letter",
     metadata,
@@ -362,7 +361,7 @@ letter: Final = Table(
     _not_null("attempts", Integer),
 )
 
-# How often a letter was asked for, by fingerprint: known and unknown addresses are counted alike.
+# Requests for email, by fingerprint: known and unknown addresses are counted alike.
 letter_request: Final = Table(
     "letter_request",
     metadata,
@@ -384,7 +383,7 @@ sign_in: Final = Table(
     Column("used_at", UtcDateTime),
 )
 
-# An address that somebody asked to add, until its owner confirms it or the time for that has passed.
+# An address that a contact wants to add, until it is confirmed or the request expires.
 address_request: Final = Table(
     "address_request",
     metadata,
@@ -396,7 +395,7 @@ address_request: Final = Table(
     _not_null("created_at", UtcDateTime, index=True),
 )
 
-# Tokens that work once, from their use until they would have run out.
+# Used tokens that work once, until they expire.
 used_token: Final = Table(
     "used_token",
     metadata,

@@ -114,11 +114,10 @@ Consistent = Snapshot | Write
 
 
 class Database:
-    """Runs work in transactions: `database.read(queries.catalog)`, `database.write(ledger.record, acts, now=now)`.
+    """Runs work in transactions: `database.read(read_catalog)`, `database.write(ledger.record, acts, now=now)`.
 
-    Work may be called a second time: when the server closed an idle connection, or failed over, the first call ends
-    in a disconnect and all of it stands or nothing does; so what it does must bear repeating. Raises StoreBusy when
-    the database cannot be reached or cannot take it now.
+    Work is repeated once when its connection is lost, so it must be repeatable: none of it, or all of it, was
+    committed. Raises StoreBusy when the database cannot be reached, or cannot take it now.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -221,10 +220,8 @@ def _commit(write: Write) -> None:
 
 
 def advisory_lock(save: Save, name: str) -> None:
-    """Until the transaction ends, whoever else locks this name waits. (SQLite: BEGIN IMMEDIATE has locked everything.)
-
-    For what a row cannot be locked for, because it is not there yet.
-    """
+    """Lock a name until the transaction ends, for what has no row to lock yet. (On SQLite, BEGIN IMMEDIATE locks
+    everything.)"""
     advisory_locks(save, [name])
 
 
@@ -232,17 +229,17 @@ _LOCK_NAMES: Final = text(
     "SELECT pg_advisory_xact_lock(number) FROM (SELECT DISTINCT hashtextextended(value, 0) AS number"
     " FROM json_array_elements_text(CAST(:names AS json)) ORDER BY number OFFSET 0) AS numbers"
 )
-"""In the order of their numbers, so that no two who lock several wait for each other."""
+"""In the order of their numbers, which prevents deadlocks."""
 
 
 def advisory_locks(save: Save, names: Collection[str]) -> None:
-    """The same for many names, in one statement."""
+    """`advisory_lock` for many names, in one statement."""
     if not save.is_sqlite:
         save.execute(_LOCK_NAMES, {"names": json.dumps(list(names))})
 
 
 class _Disconnected(Exception):
-    """The connection was gone, so the same work may succeed on a fresh one."""
+    """The connection was lost; the same work may succeed on another."""
 
 
 def _twice(
@@ -262,8 +259,8 @@ def _twice(
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Tell apart a database that is away or full from a mistake of ours. Only the kind of fault is kept: a driver's
-    message quotes values."""
+    """Raise StoreBusy for a database that is away or full, and StoreFault for a wrong statement. Drivers' messages
+    quote values, so only the kind of error is kept."""
     try:
         yield
     except PoolTimeout:
@@ -277,19 +274,19 @@ def _translated() -> Iterator[None]:
 
 
 class StoreFault(SQLAlchemyError):
-    """A statement was wrong. Says which fault, never which values."""
+    """A statement was wrong. Names the kind of error, without values."""
 
     def __init__(self, kind: str, state: str | None) -> None:
         super().__init__(f"{kind} ({state})" if state else kind)
 
 
 def sqlstate(error: DBAPIError) -> str | None:
-    """PostgreSQL's five-character code of an error, where there is one."""
+    """PostgreSQL's five-character error code, if there is one."""
     return getattr(error.orig, "sqlstate", None)
 
 
-# Classes of PostgreSQL's SQLSTATE that pass by themselves or with an operator's help: connection, resources (disk full
-# is 53100), operator intervention, system error, rollback (deadlock, serialisation), lock not available, read-only.
+# SQLSTATE classes of errors that pass: connection, resources (53100 is a full disk), operator intervention, system
+# error, rollback (deadlock, serialisation), lock not available, read-only.
 _PASSING_STATES: Final = ("08", "53", "57", "58", "40", "55", "25006")
 
 
@@ -298,7 +295,7 @@ def _is_passing(error: DBAPIError) -> bool:
     if state is not None:
         return state.startswith(_PASSING_STATES)
     if isinstance(error.orig, sqlite3.Error):
-        # SQLITE_ERROR is a wrong statement: a syntax error, a table that is not there.
+        # SQLITE_ERROR is a wrong statement.
         code = getattr(error.orig, "sqlite_errorcode", None)
         return isinstance(error, OperationalError) and code != sqlite3.SQLITE_ERROR
     return isinstance(error, OperationalError)

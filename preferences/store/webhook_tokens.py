@@ -1,8 +1,7 @@
-"""Signed tokens of webhooks whose signature does not cover the body, and the body that each came with first.
+"""Signed tokens of webhooks whose signature does not cover the body.
 
-Owns the rows `webhook_token`, whose column `connector` holds a digest of the key that signed the token: connectors may
-share one. Invariant: while a token is kept, it goes with one body and no other, however many requests bring it at the
-same time.
+Owns the rows `webhook_token`; its column `connector` holds a digest of the key that signed the token, since connectors
+may share a key. Invariant: while a token is stored, it is valid for the body it came with first, and for no other.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from preferences.store.tables import webhook_token
 from preferences.store.transactions import Save
 
 KEPT_FOR: Final = timedelta(days=3)
-"""Longer than any connector whose signature leaves the body out takes a signed time (`Connector.freshness`)."""
+"""Longer than any connector without a signed body accepts a signed time (`Connector.freshness`)."""
 
 
 def bind(save: Save, key: str, token: str, *, digest: str, now: datetime) -> bool:
-    """Note the body that a token of this key came with, unless it came before. Returns whether this is that body."""
+    """Store the body that a token of this key came with first. Returns whether this is that body."""
     row = {"connector": key, "token": token, "digest": digest, "at": now}
     insert_rows(save, webhook_token, [row], on_conflict="ignore")
     known = select(webhook_token.c.digest).where(webhook_token.c.connector == key, webhook_token.c.token == token)
@@ -29,5 +28,5 @@ def bind(save: Save, key: str, token: str, *, digest: str, now: datetime) -> boo
 
 
 def forget_old(save: Save, now: datetime) -> None:
-    """Remove those that come too late to be taken, whatever they come with."""
+    """Remove tokens that are too old to be accepted."""
     save.execute(delete(webhook_token).where(webhook_token.c.at < now - KEPT_FOR))
