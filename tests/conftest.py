@@ -13,12 +13,15 @@ from flask.testing import FlaskClient
 
 from preferences.current import services_of
 from preferences.services import Services
+from tests import profiles
 from tests.mail_sink import MailSink
 from tests.servers import PostgresServer, chromium_path, postgresql_binaries
 from tests.support import close, give_back, new_app, new_postgresql, new_sqlite
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+profiles.load()
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",  # root cannot have one, and the pages are our own

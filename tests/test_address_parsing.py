@@ -16,6 +16,7 @@ from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import BadAddress
 from preferences.domain.records import Address
 from preferences.domain.vocabulary import Channel
+from tests.profiles import scaled
 
 patiently = settings(deadline=None)
 REFUSALS = {
@@ -237,7 +238,7 @@ def by_the_library(text: str) -> str | None:
     return f"{(parts.local_part or '').strip(chr(34))}@{parts.ascii_domain}"
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=scaled(400))
 @given(plain_addresses)
 @example("a@b.xn--zzzzzz9999.com")
 @example("a@b.ab--cd.com")
@@ -249,7 +250,7 @@ def test_the_short_way_for_plain_addresses_agrees_with_the_library(text: str) ->
     assert (found and found.value) == by_the_library(text)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=scaled(400))
 @given(plain_addresses)
 def test_the_short_way_for_plain_addresses_agrees_with_the_long_one(text: str) -> None:
     """A mark without width at its end sends an address the long way."""
@@ -286,7 +287,7 @@ def looks_plain(local: str) -> bool:
 mixed = st.text(st.characters(categories=["L", "Mn", "Nd"]), min_size=1, max_size=20)
 
 
-@settings(deadline=None, max_examples=600)
+@settings(max_examples=scaled(600))
 @given(
     st.one_of(mixed, locals_, st.text(max_size=12)),
     st.one_of(mixed, st.just("example")),
@@ -303,7 +304,7 @@ def test_every_address_that_was_taken_before_keeps_its_normal_form(local: str, h
         assert now == Address(Channel.EMAIL, was) or (now is None and looks_plain(local))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=scaled(400))
 @given(mixed, mixed, st.sampled_from([".com", ".рф", "。jp", ""]))
 @example("İ" * 120, "example", ".com")
 @example("ΑΣ", "ΑΣ", ".com")
@@ -313,7 +314,7 @@ def test_a_normal_form_is_its_own_normal_form(local: str, host: str, end: str) -
     assert found is None or read_address(Channel.EMAIL, found.value) == found
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=scaled(300))
 @given(st.sampled_from(Channel), st.text())
 def test_any_text_has_a_normal_form_or_is_refused_without_being_quoted(channel: Channel, text: str) -> None:
     found = read_or_refusal(channel, text)

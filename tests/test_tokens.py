@@ -31,6 +31,7 @@ from preferences.tokens import (
     stem,
     trim,
 )
+from tests.profiles import scaled
 
 KEY, NEW_KEY = b"link-key-of-these-tests-01", b"link-key-of-these-tests-02"
 LINKS = Links([KEY])
@@ -380,7 +381,7 @@ def ends_of(token: str) -> st.SearchStrategy[str]:
     return st.text(max_size=30).map(lambda text: token + (f".{text}" if more(text) else text))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=scaled(300))
 @given(st.data(), unsubscribe_links)
 def test_whatever_is_put_behind_it_a_token_means_the_same(data: st.DataObject, link: UnsubscribeLink) -> None:
     token = LINKS.sign_unsubscribe(link)

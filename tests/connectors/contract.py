@@ -47,6 +47,7 @@ from preferences.store import cursors
 from preferences.store.contacts import new_id
 from preferences.store.tables import ledger_entry
 from preferences.sync import Outcome, run_once
+from tests.profiles import scaled
 from tests.servers import free_port
 from tests.support import PUBLIC_URL, close, email, new_app, new_sqlite
 
@@ -57,11 +58,11 @@ PAYLOADS: Final = Path(__file__).parent / "payloads"
 
 # The same tests run for every connector, and each example costs a call over the network at most.
 examples = example_settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow]
+    max_examples=scaled(150), suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow]
 )
 
 
-few_examples = example_settings(examples, max_examples=40)
+few_examples = example_settings(examples, max_examples=scaled(40))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, T
 from preferences.domain.records import Address
 from preferences.domain.vocabulary import Channel, Status
 from tests.connectors.contract import NAME, Answer, Asked, ConnectorContract, Provider, examples, push_of
+from tests.profiles import scaled
 from tests.support import PUBLIC_URL, new_sqlite
 
 TOKEN: Final = "0123456789abcdef0123456789abcdef"
@@ -215,7 +216,7 @@ class TestTheWords:
         assert read_word({"Body": text}) is EventKind.UNSUBSCRIBE
 
     @given(parts=st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(GAPS)), min_size=1, max_size=5))
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=scaled(500))
     @example(parts=[("Stop", " "), ("out", "")])
     @example(parts=[("stop", "-"), ("out", "")])
     @example(parts=[("stop", " "), ("subscribe", "")])

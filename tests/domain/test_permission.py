@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preferences.domain.permission import (
@@ -148,7 +148,6 @@ def test_the_first_of_two_degraded_answers_is_named() -> None:
     assert decide(TRANSACTIONAL, Reason.UNAVAILABLE, Reason.UNKNOWN_TOPIC).reason is Reason.UNKNOWN_TOPIC
 
 
-@settings(deadline=None)
 @given(st.sets(st.sampled_from(PASSING)), st.sampled_from(MessageClass))
 def test_many_reasons_are_as_strict_as_the_strictest(reasons: set[Reason], message_class: MessageClass) -> None:
     answers = {TABLE[reason][message_class] for reason in reasons}

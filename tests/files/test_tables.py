@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from flask import Flask
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preferences.files.tables import BadFile, open_table, read_head, table_of, text_decoder
@@ -176,7 +176,6 @@ def test_what_is_no_table_is_one_clear_line(
     assert says in result.stderr or "not an export" in result.stderr or "cut off" in result.stderr, result.stderr
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(alphabet='a@,;\t|"\n\r= ', max_size=60).map(str.encode))
 def test_any_bytes_have_a_header_or_are_refused(octets: bytes) -> None:
     try:
@@ -187,7 +186,6 @@ def test_any_bytes_have_a_header_or_are_refused(octets: bytes) -> None:
     assert all("\x00" not in name for name in head.names)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300), st.integers(min_value=0, max_value=400), st.sampled_from(["utf-16", "utf-16-be"]))
 def test_a_translated_file_can_be_begun_anywhere(text: str, place: int, codec: str) -> None:
     octets = text.encode(codec, "replace")

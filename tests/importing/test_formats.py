@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from flask import Flask
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preferences.current import services_of
@@ -1222,7 +1222,6 @@ def told_or_refused(kind: Kind, line: dict[str, str], options: Options) -> tuple
 
 
 @pytest.mark.parametrize(("tool", "kind"), KINDS, ids=[f"{tool}-{kind.name}" for tool, kind in KINDS])
-@settings(deadline=None)
 @given(data=st.data())
 def test_whatever_a_line_holds_it_gives_rows_or_a_refusal_without_values(
     tool: str, kind: Kind, data: st.DataObject
@@ -1242,7 +1241,6 @@ def test_whatever_a_line_holds_it_gives_rows_or_a_refusal_without_values(
             assert datetime.fromisoformat(one["occurred_at"]).utcoffset() is not None
 
 
-@settings(deadline=None)
 @given(st.text() | st.sampled_from(["[" * 100_000, '{"items": 1}', '[{"TopicPreferences": [1, {}]}]', "[1]", "{}"]))
 def test_whatever_a_json_file_holds_it_gives_lines_or_a_refusal(text: str) -> None:
     try:

@@ -30,6 +30,7 @@ from preferences.store import feed
 from preferences.store.catalog import read_catalog
 from preferences.store.tables import contact
 from tests.processes import ROOT, as_environment
+from tests.profiles import scaled
 from tests.support import close, new_app, settings
 
 PATIENCE = 60
@@ -56,7 +57,7 @@ def by_the_library(path: Path) -> list[tuple[int, list[str] | None]]:
                 found += [(reader.line_num, values)] if any(map(str.strip, values)) else []
 
 
-@examples(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=scaled(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXTS, size=st.integers(1, 5))
 def test_a_file_in_chunks_has_the_rows_and_the_line_numbers_that_it_has_in_one(
     text: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -27,6 +27,7 @@ from preferences.store.bulk_copy import form_of
 from preferences.store.contacts import new_id
 from preferences.store.tables import address, contact_flag, evidence, preference, suppression
 from preferences.store.transactions import Read, Write
+from tests.profiles import scaled
 from tests.support import add_contact, close, email, new_app, new_postgresql, new_sqlite
 
 NOW = datetime(2026, 6, 1, 12, 30, 15, 123, tzinfo=UTC)
@@ -140,7 +141,7 @@ def _state(read: Read) -> tuple[dict[UUID | None, str], list[str]]:
     return owners, sorted(state)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scaled(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=ROWS, rows=ROWS)
 def test_the_short_way_writes_what_the_long_way_would(
     two_sites: tuple[Services, Services], before: list[Any], rows: list[Any]

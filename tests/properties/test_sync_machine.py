@@ -47,6 +47,7 @@ from preferences.store.contact_state import AddressState
 from preferences.store.decision_facts import facts_for
 from preferences.sync import Outcome, reconcile, run_once
 from tests.connectors.fake import FakeConnector, FakeProvider, Fault, Killed
+from tests.profiles import scaled
 from tests.support import TOPICS, add_contact, close, email, new_app, new_sqlite
 
 NAME: Final = "mailer"
@@ -512,8 +513,7 @@ class SyncMachine(RuleBasedStateMachine):
 
 TestSync = SyncMachine.TestCase
 TestSync.settings = settings(
-    max_examples=60,
+    max_examples=scaled(60),
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )

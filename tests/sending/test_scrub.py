@@ -49,6 +49,7 @@ from preferences.store.frequency import reserve
 from preferences.store.scrub import answers
 from preferences.store.tables import contact
 from preferences.store.transactions import Read
+from tests.profiles import scaled
 from tests.sending.lists import NOW, act, tell, written
 from tests.support import TOPICS, email, message_about
 
@@ -104,7 +105,7 @@ paces = st.builds(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scaled(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.one_of(wishes, wishes, suppressions, paces), st.booleans()), max_size=10),
     st.sets(st.sampled_from(WHO[:2])),

@@ -36,6 +36,7 @@ from preferences.ledger.verify import verify
 from preferences.store import catalog, feed
 from preferences.web.signatures import MADE
 from tests.processes import Installation, contents, database_away
+from tests.profiles import scaled
 from tests.support import add_contact, api_headers, close, email, link_for, new_app, new_sqlite
 
 SECRET = "whsec_" + base64.b64encode(b"the secret of the shop's platform").decode()
@@ -566,7 +567,7 @@ NEARLY = st.fixed_dictionaries(
         | ANYTHING,
     },
 )
-many = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=scaled(250), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @many
