@@ -1,8 +1,7 @@
-"""Languages: which there are, which one a person gets, how it writes dates, and the templates in each.
+"""Languages: the catalogues in `translations/`, the choice of a language, dates and lists, and the templates.
 
-Owns the catalogues in `translations/`, the choice among them, and the environments of Jinja. Babel is used by itself:
-the unsubscribe link is answered in front of Flask, where the helpers of Flask-Babel have no context to look into
-(docs/decisions/0010-languages.md). Invariant: a text that is not translated is shown in English, never left out.
+Uses Babel without Flask-Babel, which needs an application context that the unsubscribe link does not have
+(docs/decisions/0010-languages.md). Invariant: a text without a translation is shown in English.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ CATALOGUES: Final = Path(__file__).parent / "translations"
 
 
 def to_translate(text: str) -> str:
-    """Marks a text for the catalogues where it stands; whoever shows it looks the translation up."""
+    """Mark a text for the catalogues. The template that shows it translates it."""
     return text
 
 
@@ -39,42 +38,41 @@ NAMES: Final = {
     "pt": "Português",
     "ar": "العربية",
 }
-"""Each language's name for itself: whoever looks for it may read no other."""
+"""The name of each language in that language."""
 
 RIGHT_TO_LEFT: Final = frozenset({"ar"})
-"""Written here, since Babel reads a megabyte for each language to say so."""
+"""Not from Babel, which reads a megabyte per language for it."""
 
-# British English and Portuguese as written in Brazil: the day before the month, and the more readers.
+# British English for the day before the month, Brazilian Portuguese for its number of readers.
 _LOCALES: Final = {"en": "en_GB", "pt": "pt_BR"}
 
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """The language of one answer. `query` carries it along in a page's addresses, if the page's own asked for it."""
+    """The language of a response. `query` repeats it in the links of the page, if the URL of the page named it."""
 
     language: str
     query: str = ""
 
     @property
     def direction(self) -> str:
-        """Which way it is written: ltr or rtl."""
+        """`ltr` or `rtl`, for the `dir` attribute."""
         return "rtl" if self.language in RIGHT_TO_LEFT else "ltr"
 
 
 def choose(asked: str | None, accepted: Iterable[str], usual: str) -> Spoken:
-    """The language to speak: what the address asks for, else what the browser accepts, else the usual one.
+    """The language that the URL names, else one that the browser accepts, else `usual`.
 
-    The address comes first in both its senses: a link in a letter names the letter's language, and the switch on a
-    page is a link to the same page in another.
+    The link in an email names the language of the email, and the language switch of a page names another.
     """
     if asked in LANGUAGES:
         return Spoken(asked, f"?lang={asked}")
-    plain = (tag.partition("-")[0].lower() for tag in accepted)  # `pt` for `pt-BR`: we have one of each
-    return Spoken(next((one for one in plain if one in LANGUAGES), usual))
+    languages = (tag.partition("-")[0].lower() for tag in accepted)  # `pt` for `pt-BR`
+    return Spoken(next((language for language in languages if language in LANGUAGES), usual))
 
 
 def translations_of(language: str) -> NullTranslations:
-    """The catalogue of a language; English is written in the templates themselves."""
+    """The catalogue of a language. English has none: its texts are the keys."""
     return Translations.load(CATALOGUES, [language])
 
 
@@ -84,13 +82,13 @@ def day(at: date, language: str) -> str:
 
 
 def listed(things: Iterable[str], language: str) -> Markup:
-    """Things in a row, such as `email, text message and post`, each kept apart from the others in its direction."""
+    """A list in words, such as `email, text message and post`, each item isolated from the direction of the others."""
     apart = [Markup("<bdi>{}</bdi>").format(thing) for thing in things]
     return Markup(format_list(apart, locale=_locale(language)))  # noqa: S704 - the things were escaped above
 
 
 def moment(at: datetime, language: str) -> str:
-    """An instant to the minute, in UTC, which is named: nobody told us where the reader is."""
+    """An instant to the minute, in UTC, since the time zone of the reader is unknown."""
     utc, locale = at.astimezone(UTC), _locale(language)
     joined: str = locale.datetime_formats["medium"]  # `{1}, {0}`; the comma differs
     return joined.format(f"{utc:%H:%M} UTC", day(utc, language))
@@ -103,7 +101,7 @@ def _locale(language: str) -> Locale:
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """The templates of a folder, by language. What a language needs is read when it is first used."""
+    """The templates of a folder, by language, loaded on first use."""
 
     folder: Path
 
@@ -113,10 +111,7 @@ class Templates:
 
 @cache
 def _environment(folder: Path, language: str) -> Environment:
-    """The templates of this folder in one language, strict about names; compiled once in a process.
-
-    Not Flask's own environment: its dozen globals are copied for every page, and cost a third of the rendering.
-    """
+    """Not Flask's environment, which copies a dozen globals for every page: a third of the time of rendering."""
     templates = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,

@@ -6,7 +6,7 @@ a mailbox.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -57,6 +57,9 @@ ALL_KINDS: Final = Limit(12, timedelta(days=1))
 WARNINGS: Final = frozenset({EmailKind.ADDRESS_CHANGED, EmailKind.ADDRESS_ADDED})
 """Kinds that `ALL_KINDS` does not limit: a thief must not suppress a warning by requesting other email."""
 
+Request = tuple[EmailKind, datetime]
+"""An email that was added to the outbox for a mailbox, and when."""
+
 REMEMBERED: Final = max(ALL_KINDS.per, *(limit.per for limit in LIMITS.values()))
 """How long a request is kept for the limits."""
 
@@ -92,3 +95,15 @@ class QueuedEmail:
 
 def is_expired(queued: QueuedEmail, now: datetime) -> bool:
     return now - queued.created_at > LIVES.get(queued.kind, EMAIL_LIFE)
+
+
+def is_limited(kind: EmailKind, requests: Sequence[Request], now: datetime) -> bool:
+    """Whether a mailbox for which these emails were requested may get no more of this kind now."""
+    if _is_reached(LIMITS[kind], [at for requested, at in requests if requested is kind], now):
+        return True
+    others = [at for requested, at in requests if requested not in WARNINGS]
+    return kind not in WARNINGS and _is_reached(ALL_KINDS, others, now)
+
+
+def _is_reached(limit: Limit, times: Iterable[datetime], now: datetime) -> bool:
+    return sum(at > now - limit.per for at in times) >= limit.most

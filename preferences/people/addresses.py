@@ -59,7 +59,7 @@ def request_address(
 def _request(save: Save, request: AddressRequest, order: Order) -> None:
     now = datetime.now(UTC)
     request_id = address_requests.add(save, request, now)
-    outbox.order(save, replace(order, details={"request": str(request_id)}), now)
+    outbox.enqueue(save, replace(order, details={"request": str(request_id)}), now)
 
 
 def find_request(services: Services, request_id: UUID) -> OpenRequest:
@@ -98,7 +98,7 @@ def _confirm(write: Write, request_id: UUID, emails: _Emails, evidence: Mapping[
         _notify_replaced(write, request.contact_id, emails, old=done.replaced, new=done.address, now=now)
     details = {"new": mask(done.address), "confirmed": True}
     warnings = [emails.order(EmailKind.ADDRESS_ADDED, mailbox, details) for mailbox in done.notify]
-    outbox.order_all(write, warnings, now)
+    outbox.enqueue_all(write, warnings, now)
     return done
 
 
@@ -139,7 +139,7 @@ def _notify_replaced(
     if _may_take_back(write, contact_id, old=old, new=new):
         request = AddressRequest(contact_id, old, replaces=None)
         details["request"] = str(address_requests.add(write, request, now))
-    outbox.order(write, emails.order(EmailKind.ADDRESS_CHANGED, old, details), now)
+    outbox.enqueue(write, emails.order(EmailKind.ADDRESS_CHANGED, old, details), now)
 
 
 def _may_take_back(read: Read, contact_id: UUID, *, old: Address, new: Address) -> bool:

@@ -72,7 +72,7 @@ def _save(
     write: Write, block: Sequence[NewContact], fingerprints: Fingerprints, *, brand: Brand, now: datetime
 ) -> list[Upserted]:
     results = contacts.upsert(write, [new.addresses for new in block], fingerprints, now)
-    outbox.order_all(write, _warnings(write, results, fingerprints, brand=brand), now)
+    outbox.enqueue_all(write, _warnings(write, results, fingerprints, brand=brand), now)
     marked = {
         result.contact_id: new.flags
         for result, new in zip(results, block, strict=True)

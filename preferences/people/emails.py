@@ -49,4 +49,4 @@ def order_email(
 ) -> None:
     """Add an email to the outbox, due `after` a delay, unless the mailbox has reached a limit. Raises StoreBusy."""
     order = email_order(services.fingerprints, kind, to=to, brand=brand, language=language, details=details)
-    services.database.save(outbox.order, order, datetime.now(UTC), after=after)
+    services.database.save(outbox.enqueue, order, datetime.now(UTC), after=after)

@@ -82,7 +82,7 @@ def request_code(services: Services, address: Address, *, brand: str, language: 
 def _request_code(save: Save, fingerprint: str, order: Order) -> UUID:
     now = datetime.now(UTC)
     sign_in_id = sign_ins.begin(save, fingerprint, now)
-    outbox.order(save, replace(order, details={"sign_in": str(sign_in_id)}), now)
+    outbox.enqueue(save, replace(order, details={"sign_in": str(sign_in_id)}), now)
     return sign_in_id
 
 
@@ -141,7 +141,7 @@ def revoke_access(services: Services, standing: ContactState, *, brand: str, lan
 def _revoke_access(save: Save, contact_id: UUID, orders: Sequence[Order]) -> None:
     now = datetime.now(UTC)
     sign_ins.revoke(save, contact_id, now)
-    outbox.order_all(save, orders, now, after=FRESH_LINK_DELAY)
+    outbox.enqueue_all(save, orders, now, after=FRESH_LINK_DELAY)
 
 
 def _signed_in(services: Services, used: Used, way: str) -> SignedIn:

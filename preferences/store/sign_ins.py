@@ -1,7 +1,7 @@
-"""Signing in without a password, and tokens that work once.
+"""Sign-ins by code or link, tokens that work once, and revoked access.
 
-Owns the rows `sign_in` and `used_token`, and `contact.revoked_at`. Invariants: a code may be tried three times in ten
-minutes and used once; a try is counted before it is compared, so parallel tries gain nothing.
+Owns the rows `sign_in` and `used_token`, and `contact.revoked_at`. Invariants: a code can be tried three times in ten
+minutes and used once; a try is counted before it is compared, so that parallel tries gain nothing.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from preferences.store.transactions import Read, Save, advisory_lock
 
 MAX_TRIES: Final = 3
 MAX_TRIES_PER_DAY: Final = 20
-"""Tries of a contact's codes in a day, of a million possible codes. The link in the email works nevertheless."""
+"""Per contact, for all codes together. The link in the email still works after that."""
 
 KEPT: Final = timedelta(days=1)
-"""How long a used token is kept: longer than any token that works once is valid."""
+"""How long a used token is kept: longer than the life of any token that works once."""
 
 
 class CodeOutcome(StrEnum):
     RIGHT = "right"
     WRONG = "wrong"
     OVER = "over"
-    """Expired, used, or tried too often: only a new code helps."""
+    """Too late, used, or tried too often: only a new code helps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """A used code or link: the fingerprint of its address, and when it was requested."""
+    """A code or a link that was used: the fingerprint of its address, and when it was requested."""
 
     fingerprint: str
     began_at: datetime
@@ -48,7 +48,7 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """`used` is set when the code was right, `left` is the number of tries that remain when it was wrong."""
+    """`used` is set for the right code, `left` (the number of tries that remain) for a wrong one."""
 
     outcome: CodeOutcome
     used: Used | None = None
@@ -56,7 +56,7 @@ class Try:
 
 
 def begin(save: Save, fingerprint: str, now: datetime) -> UUID:
-    """Begin a sign-in with the address of this fingerprint, whether or not a contact has it."""
+    """Add a sign-in, whether a contact has the address of this fingerprint or not. Returns its id."""
     sign_in_id = new_id(now)
     row = {"id": sign_in_id, "fingerprint": fingerprint, "code_digest": None, "created_at": now, "tries": 0}
     insert_rows(save, sign_in, [row | {"used_at": None}])
@@ -64,10 +64,7 @@ def begin(save: Save, fingerprint: str, now: datetime) -> UUID:
 
 
 def set_code(save: Save, sign_in_id: UUID, digest: str, fingerprint: str) -> None:
-    """Store the code that is about to be sent. A repeated email has a new code, which replaces the old one.
-
-    `fingerprint` is the one stored with the address, which may have been made with an older key than that of `begin`.
-    """
+    """Replace the code, and the fingerprint by that of the stored address, which may be of an older key."""
     known = update(sign_in).where(sign_in.c.id == sign_in_id)
     save.execute(known.values(code_digest=digest, fingerprint=fingerprint))
 
@@ -92,7 +89,7 @@ def try_code(save: Save, sign_in_id: UUID, digest: str, now: datetime) -> Try:
 
 
 def _tries_today(save: Save, fingerprint: str, now: datetime) -> int:
-    """Tries with the codes of all addresses of the contact; parallel tries wait for each other."""
+    """Tries with the codes of all addresses of the contact who has this one. Holds a lock until the commit."""
     owner = select(address.c.contact_id).where(address.c.fingerprint == fingerprint)
     advisory_lock(save, f"tries {save.execute(owner).scalar() or fingerprint}")
     prints = select(address.c.fingerprint).where(address.c.contact_id.in_(owner))
@@ -105,10 +102,10 @@ def _tries_today(save: Save, fingerprint: str, now: datetime) -> int:
 
 
 def use_link(save: Save, sign_in_id: UUID, now: datetime) -> Used:
-    """Use the link of a sign-in email. Raises NotAllowed when it was used already."""
+    """Raises NotAllowed when the link or its code was used before."""
     used = _use(save, sign_in_id, now)
     if used is None:
-        raise NotAllowed("used already")
+        raise NotAllowed("used before")
     return used
 
 
@@ -120,22 +117,22 @@ def _use(save: Save, sign_in_id: UUID, now: datetime) -> Used | None:
 
 
 def use_once(save: Save, token: str, now: datetime) -> None:
-    """Store that a token was used. Raises NotAllowed when it was used already."""
+    """Raises NotAllowed when the token was used before."""
     row = {"digest": hashlib.sha256(token.encode()).hexdigest(), "at": now}
     advisory_lock(save, f"token {row['digest']}")
     known = select(used_token.c.at).where(used_token.c.digest == row["digest"])
     if save.execute(known).first() is not None:
-        raise NotAllowed("used already")
+        raise NotAllowed("used before")
     insert_rows(save, used_token, [row])
 
 
 def revoke(save: Save, contact_id: UUID, now: datetime) -> None:
-    """End every manage link, code, sign-in link, hand-off and session of a contact. Links that stop mail stay valid."""
+    """Void every manage link, code, sign-in link, hand-off and session of the contact, but no unsubscribe link."""
     save.execute(update(contact).where(contact.c.id == contact_id).values(revoked_at=now))
 
 
 def revoked_at(read: Read, contact_id: UUID) -> datetime | None:
-    """When the contact last revoked everything that signs them in, or None."""
+    """What was issued up to then signs the contact in no more; None if nothing was revoked."""
     found: datetime | None = read.execute(
         select(contact.c.revoked_at).where(contact.c.id == contact_id)
     ).scalar_one_or_none()
@@ -143,6 +140,6 @@ def revoked_at(read: Read, contact_id: UUID) -> datetime | None:
 
 
 def forget_old(save: Save, now: datetime) -> None:
-    """Remove expired sign-ins and used tokens."""
+    """Delete sign-ins that are over, and used tokens that have expired."""
     save.execute(delete(sign_in).where(sign_in.c.created_at < now - KEPT))
     save.execute(delete(used_token).where(used_token.c.at < now - KEPT))

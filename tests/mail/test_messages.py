@@ -85,7 +85,7 @@ def order(
         language=language,
         details=details or details_for(services, kind, address),
     )
-    return services.database.save(outbox.order, wanted, now or datetime.now(UTC))
+    return services.database.save(outbox.enqueue, wanted, now or datetime.now(UTC))
 
 
 def waiting(services: Services) -> int:

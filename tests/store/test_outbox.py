@@ -34,7 +34,7 @@ TO_JANE = Order(
 
 
 def order(services: Services, wanted: Order = TO_JANE, now: datetime = NOON, **more: Any) -> bool:
-    return services.database.save(outbox.order, wanted, now, **more)
+    return services.database.save(outbox.enqueue, wanted, now, **more)
 
 
 def claim(services: Services, now: datetime = NOON, limit: int = 10) -> list[QueuedEmail]:

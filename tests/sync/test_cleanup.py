@@ -53,7 +53,7 @@ def fill(services: Services, now: datetime) -> None:
         language="en",
         details={},
     )
-    services.database.save(outbox.order, letter, now)
+    services.database.save(outbox.enqueue, letter, now)
     services.database.save(
         frequency.reserve, {contact_id: 2}, channel=Channel.EMAIL, topic="product-news", message_ref="m-1", now=now
     )

@@ -1,7 +1,7 @@
-"""Forms of a signed-in person, each with a token that only our own page can hold.
+"""Protection of forms against cross-site requests.
 
-Owns the check. Invariant: a post that uses the session's rights is acted on only with the token of that session; forms
-behind a link, and public ones, have none: the link is the proof, or nothing is at stake.
+Invariant: a POST that uses a session acts only with the token of that session. Forms behind a link and public forms
+have no token: the link is the proof, or nothing is at stake.
 """
 
 from __future__ import annotations
@@ -15,33 +15,26 @@ from werkzeug.exceptions import BadRequest
 
 
 class SessionForm(FlaskForm):
-    """The base of every form behind `guards.by_session`. Give it `request.form`, or it reads files and JSON as well.
-
-    Its token is `form.hidden()` in a template. It lives as long as the session: see `create_app`.
-    """
+    """Pass `request.form`, or it reads files and JSON too. The token lives as long as the session: see `create_app`."""
 
     def hidden(self) -> Markup:
-        """The hidden field to put inside each `<form>`. The same one serves every form of a page, so it has no id."""
+        """The hidden field for each `<form>` of a page, without an id, since it is repeated."""
         return Markup('<input type="hidden" name="{}" value="{}">').format(
             self.csrf_token.name, self.csrf_token.current_token
         )
 
 
 def require_token() -> None:
-    """Refuse a post that no page of this session made. For buttons that have no field of their own.
-
-    Raises BadRequest: it was forged, or stood open since before another sign-in.
-    """
+    """Raises BadRequest for a POST without the token of this session: forged, or from before another sign-in."""
     if not SessionForm(request.form).validate():
         raise BadRequest
 
 
 def refuse_other_sites() -> None:
-    """Refuse a post by which another site would sign somebody in here, as a person of its choice, unnoticed.
+    """Raises BadRequest for a POST from another site, which could sign a person in as somebody else (login CSRF).
 
-    There is no session yet, so no token either. Browsers say where a post comes from: all in `Origin` (RFC 6454), and
-    most in `Sec-Fetch-Site` (W3C Fetch Metadata). Whatever says neither is no browser in which somebody could be
-    deceived. Raises BadRequest.
+    Before a sign-in there is no session, so no token. Browsers send `Origin` (RFC 6454), and most `Sec-Fetch-Site` (W3C
+    Fetch Metadata). A client that sends neither is no browser.
     """
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
