@@ -316,6 +316,37 @@ def test_functions_are_short() -> None:
     assert {name: length for name, length in lengths.items() if length > 60} == {}
 
 
+LONGEST_VIEW = 15
+ROUTING = {"route", "get", "post", "put", "patch", "delete", "errorhandler"}
+
+
+def views() -> dict[str, int]:
+    """The lines of each function that answers a request, from its `def` to its end."""
+    return {
+        f"{name_of(path)}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path in modules(PACKAGE / "web")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef) and any(map(is_routing, node.decorator_list))
+    }
+
+
+def is_routing(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Call) and getattr(decorator.func, "attr", None) in ROUTING
+
+
+def test_views_parse_call_and_render() -> None:
+    lengths = views()
+    assert len(lengths) > 60
+    assert {name: length for name, length in lengths.items() if length > LONGEST_VIEW} == {}
+
+
+def test_no_public_view_imports_another() -> None:
+    public = modules(PACKAGE / "web" / "public")
+    assert [
+        name_of(path) for path in public if any(name.startswith("preferences.web.public") for name in imports(path))
+    ] == []
+
+
 # Doors.
 
 CONNECTORS = """
