@@ -11,7 +11,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
-    Column,
     Dialect,
     Row,
     Table,
@@ -19,9 +18,12 @@ from sqlalchemy import (
     TypeDecorator,
     Uuid,
     bindparam,
-    text,
+    cast,
+    column,
+    func,
+    select,
 )
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
@@ -126,8 +128,8 @@ def stream(snapshot: Consistent, statement: Any) -> Iterator[Row[Any]]:
 class Insert:
     """Rows for one table, all with the same keys.
 
-    `on_conflict`, where the primary key (or, to ignore, any unique key) stands already: `fail`, `ignore` the new row,
-    or `replace` the old one's values.
+    `on_conflict` applies to a row with the same primary key (`ignore`: with any same unique key): `fail`, `ignore` the
+    new row, or `replace` the values of the old one.
     """
 
     table: Table
@@ -143,7 +145,9 @@ def insert_rows(save: Save, table: Table, rows: Sequence[Mapping[str, Any]], *, 
 def insert_all(save: Save, inserts: Sequence[Insert], *, ends: bool = False) -> None:
     """Insert rows into several tables, on PostgreSQL in one round trip: one statement with a part for each table.
 
-    `ends` says that nothing follows in this transaction, so that the statement can travel with COMMIT.
+    The four tables of a click take a quarter of the CPU time and of the time of SQLAlchemy's executemany on PostgreSQL,
+    half on SQLite (one entry; for 32, a third and half). `ends` says that nothing follows in this transaction, so that
+    the statement can travel with COMMIT.
     """
     wanted = [insert for insert in inserts if insert.rows]
     if not wanted:
@@ -167,41 +171,32 @@ _Shape = tuple[Table, tuple[str, ...], str]
 @lru_cache(maxsize=64)
 def _sqlite_insert(shape: _Shape) -> Prepared:
     table, columns, on_conflict = shape
-    values = ", ".join(f":{name}" for name in columns)
-    typed = [bindparam(name, type_=table.c[name].type) for name in columns]
-    sql = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({values})"  # noqa: S608 - our own columns
-    return Prepared(text(f"{sql} {_conflict_clause(table, columns, on_conflict)}").bindparams(*typed))
+    insert = sqlite.insert(table).values({name: bindparam(name) for name in columns})
+    if on_conflict == "ignore":
+        insert = insert.on_conflict_do_nothing()
+    if on_conflict == "replace":
+        insert = insert.on_conflict_do_update(**_replacement(table, columns, insert.excluded))
+    return Prepared(insert)
 
 
 @lru_cache(maxsize=64)
 def _postgresql_inserts(shapes: tuple[_Shape, ...]) -> Prepared:
     *first, last = (_postgresql_insert(shape, f"rows_{number}") for number, shape in enumerate(shapes))
-    parts = ", ".join(f"part_{number} AS ({sql})" for number, sql in enumerate(first))
-    typed = [bindparam(f"rows_{number}", type_=_Json()) for number in range(len(shapes))]
-    return Prepared(text(f"WITH {parts} {last}" if parts else last).bindparams(*typed))
+    return Prepared(last.add_cte(*(insert.cte(f"part_{number}") for number, insert in enumerate(first))))
 
 
-def _postgresql_insert(shape: _Shape, parameter: str) -> str:
+def _postgresql_insert(shape: _Shape, parameter: str) -> postgresql.Insert:
     table, columns, on_conflict = shape
-    names = ", ".join(columns)
-    fields = ", ".join(f"{name} {_postgresql_type(table.c[name])}" for name in columns)
-    rows = f"json_to_recordset(CAST(:{parameter} AS json)) AS new({fields})"
-    conflict = _conflict_clause(table, columns, on_conflict)
-    return f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {rows} {conflict}"  # noqa: S608 - our own columns
-
-
-_POSTGRESQL: Final[Dialect] = postgresql.dialect()  # type: ignore[no-untyped-call]
-
-
-def _postgresql_type(column: Column[Any]) -> str:
-    return column.type.compile(_POSTGRESQL)
-
-
-def _conflict_clause(table: Table, columns: tuple[str, ...], on_conflict: str) -> str:
-    if on_conflict == "fail":
-        return ""
+    parsed = func.json_to_recordset(cast(bindparam(parameter, type_=_Json()), postgresql.JSON))
+    typed = parsed.table_valued(*(column(name, table.c[name].type) for name in columns))
+    insert = postgresql.insert(table).from_select(columns, select(typed.render_derived(parameter, with_types=True)))
     if on_conflict == "ignore":
-        return "ON CONFLICT DO NOTHING"
+        return insert.on_conflict_do_nothing()
+    if on_conflict == "replace":
+        return insert.on_conflict_do_update(**_replacement(table, columns, insert.excluded))
+    return insert
+
+
+def _replacement(table: Table, columns: Sequence[str], excluded: Any) -> dict[str, Any]:
     key = [column.name for column in table.primary_key]
-    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
-    return f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
+    return {"index_elements": key, "set_": {name: excluded[name] for name in columns if name not in key}}
