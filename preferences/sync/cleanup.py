@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from preferences.store import address_requests, frequency, outbox, sign_ins, soft_bounces, webhook_tokens, workers
-from preferences.store.transactions import Database, Read
+from preferences.store.transactions import Database, Save
 
 EVERY: Final = timedelta(hours=1)
 
@@ -30,7 +30,7 @@ class Tidying:
         return False
 
 
-def forget_old(read: Read, now: datetime) -> None:
+def forget_old(save: Save, now: datetime) -> None:
     """Remove whatever has run out."""
     for room in (address_requests, outbox, frequency, sign_ins, soft_bounces, webhook_tokens, workers):
-        room.forget_old(read, now)
+        room.forget_old(save, now)
