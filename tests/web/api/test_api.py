@@ -657,6 +657,13 @@ def test_twelve_senders_who_ask_at_once_get_as_many_yeses_as_there_are_places(ap
     assert sorted(answers) == ["ok"] * 3 + ["over_cap"] * 9
 
 
+@pytest.fixture
+def cached_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalog is read once in this test, however long it takes."""
+    monkeypatch.setattr("preferences.services.CATALOG_SECONDS", 3_600.0)
+
+
+@pytest.mark.usefixtures("cached_catalog")
 def test_without_a_cap_a_decision_takes_three_reads_and_writes_nothing(
     client: FlaskClient, services: Services, headers: dict[str, str]
 ) -> None:
@@ -669,6 +676,7 @@ def test_without_a_cap_a_decision_takes_three_reads_and_writes_nothing(
     assert all(one.lstrip().upper().startswith(("SELECT", "WITH FOUND AS")) for one in statements), statements
 
 
+@pytest.mark.usefixtures("cached_catalog")
 def test_a_cap_takes_a_fixed_number_of_statements_however_many_have_one(
     client: FlaskClient, services: Services, headers: dict[str, str]
 ) -> None:
