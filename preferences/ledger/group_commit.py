@@ -56,4 +56,4 @@ class Writer:
         return [list(islice(entries, len(acts))) for acts in calls]
 
     def _record(self, write: Write, acts: Sequence[Act]) -> list[Entry]:
-        return ledger.record(write, acts, fingerprints=self._fingerprints, now=datetime.now(UTC), ends=True)
+        return ledger.record(write, acts, fingerprints=self._fingerprints, now=datetime.now(UTC))

@@ -71,9 +71,7 @@ class _Batch:
     evidence: list[dict[str, Any]] = field(default_factory=list)
 
 
-def record(
-    write: Write, acts: Sequence[Act], *, fingerprints: Fingerprints, now: datetime, ends: bool = False
-) -> list[Entry]:
+def record(write: Write, acts: Sequence[Act], *, fingerprints: Fingerprints, now: datetime) -> list[Entry]:
     """Record acts, in order, and return the entry of each.
 
     An act whose (origin, origin_ref) is in the ledger already is not recorded again; its first entry is returned. Two
@@ -96,7 +94,7 @@ def record(
         if act.origin_ref is not None:
             known[act.origin, act.origin_ref] = entry
         results.append(entry)
-    _flush(batch, ends=ends)
+    _flush(batch)
     return results
 
 
@@ -391,7 +389,7 @@ _CHOICE_KEY: Final = tuple(column.name for column in preference.primary_key)
 _NO_CHOICE: Final = delete(preference).where(*(preference.c[name] == bindparam(name) for name in _CHOICE_KEY))
 
 
-def _flush(batch: _Batch, *, ends: bool = False) -> None:
+def _flush(batch: _Batch) -> None:
     if not batch.entries:
         return
     newest = batch.entries[-1]
@@ -417,7 +415,6 @@ def _flush(batch: _Batch, *, ends: bool = False) -> None:
             Insert(suppression, suppressions, "replace"),
             Insert(ledger_head, [{"id": 1, "seq": newest.seq, "hash": newest.hash}], "replace"),
         ],
-        ends=ends,
     )
     batch.write.seq, batch.write.hash = newest.seq, newest.hash
 

@@ -29,8 +29,8 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType
 
-from preferences.store.prepared import Prepared, Statement
-from preferences.store.transactions import Consistent, Save, Write
+from preferences.store.prepared import Prepared
+from preferences.store.transactions import Consistent, Save
 
 
 class _Json(TypeDecorator[Any]):
@@ -142,12 +142,11 @@ def insert_rows(save: Save, table: Table, rows: Sequence[Mapping[str, Any]], *, 
     insert_all(save, [Insert(table, rows, on_conflict)])
 
 
-def insert_all(save: Save, inserts: Sequence[Insert], *, ends: bool = False) -> None:
+def insert_all(save: Save, inserts: Sequence[Insert]) -> None:
     """Insert rows into several tables, on PostgreSQL in one round trip: one statement with a part for each table.
 
     The four tables of a click take a quarter of the CPU time and of the time of SQLAlchemy's executemany on PostgreSQL,
-    half on SQLite (one entry; for 32, a third and half). `ends` says that nothing follows in this transaction, so that
-    the statement can travel with COMMIT.
+    half on SQLite (one entry; for 32, a third and half).
     """
     wanted = [insert for insert in inserts if insert.rows]
     if not wanted:
@@ -158,11 +157,7 @@ def insert_all(save: Save, inserts: Sequence[Insert], *, ends: bool = False) -> 
             _sqlite_insert(shape).run_all(save.connection, insert.rows)
         return
     rows = {f"rows_{number}": insert.rows for number, insert in enumerate(wanted)}
-    prepared = _postgresql_inserts(shapes)
-    if ends and isinstance(save, Write):
-        save.last = Statement(prepared, rows)
-    else:
-        prepared.run(save.connection, rows)
+    _postgresql_inserts(shapes).run(save.connection, rows)
 
 
 _Shape = tuple[Table, tuple[str, ...], str]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Dialect
@@ -41,9 +40,10 @@ class Prepared:
 
     def run(self, connection: Connection, parameters: Parameters) -> None:
         """Run a statement that returns no rows."""
+        compiled = self.compiled(connection.dialect)
         try:
-            Statement(self, parameters).send(connection)
-        except driver_error(connection.dialect) as error:
+            driver_of(connection).execute(compiled.sql, compiled.arguments(parameters))
+        except compiled.driver_error as error:
             raise translated(connection, error) from None
 
     def run_all(self, connection: Connection, rows: Sequence[Parameters]) -> None:
@@ -59,19 +59,6 @@ class Prepared:
         if found is None:
             found = self._by_dialect[dialect.name] = Compiled(self._statement, dialect)
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """A prepared statement with its parameters."""
-
-    prepared: Prepared
-    parameters: Parameters
-
-    def send(self, connection: Connection) -> None:
-        """Run it on the driver, or queue it in the driver's pipeline. Raises the driver's own errors."""
-        compiled = self.prepared.compiled(connection.dialect)
-        driver_of(connection).execute(compiled.sql, compiled.arguments(self.parameters))
 
 
 class Compiled:

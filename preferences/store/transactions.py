@@ -29,7 +29,7 @@ from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from preferences.domain.errors import StoreBusy
 from preferences.store.engine import prepare_sqlite
-from preferences.store.prepared import Prepared, Statement, driver_error, driver_of, translated
+from preferences.store.prepared import Prepared, driver_error, driver_of, translated
 from preferences.store.tables import ledger_head
 
 P = ParamSpec("P")
@@ -95,18 +95,14 @@ class Save(Read):
 
 
 class Write(Save):
-    """Any statement, with the lock on the ledger's head. `seq` and `hash` are those of the newest entry.
+    """Any statement, with the lock on the ledger's head. `seq` and `hash` are those of the newest entry."""
 
-    `last` is a statement that is sent with COMMIT: nothing may be executed after it.
-    """
-
-    __slots__ = ("hash", "last", "seq")
+    __slots__ = ("hash", "seq")
 
     def __init__(self, connection: Connection, seq: int, hash: str) -> None:  # noqa: A002 - the column's name
         super().__init__(connection)
         self.seq = seq
         self.hash = hash
-        self.last: Statement | None = None
 
 
 Consistent = Snapshot | Write
@@ -174,9 +170,8 @@ class Database:
             return
         with self._reads.connect() as connection:
             try:
-                write = _begin_locked(connection)
-                yield write
-                _commit(write)
+                yield _begin_locked(connection)
+                _commit(connection)
             finally:
                 if not connection.invalidated and driver_of(connection).info.transaction_status:
                     connection.exec_driver_sql("ROLLBACK")
@@ -205,14 +200,10 @@ def _begin_locked(connection: Connection) -> Write:
 _BEGIN_LOCKED: Final = "BEGIN; SELECT seq, hash FROM ledger_head WHERE id = 1 FOR UPDATE"
 
 
-def _commit(write: Write) -> None:
-    """Send the transaction's last statement with COMMIT, on PostgreSQL in one round trip."""
-    connection, driver = write.connection, driver_of(write.connection)
+def _commit(connection: Connection) -> None:
+    """Commit what `_begin_locked` began."""
     try:
-        with driver.pipeline():
-            if write.last is not None:
-                write.last.send(connection)
-            done = driver.execute("COMMIT")
+        done = driver_of(connection).execute("COMMIT", prepare=False)
     except driver_error(connection.dialect) as error:
         raise translated(connection, error) from None
     if done.statusmessage != "COMMIT":

@@ -16,7 +16,7 @@ from preferences.domain.errors import StoreBusy
 from preferences.services import Services
 from preferences.store.contacts import new_id
 from preferences.store.dialect import any_of
-from preferences.store.prepared import Prepared, Statement
+from preferences.store.prepared import Prepared
 from preferences.store.tables import contact, ledger_entry, ledger_head
 from preferences.store.transactions import StoreFault, Write
 from tests.servers import PostgresServer
@@ -75,29 +75,6 @@ def on_postgresql(postgres: PostgresServer) -> Iterator[Services]:
     app = new_app(new_postgresql(postgres))
     yield services_of(app)
     close(app)
-
-
-def test_the_last_statement_is_committed_with_the_transaction(on_postgresql: Services) -> None:
-    def work(write: Write) -> None:
-        write.last = Statement(HEAD, {"new": "1" * 64})
-
-    on_postgresql.database.write(work)
-
-    assert on_postgresql.database.write(lambda write: write.hash) == "1" * 64
-
-
-def test_nothing_is_committed_when_the_last_statement_fails(on_postgresql: Services) -> None:
-    contact_id = new_id(NOW)
-
-    def work(write: Write) -> None:
-        NEW_CONTACT.run(write.connection, {"id": contact_id, "created_at": NOW})
-        write.last = Statement(NEW_CONTACT, {"id": contact_id, "created_at": NOW})
-
-    with pytest.raises(StoreFault):
-        on_postgresql.database.write(work)
-
-    assert on_postgresql.database.read(lambda read: read.execute(BY_CONTACT, {"ids": [contact_id]}).all()) == []
-    assert on_postgresql.database.write(lambda write: write.seq) == 0
 
 
 def test_a_commit_that_rolled_back_is_no_success(on_postgresql: Services) -> None:
