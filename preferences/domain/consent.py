@@ -1,20 +1,18 @@
-"""Which wish counts: the fold from entries to the current state.
+"""The fold: which entries count, and the state that they add up to.
 
-Owns the order between entries and nothing else. Invariant: the state is the *greatest* entry of a total order among
-those that no undo has taken back, so it is the same whatever the order of arrival and however often an entry is
-repeated.
+Owns the order between entries. Invariant: the state is the greatest entry of a total order among those that were not
+undone, so it is the same in whatever order entries arrive and however often one is repeated.
 
-The order, from the weightiest consideration to the lightest:
+Preferences, from the weightiest consideration to the lightest:
 
-1. A yes from a door that is not trusted for it (an import, a provider's list) yields to everything else, so it can
-   start a subscription and never revive one.
-2. The newer act wins. An act is never newer than the moment we learned of it.
-3. At the same instant the stricter one wins: a no beats a yes.
+1. An opt-in from an origin that is not trusted for it (an import, a provider's list) yields to everything else, so it
+   can start a subscription and never revive one.
+2. The newer act wins. An act is never newer than the moment it was recorded.
+3. At the same instant an opt-out wins.
 
-A yes of unknown or impossible time weighs nothing; a no of such a time counts from when we learned of it.
+An opt-in of unknown or impossible time weighs nothing; an opt-out of such a time counts from when it was recorded.
 
-A pause and a cap stand beside the wish and have an order of their own: the newer one counts, and of two at the same
-instant the one that lets less through.
+Pauses and frequency limits have an order of their own: the newer one wins, and at the same instant the stricter one.
 
 An undo has no weight. It removes the entry that it names, and the echoes of that entry: what held before keeps its
 time, its trust and its basis.
@@ -34,37 +32,37 @@ Weight = tuple[bool, datetime, bool, str]
 
 
 EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
-"""Before this there was no such mail. A time before it, such as a provider's 0 or year 1, is no time at all."""
+"""Earlier times are impossible, such as a provider's 0 or year 1."""
 
 
 def known_time(occurred_at: datetime | None) -> datetime | None:
-    """The time that was told, or None for one at which it cannot have happened."""
+    """The stated time, or None for an impossible one."""
     return None if occurred_at is None or occurred_at < EARLIEST else occurred_at
 
 
 def clamp(occurred_at: datetime | None, recorded_at: datetime) -> datetime | None:
-    """When it is taken to have happened: as told, but never later than we learned of it. None if nobody knows."""
+    """The stated time, but never later than it was recorded. None for an unknown one."""
     at = known_time(occurred_at)
     return None if at is None else min(at, recorded_at)
 
 
 def weigh(status: Status, at: datetime, *, trusted: bool, basis: Basis | None) -> Weight:
-    """The place of a wish in the order: the greater one is the state."""
-    is_no = status is Status.UNSUBSCRIBED
-    return (is_no or trusted, at, is_no, basis or "")
+    """The weight of a preference: the greater one is the state."""
+    is_opt_out = status is Status.UNSUBSCRIBED
+    return (is_opt_out or trusted, at, is_opt_out, basis or "")
 
 
-def _effective_time(entry: Entry, *, is_no: bool) -> datetime | None:
+def _effective_time(entry: Entry, *, is_opt_out: bool) -> datetime | None:
     # Entries from before impossible times were left out still bear them.
     at = known_time(entry.occurred_at)
-    return entry.recorded_at if at is None and is_no else at
+    return entry.recorded_at if at is None and is_opt_out else at
 
 
 def apply(old: Preference | None, entry: Entry) -> Preference | None:
-    """The wish after `entry`, given the one before it."""
+    """The preference after `entry`, given the one before it."""
     if entry.status is None or entry.undoes is not None:
-        raise ValueError("a suppression or an undo says nothing about a wish")
-    at = _effective_time(entry, is_no=entry.status is Status.UNSUBSCRIBED)
+        raise ValueError("a suppression or an undo is no preference")
+    at = _effective_time(entry, is_opt_out=entry.status is Status.UNSUBSCRIBED)
     if at is None:
         return old
     if old is not None:
@@ -83,11 +81,11 @@ def apply(old: Preference | None, entry: Entry) -> Preference | None:
 
 
 def apply_suppression(old: Suppression | None, entry: Entry) -> Suppression | None:
-    """The suppression after `entry`: newest wins, suppressing wins ties, and only a trusted door lifts one."""
+    """The suppression after `entry`: newest wins, suppressing wins ties, and only a trusted origin lifts one."""
     if entry.reason is None:
-        raise ValueError("a wish says nothing about a suppression")
+        raise ValueError("a preference is no suppression")
     active = entry.verb is Verb.SUPPRESS
-    at = _effective_time(entry, is_no=active)
+    at = _effective_time(entry, is_opt_out=active)
     if at is None or not (active or entry.trusted):
         return old
     if old is not None and (at, active) <= (old.at, old.active):
@@ -103,32 +101,31 @@ def apply_suppression(old: Suppression | None, entry: Entry) -> Suppression | No
 
 
 def apply_limit(old: SendingLimit | None, entry: Entry) -> SendingLimit | None:
-    """The pause or the cap after `entry`: newest wins, and the one that lets less through wins ties."""
+    """The pause or the frequency limit after `entry`: newest wins, and the stricter one wins ties."""
     if entry.verb not in LIMIT_VERBS:
-        raise ValueError("only a pause or a cap says how fast")
+        raise ValueError("neither a pause nor a frequency limit")
     slows = entry.until is not None or entry.per_week is not None
-    at = _effective_time(entry, is_no=slows)
+    at = _effective_time(entry, is_opt_out=slows)
     if at is None:
         return old
     new = SendingLimit(verb=entry.verb, until=entry.until, per_week=entry.per_week, at=at, seq=entry.seq)
-    return new if old is None or (at, _slowness(new)) > (old.at, _slowness(old)) else old
+    return new if old is None or (at, _strictness(new)) > (old.at, _strictness(old)) else old
 
 
-def _slowness(pace: SendingLimit) -> float:
-    """The greater, the less gets through."""
-    if pace.verb is Verb.PAUSE:
-        return pace.until.timestamp() if pace.until else float("-inf")
-    return -pace.per_week if pace.per_week is not None else float("-inf")
+def _strictness(limit: SendingLimit) -> float:
+    """Greater for what lets less through."""
+    if limit.verb is Verb.PAUSE:
+        return limit.until.timestamp() if limit.until else float("-inf")
+    return -limit.per_week if limit.per_week is not None else float("-inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undone:
     """What one undo takes out of the fold: the opt-out `seq`, and its echoes.
 
-    An echo is a connector's report of an opt-out that the person did not make there, which is most often our own push
-    coming back. It is of this opt-out when it was recorded later, about the same topic or, for an opt-out of
-    everything, about any topic, and happened from `since` to `until`. Providers give whole seconds, so `since` is cut
-    to the second.
+    An echo is a connector's report of an opt-out that the person did not make there, most often of our own push. It
+    belongs to this opt-out if it was recorded later, is about the same topic (any topic, for an opt-out of everything)
+    and happened from `since` to `until`. Providers give whole seconds, so `since` is cut to the second.
     """
 
     seq: int
@@ -137,33 +134,33 @@ class Undone:
     until: datetime
 
     def takes(self, entry: Entry) -> bool:
-        """Whether the entry counts no more."""
+        """Whether the entry no longer counts."""
         if entry.seq == self.seq:
             return True
         if entry.seq < self.seq or self.topic not in {entry.topic, BLANKET} or not is_echo(entry):
             return False
-        at = _effective_time(entry, is_no=True)
+        at = _effective_time(entry, is_opt_out=True)
         return at is not None and self.since <= at <= self.until
 
 
 def is_echo(entry: Entry) -> bool:
-    """Whether an opt-out was reported by a connector as somebody else's than the person's."""
+    """Whether an opt-out was reported by a connector as not made by the person."""
     return entry.status is Status.UNSUBSCRIBED and entry.actor is Actor.SYSTEM and is_connector(entry.origin)
 
 
 def undone_by(undo: Entry, target: Entry) -> Undone:
     """What `undo` takes back: `target`, the entry that it names, and the echoes of that one."""
-    at = _effective_time(target, is_no=True) or target.recorded_at
+    at = _effective_time(target, is_opt_out=True) or target.recorded_at
     return Undone(seq=target.seq, topic=target.topic, since=at.replace(microsecond=0), until=undo.recorded_at)
 
 
 def counts(entry: Entry, undone: Iterable[Undone]) -> bool:
     """Whether an entry is part of the fold."""
-    return entry.undoes is None and not any(one.takes(entry) for one in undone)
+    return entry.undoes is None and not any(undo.takes(entry) for undo in undone)
 
 
 def without_undone(entries: Collection[Entry]) -> Iterator[Entry]:
-    """Those that count, of all entries about the wishes of one contact on one channel of one brand."""
+    """The entries that count, of all about the preferences of one contact, channel and brand."""
     by_seq = {entry.seq: entry for entry in entries}
     undos = [entry for entry in entries if entry.undoes in by_seq]
     undone = [undone_by(undo, by_seq[undo.undoes]) for undo in undos if undo.undoes is not None]
@@ -171,7 +168,7 @@ def without_undone(entries: Collection[Entry]) -> Iterator[Entry]:
 
 
 def fold(entries: Iterable[Entry]) -> Preference | None:
-    """The wish that these entries of one preference add up to. None of them may have been undone."""
+    """The preference that its entries add up to. None of them may have been undone."""
     choice: Preference | None = None
     for entry in entries:
         choice = apply(choice, entry)
@@ -179,7 +176,7 @@ def fold(entries: Iterable[Entry]) -> Preference | None:
 
 
 def fold_by_topic(entries: Collection[Entry]) -> dict[str, Preference]:
-    """The wish about each topic, from all entries of one contact, channel and brand, those that were undone too."""
+    """The preference for each topic, from all entries of one contact, channel and brand, undone ones included."""
     choices: dict[str, Preference] = {}
     for entry in without_undone(entries):
         choice = apply(choices.get(entry.topic), entry)
@@ -189,7 +186,7 @@ def fold_by_topic(entries: Collection[Entry]) -> dict[str, Preference]:
 
 
 def effective(own: Preference | None, blanket: Preference | None) -> Preference | None:
-    """What counts for a topic: its own choice or a blanket no, whichever is the weightier; the no wins ties."""
+    """What counts for a topic: its own preference or a blanket opt-out, whichever weighs more; an opt-out wins ties."""
     if blanket is None or blanket.status is not Status.UNSUBSCRIBED:
         return own
     if own is None:
@@ -200,7 +197,7 @@ def effective(own: Preference | None, blanket: Preference | None) -> Preference 
 
 def is_stopped(choices: Mapping[str, Preference], topic: str) -> bool:
     """Whether one more opt-out of this topic, or of everything, would change nothing. `choices` are of one brand on one
-    channel; purposes are among what everything covers."""
+    channel; everything covers purposes too."""
     blanket = choices.get(BLANKET)
     covered = {topic, *choices} if topic == BLANKET else {topic}
     counting = (effective(choices.get(slug), blanket) for slug in covered)
@@ -210,10 +207,10 @@ def is_stopped(choices: Mapping[str, Preference], topic: str) -> bool:
 def answer_to_new(
     topic_added_at: datetime | None, own: Preference | None, answer: Preference | None
 ) -> Preference | None:
-    """The contact's no to new kinds of mail, if that is what counts for this topic.
+    """The contact's opt-out from new kinds of mail, if that is what counts for this topic.
 
-    It covers what was added after it was said and what the contact has said nothing about. A yes is not consent to a
-    topic that nobody has named yet, so it changes nothing.
+    It covers topics that were added later and that the contact has no preference for. An opt-in is not consent to a
+    topic that was not named, so it changes nothing.
     """
     if answer is None or answer.status is not Status.UNSUBSCRIBED or topic_added_at is None:
         return None

@@ -1,8 +1,7 @@
-"""The controls of a preferences page: what each stands at, and what it means when a person moves one.
+"""The controls of the preference page: their values, and the acts that changing them means.
 
-Owns the way from a contact's wishes to the values of a form and back to acts. Invariants: only what was moved
-becomes an act; what lets more through is told apart from what lets less through, because only the first needs proof of
-who asks.
+Owns the way from preferences to form values and back. Invariants: only what was moved becomes an act; what lets more
+mail through is told apart from what lets less through, because only the first needs proof of identity.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from preferences.domain.vocabulary import BLANKET, Actor, Basis, Channel, Origin
 ON: Final = "on"
 OFF: Final = "off"
 UNANSWERED: Final = ""
-"""What a question stands at that was never answered, a pause that is none, and a cap that is none."""
+"""The value of an unanswered question, of no pause, and of no frequency limit."""
 
-CAPS: Final = tuple(range(1, 8))
-"""How many messages a week one may ask for at the most: with more, a cap means nothing."""
+WEEKLY_LIMITS: Final = tuple(range(1, 8))
+"""The frequency limits on offer, in messages a week: a higher one would mean nothing."""
 
 LONGEST_PAUSE: Final = timedelta(days=366)
-"""Whoever wants nothing for longer than a year wants to stop."""
+"""For longer than a year, unsubscribing is what is meant."""
 
 Choices = Mapping[tuple[Channel, str, str], Preference]
-Paces = Mapping[tuple[Channel, str, str, Verb], SendingLimit]
+Limits = Mapping[tuple[Channel, str, str, Verb], SendingLimit]
 
 
 class Aspect(StrEnum):
@@ -40,10 +39,10 @@ class Aspect(StrEnum):
 
     STATUS = "status"
     PAUSE = "pause"
-    CAP = "cap"
+    LIMIT = "cap"
 
 
-PACE_VERB: Final = {Aspect.PAUSE: Verb.PAUSE, Aspect.CAP: Verb.CAP}
+LIMIT_VERB: Final = {Aspect.PAUSE: Verb.PAUSE, Aspect.LIMIT: Verb.CAP}
 
 
 class BadValue(PreferencesError):
@@ -56,7 +55,7 @@ class BadValue(PreferencesError):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One thing that can be moved on the page: a topic or a purpose, on a channel, and what about it."""
+    """A control of the page: an aspect of a topic or a purpose on a channel."""
 
     channel: Channel
     topic: str
@@ -64,13 +63,13 @@ class Control:
 
     @property
     def name(self) -> str:
-        """How a form calls it, such as `email.product-news.pause`. No slug holds a dot."""
+        """Its name in forms and confirm links, such as `email.product-news.pause`. No slug contains a dot."""
         return f"{self.channel}.{self.topic}.{self.aspect}"
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a control stands at, and the newest entry that this comes from (0 if there is none)."""
+    """The value of a control, and the newest entry behind it (0 for none)."""
 
     control: Control
     value: str
@@ -79,7 +78,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A control that a person moved. `seen` is the entry that their page knew of."""
+    """A control that was moved. `seen` is the entry that the page knew of."""
 
     control: Control
     value: str
@@ -87,35 +86,35 @@ class Change:
 
     @property
     def item(self) -> str:
-        """As it stands in a confirm link: `email.product-news.status=on`."""
+        """Its form in a confirm link: `email.product-news.status=on`."""
         return f"{self.control.name}={self.value}"
 
 
 def read_item(item: str) -> Change:
-    """The change behind `Change.item`. Raises ValueError for what is none."""
+    """The change of a `Change.item`. Raises ValueError."""
     name, _, value = item.partition("=")
     channel, topic, aspect = name.split(".")
     return Change(Control(Channel(channel), topic, Aspect(aspect)), value)
 
 
 def controls_of(topics: Iterable[Topic]) -> Iterator[Control]:
-    """Every control of a brand's page: three for each topic and channel, one for each purpose."""
+    """The controls of a brand's page: three for each topic and channel, one for each purpose."""
     for topic in topics:
         for channel in topic.channels:
             yield from (Control(channel, topic.slug, aspect) for aspect in Aspect)
     yield from (Control(Channel.EMAIL, purpose.value) for purpose in Purpose)
 
 
-def settings_of(brand: str, topics: Iterable[Topic], choices: Choices, paces: Paces, now: datetime) -> list[Setting]:
-    """What each control stands at now."""
+def settings_of(brand: str, topics: Iterable[Topic], choices: Choices, limits: Limits, now: datetime) -> list[Setting]:
+    """The current value of each control."""
     known = {topic.slug: topic for topic in topics}
     known |= {purpose.value: purpose_topic(purpose, brand) for purpose in Purpose}
-    return [_setting(control, brand, known[control.topic], choices, paces, now) for control in controls_of(topics)]
+    return [_setting(control, brand, known[control.topic], choices, limits, now) for control in controls_of(topics)]
 
 
 def slugs_had(settings: Iterable[Setting], brand: str, choices: Choices) -> set[str]:
-    """The topics that may be sent to the contact on some channel, and those that they have chosen about."""
-    sent = {one.control.topic for one in settings if one.control.aspect is Aspect.STATUS and one.value == ON}
+    """The topics that may be sent to the contact on some channel, and those that they have a preference for."""
+    sent = {state.control.topic for state in settings if state.control.aspect is Aspect.STATUS and state.value == ON}
     chosen = {
         topic
         for (_, whose, topic), choice in choices.items()
@@ -124,19 +123,19 @@ def slugs_had(settings: Iterable[Setting], brand: str, choices: Choices) -> set[
     return sent | chosen
 
 
-def _setting(control: Control, brand: str, topic: Topic, choices: Choices, paces: Paces, now: datetime) -> Setting:
+def _setting(control: Control, brand: str, topic: Topic, choices: Choices, limits: Limits, now: datetime) -> Setting:
     if control.aspect is not Aspect.STATUS:
-        pace = paces.get((control.channel, brand, control.topic, PACE_VERB[control.aspect]))
-        return Setting(control, _pace_value(pace, now), pace.seq if pace else 0)
+        limit = limits.get((control.channel, brand, control.topic, LIMIT_VERB[control.aspect]))
+        return Setting(control, _limit_value(limit, now), limit.seq if limit else 0)
     own, blanket = (choices.get((control.channel, brand, slug)) for slug in (control.topic, BLANKET))
     to_new = answer_to_new(topic.added_at, own, choices.get((Channel.EMAIL, brand, Purpose.NEW_TOPICS)))
-    seen = max(one.seq if one else 0 for one in (own, blanket))
+    seen = max(preference.seq if preference else 0 for preference in (own, blanket))
     return Setting(control, OFF if to_new else _status_value(control, topic, own, blanket), seen)
 
 
 def _status_value(control: Control, topic: Topic, own: Preference | None, blanket: Preference | None) -> str:
     if control.topic == Purpose.NEW_TOPICS:
-        # A question of its own: what somebody stopped so far does not answer it.
+        # A question of its own: earlier opt-outs do not answer it.
         answers = {Status.SUBSCRIBED: ON, Status.UNSUBSCRIBED: OFF}
         return answers.get(own.status, UNANSWERED) if own else UNANSWERED
     choice = effective(own, blanket)
@@ -145,17 +144,17 @@ def _status_value(control: Control, topic: Topic, own: Preference | None, blanke
     return ON if choice.status is Status.SUBSCRIBED else OFF
 
 
-def _pace_value(pace: SendingLimit | None, now: datetime) -> str:
-    if pace is None or (pace.until is not None and pace.until <= now):
+def _limit_value(limit: SendingLimit | None, now: datetime) -> str:
+    if limit is None or (limit.until is not None and limit.until <= now):
         return UNANSWERED
-    if pace.until is not None:
-        return _first_free_day(pace.until).isoformat()
-    return UNANSWERED if pace.per_week is None else str(pace.per_week)
+    if limit.until is not None:
+        return _first_free_day(limit.until).isoformat()
+    return UNANSWERED if limit.per_week is None else str(limit.per_week)
 
 
 def _first_free_day(until: datetime) -> date:
-    """The day with whose start a pause is over. One that a system told of may end within a day, and chosen as that day
-    it would end earlier than it does: what stands on the page never shortens it."""
+    """The day with whose start a pause is over. A pause that a system reported may end within a day: the next day is
+    shown, so that submitting the value never shortens it."""
     end = until.astimezone(UTC)
     ends_within = end.time() != time() and end.date() != date.max
     return end.date() + timedelta(days=1) if ends_within else end.date()
@@ -163,13 +162,13 @@ def _first_free_day(until: datetime) -> date:
 
 def check_value(control: Control, value: str, now: datetime) -> None:
     """Raises BadValue for a value that the control cannot have."""
-    fine = value in {ON, OFF}
-    if control.aspect is Aspect.CAP:
-        fine = value == UNANSWERED or value in {str(cap) for cap in CAPS}
+    is_valid = value in {ON, OFF}
+    if control.aspect is Aspect.LIMIT:
+        is_valid = value == UNANSWERED or value in {str(limit) for limit in WEEKLY_LIMITS}
     if control.aspect is Aspect.PAUSE:
         end = _pause_end(control, value)
-        fine = end is None or now < end <= now + LONGEST_PAUSE
-    if not fine:
+        is_valid = end is None or now < end <= now + LONGEST_PAUSE
+    if not is_valid:
         raise BadValue(control)
 
 
@@ -181,13 +180,13 @@ def _pause_end(control: Control, value: str) -> datetime | None:
         day = date.fromisoformat(value)
     except ValueError:
         raise BadValue(control) from None
-    if day.isoformat() != value:  # the same day in another form, which does not sort as days do
+    if day.isoformat() != value:  # another way to write the day, which does not sort as days do
         raise BadValue(control)
     return datetime.combine(day, time(), UTC)
 
 
 def lets_more_through(change: Change, was: str) -> bool:
-    """Whether more may be sent after the change than when its control stood at `was`."""
+    """Whether the change from the value `was` lets more mail through."""
     if change.control.aspect is Aspect.STATUS:
         return change.value == ON
     if UNANSWERED in {change.value, was}:
@@ -199,7 +198,7 @@ def lets_more_through(change: Change, was: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Who moves controls, through which door, and what proves it. `asked_at` is when a confirm link was asked for."""
+    """Who changes preferences, from which origin, on what evidence. `asked_at` is when a confirm link was asked for."""
 
     contact_id: UUID
     brand: str
@@ -208,33 +207,31 @@ class Provenance:
     asked_at: datetime | None = None
 
 
-def edit_for(
-    change: Change, asker: Provenance, *, more: bool, notice: str | None, now: datetime, ref: str | None
-) -> Edit:
-    """The change as the ledger takes it. Only one that lets more through may turn out to be stale."""
+def edit_for(change: Change, by: Provenance, *, more: bool, notice: str | None, now: datetime, ref: str | None) -> Edit:
+    """The change as an edit for the ledger. Only one that lets more through can be refused as stale."""
     return Edit(
-        act=_act(change, asker, notice=notice, now=now, ref=ref),
-        seen=change.seen if more and asker.asked_at is None else None,
-        asked_at=asker.asked_at if more else None,
+        act=_act(change, by, notice=notice, now=now, ref=ref),
+        seen=change.seen if more and by.asked_at is None else None,
+        asked_at=by.asked_at if more else None,
     )
 
 
-def _act(change: Change, asker: Provenance, *, notice: str | None, now: datetime, ref: str | None) -> Act:
+def _act(change: Change, by: Provenance, *, notice: str | None, now: datetime, ref: str | None) -> Act:
     control = change.control
-    verb = PACE_VERB.get(control.aspect) or (Verb.SUBSCRIBE if change.value == ON else Verb.UNSUBSCRIBE)
+    verb = LIMIT_VERB.get(control.aspect) or (Verb.SUBSCRIBE if change.value == ON else Verb.UNSUBSCRIBE)
     return Act(
         verb=verb,
         channel=control.channel,
-        who=asker.contact_id,
-        brand=asker.brand,
+        who=by.contact_id,
+        brand=by.brand,
         topic=control.topic,
         basis=Basis.CONSENT if verb is Verb.SUBSCRIBE else None,
-        origin=asker.origin,
+        origin=by.origin,
         origin_ref=ref,
         actor=Actor.RECIPIENT,
         occurred_at=now,
         trusted=True,
-        evidence=asker.evidence,
+        evidence=by.evidence,
         until=_pause_end(control, change.value) if verb is Verb.PAUSE else None,
         per_week=int(change.value) if verb is Verb.CAP and change.value else None,
         notice=notice,

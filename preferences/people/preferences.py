@@ -20,9 +20,9 @@ from preferences.domain.errors import StaleLink, TooOften
 from preferences.domain.notices import Notice
 from preferences.domain.outbox import EmailKind
 from preferences.domain.preference_form import (
+    LIMIT_VERB,
     OFF,
     ON,
-    PACE_VERB,
     UNANSWERED,
     Aspect,
     BadValue,
@@ -313,7 +313,7 @@ def _pauses_to_end(page: Page, changes: Iterable[Change]) -> list[Change]:
 def _is_repetition(change: Change, by: Provenance) -> bool:
     """Whether this was recorded so often in this minute that once more is not needed."""
     control = change.control
-    verb = PACE_VERB.get(control.aspect, Verb.UNSUBSCRIBE)
+    verb = LIMIT_VERB.get(control.aspect, Verb.UNSUBSCRIBE)
     return repeats.is_reached(by.contact_id, control.channel, brand=by.brand, topic=control.topic, verb=verb)
 
 

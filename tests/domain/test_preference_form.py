@@ -12,12 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from preferences.domain.preference_form import (
-    CAPS,
+    LIMIT_VERB,
     LONGEST_PAUSE,
     OFF,
     ON,
-    PACE_VERB,
     UNANSWERED,
+    WEEKLY_LIMITS,
     Aspect,
     BadValue,
     Change,
@@ -208,7 +208,7 @@ def test_a_control_knows_the_newest_entry_that_bears_on_it() -> None:
 
 STATUS = Control(Channel.EMAIL, "offers")
 PAUSE = Control(Channel.EMAIL, "offers", Aspect.PAUSE)
-CAP = Control(Channel.EMAIL, "offers", Aspect.CAP)
+CAP = Control(Channel.EMAIL, "offers", Aspect.LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ CAP = Control(Channel.EMAIL, "offers", Aspect.CAP)
         (PAUSE, "2026-06-02"),
         (PAUSE, (NOON + LONGEST_PAUSE).date().isoformat()),
         (CAP, UNANSWERED),
-        *((CAP, str(cap)) for cap in CAPS),
+        *((CAP, str(cap)) for cap in WEEKLY_LIMITS),
     ],
 )
 def test_what_a_page_offers_is_taken(control: Control, value: str) -> None:
@@ -255,7 +255,7 @@ def test_any_text_is_taken_as_we_would_write_it_or_refused(control: Control, val
         check_value(control, value, NOON)
     except BadValue:
         return
-    known = {STATUS: {ON, OFF}, CAP: {UNANSWERED, *map(str, CAPS)}}
+    known = {STATUS: {ON, OFF}, CAP: {UNANSWERED, *map(str, WEEKLY_LIMITS)}}
     if control in known:
         assert value in known[control]
     elif value:
@@ -309,7 +309,7 @@ def test_a_change_reads_as_it_was_written(change: Change) -> None:
 def test_a_change_is_written_so_that_it_can_be_pinned() -> None:
     assert Change(STATUS, ON, seen=7).item == "email.offers.status=on"
     assert read_item("email.offers.status=on") == Change(STATUS, ON)
-    assert read_item("sms.product-news.cap=3") == Change(Control(Channel.SMS, "product-news", Aspect.CAP), "3")
+    assert read_item("sms.product-news.cap=3") == Change(Control(Channel.SMS, "product-news", Aspect.LIMIT), "3")
     assert read_item("email.@location.status=on") == Change(Control(Channel.EMAIL, "@location"), ON)
 
 
@@ -381,7 +381,7 @@ def test_a_pause_and_a_cap_are_acts_of_their_own(
 ) -> None:
     act = edit(change).act
     assert (act.verb, act.until, act.per_week, act.basis) == (verb, until, per_week, None)
-    assert act.verb is PACE_VERB[change.control.aspect]
+    assert act.verb is LIMIT_VERB[change.control.aspect]
 
 
 def test_only_what_lets_more_through_can_turn_out_to_be_stale() -> None:

@@ -10,7 +10,15 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-from preferences.domain.preference_form import CAPS, LONGEST_PAUSE, UNANSWERED, Aspect, Change, Control, Provenance
+from preferences.domain.preference_form import (
+    LONGEST_PAUSE,
+    UNANSWERED,
+    WEEKLY_LIMITS,
+    Aspect,
+    Change,
+    Control,
+    Provenance,
+)
 from preferences.domain.references import reference_of
 from preferences.domain.vocabulary import Purpose
 from preferences.people import preferences
@@ -52,7 +60,7 @@ def context(
         "Control": Control,
         "Aspect": Aspect,
         "Purpose": Purpose,
-        "caps": CAPS,
+        "weekly_limits": WEEKLY_LIMITS,
         "tag": page.tag,
         "values": {name: chosen.get(SET + name, setting.value) for name, setting in page.settings.items()},
         "all_stopped": page.all_stopped,
