@@ -25,7 +25,7 @@ from preferences.store import contact_state, feed
 from preferences.store.api_keys import create_key
 from preferences.store.contact_state import ChannelKey
 from preferences.store.decision_facts import facts_for
-from preferences.sync import reconcile
+from preferences.sync.reconcile import reconcile
 from preferences.web.shared.limits import limiter
 from tests.connectors.fake import FakeConnector, FakeProvider
 from tests.support import TOPICS, add_contact, email, link_for, manage_link_for, new_app

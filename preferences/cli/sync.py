@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +13,6 @@ from preferences.cli.common import Command, Group, fail, plain_errors, progress_
 from preferences.connectors import make_connector, require_own_topics
 from preferences.connectors.base import Connector
 from preferences.current import current_services
-from preferences.domain.errors import StoreBusy
 from preferences.services import Services
 from preferences.store.transactions import Read
 
@@ -29,34 +27,13 @@ def worker() -> None:
       flask worker
     """
     from preferences.mail.outbox import OutboxWorker
-    from preferences.sync.cleanup import Tidying
-    from preferences.sync.feeds import Feed
-    from preferences.sync.soft_bounces import Recovery
-    from preferences.sync.worker import Worker, owner_name
+    from preferences.sync.worker import make_worker
 
     services = current_services()
     with plain_errors():
-        _require_own_topics(services)
-        connectors = [make_connector(settings) for settings in services.connectors.values()]
-        feeds = [Feed(services.database, one, owner_name()) for one in services.feeds.values()]
-        errands: list[Callable[[], bool]] = [
-            OutboxWorker(services),
-            Tidying(services.database),
-            Recovery(services.database, services.fingerprints),
-            *feeds,
-        ]
-        loop = Worker(services.database, connectors, services.fingerprints, errands=errands)
+        loop = make_worker(services, tasks=[OutboxWorker(services)])
         loop.stop_on_signals()
         loop.run()
-
-
-def _require_own_topics(services: Services) -> None:
-    try:
-        topics = services.catalog.get().topics
-    except StoreBusy:
-        return  # the worker starts all the same, and waits for the database
-    for settings in services.connectors.values():
-        require_own_topics(settings, topics)
 
 
 def _connector(services: Services, name: str) -> Connector:
@@ -80,21 +57,21 @@ def reconcile(name: str, dry_run: bool) -> None:
     Example:
       flask reconcile sendgrid --dry-run
     """
-    from preferences import sync
     from preferences.store import cursors
+    from preferences.sync import reconcile as comparison
     from preferences.sync.worker import owner_name
 
     services = current_services()
     connector = _connector(services, name)
     with plain_errors(), progress_bar("Compare") as progress:
         if dry_run:
-            drift = sync.compare(services.database, connector, progress)
+            drift = comparison.compare(services.database, connector, progress)
             # Of a connector that never ran there is nothing yet to note it in.
             services.database.save(cursors.compared, name, drift.count, datetime.now(UTC))
         else:
             services.database.save(cursors.start, name)
             services.database.save(cursors.resume, name)
-            drift = sync.reconcile(
+            drift = comparison.reconcile(
                 services.database,
                 connector,
                 owner=owner_name(),
@@ -144,14 +121,14 @@ def backfill(name: str) -> None:
     Example:
       flask backfill sendgrid
     """
-    from preferences import sync
+    from preferences.sync import reconcile as comparison
     from preferences.sync.worker import owner_name
 
     services = current_services()
     connector = _connector(services, name)
     with plain_errors(), progress_bar("Tell", unit="contacts") as progress:
-        told = sync.backfill(services.database, connector, owner=owner_name(), progress=progress)
-    click.echo(f"{name} was told of {told} opt-outs and suppressions.")
+        pushed = comparison.backfill(services.database, connector, owner=owner_name(), progress=progress)
+    click.echo(f"{name} was told of {pushed} opt-outs and suppressions.")
 
 
 @click.group("connectors", cls=Group, invoke_without_command=True)

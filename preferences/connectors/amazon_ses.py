@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from preferences.config import ConnectorSettings
-from preferences.connectors import calls
+from preferences.connectors import http
 from preferences.connectors.base import (
     Connector,
     Listed,
@@ -29,7 +29,7 @@ from preferences.connectors.base import (
     require_lists,
     require_older,
 )
-from preferences.connectors.calls import SendingLimit, raise_for
+from preferences.connectors.http import SendingLimit, raise_for
 from preferences.connectors.parsing import ODD, each_row, objects, part, read_json, text_in
 from preferences.connectors.sns import LONGEST, Certificates, host_of, read_envelope, signed_at
 from preferences.domain.acts import EventKind, ProviderEvent
@@ -226,7 +226,7 @@ class AmazonSes(Connector):
             }
         # One try: when to come back is for `sync` to say.
         config = Config(
-            connect_timeout=calls.TIMEOUT[0], read_timeout=calls.TIMEOUT[1], retries={"total_max_attempts": 1}
+            connect_timeout=http.TIMEOUT[0], read_timeout=http.TIMEOUT[1], retries={"total_max_attempts": 1}
         )
         session = boto3.session.Session(region_name=self.options.region, **keys)
         return session.client("sesv2", endpoint_url=self.settings.base_url, config=config)

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from preferences.address_parsing import read_address, read_mailbox
 from preferences.config import ConnectorSettings
-from preferences.connectors.calls import Session
+from preferences.connectors.http import Session
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadAddress, BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.records import Address

@@ -33,7 +33,7 @@ from preferences.connectors.base import (
     require_lists,
     rows_of,
 )
-from preferences.connectors.calls import in_parts, json_body
+from preferences.connectors.http import batches, json_body
 from preferences.connectors.parsing import each_row, objects, part, read_json, text_in
 from preferences.domain.acts import RECORDED, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
@@ -157,7 +157,7 @@ class Klaviyo(Connector):
         """The profiles of events that name nobody. Raises TryLater while they cannot be had: Klaviyo keeps them."""
         found: dict[str, Mapping[str, Any]] = {}
         try:
-            for some in in_parts(ids, AT_A_TIME):
+            for some in batches(ids, AT_A_TIME):
                 params = {"filter": _any("id", some), "fields[profile]": "email,phone_number"}
                 for row in self._profiles("/api/profiles", params):
                     found[str(row.get("id"))] = part(row, "attributes")
@@ -190,7 +190,7 @@ class Klaviyo(Connector):
         ids = [
             str(row.get("id"))
             for channel, name in NAMES.items()
-            for part in in_parts([one.value for one in addresses if one.channel is channel], AT_A_TIME)
+            for part in batches([one.value for one in addresses if one.channel is channel], AT_A_TIME)
             for row in self._profiles(
                 f"/api/lists/{list_id}/profiles",
                 {"filter": _any(name, part), "fields[profile]": name, "page[size]": str(PAGE)},

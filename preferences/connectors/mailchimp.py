@@ -28,8 +28,8 @@ from preferences.connectors.base import (
     require_lists,
     rows_of,
 )
-from preferences.connectors.calls import basic_auth, json_body, with_version
 from preferences.connectors.forms import read_form
+from preferences.connectors.http import basic_auth, json_body, with_version
 from preferences.connectors.parsing import each_row, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import PREFERENCE_VERBS, EventKind, ProviderEvent

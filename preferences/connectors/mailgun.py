@@ -34,7 +34,7 @@ from preferences.connectors.base import (
     require_older,
     rows_of,
 )
-from preferences.connectors.calls import basic_auth, json_body
+from preferences.connectors.http import basic_auth, json_body
 from preferences.connectors.parsing import ODD, part, read_json, text_in
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater

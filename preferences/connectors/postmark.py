@@ -25,7 +25,7 @@ from preferences.connectors.base import (
     require_older,
     rows_of,
 )
-from preferences.connectors.calls import json_body
+from preferences.connectors.http import json_body
 from preferences.connectors.parsing import ODD, read_json, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import PREFERENCE_VERBS, EventKind, ProviderEvent

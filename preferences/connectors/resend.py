@@ -29,7 +29,7 @@ from preferences.connectors.base import (
     require_lists,
     rows_of,
 )
-from preferences.connectors.calls import json_body
+from preferences.connectors.http import json_body
 from preferences.connectors.parsing import ODD, objects, part, read_json, text_in
 from preferences.connectors.webhook import require_standard_secrets, verify_standard
 from preferences.domain.acts import EventKind, ProviderEvent

@@ -31,7 +31,7 @@ from preferences.connectors.base import (
     require_older,
     rows_of,
 )
-from preferences.connectors.calls import json_body
+from preferences.connectors.http import json_body
 from preferences.connectors.parsing import each_row, read_json, text_in
 from preferences.domain.acts import PREFERENCE_VERBS, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected

@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from preferences.connectors import calls
+from preferences.connectors import http
 from preferences.connectors.base import instant
 from preferences.connectors.parsing import read_json
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
@@ -233,8 +233,8 @@ def _fetch(url: str) -> bytes:
     import requests
 
     try:
-        with requests.get(url, timeout=calls.TIMEOUT, allow_redirects=False, stream=True) as answer:
-            calls.raise_for(answer.status_code, {name.lower(): value for name, value in answer.headers.items()})
+        with requests.get(url, timeout=http.TIMEOUT, allow_redirects=False, stream=True) as answer:
+            http.raise_for(answer.status_code, {name.lower(): value for name, value in answer.headers.items()})
             return bytes(next(answer.iter_content(MOST_FETCHED), b""))
     except requests.RequestException as error:
         raise TryLater(type(error).__name__) from None

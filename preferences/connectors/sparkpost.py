@@ -25,7 +25,7 @@ from preferences.connectors.base import (
     require_lists,
     rows_of,
 )
-from preferences.connectors.calls import in_parts, json_body
+from preferences.connectors.http import batches, json_body
 from preferences.connectors.parsing import each_row, read_json, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import PREFERENCE_VERBS, EventKind, ProviderEvent
@@ -115,7 +115,7 @@ class SparkPost(UnsignedConnector):
 
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
         rows = [row for push in pushes if not push.is_lift for row in _rows(push)]
-        for part in in_parts(rows, MOST_ROWS):
+        for part in batches(rows, MOST_ROWS):
             # A 5xx may have taken some of them. They are sent again as they are.
             body = json_body({"recipients": list(part)})
             self.session.call("PUT", self._url(), headers=self._headers, body=body)

@@ -30,8 +30,8 @@ from preferences.connectors.base import (
     find_address,
     require_lists,
 )
-from preferences.connectors.calls import basic_auth, json_body
 from preferences.connectors.forms import read_form, read_pairs
+from preferences.connectors.http import basic_auth, json_body
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
 from preferences.domain.vocabulary import BLANKET, Channel

@@ -28,7 +28,7 @@ from preferences.connectors.base import (
     find_address,
     rows_of,
 )
-from preferences.connectors.calls import json_body
+from preferences.connectors.http import json_body
 from preferences.connectors.parsing import ODD, read_json
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater

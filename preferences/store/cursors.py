@@ -24,7 +24,7 @@ FAILING_AFTER: Final = 5
 """Failures in a row after which a connector counts as failing, and not as waiting."""
 
 LEASE: Final = timedelta(seconds=30)
-"""Longer than any call to a provider can take (`connectors.calls.TIMEOUT`); renewed before each call."""
+"""Longer than any call to a provider can take (`connectors.http.TIMEOUT`); renewed before each call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,13 +15,13 @@ from typing import Any, Final
 import structlog
 
 from preferences.config import FeedSettings
-from preferences.connectors.calls import Session, json_body
+from preferences.connectors.http import Session, json_body
 from preferences.connectors.webhook import signed_headers
 from preferences.domain.errors import NotAllowed, Rejected, TryLater
 from preferences.store import cursors, feed
 from preferences.store.feed import feed_page
 from preferences.store.transactions import Database
-from preferences.sync import Outcome, guarded
+from preferences.sync.push import Outcome, guarded
 
 log = structlog.get_logger(__name__)
 

@@ -1,7 +1,6 @@
-"""The worker: pass after pass of each connector, until told to stop.
+"""The worker: pass after pass of each connector, and periodic tasks beside them, until stopped.
 
-Owns the loop and the daily comparison. Invariant: it holds nothing that a second worker, or a restart, would miss; it
-may be killed at any moment.
+Invariant: the process holds nothing that a second worker, or a restart, would miss. It may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -16,59 +15,53 @@ from typing import Final
 
 import structlog
 
+from preferences.connectors import make_connector, require_own_topics
 from preferences.connectors.base import Connector
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import Misconfigured, Rejected, StoreBusy, TryLater
+from preferences.services import Services
 from preferences.store import cursors, workers
 from preferences.store.transactions import Database, StoreFault
-from preferences.sync import RECONCILE_AGAIN, Outcome, reconcile, run_once
+from preferences.sync.cleanup import forget_old
+from preferences.sync.feeds import Feed
+from preferences.sync.inbound import end_suppressions
+from preferences.sync.periodic import Periodic
+from preferences.sync.push import RECONCILE_AGAIN, Outcome, run_once
+from preferences.sync.reconcile import reconcile
 
 log = structlog.get_logger(__name__)
 
 IDLE_SECONDS: Final = 0.25
-"""How often the ledger is looked at when nothing happens: a quarter of the second within which a provider is told."""
+"""Between two reads of an idle ledger: a quarter of the second within which a provider hears of an opt-out."""
 
 AWAY_SECONDS: Final = 2.0
+"""Between two tries of a database that cannot be reached."""
 
-ERRAND_SECONDS: Final = 5.0
-"""How long an errand may finish what it is at when the worker stops. What it leaves undone, its lease gives back."""
+HOUR: Final = timedelta(hours=1)
+"""Between two cleanups, and two looks for suppressions that have ended."""
+
+TASK_SECONDS: Final = 5.0
+"""For a task to finish when the worker stops. Claims on what it leaves undone run out."""
 
 
 def owner_name() -> str:
-    """What this process signs its leases with."""
+    """The name under which this process claims cursors."""
     return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
 
 
-class Heartbeat:
-    """Says every few seconds that this process is alive, however long its calls to providers take."""
-
-    def __init__(self, database: Database, name: str) -> None:
-        self._database = database
-        self._name = name
-        self._due_at = datetime.min.replace(tzinfo=UTC)
-
-    def __call__(self) -> bool:
-        """Beat if it is due. Returns False: there is no more to do right away."""
-        now = datetime.now(UTC)
-        if now >= self._due_at:
-            self._database.save(workers.beat, self._name, now)
-            self._due_at = now + workers.BEAT
-        return False
-
-
 class Worker:
-    """One process's loop over its connectors, and over what else is to be done now and then (letters, tidying)."""
+    """One process's loop over its connectors. Each task runs in a thread of its own."""
 
     def __init__(
         self,
         database: Database,
         connectors: Sequence[Connector],
         fingerprints: Fingerprints,
-        errands: Sequence[Callable[[], bool]] = (),
+        tasks: Sequence[Callable[[], bool]] = (),
     ) -> None:
         self._owner = owner_name()
-        every = [Heartbeat(database, self._owner), *errands]
-        self._errands = [threading.Thread(target=self._run_errand, args=(one,), daemon=True) for one in every]
+        beating = [Periodic(workers.BEAT, self._beat), *tasks]
+        self._threads = [threading.Thread(target=self._run_task, args=(task,), daemon=True) for task in beating]
         self._database = database
         self._connectors = connectors
         self._fingerprints = fingerprints
@@ -76,23 +69,23 @@ class Worker:
         self._broken: Exception | None = None
 
     def stop_on_signals(self) -> None:
-        """Finish the pass at hand and leave, when asked to."""
+        """Stop after the pass at hand on SIGTERM and SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
 
     def stop(self) -> None:
-        """Leave after the pass at hand."""
+        """Stop after the pass at hand."""
         self._stop.set()
 
     def run(self) -> None:
-        """Work until stopped. A database that is away is waited for."""
+        """Work until stopped. Waits for a database that cannot be reached."""
         log.info("worker started", connectors=[connector.name for connector in self._connectors])
-        for errand in self._errands:
-            errand.start()
+        for thread in self._threads:
+            thread.start()
         self._repeat(self.pass_over_all)
-        for errand in self._errands:
-            errand.join(ERRAND_SECONDS)
-        self._let_go()
+        for thread in self._threads:
+            thread.join(TASK_SECONDS)
+        self._release()
         if self._broken is not None:
             raise self._broken
         log.info("worker stopped")
@@ -108,19 +101,21 @@ class Worker:
             if not busy:
                 self._stop.wait(IDLE_SECONDS)
 
-    def _run_errand(self, errand: Callable[[], bool]) -> None:
-        """Each in a thread of its own: a mail server that hangs must not keep a provider from hearing of an opt-out.
+    def _beat(self, now: datetime) -> bool:
+        self._database.save(workers.beat, self._owner, now)
+        return False
 
-        A mistake of ours in one ends the whole worker, as it does in a pass: whatever restarts it must notice.
-        """
+    def _run_task(self, task: Callable[[], bool]) -> None:
+        """A mail server that hangs holds no opt-out back, since the task has a thread of its own. An unexpected error
+        stops the whole worker, so that its supervisor notices."""
         try:
-            self._repeat(errand)
-        except Exception as error:  # noqa: BLE001 - raised again by the thread that everybody watches
+            self._repeat(task)
+        except Exception as error:  # noqa: BLE001 - raised again by the main thread
             self._broken = error
             self._stop.set()
 
     def pass_over_all(self) -> bool:
-        """One pass of each connector. Returns whether any had something to do."""
+        """Run one pass of each connector. Returns whether any had something to do."""
         outcomes = [self._pass(connector) for connector in self._connectors]
         return Outcome.DONE in outcomes
 
@@ -168,11 +163,11 @@ class Worker:
             log.info("compared", connector=connector.name, found=drift.count, left=drift.left, unmapped=drift.unmapped)
 
     def _save_next_comparison(self, connector: Connector, now: datetime, *, after: float = 0.0) -> None:
-        """Set before it starts, so that one that fails is tried again later and not at once."""
+        """Saved before the comparison starts, so that one that fails is not tried again at once."""
         wait = max(RECONCILE_AGAIN, timedelta(seconds=after))
         self._database.save(cursors.reconcile_at, connector.name, now + wait)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         try:
             for connector in self._connectors:
                 self._database.save(cursors.release, connector.name, self._owner)
@@ -181,5 +176,27 @@ class Worker:
             return
 
 
+def make_worker(services: Services, *, tasks: Sequence[Callable[[], bool]] = ()) -> Worker:
+    """The worker for the connectors and feeds of an installation. Raises Misconfigured."""
+    _require_own_topics(services)
+    database, fingerprints = services.database, services.fingerprints
+    hourly = [
+        Periodic(HOUR, lambda now: database.save(forget_old, now)),
+        Periodic(HOUR, lambda now: end_suppressions(database, fingerprints, now)),
+    ]
+    feeds = [Feed(database, settings, owner_name()) for settings in services.feeds.values()]
+    connectors = [make_connector(settings) for settings in services.connectors.values()]
+    return Worker(database, connectors, fingerprints, tasks=[*tasks, *hourly, *feeds])
+
+
+def _require_own_topics(services: Services) -> None:
+    try:
+        topics = services.catalog.get().topics
+    except StoreBusy:
+        return  # the worker starts all the same, and waits for the database
+    for settings in services.connectors.values():
+        require_own_topics(settings, topics)
+
+
 def _silent(_rows: int) -> None:
-    """Nobody watches a worker's progress."""
+    pass

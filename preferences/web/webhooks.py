@@ -6,9 +6,6 @@ commit; every answer, also to an error of ours, is one that makes this provider 
 
 from __future__ import annotations
 
-import hashlib
-from datetime import UTC, datetime
-
 import structlog
 from flask import Blueprint, g, request
 from werkzeug.exceptions import HTTPException
@@ -18,11 +15,8 @@ from preferences import metrics
 from preferences.connectors import require_own_topics
 from preferences.connectors.base import Connector, Parsed
 from preferences.current import current_services
-from preferences.domain.acts import bears_on_permission, provider_event
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, StoreBusy, TryLater
-from preferences.services import Services
-from preferences.store import webhook_tokens
-from preferences.sync import soft_bounces
+from preferences.sync import inbound
 from preferences.web.shared import errors
 from preferences.web.shared.render import plain
 from preferences.web.slow_bodies import NoThreadFree
@@ -47,8 +41,8 @@ def report(name: str) -> Response:
     parsed = connector.parse(g.report.headers, g.report.body)
     require_own_topics(connector.settings, services.catalog.get().topics)
     if parsed.token is not None:
-        _bind(services, name, parsed, g.report.body)
-    _record(services, name, parsed)
+        inbound.bind_token(services, name, parsed, body=g.report.body)
+    _count(name, inbound.record(services, name, parsed), parsed)
     text, media_type = connector.accepted
     answer = plain(text)
     answer.mimetype = media_type
@@ -92,22 +86,10 @@ def failed(error: Exception) -> Response:
     return plain("try again\n", connector.busy_code)
 
 
-def _record(services: Services, name: str, parsed: Parsed) -> None:
-    events = [event for event in parsed.events if bears_on_permission(event)]
-    services.writer.record([provider_event(event, name) for event in events])
-    counted = soft_bounces.count(services, name, parsed.events)
+def _count(name: str, done: inbound.Recorded, parsed: Parsed) -> None:
     if parsed.unreadable:
         log.warning("webhook rows not understood", connector=name, rows=parsed.unreadable)
     metrics.EVENTS.labels(name, "unreadable").inc(parsed.unreadable)
-    metrics.EVENTS.labels(name, "recorded").inc(len(events))
-    metrics.EVENTS.labels(name, "counted").inc(counted)
-    metrics.EVENTS.labels(name, "ignored").inc(parsed.ignored + len(parsed.events) - len(events) - counted)
-
-
-def _bind(services: Services, name: str, parsed: Parsed, body: bytes) -> None:
-    """Bind a signed token to the body and the connector that it came with first: with another body, or at another
-    connector that has the same key, it proves nothing. Raises BadSignature."""
-    digest = hashlib.sha256(name.encode() + b"\n" + body).hexdigest()
-    now = datetime.now(UTC)
-    if not services.database.save(webhook_tokens.bind, parsed.token_of, str(parsed.token), digest=digest, now=now):
-        raise BadSignature("the token came with another body before")
+    metrics.EVENTS.labels(name, "recorded").inc(done.recorded)
+    metrics.EVENTS.labels(name, "counted").inc(done.counted)
+    metrics.EVENTS.labels(name, "ignored").inc(done.ignored)

@@ -19,7 +19,7 @@ from preferences.current import services_of
 from preferences.store import cursors, feed, workers
 from preferences.store.tables import connector_cursor
 from preferences.store.transactions import Save
-from preferences.sync import run_once
+from preferences.sync.push import run_once
 from preferences.sync.worker import Worker
 from tests.commands import is_refused, run
 from tests.connectors.contract import as_toml

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from preferences.connectors import calls
+from preferences.connectors import http
 from tests.connectors.fault_runs import Run
 from tests.support import close, new_app, new_sqlite
 
@@ -16,7 +16,7 @@ from tests.support import close, new_app, new_sqlite
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Run]]:
     """Makes the run of a kind. Nobody here waits as long for an answer as the worker does; yet long enough on a busy
     machine, where a call that was given up could still happen after the next one."""
-    monkeypatch.setattr(calls, "TIMEOUT", (2.0, 0.5))
+    monkeypatch.setattr(http, "TIMEOUT", (2.0, 0.5))
     app = new_app(new_sqlite(tmp_path))
     opened: list[Run] = []
 

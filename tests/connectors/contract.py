@@ -46,7 +46,7 @@ from preferences.domain.vocabulary import Channel, Status
 from preferences.store import cursors
 from preferences.store.contacts import new_id
 from preferences.store.tables import ledger_entry
-from preferences.sync import Outcome, run_once
+from preferences.sync.push import Outcome, run_once
 from tests.profiles import scaled
 from tests.servers import free_port
 from tests.support import PUBLIC_URL, close, email, new_app, new_sqlite

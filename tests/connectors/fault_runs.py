@@ -23,8 +23,9 @@ from preferences.domain.vocabulary import BLANKET, Basis, Channel, Origin, Verb
 from preferences.ledger import record as ledger
 from preferences.ledger.verify import verify
 from preferences.store import contact_state, cursors, feed
-from preferences.sync import Outcome, backfill, reconcile, run_once
-from preferences.sync.pushes import wanted
+from preferences.sync.plan import required
+from preferences.sync.push import Outcome, run_once
+from preferences.sync.reconcile import backfill, reconcile
 from tests.connectors.fakes import Change, FakeVendor, Fault
 from tests.support import add_contact, email
 
@@ -170,7 +171,7 @@ class Run:
         return {
             (push.address.value, push.list_ref)
             for state in self.database.read(contact_state.address_states, ids)
-            for push in wanted(state, settings.topics, settings.brand)
+            for push in required(state, settings.topics, settings.brand)
         }
 
     def settle(self) -> None:

@@ -17,7 +17,7 @@ from preferences.domain.vocabulary import BLANKET, Channel, Origin
 from preferences.ledger import record as ledger
 from preferences.store import cursors
 from preferences.store.tables import ledger_entry
-from preferences.sync import Outcome, run_once
+from preferences.sync.push import Outcome, run_once
 from tests.connectors.contract import JANE, NAME, as_toml
 from tests.connectors.sns import AMAZON
 from tests.support import add_contact, close, email, new_app, new_sqlite

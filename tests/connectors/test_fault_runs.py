@@ -18,7 +18,7 @@ from preferences.domain.acts import EventKind, ProviderEvent, provider_event
 from preferences.domain.errors import TryLater
 from preferences.domain.vocabulary import BLANKET, Status
 from preferences.store import contact_state, cursors, feed
-from preferences.sync import backfill
+from preferences.sync.reconcile import backfill
 from tests.connectors.fakes import Change, Fault
 from tests.connectors.fault_runs import KINDS, STEPS, Run
 from tests.support import add_contact

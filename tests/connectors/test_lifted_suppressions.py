@@ -19,7 +19,7 @@ from preferences.domain.vocabulary import Actor, Channel, Origin, SuppressionRea
 from preferences.ledger import record as ledger
 from preferences.services import Services
 from preferences.store import cursors
-from preferences.sync import Outcome, run_once
+from preferences.sync.push import Outcome, run_once
 from tests.connectors.contract import JANE, NAME, Answer, Asked, as_toml
 from tests.connectors.fakes import Change, FakeVendor, json_answer
 from tests.connectors.sns import AMAZON

@@ -17,7 +17,7 @@ from preferences.domain.acts import EventKind
 from preferences.domain.records import Act
 from preferences.domain.vocabulary import BLANKET, Actor, Basis, Origin, Status, Verb
 from preferences.store import cursors
-from preferences.sync import Outcome
+from preferences.sync.push import Outcome
 from tests.connectors.contract import push_of
 from tests.connectors.fakes import Change
 from tests.connectors.fault_runs import KINDS, Run

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import pytest
 
 from preferences.connectors.base import Connector
-from preferences.connectors.calls import with_version
+from preferences.connectors.http import with_version
 from preferences.connectors.mailchimp import member_id
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater

@@ -16,7 +16,7 @@ import pytest
 import time_machine
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from preferences.connectors import calls
+from preferences.connectors import http
 from preferences.connectors.base import Connector, Listed, may_lift
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
@@ -426,7 +426,7 @@ class TestFailing:
     def test_an_answer_that_does_not_come_means_later(
         self, provider: Provider, connector: Connector, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(calls, "TIMEOUT", (1.0, 0.1))
+        monkeypatch.setattr(http, "TIMEOUT", (1.0, 0.1))
         provider.otherwise = Answer(200, seconds=30)
         with pytest.raises(TryLater, match="ReadTimeout"):
             connector.push([push_of()])

@@ -25,7 +25,7 @@ import requests
 
 from preferences.connectors import make_connector
 from preferences.connectors.base import Connector, Push
-from preferences.connectors.calls import in_parts
+from preferences.connectors.http import batches
 from preferences.domain.errors import PreferencesError
 from preferences.domain.records import Address
 from preferences.domain.vocabulary import Channel, Status, SuppressionReason
@@ -228,7 +228,7 @@ def _check_list(connector: Connector, noes: Sequence[Push]) -> Iterator[str]:
 
 def _attempt(what: str, connector: Connector, pushes: Sequence[Push]) -> Iterator[str]:
     try:
-        for part in in_parts(pushes, connector.batch_size):
+        for part in batches(pushes, connector.batch_size):
             for refusal in connector.push(part):
                 yield f"{what}: {refusal.why}"
     except PreferencesError as error:

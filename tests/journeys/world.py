@@ -17,7 +17,6 @@ from uuid import UUID
 
 import requests
 
-from preferences import sync
 from preferences.connectors import make_connector
 from preferences.current import services_of
 from preferences.domain.errors import TryLater
@@ -26,6 +25,7 @@ from preferences.services import Services
 from preferences.store import contact_state, cursors, feed
 from preferences.store.api_keys import create_key
 from preferences.store.contacts import find_or_create
+from preferences.sync import reconcile as comparison
 from sandbox.app import SandboxServer
 from sandbox.config import Config, Person, name_from
 from sandbox.mailbox import Answer, one_click
@@ -37,7 +37,7 @@ NAME: Final = "sandbox"
 API_KEY: Final = "key-of-the-platform"
 LISTS: Final = {"product-news": "product-news", "offers": "offers", BLANKET: "global"}
 """The explicit mapping: the sandbox names its lists as we name the topics, and "global" is for everything."""
-PATIENCE: Final = 20.0
+MAX_FAILURES: Final = 20.0
 
 CONNECTORS: Final = """
 [connectors.sandbox]
@@ -58,7 +58,7 @@ def secret(word: str) -> str:
     return "whsec_" + base64.b64encode(word.ljust(32, ".").encode()).decode()
 
 
-def wait_for(what: str, condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+def wait_for(what: str, condition: Callable[[], object], seconds: float = MAX_FAILURES) -> None:
     """Return as soon as it holds; fail if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -210,12 +210,12 @@ class World:
             lambda: all(one["state"] != "waiting" for one in self.webhooks().values()),
         )
 
-    def reconcile(self) -> sync.Drift:
+    def reconcile(self) -> comparison.Drift:
         """One comparison beside the running worker. Tried again while that one is at it."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + MAX_FAILURES
         while True:
             try:
-                return sync.reconcile(
+                return comparison.reconcile(
                     self.services.database,
                     self.connector,
                     owner="the test",
@@ -231,4 +231,4 @@ class World:
     def assert_same_on_both_sides(self) -> None:
         there, here = self.platform_list(), self.projection()
         assert there == here, f"only there: {there - here}; only here: {here - there}"
-        assert sync.compare(self.services.database, self.connector, lambda _rows: None).count == 0
+        assert comparison.compare(self.services.database, self.connector, lambda _rows: None).count == 0

@@ -45,7 +45,8 @@ from preferences.ledger.verify import verify
 from preferences.store import contact_state, cursors, feed
 from preferences.store.contact_state import AddressState
 from preferences.store.decision_facts import facts_for
-from preferences.sync import Outcome, reconcile, run_once
+from preferences.sync.push import Outcome, run_once
+from preferences.sync.reconcile import reconcile
 from tests.connectors.fake import FakeConnector, FakeProvider, Fault, Killed
 from tests.profiles import scaled
 from tests.support import TOPICS, add_contact, close, email, new_app, new_sqlite

@@ -14,7 +14,7 @@ from preferences.current import services_of
 from preferences.domain.vocabulary import KeyScope
 from preferences.store import cursors
 from preferences.store.api_keys import create_key
-from preferences.sync import Outcome, run_once
+from preferences.sync.push import Outcome, run_once
 from tests.sandbox.conftest import Client
 from tests.sandbox.stub import API_KEY, SIGNING_SECRET, WEBHOOK_SECRET
 from tests.support import close, new_app

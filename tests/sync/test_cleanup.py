@@ -1,11 +1,9 @@
-"""Once an hour, what nothing will ask for any more is gone, and what bears on permission is not."""
+"""Cleanup removes rows that have run out, and nothing that bears on permission."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-import time_machine
 
 from preferences.domain.outbox import EmailKind
 from preferences.domain.records import Act, Address
@@ -15,17 +13,17 @@ from preferences.services import Services
 from preferences.store import address_requests, frequency, outbox, sign_ins
 from preferences.store.address_requests import AddressRequest
 from preferences.store.outbox import Order
-from preferences.sync.cleanup import EVERY, Tidying, forget_old
+from preferences.sync.cleanup import forget_old
 from tests.processes import contents
 from tests.support import add_contact, email
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 ROOMS = ("address_request", "letter_request", "sending", "sign_in", "used_token")
-"""The tables that are tidied."""
+"""The tables that are cleaned up."""
 
 
 def fill(services: Services, now: datetime) -> None:
-    """A row in each table that is tidied, and some in those that must never be."""
+    """A row in each table that is cleaned up, and some in those that never are."""
     contact_id = add_contact(services)
     known: dict[str, Any] = {
         "channel": Channel.EMAIL,
@@ -60,7 +58,7 @@ def fill(services: Services, now: datetime) -> None:
 
 
 def filled(services: Services) -> set[str]:
-    """The tables of those that are tidied which hold a row."""
+    """The tables that are cleaned up and hold a row."""
     found = contents(services.settings.database_url)
     return {name for name in ROOMS if found[name]}
 
@@ -84,22 +82,7 @@ def test_what_is_over_goes_and_nothing_that_bears_on_permission_does(services: S
         assert after[name], name
 
 
-def test_it_tidies_at_once_and_then_once_an_hour(services: Services) -> None:
-    tidying = Tidying(services.database)
-    with time_machine.travel(NOW, tick=False) as clock:
-        fill(services, NOW - timedelta(days=400))
-        assert tidying() is False
-        assert filled(services) == set()
-        fill(services, NOW - timedelta(days=500))
-        clock.shift(EVERY - timedelta(seconds=1))
-        assert tidying() is False
-        assert filled(services) == set(ROOMS)
-        clock.shift(timedelta(seconds=1))
-        assert tidying() is False
-        assert filled(services) == set()
-
-
-def test_two_workers_may_tidy_at_the_same_time(services: Services) -> None:
+def test_two_workers_may_clean_up_at_the_same_time(services: Services) -> None:
     fill(services, NOW)
     for _ in range(2):
         services.database.save(forget_old, NOW + timedelta(days=400))

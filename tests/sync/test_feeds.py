@@ -24,7 +24,7 @@ from sqlalchemy import update
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from preferences.config import FeedSettings, read_feeds
-from preferences.connectors import calls
+from preferences.connectors import http
 from preferences.connectors.webhook import signed_headers
 from preferences.current import services_of
 from preferences.domain.consent import effective
@@ -49,8 +49,8 @@ from preferences.store.contact_state import address_states
 from preferences.store.feed import feed_page, head_seq
 from preferences.store.tables import connector_cursor
 from preferences.store.transactions import Save
-from preferences.sync import Outcome
 from preferences.sync.feeds import BATCH, Feed, replay
+from preferences.sync.push import Outcome
 from preferences.sync.worker import Worker
 from tests.support import add_contact, api_headers, close, email, link_for, new_app, new_sqlite
 
@@ -287,7 +287,7 @@ def test_a_new_feed_begins_with_what_comes_next(services: Services, receiver: Re
 def test_a_receiver_that_cannot_take_it_gets_the_same_message_again(
     sqlite_app: Flask, receiver: Receiver, fault: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "TIMEOUT", (1.0, 0.2 if fault == HANGS else 5.0))
+    monkeypatch.setattr(http, "TIMEOUT", (1.0, 0.2 if fault == HANGS else 5.0))
     services = services_of(sqlite_app)
     feed = feed_of(services, receiver)
     feed.run_once(datetime.now(UTC))
@@ -422,7 +422,7 @@ def test_a_slow_feed_keeps_no_provider_waiting(sqlite_app: Flask) -> None:
                 self.stop()
             return False
 
-    worker = Watched(services.database, [], services.fingerprints, errands=[slow])
+    worker = Watched(services.database, [], services.fingerprints, tasks=[slow])
     thread = threading.Thread(target=worker.run)
     thread.start()
     assert passed.wait(10)

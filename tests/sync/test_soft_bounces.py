@@ -27,8 +27,10 @@ from preferences.store import contact_state, feed
 from preferences.store.decision_facts import facts_for
 from preferences.store.soft_bounces import forget_old
 from preferences.store.tables import soft_bounce
-from preferences.sync.pushes import wanted
-from preferences.sync.soft_bounces import EVERY, Recovery, count
+from preferences.sync.inbound import count_soft_bounces, end_suppressions
+from preferences.sync.periodic import Periodic
+from preferences.sync.plan import required
+from preferences.sync.worker import HOUR
 from tests.support import email, message_about
 
 JANE = email("jane.doe@example.com")
@@ -36,12 +38,17 @@ NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
+def recovery_of(services: Services) -> Periodic:
+    """The worker's hourly look for suppressions that have ended."""
+    return Periodic(HOUR, lambda now: end_suppressions(services.database, services.fingerprints, now))
+
+
 def bounce(services: Services, *at: datetime, kind: EventKind = EventKind.SOFT_BOUNCE) -> None:
     """What a provider reports, each on its day."""
     for moment in at:
         with time_machine.travel(moment, tick=False):
             event = ProviderEvent(kind=kind, address=JANE, event_id=secrets.token_hex(4), occurred_at=moment)
-            count(services, "shop", [event])
+            count_soft_bounces(services, "shop", [event])
 
 
 def enough(first: datetime = NOON) -> list[datetime]:
@@ -58,7 +65,7 @@ def reason(services: Services, message_class: MessageClass = MessageClass.MARKET
 
 def recover(services: Services, at: datetime) -> None:
     with time_machine.travel(at, tick=False):
-        recovery = Recovery(services.database, services.fingerprints)
+        recovery = recovery_of(services)
         while recovery():
             pass
 
@@ -155,7 +162,7 @@ def test_no_platform_is_told(services: Services) -> None:
     bounce(services, *enough())
     (contact_id,) = services.database.read(feed.opted_out_contacts, None, 10)
     (state,) = services.database.read(contact_state.address_states, [contact_id])
-    assert wanted(state, {"*": "all", "product-news": "news"}, "default") == []
+    assert required(state, {"*": "all", "product-news": "news"}, "default") == []
 
 
 def test_the_days_are_forgotten_after_a_month(services: Services) -> None:
@@ -179,14 +186,14 @@ def test_a_soft_bounce_counts_on_its_own_day(occurred_at: datetime | None, day: 
 
 
 def test_recovery_looks_once_an_hour(sqlite_app: Flask) -> None:
-    recovery = Recovery(services_of(sqlite_app).database, services_of(sqlite_app).fingerprints)
+    recovery = recovery_of(services_of(sqlite_app))
     with time_machine.travel(NOON, tick=False):
         recovery()
     bounce(services_of(sqlite_app), *enough(NOON - 60 * DAY))
-    with time_machine.travel(NOON + EVERY / 2, tick=False):
+    with time_machine.travel(NOON + HOUR / 2, tick=False):
         assert recovery() is False
     assert reason(services_of(sqlite_app)) == Reason.SOFT_BOUNCES
-    with time_machine.travel(NOON + EVERY, tick=False):
+    with time_machine.travel(NOON + HOUR, tick=False):
         assert recovery() is False
     assert reason(services_of(sqlite_app)) == Reason.OK
 
@@ -196,7 +203,7 @@ def test_recovery_goes_on_at_once_only_while_there_may_be_more(
 ) -> None:
     monkeypatch.setattr("preferences.store.soft_bounces.MAX_ENDED", 1)
     bounce(services, *enough())
-    recovery = Recovery(services.database, services.fingerprints)
+    recovery = recovery_of(services)
     with time_machine.travel(enough()[-1] + SOFT_BOUNCE_PERIOD + DAY, tick=False):
         assert [recovery(), recovery()] == [True, False]
 
@@ -209,7 +216,7 @@ def test_what_does_not_end_is_not_tried_again_at_once(services: Services, monkey
     # An entry that bears the reference of the end, so that it counts as told.
     other = end_soft_bounces(email("john@example.com"), suppressed.seq, now=NOON)
     services.database.write(ledger.record, [other], fingerprints=services.fingerprints, now=NOON)
-    recovery = Recovery(services.database, services.fingerprints)
+    recovery = recovery_of(services)
     with time_machine.travel(later, tick=False):
         assert [recovery(), recovery()] == [False, False]
 

@@ -52,8 +52,9 @@ from preferences.store.contact_state import AddressState
 from preferences.store.contacts import new_id
 from preferences.store.cursors import LEASE, Cursor
 from preferences.store.tables import connector_cursor
-from preferences.sync import PATIENCE, Drift, Outcome, compare, reconcile, repair, run_once
-from preferences.sync.pushes import wanted
+from preferences.sync.plan import required
+from preferences.sync.push import MAX_FAILURES, Outcome, run_once
+from preferences.sync.reconcile import Drift, compare, reconcile, repair
 from preferences.sync.worker import Worker
 from tests.connectors.fake import BUSY_SECONDS, FakeConnector, FakeProvider, Fault, Killed
 from tests.processes import contents
@@ -94,7 +95,7 @@ def state(*suppressions: SuppressionReason, brand: str = "default", **choices: P
 
 
 def lists(one: AddressState, topics: dict[str, str] | None = None, brand: str = "default") -> set[str]:
-    pushes = wanted(one, MAPPED if topics is None else topics, brand)
+    pushes = required(one, MAPPED if topics is None else topics, brand)
     assert all(push.status is Status.UNSUBSCRIBED for push in pushes)
     assert len({push.list_ref for push in pushes}) == len(pushes)
     return {push.list_ref for push in pushes}
@@ -135,7 +136,7 @@ class TestWanted:
     def test_a_suppressed_address_is_on_the_list_for_everything_with_its_reason(
         self, reason: SuppressionReason
     ) -> None:
-        (push,) = wanted(state(reason), MAPPED, "default")
+        (push,) = required(state(reason), MAPPED, "default")
         assert (push.list_ref, push.reason, push.entry) == (EVERYTHING, reason, 9)
 
     def test_soft_bounces_are_told_to_nobody(self) -> None:
@@ -176,7 +177,7 @@ class TestWanted:
         )
         blanket = stopped.get(BLANKET) is Status.UNSUBSCRIBED
         suppresses = bool(reasons - {SuppressionReason.SOFT_BOUNCES})
-        told = {push.list_ref for push in wanted(one, topics, "default")}
+        told = {push.list_ref for push in required(one, topics, "default")}
         reasons = reasons - {SuppressionReason.SOFT_BOUNCES}  # the provider reported them, and they end by themselves
         for topic, list_ref in topics.items():
             own = stopped.get(topic) is Status.UNSUBSCRIBED
@@ -786,7 +787,7 @@ class TestFailingReturn:
         self, desk: Desk, fails: list[Exception], failure: Exception, clock: time_machine.Traveller
     ) -> None:
         fails.append(failure)
-        for _ in range(PATIENCE + 1):
+        for _ in range(MAX_FAILURES + 1):
             desk.pass_()
             clock.shift(timedelta(minutes=6))
         assert desk.cursor().position == desk.head
@@ -797,7 +798,7 @@ class TestFailingReturn:
         self, desk: Desk, fails: list[Exception], failure: Exception, clock: time_machine.Traveller
     ) -> None:
         fails.append(failure)
-        for _ in range(PATIENCE + 1):
+        for _ in range(MAX_FAILURES + 1):
             desk.pass_()
             clock.shift(timedelta(minutes=6))
         desk.reconcile()

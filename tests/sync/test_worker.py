@@ -1,4 +1,4 @@
-"""What the worker does beside its connectors: in time, whatever else hangs, and never broken unnoticed."""
+"""The tasks of a worker beside its connectors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from preferences.domain.errors import StoreBusy
 from preferences.sync.worker import Worker
 
 
-def worker_with(app: Flask, *errands: object) -> Worker:
+def worker_with(app: Flask, *tasks: object) -> Worker:
     services = services_of(app)
-    return Worker(services.database, [], services.fingerprints, errands=errands)  # type: ignore[arg-type]
+    return Worker(services.database, [], services.fingerprints, tasks=tasks)  # type: ignore[arg-type]
 
 
-def test_an_errand_that_hangs_keeps_no_other_from_its_turn(sqlite_app: Flask) -> None:
+def test_a_task_that_hangs_does_not_delay_another(sqlite_app: Flask) -> None:
     let_go, ran = threading.Event(), threading.Event()
 
     def hangs() -> bool:
@@ -39,7 +39,7 @@ def test_an_errand_that_hangs_keeps_no_other_from_its_turn(sqlite_app: Flask) ->
     assert not thread.is_alive()
 
 
-def test_a_database_that_is_away_is_waited_for(sqlite_app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worker_waits_for_a_database_that_is_away(sqlite_app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("preferences.sync.worker.AWAY_SECONDS", 0.01)
     calls: list[float] = []
 
@@ -55,7 +55,7 @@ def test_a_database_that_is_away_is_waited_for(sqlite_app: Flask, monkeypatch: p
     assert len(calls) == 3
 
 
-def test_a_mistake_in_an_errand_ends_the_worker_and_is_told(sqlite_app: Flask) -> None:
+def test_an_unexpected_error_in_a_task_stops_the_worker(sqlite_app: Flask) -> None:
     def mistake() -> bool:
         raise KeyError("no such thing")
 

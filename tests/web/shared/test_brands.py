@@ -27,7 +27,7 @@ from preferences.services import Services
 from preferences.store import cursors
 from preferences.store.catalog import add_topic, change_brand, read_catalog, save_brand
 from preferences.store.contact_state import ChannelKey
-from preferences.sync import run_once
+from preferences.sync.push import run_once
 from preferences.tokens import ManageLink, UnsubscribeLink
 from preferences.web.shared.limits import limiter
 from tests.connectors.fake import FakeConnector, FakeProvider

@@ -160,7 +160,7 @@ def basic_auth(user: str, password: str) -> dict[str, str]:
     return {"Authorization": f"Basic {pair}"}
 
 
-def in_parts(items: Sequence[Any], most: int) -> list[Sequence[Any]]:
+def batches(items: Sequence[Any], most: int) -> list[Sequence[Any]]:
     """The items in order, so many at a time."""
     return [items[start : start + most] for start in range(0, len(items), most)]
 
