@@ -16,6 +16,7 @@ from sandbox.app import SandboxServer
 from sandbox.client import Links
 from sandbox.config import Person
 from sandbox.mailer import LETTERS, POSTAL_ADDRESS, BadHeader, compose
+from sandbox.smtp import LARGEST_MESSAGE, SmtpServer
 from tests.sandbox.conftest import Client, config_for
 from tests.sandbox.stub import PUBLIC_URL, StubCenter
 from tests.servers import free_port
@@ -242,11 +243,27 @@ class TestSmtp:
         ]
         assert mails[1].text.splitlines() == [".", "..dots"]
 
-    def test_refuses_what_it_does_not_speak(self, center: StubCenter) -> None:
+    def test_a_message_without_recipients_or_too_large_is_refused(self, center: StubCenter) -> None:
         port = free_port()
         with SandboxServer(config_for(center.url), free_port(), port) as server:
             with smtplib.SMTP("127.0.0.1", port, timeout=10) as smtp:
+                smtp.ehlo()
                 assert smtp.docmd("DATA")[0] == 503
-                assert smtp.docmd("STARTTLS")[0] == 502
-                assert smtp.docmd("RCPT TO:nobody")[0] == 501
+                with pytest.raises(smtplib.SMTPSenderRefused) as refused:
+                    smtp.sendmail("a@example.com", [ADA], b"x\r\n" * (LARGEST_MESSAGE // 3 + 1))
+                assert refused.value.smtp_code == 552
             assert server.sandbox.mailbox.mails() == []
+
+    def test_a_message_that_cannot_be_stored_is_not_accepted(self, center: StubCenter) -> None:
+        port = free_port()
+
+        def full(_address: str, _message: bytes) -> None:
+            raise OSError("disk full")
+
+        server = SmtpServer(port, full)
+        server.start()
+        try:
+            with smtplib.SMTP("127.0.0.1", port, timeout=10) as smtp, pytest.raises(smtplib.SMTPDataError):
+                smtp.send_message(self.letter())
+        finally:
+            server.stop()
