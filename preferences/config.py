@@ -44,7 +44,7 @@ Listed = Annotated[tuple[str, ...], BeforeValidator(_split)]
 class Settings(BaseModel):
     """Everything that the process needs to know. See docs/operator.md for each in words."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid", defer_build=True)
 
     public_url: str
     """Where recipients reach the site: the beginning of every link. https, or http on this machine alone."""
@@ -245,7 +245,7 @@ def _is_local(host: str) -> bool:
 class ConnectorSettings(BaseModel):
     """One `[connectors.NAME]` table of the configuration file, with its secrets resolved."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid", defer_build=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
     kind: str
@@ -279,7 +279,7 @@ class ConnectorSettings(BaseModel):
 class SignInSettings(BaseModel):
     """One `[sign_in.NAME]` table: an OpenID provider at which the company's customers have an account already."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid", defer_build=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
     issuer: str
@@ -301,7 +301,7 @@ class SignInSettings(BaseModel):
 class FeedSettings(BaseModel):
     """One `[feeds.NAME]` table: who is told of every entry of the ledger, as docs/feed.md describes."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid", defer_build=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
     url: str

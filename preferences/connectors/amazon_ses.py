@@ -16,21 +16,21 @@ from typing import Any, Final
 
 from preferences.config import ConnectorSettings
 from preferences.connectors import http
-from preferences.connectors.base import (
-    Connector,
-    Listed,
-    Options,
-    Parsed,
-    Push,
-    Refusal,
+from preferences.connectors.base import Connector, Listed, Options, Parsed, Push, Refusal
+from preferences.connectors.http import SendingLimit, raise_for
+from preferences.connectors.lifts import require_older
+from preferences.connectors.lists import require_lists
+from preferences.connectors.parsing import (
+    ODD,
+    each_row,
     event_id,
     find_address,
     instant,
-    require_lists,
-    require_older,
+    objects,
+    part,
+    read_json,
+    text_in,
 )
-from preferences.connectors.http import SendingLimit, raise_for
-from preferences.connectors.parsing import ODD, each_row, objects, part, read_json, text_in
 from preferences.connectors.sns import LONGEST, Certificates, host_of, read_envelope, signed_at
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater

@@ -16,20 +16,10 @@ from urllib.parse import quote
 
 from preferences.address_parsing import read_address
 from preferences.config import ConnectorSettings
-from preferences.connectors.base import (
-    Listed,
-    Parsed,
-    Push,
-    Refusal,
-    find_address,
-    instant,
-    one_by_one,
-    pages,
-    require_lists,
-    rows_of,
-)
+from preferences.connectors.base import Listed, Parsed, Push, Refusal
 from preferences.connectors.http import json_body, with_version
-from preferences.connectors.parsing import each_row, read_json, text_in
+from preferences.connectors.lists import pages, push_each, require_lists, rows_of
+from preferences.connectors.parsing import each_row, find_address, instant, read_json, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadAddress, BadPayload, TryLater
@@ -118,7 +108,7 @@ class Brevo(UnsignedConnector):
         return push.list_ref == GLOBAL
 
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
-        return one_by_one(pushes, self._tell)
+        return push_each(pushes, self._tell)
 
     def _tell(self, push: Push) -> None:
         if push.list_ref == GLOBAL:

@@ -20,21 +20,10 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from preferences.config import ConnectorSettings
-from preferences.connectors.base import (
-    Connector,
-    Listed,
-    Parsed,
-    Push,
-    Refusal,
-    by_list,
-    event_id,
-    find_address,
-    instant,
-    require_lists,
-    rows_of,
-)
+from preferences.connectors.base import Connector, Listed, Parsed, Push, Refusal
 from preferences.connectors.http import batches, json_body
-from preferences.connectors.parsing import each_row, objects, part, read_json, text_in
+from preferences.connectors.lists import by_list, require_lists, rows_of
+from preferences.connectors.parsing import each_row, event_id, find_address, instant, objects, part, read_json, text_in
 from preferences.domain.acts import RECORDED, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.records import Address

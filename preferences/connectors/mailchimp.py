@@ -15,22 +15,11 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from preferences.config import ConnectorSettings
-from preferences.connectors.base import (
-    Listed,
-    Parsed,
-    Push,
-    Refusal,
-    by_list,
-    find_address,
-    instant,
-    one_by_one,
-    pages,
-    require_lists,
-    rows_of,
-)
+from preferences.connectors.base import Listed, Parsed, Push, Refusal
 from preferences.connectors.forms import read_form
 from preferences.connectors.http import basic_auth, json_body, with_version
-from preferences.connectors.parsing import each_row, text_in
+from preferences.connectors.lists import by_list, pages, push_each, require_lists, rows_of
+from preferences.connectors.parsing import each_row, find_address, instant, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import PREFERENCE_VERBS, EventKind, ProviderEvent
 from preferences.domain.errors import TryLater
@@ -124,7 +113,7 @@ class Mailchimp(UnsignedConnector):
             if kind == "list":
                 refusals += self._tell_audience(name, of_list, is_lift=is_lift)
             else:
-                refusals += one_by_one(of_list, self._tell_interest)
+                refusals += push_each(of_list, self._tell_interest)
         return refusals
 
     def _tell_audience(self, audience: str, pushes: Sequence[Push], *, is_lift: bool) -> Sequence[Refusal]:

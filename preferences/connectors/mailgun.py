@@ -19,23 +19,11 @@ from urllib.parse import parse_qs, quote, urlsplit
 from pydantic import Field
 
 from preferences.config import ConnectorSettings
-from preferences.connectors.base import (
-    Connector,
-    Listed,
-    Options,
-    Parsed,
-    Push,
-    Refusal,
-    event_id,
-    find_address,
-    instant,
-    one_by_one,
-    require_lists,
-    require_older,
-    rows_of,
-)
+from preferences.connectors.base import Connector, Listed, Options, Parsed, Push, Refusal
 from preferences.connectors.http import basic_auth, json_body
-from preferences.connectors.parsing import ODD, part, read_json, text_in
+from preferences.connectors.lifts import require_older
+from preferences.connectors.lists import push_each, require_lists, rows_of
+from preferences.connectors.parsing import ODD, event_id, find_address, instant, part, read_json, text_in
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
 from preferences.domain.vocabulary import BLANKET, Channel, SuppressionReason
@@ -170,7 +158,7 @@ class Mailgun(Connector):
         for table, rows in tables.items():
             body = json_body(list(rows.values()))
             self.session.call("POST", self._place(table), headers=self._headers, body=body)
-        return one_by_one((push for push in pushes if push.is_lift), self._lift)
+        return push_each((push for push in pushes if push.is_lift), self._lift)
 
     def held(self, lifts: Sequence[Push]) -> Iterator[Listed]:
         for address in {lift.address for lift in lifts}:

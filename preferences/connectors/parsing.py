@@ -7,15 +7,23 @@ our own is never taken for a row that cannot be read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
+from preferences.address_parsing import read_address, read_mailbox
 from preferences.connectors.base import Parsed
 from preferences.domain.acts import ProviderEvent
-from preferences.domain.errors import BadPayload
+from preferences.domain.errors import BadAddress, BadPayload
+from preferences.domain.records import Address
+from preferences.domain.vocabulary import Channel
+
+LONGEST_ID: Final = 200
+"""Characters of an event's id."""
 
 ODD: Final = (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 """What reading a document raises when it is not as documented."""
@@ -95,3 +103,32 @@ def _events_of(row: Any, read: Callable[[Any], Iterable[ProviderEvent]], of: typ
     if not isinstance(row, of):
         raise BadPayload("not a row")
     return list(read(row))
+
+
+def find_address(channel: Channel, text: object) -> Address | None:
+    """The address in a provider's text, with or without a name beside it, or None."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return read_mailbox(text) if channel is Channel.EMAIL else read_address(channel, text)
+    except BadAddress:
+        return None
+
+
+def event_id(text: object) -> str | None:
+    """The provider's id of an event. An id that is too long to store is replaced by its digest."""
+    if not isinstance(text, str) or not text:
+        return None
+    plain = text.isascii() and text.isprintable() and len(text) <= LONGEST_ID
+    return text if plain else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def instant(value: Any) -> datetime | None:
+    """A time in Unix seconds, or in ISO 8601 with a zone. None for anything else, which counts from receipt."""
+    try:
+        if isinstance(value, str) and not value.replace(".", "", 1).isdecimal():
+            at = datetime.fromisoformat(value)
+            return at.astimezone(UTC) if at.tzinfo else None
+        return None if isinstance(value, bool) else datetime.fromtimestamp(float(value), UTC)
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None

@@ -12,21 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from preferences.config import ConnectorSettings
-from preferences.connectors.base import (
-    Listed,
-    Parsed,
-    Push,
-    Refusal,
-    by_list,
-    find_address,
-    instant,
-    one_by_one,
-    require_lists,
-    require_older,
-    rows_of,
-)
+from preferences.connectors.base import Listed, Parsed, Push, Refusal
 from preferences.connectors.http import json_body
-from preferences.connectors.parsing import ODD, read_json, text_in
+from preferences.connectors.lifts import require_older
+from preferences.connectors.lists import by_list, push_each, require_lists, rows_of
+from preferences.connectors.parsing import ODD, find_address, instant, read_json, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import PREFERENCE_VERBS, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, Misconfigured, Rejected, TryLater
@@ -103,7 +93,7 @@ class Postmark(UnsignedConnector):
         refusals: list[Refusal] = []
         for (stream, is_lift), batch in by_list(pushes).items():
             if is_lift:
-                refusals += one_by_one(batch, self._lift)
+                refusals += push_each(batch, self._lift)
             else:
                 results = self._change(f"{self._place(stream)}", sorted({push.address.value for push in batch}))
                 failed = [push for push in batch if results[push.address.value] != "Suppressed"]

@@ -15,22 +15,10 @@ from urllib.parse import quote
 
 from preferences.config import ConnectorSettings
 from preferences.connectors.amazon_ses import bounce_kind
-from preferences.connectors.base import (
-    Connector,
-    Listed,
-    Options,
-    Parsed,
-    Push,
-    Refusal,
-    event_id,
-    find_address,
-    instant,
-    one_by_one,
-    require_lists,
-    rows_of,
-)
+from preferences.connectors.base import Connector, Listed, Options, Parsed, Push, Refusal
 from preferences.connectors.http import json_body
-from preferences.connectors.parsing import ODD, objects, part, read_json, text_in
+from preferences.connectors.lists import push_each, require_lists, rows_of
+from preferences.connectors.parsing import ODD, event_id, find_address, instant, objects, part, read_json, text_in
 from preferences.connectors.webhook import require_standard_secrets, verify_standard
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, TryLater
@@ -126,7 +114,7 @@ class Resend(Connector):
         if dead:
             emails = sorted({push.address.value for push in dead})
             self._write("POST", "/suppressions/batch/add", {"emails": emails})
-        return refusals + one_by_one([push for push in pushes if push not in dead], self._tell)
+        return refusals + push_each([push for push in pushes if push not in dead], self._tell)
 
     def _tell(self, push: Push) -> None:
         contact = f"/contacts/{quote(push.address.value, safe='')}"

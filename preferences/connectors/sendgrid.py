@@ -15,24 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from preferences.config import ConnectorSettings
-from preferences.connectors.base import (
-    Connector,
-    Listed,
-    Parsed,
-    Push,
-    Refusal,
-    by_list,
-    event_id,
-    find_address,
-    instant,
-    one_by_one,
-    pages,
-    require_lists,
-    require_older,
-    rows_of,
-)
+from preferences.connectors.base import Connector, Listed, Parsed, Push, Refusal
 from preferences.connectors.http import json_body
-from preferences.connectors.parsing import each_row, read_json, text_in
+from preferences.connectors.lifts import require_older
+from preferences.connectors.lists import by_list, pages, push_each, require_lists, rows_of
+from preferences.connectors.parsing import each_row, event_id, find_address, instant, read_json, text_in
 from preferences.domain.acts import PREFERENCE_VERBS, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected
 from preferences.domain.vocabulary import BLANKET, Channel, SuppressionReason
@@ -157,7 +144,7 @@ class SendGrid(Connector):
             if list_ref in missing:
                 continue
             if is_lift:
-                refusals += one_by_one(batch, self._lift_global)
+                refusals += push_each(batch, self._lift_global)
             else:
                 emails = sorted({push.address.value for push in batch})
                 self._call("POST", _place(list_ref), {"recipient_emails": emails})

@@ -18,8 +18,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from preferences.connectors import http
-from preferences.connectors.base import instant
-from preferences.connectors.parsing import read_json
+from preferences.connectors.parsing import instant, read_json
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
 
 TOPIC: Final = re.compile(

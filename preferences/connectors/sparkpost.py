@@ -13,20 +13,10 @@ from typing import Any, Final
 from urllib.parse import parse_qs, quote, urlsplit
 
 from preferences.config import ConnectorSettings
-from preferences.connectors.base import (
-    Listed,
-    Parsed,
-    Push,
-    Refusal,
-    event_id,
-    find_address,
-    instant,
-    one_by_one,
-    require_lists,
-    rows_of,
-)
+from preferences.connectors.base import Listed, Parsed, Push, Refusal
 from preferences.connectors.http import batches, json_body
-from preferences.connectors.parsing import each_row, read_json, text_in
+from preferences.connectors.lists import push_each, require_lists, rows_of
+from preferences.connectors.parsing import each_row, event_id, find_address, instant, read_json, text_in
 from preferences.connectors.unsigned import UnsignedConnector
 from preferences.domain.acts import PREFERENCE_VERBS, EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, Rejected, TryLater
@@ -119,7 +109,7 @@ class SparkPost(UnsignedConnector):
             # A 5xx may have taken some of them. They are sent again as they are.
             body = json_body({"recipients": list(part)})
             self.session.call("PUT", self._url(), headers=self._headers, body=body)
-        return one_by_one([push for push in pushes if push.is_lift], self._lift)
+        return push_each([push for push in pushes if push.is_lift], self._lift)
 
     def held(self, lifts: Sequence[Push]) -> Iterator[Listed]:
         for address in {lift.address for lift in lifts}:

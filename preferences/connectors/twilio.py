@@ -19,19 +19,11 @@ from typing import Any, Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from preferences.config import ConnectorSettings
-from preferences.connectors.base import (
-    Connector,
-    Listed,
-    Options,
-    Parsed,
-    Push,
-    Refusal,
-    event_id,
-    find_address,
-    require_lists,
-)
+from preferences.connectors.base import Connector, Listed, Options, Parsed, Push, Refusal
 from preferences.connectors.forms import read_form, read_pairs
 from preferences.connectors.http import basic_auth, json_body
+from preferences.connectors.lists import require_lists
+from preferences.connectors.parsing import event_id, find_address
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
 from preferences.domain.vocabulary import BLANKET, Channel

@@ -17,19 +17,10 @@ from typing import Any, Final
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
 from preferences.config import STANDARD_SECRET, ConnectorSettings, is_standard_secret
-from preferences.connectors.base import (
-    Connector,
-    Listed,
-    Options,
-    Parsed,
-    Push,
-    Refusal,
-    event_id,
-    find_address,
-    rows_of,
-)
+from preferences.connectors.base import Connector, Listed, Options, Parsed, Push, Refusal
 from preferences.connectors.http import json_body
-from preferences.connectors.parsing import ODD, read_json
+from preferences.connectors.lists import rows_of
+from preferences.connectors.parsing import ODD, event_id, find_address, read_json
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, TryLater
 from preferences.domain.records import Address

@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from preferences.connectors.base import Connector, Listed, Push, Refusal, may_lift
+from preferences.connectors.base import Connector, Listed, Push, Refusal
 from preferences.connectors.http import batches
+from preferences.connectors.lifts import may_lift
 from preferences.domain.acts import SUPPRESSING
 from preferences.domain.backoff import Bounds, wait_after
 from preferences.domain.errors import Misconfigured, Rejected, TryLater

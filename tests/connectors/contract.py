@@ -36,7 +36,8 @@ from structlog.testing import capture_logs
 
 from preferences.config import ConnectorSettings
 from preferences.connectors import make_connector
-from preferences.connectors.base import Connector, Parsed, Push, may_lift
+from preferences.connectors.base import Connector, Parsed, Push
+from preferences.connectors.lifts import may_lift
 from preferences.current import services_of
 from preferences.domain.acts import PREFERENCE_VERBS, RECORDED, ProviderEvent, bears_on_permission
 from preferences.domain.addresses import Fingerprints

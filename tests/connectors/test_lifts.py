@@ -12,7 +12,8 @@ from typing import Final
 
 import pytest
 
-from preferences.connectors.base import OPT_OUTS, Listed, may_lift
+from preferences.connectors.base import Listed
+from preferences.connectors.lifts import OPT_OUTS, may_lift
 from preferences.domain.acts import EventKind
 from preferences.domain.records import Act
 from preferences.domain.vocabulary import BLANKET, Actor, Basis, Origin, Status, Verb

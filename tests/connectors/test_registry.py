@@ -13,7 +13,7 @@ from preferences.connectors.base import Connector
 from tests.connectors.contract import PAYLOADS, ConnectorContract
 
 ROOT = Path(preferences.connectors.__file__).parents[2]
-SHARED = {"__init__", "base", "calls", "forms", "parsing", "sns", "unsigned"}
+SHARED = {"__init__", "base", "forms", "http", "lifts", "lists", "parsing", "sns", "unsigned"}
 
 # What each vendor takes for busy and for refused, from the vendors' own documents.
 CODES = {

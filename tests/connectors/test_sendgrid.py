@@ -18,7 +18,8 @@ from prometheus_client import REGISTRY
 from sendgrid.helpers.eventwebhook import EventWebhook
 from structlog.testing import capture_logs
 
-from preferences.connectors.base import Connector, may_lift
+from preferences.connectors.base import Connector
+from preferences.connectors.lifts import may_lift
 from preferences.current import services_of
 from preferences.domain.acts import EventKind
 from preferences.domain.errors import BadSignature, Misconfigured, Rejected, TryLater

@@ -17,7 +17,8 @@ import time_machine
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from preferences.connectors import http
-from preferences.connectors.base import Connector, Listed, may_lift
+from preferences.connectors.base import Connector, Listed
+from preferences.connectors.lifts import may_lift
 from preferences.domain.acts import EventKind, ProviderEvent
 from preferences.domain.errors import BadPayload, BadSignature, Misconfigured, Rejected, TryLater
 from preferences.domain.vocabulary import Channel, Status, SuppressionReason
