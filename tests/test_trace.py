@@ -28,7 +28,7 @@ from preferences.current import services_of
 from preferences.domain.vocabulary import BLANKET
 from preferences.services import Services
 from preferences.store import cursors, reasons
-from preferences.sync import run_once
+from preferences.sync.push import run_once
 from tests.connectors.fake import FakeConnector, FakeProvider
 from tests.support import add_contact, api_headers, close, email, link_for, new_app, new_sqlite
 from tests.test_architecture import MAY_IMPORT
