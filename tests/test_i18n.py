@@ -156,14 +156,14 @@ def test_arabic_counts_by_its_six_forms() -> None:
     assert "%(count)s" not in said[1] + said[2]  # once and twice are words of their own
 
 
-def test_a_foreign_name_in_an_arabic_sentence_is_kept_apart() -> None:
+def test_a_foreign_name_in_an_arabic_sentence_is_isolated() -> None:
     """A name in Latin letters, and the full stop behind it, would otherwise turn the sentence round."""
     foreign = r"%\((?:brand|topic|name|address|new|old|reference)\)s"
     apart = re.compile(rf"\u2068{foreign}\u2069|<bdi[^>]*>{foreign}</bdi>")
     assert [text for _, text in pairs("ar") if re.search(foreign, apart.sub("", text))] == []
 
 
-def test_what_pages_translate_by_its_value_is_in_the_catalogues(texts: Catalog) -> None:
+def test_texts_translated_by_value_are_in_the_catalogues(texts: Catalog) -> None:
     """Texts that a template is given, and so cannot mark itself."""
     given = {text for message in MESSAGES.values() for text in (message.title, message.lead)}
     given |= set(REASONS.values()) | {ENTER_EMAIL}
@@ -226,7 +226,7 @@ def templates() -> list[Path]:
 
 
 @pytest.mark.parametrize("path", templates(), ids=lambda path: str(path.relative_to(TEMPLATES)))
-def test_no_template_says_anything_outside_gettext(path: Path) -> None:
+def test_no_template_has_text_outside_gettext(path: Path) -> None:
     assert bare_texts(path.read_text()) == []
 
 
@@ -283,28 +283,26 @@ def language_of(page: TestResponse) -> str:
         ("de," + "zz," * 1_333, "de"),
     ],
 )
-def test_the_browser_is_heard(client: FlaskClient, header: str, language: str) -> None:
+def test_the_browsers_language_is_used(client: FlaskClient, header: str, language: str) -> None:
     page = client.get("/optout", headers={"Accept-Language": header})
     assert page.status_code == 200
     assert language_of(page) == language
 
 
 @every_language
-def test_the_address_is_heard_before_the_browser(client: FlaskClient, language: str) -> None:
+def test_the_url_comes_before_the_browsers_language(client: FlaskClient, language: str) -> None:
     other = "fr" if language != "fr" else "de"
     assert language_of(client.get(f"/optout?lang={language}", headers={"Accept-Language": other})) == language
 
 
 @pytest.mark.parametrize("asked", ["zh", "", "de'><script>", "DE\0", "../de"])
-def test_an_address_that_asks_for_what_we_do_not_speak_is_as_one_that_asks_nothing(
-    client: FlaskClient, asked: str
-) -> None:
+def test_a_url_with_an_unsupported_language_counts_as_without(client: FlaskClient, asked: str) -> None:
     page = client.get("/optout", query_string={"lang": asked}, headers={"Accept-Language": "es"})
     assert language_of(page) == "es"
     assert 'action="/optout"' in page.text
 
 
-def test_who_asks_for_none_of_ours_is_spoken_to_in_the_language_of_the_brand(app: Flask) -> None:
+def test_without_a_supported_language_the_brands_is_used(app: Flask) -> None:
     services_of(app).database.save(change_brand, "default", {"language": "de"}, NOW)
     page = app.test_client().get("/optout", headers={"Accept-Language": "zh"})
     assert language_of(page) == "de"
@@ -449,19 +447,19 @@ def switch(page: TestResponse) -> dict[str, str]:
 
 
 @every_translation
-def test_a_language_that_was_asked_for_holds_from_page_to_page(app: Flask, mail: MailSink, language: str) -> None:
+def test_a_requested_language_holds_from_page_to_page(app: Flask, mail: MailSink, language: str) -> None:
     for path, page in walk(app, mail, f"?lang={language}"):
         assert language_of(page) == language, path
         assert {one for one in own_links(page) if asks_for(one) not in {language, ENGLISH}} == set(), path
 
 
-def test_an_address_stays_short_where_no_language_was_asked_for(app: Flask, mail: MailSink) -> None:
+def test_a_url_has_no_language_unless_requested(app: Flask, mail: MailSink) -> None:
     # But for the button of a confirm page: what it says yes to is the wording in the language that was shown.
     for path, page in walk(app, mail, ""):
         assert {one for one in own_links(page) if asks_for(one) and not one.startswith("/confirm/")} == set(), path
 
 
-def test_the_switch_leads_to_the_same_place_in_every_other_language(app: Flask, mail: MailSink) -> None:
+def test_the_switch_opens_the_same_page_in_each_other_language(app: Flask, mail: MailSink) -> None:
     client = app.test_client()
     for path, page in chain(walk_by_link(app, ""), walk_by_mail(app, mail, "")):
         assert set(switch(page)) == {*TRANSLATED}, path
@@ -472,7 +470,7 @@ def test_the_switch_leads_to_the_same_place_in_every_other_language(app: Flask, 
 
 
 @every_language
-def test_the_switch_names_each_language_in_itself_and_marks_the_one_spoken(client: FlaskClient, language: str) -> None:
+def test_the_switch_names_each_language_in_that_language(client: FlaskClient, language: str) -> None:
     page = client.get(f"/?lang={language}")
     assert f'<span lang="{language}" aria-current="true">{NAMES[language]}</span>' in page.text
     for other in set(LANGUAGES) - {language}:
@@ -488,9 +486,7 @@ def said(html: str) -> str:
 
 
 @every_translation
-def test_no_page_or_letter_says_in_english_what_can_be_said_otherwise(
-    app: Flask, mail: MailSink, texts: Catalog, language: str
-) -> None:
+def test_no_page_or_email_is_left_in_english(app: Flask, mail: MailSink, texts: Catalog, language: str) -> None:
     """A whole sentence of the source, found on a page in another language, was not translated where it is shown."""
     english = {form for message in messages(texts) for form in forms(message.id)}
     same = {source for source, translation in pairs(language) if source == translation}
@@ -503,7 +499,7 @@ def test_no_page_or_letter_says_in_english_what_can_be_said_otherwise(
     assert [(where, text) for where, words in shown for text in sentences if text in words] == []
 
 
-def test_a_topic_speaks_the_language_of_the_page_or_says_that_it_does_not(app: Flask) -> None:
+def test_a_topic_is_in_the_pages_language_or_says_it_is_not(app: Flask) -> None:
     services, client = services_of(app), app.test_client()
     spanish = {"name": "Novedades", "description": "Lo nuevo de la tienda.", "frequency": "Dos veces al mes"}
     services.database.save(save_topic_text, "product-news", "es", given=spanish)

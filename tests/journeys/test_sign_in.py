@@ -140,7 +140,7 @@ def is_on_own_page(page: Page, world: World) -> bool:
     return button(page, "Sign out").is_visible()
 
 
-def test_by_the_code_and_by_keyboard_alone_and_out_again(page: Page, world: World) -> None:
+def test_sign_in_by_code_and_out_with_the_keyboard_alone(page: Page, world: World) -> None:
     page.goto(f"{world.url}/sign-in")
     page.get_by_label("Email address").focus()
     page.keyboard.type("carla@example.com")
@@ -162,7 +162,7 @@ def test_by_the_code_and_by_keyboard_alone_and_out_again(page: Page, world: Worl
     assert heading(page) == "Sign in"
 
 
-def test_going_back_to_the_code_and_loading_it_again_sends_no_second_one(page: Page, world: World) -> None:
+def test_reloading_the_code_page_sends_no_second_email(page: Page, world: World) -> None:
     before = len(world.mail.to("carla@example.com"))
     ask(page, world, "carla@example.com")
     sent = world.mail.wait_for("carla@example.com", before + 1).code
@@ -175,7 +175,7 @@ def test_going_back_to_the_code_and_loading_it_again_sends_no_second_one(page: P
     assert is_on_own_page(page, world)
 
 
-def test_by_the_link_in_the_letter(page: Page, world: World) -> None:
+def test_sign_in_by_the_link_in_the_email(page: Page, world: World) -> None:
     ask(page, world, "linda@example.com")
     link = world.mail.wait_for("linda@example.com").url
     page.goto(link)
@@ -187,7 +187,7 @@ def test_by_the_link_in_the_letter(page: Page, world: World) -> None:
     assert heading(page) == "This link was already used"
 
 
-def test_with_an_account_elsewhere(page: Page, world: World) -> None:
+def test_sign_in_with_an_account_elsewhere(page: Page, world: World) -> None:
     page.goto(f"{world.url}/sign-in")
     button(page, ELSEWHERE).click()
     page.get_by_role("heading", name="Authorize Client").wait_for()
@@ -195,7 +195,7 @@ def test_with_an_account_elsewhere(page: Page, world: World) -> None:
     assert is_on_own_page(page, world)
 
 
-def test_somebody_who_declines_there_is_shown_another_way(page: Page, world: World) -> None:
+def test_declining_at_the_provider_shows_another_way(page: Page, world: World) -> None:
     page.goto(f"{world.url}/sign-in")
     button(page, ELSEWHERE).click()
     button(page, "Deny").click()
@@ -204,7 +204,7 @@ def test_somebody_who_declines_there_is_shown_another_way(page: Page, world: Wor
     assert heading(page) == "Sign in"
 
 
-def test_from_the_companys_own_page_in_a_frame(page: Page, world: World) -> None:
+def test_a_hand_off_in_a_frame_of_the_companys_page(page: Page, world: World) -> None:
     world.shop.framed = world.hand_off("frida@example.com", "shop")
     page.goto(world.shop.url)
     frame = page.frame_locator("iframe")
@@ -213,7 +213,7 @@ def test_from_the_companys_own_page_in_a_frame(page: Page, world: World) -> None
     frame.get_by_role("heading", name="You are signed out").wait_for()
 
 
-def test_in_the_frame_of_a_stranger_there_is_nothing(page: Page, world: World) -> None:
+def test_another_sites_frame_shows_nothing(page: Page, world: World) -> None:
     world.stranger.framed = world.hand_off("frida@example.com", "another")
     page.goto(world.stranger.url)
     page.wait_for_timeout(500)
@@ -222,7 +222,7 @@ def test_in_the_frame_of_a_stranger_there_is_nothing(page: Page, world: World) -
     assert button(page, "See my preferences").is_visible(), "it was a good one"
 
 
-def test_every_state_is_accessible_small_and_fits_a_small_screen(browser: Browser, world: World) -> None:
+def test_every_state_is_accessible_and_fits_a_small_screen(browser: Browser, world: World) -> None:
     problems: dict[str, list[str]] = {}
     with opened(browser, bypass_csp=True, reduced_motion="reduce", viewport=WIDE) as page:
         page.context.set_default_timeout(15_000)

@@ -105,7 +105,7 @@ def text_of(received: Received) -> str:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("kind", list(EmailKind))
-def test_each_letter_arrives_whole_in_each_language(
+def test_each_kind_arrives_complete_in_each_language(
     tmp_path: Path, mail: MailSink, kind: EmailKind, language: str
 ) -> None:
     app = new_app(new_sqlite(tmp_path), smtp_url=mail.url, public_url=LONG_URL)
@@ -144,7 +144,7 @@ def test_a_warning_names_its_own_address_in_full_and_the_other_masked(
 
 
 @pytest.mark.parametrize("kind", list(EmailKind))
-def test_plain_text_has_air_between_its_parts(posting: Flask, mail: MailSink, kind: EmailKind) -> None:
+def test_plain_text_separates_its_paragraphs(posting: Flask, mail: MailSink, kind: EmailKind) -> None:
     services = services_of(posting)
     order(services, kind)
     send_emails(services)
@@ -159,7 +159,7 @@ def test_plain_text_has_air_between_its_parts(posting: Flask, mail: MailSink, ki
     assert (unasked in text) == (unasked in mail.messages[0].html) == (kind not in WARNINGS)
 
 
-def test_a_letter_asks_in_the_words_that_stood_beside_the_box(posting: Flask, mail: MailSink) -> None:
+def test_an_email_repeats_the_wording_beside_the_box(posting: Flask, mail: MailSink) -> None:
     order(services_of(posting), EmailKind.SIGN_UP)
     send_emails(services_of(posting))
     wording = "I want Offers by email from Maple & Finch. Reduced prices. Once a week. I can unsubscribe at any time."
@@ -167,7 +167,7 @@ def test_a_letter_asks_in_the_words_that_stood_beside_the_box(posting: Flask, ma
     assert wording.replace("&", "&amp;") in mail.messages[0].html
 
 
-def test_a_letter_is_small_calm_and_asks_nobody_for_anything(posting: Flask, mail: MailSink) -> None:
+def test_an_email_is_small_and_loads_nothing(posting: Flask, mail: MailSink) -> None:
     order(services_of(posting), EmailKind.SIGN_UP)
     send_emails(services_of(posting))
     html = mail.messages[0].html
@@ -178,7 +178,7 @@ def test_a_letter_is_small_calm_and_asks_nobody_for_anything(posting: Flask, mai
 
 
 @pytest.mark.parametrize("colour", ["#000000", "#ffffff", "#767676", "#ffd400", "#0b57d0", "#14594d", "#ff0000"])
-def test_the_button_has_the_brands_colour_and_can_be_read_on_it(posting: Flask, mail: MailSink, colour: str) -> None:
+def test_the_button_has_the_brands_colour_and_enough_contrast(posting: Flask, mail: MailSink, colour: str) -> None:
     services = services_of(posting)
     brand_with(services, colour=colour)
     order(services)
@@ -188,14 +188,14 @@ def test_the_button_has_the_brands_colour_and_can_be_read_on_it(posting: Flask, 
     assert contrast(paper, ink) >= 4.5
 
 
-def test_of_black_and_white_one_can_be_read_on_every_colour() -> None:
+def test_black_or_white_has_enough_contrast_on_every_colour() -> None:
     steps = range(0, 256, 15)
     colours = [f"#{red:02x}{green:02x}{blue:02x}" for red in steps for green in steps for blue in steps]
     assert min(contrast(colour, ink_on(colour)) for colour in colours) >= 4.5
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
 
 
-def test_a_brands_name_in_another_script_comes_through_and_none_makes_a_header(posting: Flask, mail: MailSink) -> None:
+def test_a_brand_name_in_any_script_arrives_and_adds_no_header(posting: Flask, mail: MailSink) -> None:
     services = services_of(posting)
     names = ["متجر القيقب", "Maple\r\nBcc: victim@example.org", 'Finch, "Maple" <evil@example.org>', "<b>Finch</b>"]
     for number, name in enumerate(names):
@@ -213,9 +213,7 @@ def test_a_brands_name_in_another_script_comes_through_and_none_makes_a_header(p
         assert "<b>Finch" not in received.html
 
 
-def test_a_brand_whose_own_address_is_broken_sends_nothing_rather_than_something_wrong(
-    posting: Flask, mail: MailSink
-) -> None:
+def test_a_brand_with_a_broken_address_sends_nothing(posting: Flask, mail: MailSink) -> None:
     services = services_of(posting)
     brand_with(services, contact_email="hello@example.com\r\nBcc: victim@example.org")
     order(services)
@@ -227,7 +225,7 @@ def test_a_brand_whose_own_address_is_broken_sends_nothing_rather_than_something
 # Who gets one.
 
 
-def test_a_link_is_mailed_to_somebody_whom_we_know_and_to_nobody_else(mailing_app: Flask, mail: MailSink) -> None:
+def test_a_manage_link_is_sent_to_known_addresses_alone(mailing_app: Flask, mail: MailSink) -> None:
     services = services_of(mailing_app)
     order(services)
     for kind in (EmailKind.MANAGE_LINK, EmailKind.SIGN_IN):
@@ -241,9 +239,7 @@ def test_a_link_is_mailed_to_somebody_whom_we_know_and_to_nobody_else(mailing_ap
     assert waiting(services) == 0
 
 
-def test_what_is_offered_no_more_is_left_out_and_a_letter_about_nothing_else_is_not_sent(
-    posting: Flask, mail: MailSink
-) -> None:
+def test_retired_topics_are_left_out_and_no_empty_email_is_sent(posting: Flask, mail: MailSink) -> None:
     services = services_of(posting)
     order(services, EmailKind.SIGN_UP, items=["email.retired.status=on", *ITEMS])
     order(services, EmailKind.SIGN_UP, "other@example.com", items=["email.retired.status=on"])
@@ -257,9 +253,7 @@ def test_what_is_offered_no_more_is_left_out_and_a_letter_about_nothing_else_is_
 # Nothing is lost, and nothing comes twice.
 
 
-def test_a_recipient_whom_the_server_refuses_is_given_up_and_the_others_get_theirs(
-    mailing_app: Flask, mail: MailSink
-) -> None:
+def test_a_refused_recipient_is_given_up_and_the_others_are_not(mailing_app: Flask, mail: MailSink) -> None:
     services = services_of(mailing_app)
     mail.refusals.add("gone@example.com")
     for address in ("gone@example.com", JANE):
@@ -269,7 +263,7 @@ def test_a_recipient_whom_the_server_refuses_is_given_up_and_the_others_get_thei
     assert waiting(services) == 0
 
 
-def test_a_mail_server_that_is_away_is_waited_for_and_nothing_is_lost(database_url: str) -> None:
+def test_nothing_is_lost_while_the_mail_server_is_away(database_url: str) -> None:
     sink = MailSink()
     app = new_app(database_url, smtp_url=sink.url)
     services = services_of(app)
@@ -288,9 +282,7 @@ def test_a_mail_server_that_is_away_is_waited_for_and_nothing_is_lost(database_u
     close(app)
 
 
-def test_a_mail_server_that_hangs_is_asked_once_and_not_for_every_letter(
-    posting: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hanging_mail_server_is_tried_once_and_not_per_email(posting: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("preferences.mail.smtp.TIMEOUT", 0.3)
     monkeypatch.setattr(sender, "WAITS", Bounds(first=60.0, longest=60.0))
     calls = 0
@@ -310,7 +302,7 @@ def test_a_mail_server_that_hangs_is_asked_once_and_not_for_every_letter(
     assert waiting(services) == 5
 
 
-def test_one_mailbox_that_is_told_to_wait_holds_up_nobody(posting: Flask, mail: MailSink) -> None:
+def test_a_greylisted_mailbox_delays_no_other(posting: Flask, mail: MailSink) -> None:
     class Greylisting(MailSink):
         async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
             self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
@@ -329,7 +321,7 @@ def test_one_mailbox_that_is_told_to_wait_holds_up_nobody(posting: Flask, mail: 
     assert waiting(services) == 1
 
 
-def test_a_letter_that_comes_too_late_is_not_sent_but_a_warning_is(posting: Flask, mail: MailSink) -> None:
+def test_a_late_email_is_not_sent_but_a_late_warning_is(posting: Flask, mail: MailSink) -> None:
     services, now = services_of(posting), datetime.now(UTC)
     order(services, now=now - timedelta(hours=25))
     order(services, EmailKind.SIGN_UP, now=now - timedelta(hours=23))
@@ -343,7 +335,7 @@ def test_a_letter_that_comes_too_late_is_not_sent_but_a_warning_is(posting: Flas
     assert waiting(services) == 0
 
 
-def test_a_letter_is_given_up_after_a_day(posting: Flask) -> None:
+def test_an_email_is_given_up_after_a_day(posting: Flask) -> None:
     services = services_of(posting)
     services = replace(
         services, settings=services.settings.model_copy(update={"smtp_url": f"smtp://127.0.0.1:{free_port()}"})
@@ -354,7 +346,7 @@ def test_a_letter_is_given_up_after_a_day(posting: Flask) -> None:
     assert waiting(services) == 1
 
 
-def test_a_worker_that_is_killed_with_a_letter_in_hand_loses_nothing(mailing_app: Flask, mail: MailSink) -> None:
+def test_a_killed_worker_loses_no_email(mailing_app: Flask, mail: MailSink) -> None:
     services = services_of(mailing_app)
     now = datetime.now(UTC)
     order(services, now=now - timedelta(hours=1))
@@ -371,7 +363,7 @@ def test_a_worker_that_is_killed_with_a_letter_in_hand_loses_nothing(mailing_app
     assert waiting(services) == 0
 
 
-def test_two_sender_never_send_the_same_letter(mailing_app: Flask, mail: MailSink) -> None:
+def test_two_workers_never_send_the_same_email(mailing_app: Flask, mail: MailSink) -> None:
     services = services_of(mailing_app)
     people = [f"person-{number}@example.com" for number in range(60)]
     for one in people:
@@ -384,7 +376,7 @@ def test_two_sender_never_send_the_same_letter(mailing_app: Flask, mail: MailSin
     assert sorted(one.recipients[0] for one in mail.messages) == sorted(people)
 
 
-def test_a_slow_mail_server_does_not_outlast_the_lease_on_what_was_claimed_with_it(
+def test_a_slow_mail_server_does_not_outlast_the_lease(
     posting: Flask, mail: MailSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = services_of(posting)
@@ -403,7 +395,7 @@ def test_a_slow_mail_server_does_not_outlast_the_lease_on_what_was_claimed_with_
     assert len(services.database.save(outbox.claim, datetime.now(UTC), 20)) == 4, "the others are free again at once"
 
 
-def test_without_a_mail_server_letters_wait(tmp_path: Path) -> None:
+def test_without_a_mail_server_emails_wait(tmp_path: Path) -> None:
     app = new_app(new_sqlite(tmp_path))
     services = services_of(app)
     order(services)
@@ -428,7 +420,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
     structlog.reset_defaults()
 
 
-def test_no_address_is_in_the_log_whatever_becomes_of_a_letter(
+def test_no_outcome_of_an_email_logs_an_address(
     posting: Flask, mail: MailSink, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = services_of(posting)
@@ -467,7 +459,7 @@ def doctor(app: Flask) -> Said:
     return Said(result.exit_code, [line for line in result.stdout.splitlines() if "MAIL-OUT" in line])
 
 
-def test_the_doctor_misses_the_mail_server(tmp_path: Path) -> None:
+def test_doctor_reports_a_missing_mail_server(tmp_path: Path) -> None:
     app = new_app(new_sqlite(tmp_path))
     said = doctor(app)
     assert said.exit_code == 1
@@ -476,7 +468,7 @@ def test_the_doctor_misses_the_mail_server(tmp_path: Path) -> None:
     close(app)
 
 
-def test_the_doctor_sees_letters_that_wait_for_long(posting: Flask) -> None:
+def test_doctor_reports_emails_that_wait_for_long(posting: Flask) -> None:
     services = services_of(posting)
     order(services, now=datetime.now(UTC) - timedelta(minutes=14))
     assert [line[:4] for line in doctor(posting).lines] == ["ok  "]
@@ -487,7 +479,7 @@ def test_the_doctor_sees_letters_that_wait_for_long(posting: Flask) -> None:
     assert "1 of our own letters" in said.lines[0]
 
 
-def test_received_is_what_a_reader_sees(posting: Flask, mail: MailSink) -> None:
+def test_the_mail_sink_reads_what_a_mail_program_shows(posting: Flask, mail: MailSink) -> None:
     """The tools of these tests: the text's one link, and the code to type."""
     order(services_of(posting), EmailKind.SIGN_IN)
     send_emails(services_of(posting))

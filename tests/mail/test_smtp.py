@@ -58,7 +58,7 @@ def header(received: Received, name: str) -> str:
     return value
 
 
-def test_an_automatic_letter_says_so_and_carries_each_header_once(mail: MailSink) -> None:
+def test_an_automatic_email_says_so_and_has_each_header_once(mail: MailSink) -> None:
     received = sent(mail, letter())
     names = [name.lower() for name in received.message]
     for name in ("from", "to", "subject", "date", "message-id", "auto-submitted", "content-language", "mime-version"):
@@ -81,7 +81,7 @@ def test_an_automatic_letter_says_so_and_carries_each_header_once(mail: MailSink
         'A name of eighty and more letters, which has commas, and quotes "here", and has to be folded somewhere',
     ],
 )
-def test_names_and_subjects_in_any_script_arrive_as_they_were_written(mail: MailSink, words: str) -> None:
+def test_names_and_subjects_in_any_script_arrive_unchanged(mail: MailSink, words: str) -> None:
     received = sent(mail, letter(name=words, subject=words))
 
     assert received.message["Subject"] == words
@@ -97,7 +97,7 @@ def test_names_and_subjects_in_any_script_arrive_as_they_were_written(mail: Mail
         assert all(len(word) <= 75 for word in line.split() if word.startswith(b"=?")), "RFC 2047 §2"
 
 
-def test_a_long_address_in_a_list_header_stays_as_it_is_on_the_wire(mail: MailSink) -> None:
+def test_a_long_url_in_a_list_header_is_not_folded(mail: MailSink) -> None:
     """RFC 2047 §5 allows no encoded words there, and one folded inside its brackets is read by nobody."""
     message = EmailMessage(policy=POLICY)
     message["From"] = HELLO
@@ -120,7 +120,7 @@ def test_a_long_address_in_a_list_header_stays_as_it_is_on_the_wire(mail: MailSi
 @pytest.mark.parametrize(
     "text", ["a" * 3000, "ä" * 3000, f"See {LONG_URL}", "From now on", "..", "A line\n.\nafter a dot"]
 )
-def test_a_text_arrives_whole_and_no_line_is_longer_than_the_wire_allows(mail: MailSink, text: str) -> None:
+def test_a_text_arrives_complete_in_lines_of_at_most_998(mail: MailSink, text: str) -> None:
     received = sent(mail, letter(text=text))
     assert max(len(line) for line in received.raw.split(b"\r\n")) <= 998
     assert lines_of(received.text) == text.split("\n")
@@ -130,7 +130,7 @@ def test_a_text_arrives_whole_and_no_line_is_longer_than_the_wire_allows(mail: M
 @pytest.mark.parametrize(
     "broken", ["Maple\r\nBcc: victim@example.org", "Maple\nBcc: victim@example.org", "Maple\rX: y"]
 )
-def test_nothing_in_a_name_an_address_or_a_subject_makes_another_header(mail: MailSink, broken: str) -> None:
+def test_no_name_address_or_subject_adds_a_header(mail: MailSink, broken: str) -> None:
     with pytest.raises(ValueError, match="CR or LF"):
         letter(name=broken)
     with pytest.raises(ValueError, match="CR or LF"):
@@ -144,18 +144,18 @@ def test_nothing_in_a_name_an_address_or_a_subject_makes_another_header(mail: Ma
 
 
 @pytest.mark.parametrize("recipient", ["o'brien+news@example.com", "a/b={c}@example.com", "x" * 60 + "@example.com"])
-def test_odd_addresses_reach_their_one_mailbox(mail: MailSink, recipient: str) -> None:
+def test_unusual_addresses_reach_their_mailbox(mail: MailSink, recipient: str) -> None:
     received = sent(mail, letter(recipient=recipient))
     assert received.recipients == [recipient]
     assert received.message["To"].addresses[0].addr_spec == recipient
 
 
-def test_an_address_with_letters_of_another_script_is_written_to_where_the_server_can(mail: MailSink) -> None:
+def test_a_non_ascii_address_is_sent_to_with_smtputf8(mail: MailSink) -> None:
     received = sent(mail, letter(recipient="jörg@xn--bcher-kva.example"))
     assert received.recipients == ["jörg@xn--bcher-kva.example"]
 
 
-def test_where_the_server_cannot_that_letter_is_refused_and_no_other() -> None:
+def test_without_smtputf8_only_a_non_ascii_address_is_refused() -> None:
     with Latin() as sink:
         server = MailServer(sink.url)
         with pytest.raises(Rejected) as refusal:
@@ -210,7 +210,7 @@ class Latin(MailSink):
         ({"to_letter": "451 try again"}, TryLater),
     ],
 )
-def test_a_refusal_is_for_ever_or_for_now_and_never_repeats_what_the_server_said(
+def test_a_refusal_is_permanent_or_temporary_and_quotes_nothing(
     answers: dict[str, Any], error: type[Exception]
 ) -> None:
     with Moody(**answers) as sink, pytest.raises(error) as refusal:
@@ -220,13 +220,13 @@ def test_a_refusal_is_for_ever_or_for_now_and_never_repeats_what_the_server_said
     assert sink.messages == []
 
 
-def test_a_server_that_ends_the_call_oddly_has_the_letter_all_the_same() -> None:
+def test_an_accepted_email_counts_although_quit_fails() -> None:
     with Moody(to_goodbye="421 too busy to say good-bye") as sink:
         MailServer(sink.url).send(letter())
     assert len(sink.messages) == 1
 
 
-def test_a_server_that_is_not_there_is_away() -> None:
+def test_an_unreachable_server_is_away() -> None:
     with pytest.raises(ServerAway):
         MailServer(f"smtp://127.0.0.1:{free_port()}").send(letter())
 
@@ -312,7 +312,7 @@ def sealed(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator
         yield sink
 
 
-def test_a_letter_travels_sealed_where_the_certificate_is_trusted(
+def test_tls_is_used_where_the_certificate_is_trusted(
     sealed: Sealed, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
@@ -320,15 +320,13 @@ def test_a_letter_travels_sealed_where_the_certificate_is_trusted(
     assert sealed.over_tls == [True]
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(sealed: Sealed) -> None:
+def test_an_untrusted_certificate_is_refused(sealed: Sealed) -> None:
     with pytest.raises(ServerAway, match="SSLCertVerificationError"):
         MailServer(sealed.url).send(letter())
     assert sealed.messages == []
 
 
-def test_a_password_is_told_to_a_server_with_tls(
-    sealed: Sealed, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_password_is_sent_over_tls(sealed: Sealed, certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
     MailServer(sealed.url.replace("://", "://the%40user:the%2Fpassword@")).send(letter())
     assert sealed.logins == [b"the@user"]
@@ -336,7 +334,7 @@ def test_a_password_is_told_to_a_server_with_tls(
 
 
 @pytest.mark.parametrize("url", ["smtp://user:password@127.0.0.1:{port}", "smtp://127.0.0.1:{port}?tls=required"])
-def test_without_tls_no_password_is_told_and_what_requires_it_is_not_sent(url: str) -> None:
+def test_without_tls_no_password_and_no_required_tls_email_is_sent(url: str) -> None:
     with Sealed(context=None) as sink:
         with pytest.raises(ServerAway):
             MailServer(url.format(port=sink.port)).send(letter())

@@ -49,7 +49,7 @@ def count(services: Services, table: Any = letter) -> int:
 
 
 @pytest.mark.parametrize("kind", EmailKind)
-def test_an_address_gets_as_many_letters_as_the_limit_says_and_no_more(services: Services, kind: EmailKind) -> None:
+def test_an_address_gets_as_many_emails_as_the_limit_allows(services: Services, kind: EmailKind) -> None:
     limit = LIMITS[kind]
     wanted = replace(TO_JANE, kind=kind)
     assert [order(services, wanted) for _ in range(limit.most + 2)] == [True] * limit.most + [False] * 2
@@ -66,7 +66,7 @@ def test_each_address_and_each_kind_has_a_limit_of_its_own(services: Services) -
     assert order(services, replace(sign_up, mailbox="of John"))
 
 
-def test_asking_many_times_at_once_gains_nothing(services: Services) -> None:
+def test_parallel_requests_gain_nothing(services: Services) -> None:
     wanted, everybody = replace(TO_JANE, kind=EmailKind.SIGN_UP), Barrier(12)
 
     def ask(_number: int) -> bool:
@@ -79,7 +79,7 @@ def test_asking_many_times_at_once_gains_nothing(services: Services) -> None:
     assert (count(services), count(services, letter_request)) == (1, 1)
 
 
-def test_a_letter_that_was_sent_still_counts(services: Services) -> None:
+def test_a_sent_email_still_counts(services: Services) -> None:
     wanted = replace(TO_JANE, kind=EmailKind.SIGN_UP)
     order(services, wanted)
     (sent,) = claim(services)
@@ -90,7 +90,7 @@ def test_a_letter_that_was_sent_still_counts(services: Services) -> None:
 # Who sends which.
 
 
-def test_a_letter_is_claimed_as_it_was_ordered(services: Services) -> None:
+def test_an_email_is_claimed_as_it_was_ordered(services: Services) -> None:
     order(
         services, replace(TO_JANE, language="ar", details={"items": ["email.offers.status=on"], "is": {"deep": True}})
     )
@@ -105,7 +105,7 @@ def test_a_letter_is_claimed_as_it_was_ordered(services: Services) -> None:
     assert (one.created_at, one.attempts) == (NOON, 1)
 
 
-def test_a_claimed_letter_is_nobody_elses_until_the_lease_is_over(services: Services) -> None:
+def test_a_claimed_email_is_leased(services: Services) -> None:
     order(services)
     assert len(claim(services)) == 1
     assert claim(services, NOON + LEASE - SECOND) == []
@@ -114,7 +114,7 @@ def test_a_claimed_letter_is_nobody_elses_until_the_lease_is_over(services: Serv
     assert again.attempts == 2
 
 
-def test_a_letter_that_is_done_is_gone_and_its_address_with_it(services: Services) -> None:
+def test_a_sent_email_is_deleted_with_its_address(services: Services) -> None:
     order(services)
     (one,) = claim(services)
     services.database.save(outbox.done, one)
@@ -124,7 +124,7 @@ def test_a_letter_that_is_done_is_gone_and_its_address_with_it(services: Service
     assert "example.com" not in repr(rows)
 
 
-def test_a_postponed_letter_waits_until_then(services: Services) -> None:
+def test_a_postponed_email_waits_until_then(services: Services) -> None:
     order(services)
     (one,) = claim(services)
     services.database.save(outbox.postpone, one, NOON + timedelta(hours=1))
@@ -132,7 +132,7 @@ def test_a_postponed_letter_waits_until_then(services: Services) -> None:
     assert [again.id for again in claim(services, NOON + timedelta(hours=1))] == [one.id]
 
 
-def test_a_letter_may_be_ordered_for_later(services: Services) -> None:
+def test_an_email_can_be_ordered_for_later(services: Services) -> None:
     order(services, after=timedelta(minutes=5))
     assert claim(services) == []
     assert not services.database.read(outbox.is_any_due, NOON)
@@ -140,7 +140,7 @@ def test_a_letter_may_be_ordered_for_later(services: Services) -> None:
     assert len(claim(services, NOON + timedelta(minutes=5))) == 1
 
 
-def test_the_one_that_is_due_first_is_claimed_first(services: Services) -> None:
+def test_the_email_due_first_is_claimed_first(services: Services) -> None:
     for name, after in (("c", 3), ("a", 1), ("b", 2)):
         order(services, replace(TO_JANE, mailbox=name, address=name), after=after * SECOND)
     assert [one.address for one in claim(services, NOON + timedelta(minutes=1), limit=2)] == ["a", "b"]
@@ -160,7 +160,7 @@ def test_a_worker_skips_what_another_is_just_taking(postgres: PostgresServer) ->
     close(app)
 
 
-def test_many_workers_claim_each_letter_once(services: Services) -> None:
+def test_many_workers_claim_each_email_once(services: Services) -> None:
     for number in range(40):
         order(services, replace(TO_JANE, mailbox=str(number)))
     everybody = Barrier(6)
@@ -177,7 +177,7 @@ def test_many_workers_claim_each_letter_once(services: Services) -> None:
     assert len(claimed) == len(set(claimed)) == 40
 
 
-def test_what_waits_too_long_is_counted(services: Services) -> None:
+def test_emails_that_wait_too_long_are_counted(services: Services) -> None:
     order(services)
     assert services.database.read(outbox.count_waiting, NOON) == 0
     assert services.database.read(outbox.count_waiting, NOON + SECOND) == 1
@@ -186,7 +186,7 @@ def test_what_waits_too_long_is_counted(services: Services) -> None:
 # What is forgotten.
 
 
-def test_a_request_is_remembered_as_long_as_any_limit_needs_it(services: Services) -> None:
+def test_a_request_is_kept_as_long_as_any_limit_needs_it(services: Services) -> None:
     order(services)
     services.database.save(outbox.forget_old, NOON + REMEMBERED)
     assert count(services, letter_request) == 1

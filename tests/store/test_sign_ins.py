@@ -37,7 +37,7 @@ def attempt(services: Services, sign_in_id: UUID, code: str, now: datetime = NOO
     return services.database.save(sign_ins.try_code, sign_in_id, services.links.code_digest(sign_in_id, code), now)
 
 
-def test_the_right_code_tells_whose_it_is_and_works_once(services: Services) -> None:
+def test_the_right_code_names_its_address_and_works_once(services: Services) -> None:
     one = begin(services)
     assert attempt(services, one, CODE) == Try(CodeOutcome.RIGHT, used=Used(JANE, NOON))
     assert attempt(services, one, CODE) == Try(CodeOutcome.OVER)
@@ -62,7 +62,7 @@ def test_after_three_wrong_tries_the_right_code_helps_no_more(services: Services
     assert attempt(services, one, CODE) == Try(CodeOutcome.OVER)
 
 
-def test_trying_in_parallel_gains_no_try(services: Services) -> None:
+def test_parallel_tries_gain_no_try(services: Services) -> None:
     one, everybody = begin(services), Barrier(12)
 
     def work(_number: int) -> CodeOutcome:
@@ -94,13 +94,13 @@ def test_a_code_lives_ten_minutes(services: Services) -> None:
     assert attempt(services, other, CODE, NOON + SIGN_IN_LIFE).outcome is CodeOutcome.OVER
 
 
-def test_without_a_letter_no_code_is_right_not_even_an_empty_one(services: Services) -> None:
+def test_before_a_code_is_set_no_code_is_right(services: Services) -> None:
     one = begin(services, with_code=False)
     assert attempt(services, one, "").outcome is CodeOutcome.WRONG
     assert attempt(services, one, CODE).outcome is CodeOutcome.WRONG
 
 
-def test_a_letter_that_is_sent_again_holds_another_code_and_the_newest_counts(services: Services) -> None:
+def test_a_repeated_email_replaces_the_code(services: Services) -> None:
     one = begin(services)
     services.database.save(sign_ins.set_code, one, services.links.code_digest(one, WRONG), JANE)
     assert attempt(services, one, CODE).outcome is CodeOutcome.WRONG
@@ -144,7 +144,7 @@ def test_a_token_is_used_once_and_kept_as_a_digest_only(services: Services) -> N
     assert "token" not in repr(rows)
 
 
-def test_a_token_that_is_used_many_times_at_once_is_used_once(services: Services) -> None:
+def test_parallel_uses_of_a_token_count_once(services: Services) -> None:
     everybody = Barrier(10)
 
     def work(_number: int) -> bool:
@@ -162,7 +162,7 @@ def test_a_contact_can_void_every_link_and_session_they_have(services: Services)
     assert services.database.read(contact_state.state_of, contact_id).revoked_at == NOON
 
 
-def test_what_is_over_is_forgotten_after_a_day(services: Services) -> None:
+def test_finished_rows_are_deleted_after_a_day(services: Services) -> None:
     begin(services)
     use(services, "a.token")
 

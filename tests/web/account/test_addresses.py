@@ -95,9 +95,7 @@ def decisions(app: Flask, services: Services, topic: str, message_class: str = "
 # What there is.
 
 
-def test_the_page_shows_every_address_in_full_and_since_when(
-    jane: SignedIn, services: Services, contact_id: UUID
-) -> None:
+def test_the_page_shows_every_address_with_its_date(jane: SignedIn, services: Services, contact_id: UUID) -> None:
     attach(services, contact_id, Address(Channel.SMS, "+12025550123"))
     page = jane.open(ADDRESSES)
     assert f'<h3><bdi dir="ltr">{OLD}</bdi></h3>' in page.text
@@ -107,7 +105,7 @@ def test_the_page_shows_every_address_in_full_and_since_when(
     assert door(page, "change", "+12025550123") == ""
 
 
-def test_an_address_that_a_system_added_says_so_until_it_is_confirmed(
+def test_an_address_added_by_a_system_is_marked_until_confirmed(
     app: Flask, jane: SignedIn, services: Services, mail: MailSink
 ) -> None:
     body = {"contacts": [{"addresses": [{"address": OLD}, {"address": NEW}]}]}
@@ -139,7 +137,7 @@ def test_the_only_address_of_a_channel_cannot_be_removed(jane: SignedIn, service
 # Adding and changing.
 
 
-def test_a_new_address_counts_once_its_owner_has_pressed_the_button(
+def test_a_new_address_is_added_when_its_owner_confirms(
     jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
 ) -> None:
     path = ask(jane, services, mail, ADD)
@@ -161,7 +159,7 @@ def test_a_new_address_counts_once_its_owner_has_pressed_the_button(
     assert NEW in jane.open(ADDRESSES).text
 
 
-def test_the_letter_asks_and_does_not_say_who_asked(jane: SignedIn, services: Services, mail: MailSink) -> None:
+def test_the_email_does_not_say_who_requested_it(jane: SignedIn, services: Services, mail: MailSink) -> None:
     jane.press(ADD, address=NEW)
     (letter,) = emails_to(services, mail, NEW)
     assert letter.message["Subject"] == "Please confirm your new address"
@@ -170,7 +168,7 @@ def test_the_letter_asks_and_does_not_say_who_asked(jane: SignedIn, services: Se
     assert emails_to(services, mail, OLD) == []
 
 
-def test_a_changed_address_takes_the_others_place_and_the_old_one_is_told(
+def test_a_changed_address_replaces_the_old_one_and_notifies_it(
     jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
 ) -> None:
     page = changed(jane, services, mail)
@@ -195,9 +193,7 @@ def verified(services: Services) -> bool:
     return report.entries == count(services) and report.problems == []
 
 
-def test_an_address_may_be_written_in_any_way(
-    jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
-) -> None:
+def test_an_address_is_normalised(jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID) -> None:
     jane.press(ADD, address="  Jane@NEW.example ")
     (letter,) = emails_to(services, mail, NEW)
     jane.client.post(path_in(letter))
@@ -205,7 +201,7 @@ def test_an_address_may_be_written_in_any_way(
 
 
 @pytest.mark.parametrize("typed", ["", "nobody", "a@b@c", "x" * 2_000, "jane@new.example\x00"])
-def test_what_is_no_address_is_said_beside_the_field_and_kept(jane: SignedIn, services: Services, typed: str) -> None:
+def test_an_invalid_address_is_explained_and_kept_in_the_field(jane: SignedIn, services: Services, typed: str) -> None:
     page = jane.press(ADD, address=typed)
     assert page.status_code == 400
     assert "<title>Error:" in page.text
@@ -218,7 +214,7 @@ def test_what_is_no_address_is_said_beside_the_field_and_kept(jane: SignedIn, se
 # The decisions.
 
 
-def test_choices_carry_over_and_the_old_address_gets_no_marketing(
+def test_preferences_carry_over_and_the_old_address_gets_nothing(
     app: Flask, jane: SignedIn, services: Services, mail: MailSink
 ) -> None:
     jane.save({"email.offers.status": "on"})
@@ -227,7 +223,7 @@ def test_choices_carry_over_and_the_old_address_gets_no_marketing(
     assert decisions(app, services, "receipts", "transactional") == {OLD: "ok", NEW: "ok"}
 
 
-def test_whoever_has_left_has_left_with_the_new_address_too(
+def test_an_opt_out_holds_for_the_new_address_too(
     app: Flask, jane: SignedIn, services: Services, mail: MailSink
 ) -> None:
     jane.press(ACCOUNT, intent="all")
@@ -236,7 +232,7 @@ def test_whoever_has_left_has_left_with_the_new_address_too(
     assert decisions(app, services, "receipts", "transactional") == {OLD: "ok", NEW: "ok"}
 
 
-def test_a_bounce_of_the_old_address_does_not_bar_the_new_one(
+def test_a_bounce_of_the_old_address_does_not_suppress_the_new(
     app: Flask, jane: SignedIn, services: Services, mail: MailSink
 ) -> None:
     changed(jane, services, mail)
@@ -253,7 +249,7 @@ def bounced(services: Services, address: str) -> None:
     services.database.write(ledger.record, [act], fingerprints=services.fingerprints, now=datetime.now(UTC))
 
 
-def test_changing_back_lifts_only_that_it_was_replaced(
+def test_changing_back_lifts_the_replaced_suppression_alone(
     app: Flask, jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
 ) -> None:
     changed(jane, services, mail)
@@ -264,7 +260,7 @@ def test_changing_back_lifts_only_that_it_was_replaced(
     assert verified(services)
 
 
-def test_a_stop_by_an_old_letter_still_counts_after_the_change(
+def test_an_old_unsubscribe_link_still_works_after_the_change(
     app: Flask, jane: SignedIn, services: Services, mail: MailSink
 ) -> None:
     changed(jane, services, mail)
@@ -275,7 +271,7 @@ def test_a_stop_by_an_old_letter_still_counts_after_the_change(
 # Removing.
 
 
-def test_one_of_two_addresses_can_be_removed_and_is_told(
+def test_one_of_two_addresses_can_be_removed_and_is_notified(
     jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
 ) -> None:
     jane.client.post(ask(jane, services, mail, ADD))
@@ -294,7 +290,7 @@ def test_one_of_two_addresses_can_be_removed_and_is_told(
     assert verified(services)
 
 
-def test_whoever_lost_their_address_to_a_thief_can_take_it_back(
+def test_an_address_lost_to_a_thief_can_be_taken_back(
     jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
 ) -> None:
     changed(jane, services, mail)
@@ -316,7 +312,7 @@ def test_whoever_lost_their_address_to_a_thief_can_take_it_back(
 # The link in the letter.
 
 
-def test_an_address_of_somebody_else_is_told_to_its_owner_alone(
+def test_an_address_of_another_contact_is_revealed_to_its_owner_alone(
     jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
 ) -> None:
     john = add_contact(services, email(JOHNS))
@@ -329,7 +325,7 @@ def test_an_address_of_somebody_else_is_told_to_its_owner_alone(
     assert count(services) == 0
 
 
-def test_the_answer_to_asking_is_the_same_for_a_known_and_an_unknown_address(
+def test_a_known_and_an_unknown_address_get_the_same_answer(
     jane: SignedIn, services: Services, contact_id: UUID
 ) -> None:
     add_contact(services, email("known@example.com"))
@@ -341,24 +337,20 @@ def test_the_answer_to_asking_is_the_same_for_a_known_and_an_unknown_address(
     assert known.headers == other.headers
 
 
-def test_the_fourth_letter_of_a_day_is_not_sent_and_nobody_can_tell(
-    jane: SignedIn, services: Services, mail: MailSink
-) -> None:
+def test_the_fourth_email_of_a_day_is_silently_not_sent(jane: SignedIn, services: Services, mail: MailSink) -> None:
     with time_machine.travel(datetime.now(UTC), tick=False):
         answers = [jane.press(ADD, address=NEW).data for _ in range(4)]
     assert len(set(answers)) == 1
     assert len(emails_to(services, mail, NEW)) == 3
 
 
-def test_one_person_cannot_write_to_a_crowd(jane: SignedIn, services: Services) -> None:
+def test_one_contact_cannot_send_to_many_addresses(jane: SignedIn, services: Services) -> None:
     statuses = [jane.press(ADD, address=f"stranger{number}@example.com").status_code for number in range(21)]
     assert statuses == [200] * 20 + [429]
     assert len(contents(services.settings.database_url)["letter"]) == 20
 
 
-def test_a_link_that_was_used_has_a_kind_page(
-    jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
-) -> None:
+def test_a_used_link_explains_itself(jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID) -> None:
     path = ask(jane, services, mail, ADD)
     jane.client.post(path)
     before = contents(services.settings.database_url)
@@ -369,9 +361,7 @@ def test_a_link_that_was_used_has_a_kind_page(
     assert contents(services.settings.database_url) == before
 
 
-def test_a_link_that_is_too_old_has_a_kind_page(
-    jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
-) -> None:
+def test_an_expired_link_explains_itself(jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID) -> None:
     path = ask(jane, services, mail, ADD)
     with time_machine.travel(datetime.now(UTC) + timedelta(days=1, minutes=1)):
         for page in (jane.client.get(path), jane.client.post(path)):
@@ -380,7 +370,7 @@ def test_a_link_that_is_too_old_has_a_kind_page(
     assert used(services, contact_id) == [OLD]
 
 
-def test_ending_every_sign_in_voids_what_a_thief_has_asked_for(
+def test_revoking_access_voids_a_thiefs_requests(
     jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
 ) -> None:
     path = ask(jane, services, mail, ADD)
@@ -397,7 +387,9 @@ def later(seconds: int) -> Iterator[None]:
         yield
 
 
-def test_no_other_link_proves_an_address(jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID) -> None:
+def test_no_other_kind_of_link_confirms_an_address(
+    jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
+) -> None:
     ask(jane, services, mail, ADD)
     now = datetime.now(UTC)
     tokens = [
@@ -415,7 +407,7 @@ def test_no_other_link_proves_an_address(jane: SignedIn, services: Services, mai
 # Nobody else's hand.
 
 
-def test_a_post_without_the_token_of_this_session_changes_nothing(
+def test_a_post_without_the_sessions_token_changes_nothing(
     jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
 ) -> None:
     jane.client.post(ask(jane, services, mail, ADD))
@@ -428,7 +420,7 @@ def test_a_post_without_the_token_of_this_session_changes_nothing(
     assert contents(services.settings.database_url) == before
 
 
-def test_somebody_elses_address_is_not_found(app: Flask, jane: SignedIn, services: Services) -> None:
+def test_another_contacts_address_is_not_found(app: Flask, jane: SignedIn, services: Services) -> None:
     john = SignedIn(app, add_contact(services, email(JOHNS)))
     path = door(john.open(ADDRESSES), "change", JOHNS)
     for name in ("change", "remove"):
@@ -451,7 +443,9 @@ def test_opening_any_of_these_pages_writes_nothing(jane: SignedIn, services: Ser
 
 
 @pytest.mark.parametrize("language", ["es", "fr", "de", "pt", "ar"])
-def test_the_way_is_kept_in_its_language(jane: SignedIn, services: Services, mail: MailSink, language: str) -> None:
+def test_the_language_is_kept_through_all_steps(
+    jane: SignedIn, services: Services, mail: MailSink, language: str
+) -> None:
     path = ask(jane, services, mail, f"{ADD}?lang={language}")
     assert path.endswith(f"?lang={language}")
     page = jane.client.get(path)

@@ -89,7 +89,7 @@ def newest(services: Services) -> Entry:
 # In plain words.
 
 
-def test_each_door_is_told_in_plain_words(jane: SignedIn, services: Services, contact_id: UUID) -> None:
+def test_each_origin_is_named_in_plain_words(jane: SignedIn, services: Services, contact_id: UUID) -> None:
     record(services, from_file("row-1"))
     jane.client.post(manage_link_for(services, contact_id), data={"intent": "all"})
     jane.save({"email.offers.status": "on"})
@@ -108,7 +108,7 @@ def test_each_door_is_told_in_plain_words(jane: SignedIn, services: Services, co
     ]
 
 
-def test_bounces_and_complaints_are_plain_facts(jane: SignedIn, services: Services) -> None:
+def test_bounces_and_complaints_are_listed(jane: SignedIn, services: Services) -> None:
     record(services, reported(EventKind.HARD_BOUNCE, "1"), reported(EventKind.COMPLAINT, "2"))
     assert [what for what, _ in told(jane.open(HISTORY))] == [
         "A message to jane.doe@example.com was reported as spam, so we stopped marketing there",
@@ -116,7 +116,7 @@ def test_bounces_and_complaints_are_plain_facts(jane: SignedIn, services: Servic
     ]
 
 
-def test_pauses_caps_and_purposes_are_told_too(jane: SignedIn, services: Services) -> None:
+def test_pauses_limits_and_purposes_are_listed(jane: SignedIn, services: Services) -> None:
     day = datetime.now(UTC) + timedelta(days=30)
     jane.save({"email.product-news.pause": day.date().isoformat(), "email.product-news.cap": "2"})
     jane.save({"email.product-news.pause": "", "email.@tracking.status": "off"})
@@ -129,7 +129,7 @@ def test_pauses_caps_and_purposes_are_told_too(jane: SignedIn, services: Service
 
 
 @pytest.mark.parametrize("language", ["en", "es", "fr", "de", "pt", "ar"])
-def test_it_is_there_in_every_language(jane: SignedIn, services: Services, language: str) -> None:
+def test_the_history_exists_in_every_language(jane: SignedIn, services: Services, language: str) -> None:
     jane.save({"email.offers.status": "on"})
     page = jane.open(f"{HISTORY}?lang={language}")
     assert page.status_code == 200
@@ -139,7 +139,7 @@ def test_it_is_there_in_every_language(jane: SignedIn, services: Services, langu
         assert jane.open(f"/account/{kind}/{reference}?lang={language}").status_code == 200
 
 
-def test_what_changed_nothing_says_so(jane: SignedIn, services: Services) -> None:
+def test_an_entry_that_changed_nothing_says_so(jane: SignedIn, services: Services) -> None:
     jane.press(ACCOUNT, intent="all")
     assert "No change" not in jane.open(HISTORY).text
     record(services, from_file("row-1", occurred_at=NOW - timedelta(days=400)), from_file("row-2", occurred_at=None))
@@ -148,11 +148,11 @@ def test_what_changed_nothing_says_so(jane: SignedIn, services: Services) -> Non
     assert page.text.count("We received this on") == 2, "for one nobody said when, for one it was long ago"
 
 
-def test_somebody_without_a_history_is_told_so(jane: SignedIn) -> None:
+def test_an_empty_history_says_so(jane: SignedIn) -> None:
     assert "No entries yet." in jane.open(HISTORY).text
 
 
-def test_a_topic_that_is_no_more_is_still_told(jane: SignedIn, services: Services) -> None:
+def test_a_removed_topic_is_still_listed(jane: SignedIn, services: Services) -> None:
     record(services, from_file("row-1", topic="old-magazine"))
     assert told(jane.open(HISTORY)) == [("Subscribed: old-magazine by email", "from our earlier records")]
     (reference,) = references(jane.open(HISTORY))
@@ -162,7 +162,7 @@ def test_a_topic_that_is_no_more_is_still_told(jane: SignedIn, services: Service
 # Page by page.
 
 
-def test_it_comes_in_pages_of_fifty_and_no_address_tells_how_many_there_are(jane: SignedIn, services: Services) -> None:
+def test_pages_have_fifty_entries_and_urls_reveal_no_count(jane: SignedIn, services: Services) -> None:
     record(services, *(reported(EventKind.COMPLAINT, str(number)) for number in range(120)))
     seen: list[str] = []
     path = HISTORY
@@ -191,7 +191,7 @@ def test_the_language_is_kept_from_page_to_page(jane: SignedIn, services: Servic
 # Nobody else's.
 
 
-def test_nothing_of_anybody_else_is_shown(app: Flask, jane: SignedIn, services: Services) -> None:
+def test_nothing_of_another_contact_is_shown(app: Flask, jane: SignedIn, services: Services) -> None:
     john = SignedIn(app, add_contact(services, email("john.roe@example.com")))
     john.save({"email.offers.status": "on"})
     record(services, reported(EventKind.HARD_BOUNCE, "1", "john.roe@example.com"))
@@ -200,7 +200,7 @@ def test_nothing_of_anybody_else_is_shown(app: Flask, jane: SignedIn, services: 
 
 
 @pytest.mark.parametrize("path", ["history?before={}", "notices/{}", "receipts/{}", "receipts/{}.json"])
-def test_the_reference_of_somebody_elses_entry_is_not_found(
+def test_the_reference_of_another_contacts_entry_is_not_found(
     app: Flask, jane: SignedIn, services: Services, path: str
 ) -> None:
     john = SignedIn(app, add_contact(services, email("john.roe@example.com")))
@@ -211,9 +211,7 @@ def test_the_reference_of_somebody_elses_entry_is_not_found(
         assert jane.open(f"/account/{path.format(other)}").status_code == 404
 
 
-def test_what_an_address_did_with_another_owner_is_not_told_to_the_next(
-    jane: SignedIn, services: Services, contact_id: UUID
-) -> None:
+def test_entries_of_an_address_stay_with_its_former_owner(jane: SignedIn, services: Services, contact_id: UUID) -> None:
     john = add_contact(services, email("john.roe@example.com"))
     record(services, reported(EventKind.COMPLAINT, "1", "john.roe@example.com"))
     with services.database.engine.begin() as connection:
@@ -226,9 +224,7 @@ def test_what_an_address_did_with_another_owner_is_not_told_to_the_next(
     assert len(told(jane.open(HISTORY))) == 2
 
 
-def test_an_address_that_was_added_stands_among_what_happened(
-    jane: SignedIn, services: Services, contact_id: UUID
-) -> None:
+def test_an_added_address_is_listed_by_its_time(jane: SignedIn, services: Services, contact_id: UUID) -> None:
     jane.press(ACCOUNT, intent="all")
     services.database.write(
         contacts.attach, contact_id, email("new@example.com"), services.fingerprints, datetime.now(UTC)
@@ -240,7 +236,7 @@ def test_an_address_that_was_added_stands_among_what_happened(
     ]
 
 
-def test_what_a_system_added_is_not_said_to_be_the_persons_doing(
+def test_an_address_added_by_a_system_is_not_attributed_to_the_contact(
     app: Flask, jane: SignedIn, services: Services
 ) -> None:
     put = [{"address": "jane.doe@example.com"}, {"address": "thief@example.com"}]
@@ -253,7 +249,7 @@ def test_what_a_system_added_is_not_said_to_be_the_persons_doing(
     }
 
 
-def test_a_rotation_of_keys_hides_nothing(jane: SignedIn, services: Services, contact_id: UUID) -> None:
+def test_a_key_rotation_hides_no_entry(jane: SignedIn, services: Services, contact_id: UUID) -> None:
     record(services, reported(EventKind.HARD_BOUNCE, "1"))
     keys = (*services.settings.fingerprint_keys, "another-key-of-the-tests")
     rotated = new_app(services.settings.database_url, fingerprint_keys=keys)
@@ -261,7 +257,7 @@ def test_a_rotation_of_keys_hides_nothing(jane: SignedIn, services: Services, co
     close(rotated)
 
 
-def test_where_there_are_two_brands_each_entry_says_whose_it_is(jane: SignedIn, services: Services) -> None:
+def test_with_two_brands_each_entry_names_its_brand(jane: SignedIn, services: Services) -> None:
     jane.press(ACCOUNT, intent="all")
     assert "· <bdi>Maple &amp; Finch</bdi>" not in jane.open(HISTORY).text
     services.database.save(save_brand, replace(BRAND, slug="acme", name="Acme"), datetime.now(UTC))
@@ -332,7 +328,7 @@ def test_each_consent_has_a_receipt_to_print_and_to_download(jane: SignedIn, ser
         assert said in unescape(page.text)
 
 
-def test_the_receipts_withdrawal_address_takes_the_consent_back(jane: SignedIn, services: Services) -> None:
+def test_the_withdrawal_link_of_a_receipt_withdraws_the_consent(jane: SignedIn, services: Services) -> None:
     jane.save({"email.offers.status": "on"})
     path = f"/account/receipts/{reference_of(newest(services).hash)}"
     url = json.loads(jane.open(f"{path}.json").data)["pii_processing"]["withdrawal_method"]["url"]
@@ -358,14 +354,14 @@ def test_only_a_consent_has_a_receipt(jane: SignedIn, services: Services) -> Non
         assert jane.open(f"/account/receipts/{reference}.json").status_code == 404
 
 
-def test_a_consent_that_was_given_elsewhere_says_what_is_not_on_record(jane: SignedIn, services: Services) -> None:
+def test_a_receipt_says_what_is_not_on_record(jane: SignedIn, services: Services) -> None:
     record(services, from_file("row-1"))
     path = f"/account/receipts/{reference_of(newest(services).hash)}"
     assert "shown elsewhere; we have no copy" in jane.open(path).text
     assert json.loads(jane.open(f"{path}.json").data)["pii_processing"]["privacy_notice"] == {"on_record": False}
 
 
-def test_a_yes_to_a_purpose_is_taken_back_where_it_was_given(jane: SignedIn, services: Services) -> None:
+def test_consent_to_a_purpose_is_withdrawn_on_the_preference_page(jane: SignedIn, services: Services) -> None:
     jane.save({"email.@location.status": "on"})
     path = f"/account/receipts/{reference_of(newest(services).hash)}"
     told = json.loads(jane.open(f"{path}.json").data)["pii_processing"]
@@ -373,7 +369,7 @@ def test_a_yes_to_a_purpose_is_taken_back_where_it_was_given(jane: SignedIn, ser
     assert told["withdrawal_method"]["url"] == "https://preferences.example.test/account/"
 
 
-def test_the_ledger_is_proven_after_all_this(jane: SignedIn, services: Services, contact_id: UUID) -> None:
+def test_the_ledger_verifies_afterwards(jane: SignedIn, services: Services, contact_id: UUID) -> None:
     record(services, from_file("row-1"), reported(EventKind.HARD_BOUNCE, "1"))
     jane.save({"email.offers.status": "on", "sms.product-news.status": "off", "email.product-news.cap": "1"})
     jane.press(ACCOUNT, intent="all")

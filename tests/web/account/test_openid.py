@@ -141,7 +141,7 @@ def test_an_account_at_the_provider_signs_in(shop: Flask, visitor: FlaskClient) 
     assert contents(services_of(shop).settings.database_url) == before, "coming back is a GET, and writes nothing"
 
 
-def test_the_way_there_asks_for_the_address_alone_and_binds_the_answer_to_this_attempt(visitor: FlaskClient) -> None:
+def test_the_request_asks_for_the_email_scope_and_is_bound_to_it(visitor: FlaskClient) -> None:
     first, second = (dict(parse_qsl(urlsplit(leave(visitor)).query)) for _ in range(2))
     assert first["scope"] == "openid email"
     assert first["response_type"] == "code"
@@ -152,19 +152,19 @@ def test_the_way_there_asks_for_the_address_alone_and_binds_the_answer_to_this_a
         assert first[name] != second[name]
 
 
-def test_the_page_on_the_way_works_without_script_and_without_the_refresh(visitor: FlaskClient) -> None:
+def test_the_page_before_the_provider_works_without_refresh(visitor: FlaskClient) -> None:
     page = visitor.post("/sign-in/with/shop")
     (link,) = re.findall(r'class="go" href="([^"]+)"', page.text)
     assert link.replace("&amp;", "&") == page.headers["Refresh"].removeprefix("0; url=")
     assert "<script" not in page.text
 
 
-def test_the_language_is_kept_on_the_way(visitor: FlaskClient) -> None:
+def test_the_language_is_kept_through_the_provider(visitor: FlaskClient) -> None:
     answer = visitor.get(at_the_provider(leave(visitor, "?lang=fr")))
     assert answer.headers["Location"] == "/account/?lang=fr"
 
 
-def test_an_address_that_nobody_has_is_told_so_and_shown_a_way_in(visitor: FlaskClient) -> None:
+def test_an_unknown_address_is_told_so_and_shown_another_way(visitor: FlaskClient) -> None:
     page = visitor.get(at_the_provider(leave(visitor), "stranger"))
     assert page.status_code == 404
     assert "We have no record of this address" in page.text
@@ -172,7 +172,7 @@ def test_an_address_that_nobody_has_is_told_so_and_shown_a_way_in(visitor: Flask
     assert not is_signed_in(visitor)
 
 
-def test_an_address_that_was_replaced_opens_nothing(shop: Flask, visitor: FlaskClient) -> None:
+def test_a_replaced_address_signs_nobody_in(shop: Flask, visitor: FlaskClient) -> None:
     services, now = services_of(shop), datetime.now(UTC)
     jane = add_contact(services, email(KNOWN))
     services.database.write(contacts.attach, jane, email("new@example.com"), services.fingerprints, now)
@@ -184,7 +184,7 @@ def test_an_address_that_was_replaced_opens_nothing(shop: Flask, visitor: FlaskC
 
 
 @pytest.mark.parametrize("person", ["unsure", "silent", "words", "odd"])
-def test_an_address_that_the_provider_does_not_vouch_for_is_refused(visitor: FlaskClient, person: str) -> None:
+def test_an_unverified_address_is_refused(visitor: FlaskClient, person: str) -> None:
     page = visitor.get(at_the_provider(leave(visitor), person))
     assert page.status_code == 403
     assert "Your email address is not confirmed there" in page.text
@@ -212,7 +212,7 @@ def test_an_answer_in_another_browser_is_refused(shop: Flask, visitor: FlaskClie
     refused(stranger.get(at_the_provider(leave(visitor))), stranger)
 
 
-def test_an_answer_counts_once(shop: Flask, visitor: FlaskClient) -> None:
+def test_an_answer_is_accepted_once(shop: Flask, visitor: FlaskClient) -> None:
     back = at_the_provider(leave(visitor))
     assert visitor.get(back).status_code == 303
     refused(shop.test_client().get(back), shop.test_client())
@@ -221,36 +221,36 @@ def test_an_answer_counts_once(shop: Flask, visitor: FlaskClient) -> None:
     refused(visitor.get(back), visitor)
 
 
-def test_coming_back_after_a_failure_needs_a_new_attempt(visitor: FlaskClient) -> None:
+def test_a_failed_attempt_cannot_be_resumed(visitor: FlaskClient) -> None:
     back = at_the_provider(leave(visitor))
     refused(visitor.get("/sign-in/with/shop/callback?state=wrong&code=wrong"), visitor)
     refused(visitor.get(back), visitor)
 
 
 @pytest.mark.parametrize("query", ["", "?error=access_denied&state=x", "?code=x", "?state=x", "?state=%FF&code=%00"])
-def test_whatever_else_comes_back_is_refused(visitor: FlaskClient, query: str) -> None:
+def test_a_malformed_callback_is_refused(visitor: FlaskClient, query: str) -> None:
     refused(visitor.get(f"/sign-in/with/shop/callback{query}"), visitor)
     leave(visitor)
     refused(visitor.get(f"/sign-in/with/shop/callback{query}"), visitor)
 
 
-def test_somebody_who_gives_up_at_the_provider_is_shown_another_way(visitor: FlaskClient) -> None:
+def test_a_cancelled_sign_in_shows_another_way(visitor: FlaskClient) -> None:
     state = dict(parse_qsl(urlsplit(leave(visitor)).query))["state"]
     refused(visitor.get(f"/sign-in/with/shop/callback?error=access_denied&state={state}"), visitor)
 
 
-def test_a_provider_that_nobody_named_is_not_there(visitor: FlaskClient) -> None:
+def test_an_unconfigured_provider_is_not_found(visitor: FlaskClient) -> None:
     assert visitor.post("/sign-in/with/other").status_code == 404
     assert visitor.get("/sign-in/with/other/callback").status_code == 404
 
 
-def test_an_attempt_is_over_with_the_cookie_that_holds_it(visitor: FlaskClient) -> None:
+def test_an_attempt_ends_with_its_cookie(visitor: FlaskClient) -> None:
     back = at_the_provider(leave(visitor))
     with time_machine.travel(datetime.now(UTC) + timedelta(minutes=31)):
         refused(visitor.get(back), visitor)
 
 
-def test_a_provider_that_is_down_is_said_to_be_and_a_code_is_offered(tmp_path: Path) -> None:
+def test_an_unreachable_provider_is_named_and_a_code_offered(tmp_path: Path) -> None:
     app = app_with(tmp_path, new_sqlite(tmp_path), f"http://localhost:{free_port()}")
     with capture_logs() as events:
         page = app.test_client().post("/sign-in/with/shop")
@@ -263,7 +263,7 @@ def test_a_provider_that_is_down_is_said_to_be_and_a_code_is_offered(tmp_path: P
     close(app)
 
 
-def test_nothing_of_anybody_is_logged(visitor: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_personal_data_is_logged(visitor: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
     with capture_logs() as events, caplog.at_level("DEBUG"):
         back = at_the_provider(leave(visitor), "unsure")
         visitor.get(back)
@@ -385,7 +385,7 @@ def come_back(app: Flask, liar: Liar, **more: str) -> TestResponse:
     return page
 
 
-def test_the_liar_is_believed_while_it_tells_the_truth(fooled: Flask, liar: Liar) -> None:
+def test_the_fake_provider_is_accepted_while_it_is_honest(fooled: Flask, liar: Liar) -> None:
     assert come_back(fooled, liar).status_code == 303
     assert come_back(fooled, liar, iss=liar.issuer).status_code == 303
     assert [path for path, _ in liar.asked][:3] == ["/.well-known/openid-configuration"] * 2 + ["/token_endpoint"]
@@ -406,7 +406,7 @@ def by_our_secret(_liar: Liar, claims: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("sign", [by_another_key, by_nobody, by_our_secret])
-def test_what_the_provider_has_not_signed_is_refused(
+def test_an_answer_with_a_bad_signature_is_refused(
     fooled: Flask, liar: Liar, sign: Callable[[Liar, dict[str, Any]], str]
 ) -> None:
     liar.sign = sign
@@ -439,7 +439,9 @@ NOW = int(time.time())
     ],
     ids="-".join,  # the names and not the values: a time differs from one worker to the next
 )
-def test_a_signed_answer_that_is_not_for_us_now_is_refused(fooled: Flask, liar: Liar, claims: dict[str, Any]) -> None:
+def test_a_signed_answer_for_another_client_or_time_is_refused(
+    fooled: Flask, liar: Liar, claims: dict[str, Any]
+) -> None:
     liar.claims = claims
     assert come_back(fooled, liar).status_code == 400
 
@@ -457,9 +459,7 @@ def test_a_signed_answer_that_is_not_for_us_now_is_refused(fooled: Flask, liar: 
     ],
     ids=str,
 )
-def test_a_provider_that_says_strange_things_of_itself_is_refused(
-    fooled: Flask, liar: Liar, metadata: dict[str, Any]
-) -> None:
+def test_malformed_provider_metadata_is_refused(fooled: Flask, liar: Liar, metadata: dict[str, Any]) -> None:
     liar.metadata = metadata
     page = fooled.test_client().post("/sign-in/with/shop")
     assert page.status_code == 400
@@ -467,7 +467,7 @@ def test_a_provider_that_says_strange_things_of_itself_is_refused(
 
 
 @pytest.mark.parametrize("answer", [b"", b"<html>", b"[]", b"5", b"null", b'{"keys": 5}', b"\xff\xfe", b"[" * 100_000])
-def test_whatever_the_provider_answers_there_is_a_page(
+def test_any_answer_of_the_provider_ends_in_a_page(
     fooled: Flask, liar: Liar, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
     visitor = fooled.test_client()
@@ -490,7 +490,7 @@ def test_an_answer_that_names_another_issuer_is_refused(fooled: Flask, liar: Lia
     assert come_back(fooled, liar, iss="https://other.example.com").status_code == 400
 
 
-def test_an_address_that_is_told_only_when_asked_for_is_asked_for(fooled: Flask, liar: Liar) -> None:
+def test_an_address_in_the_userinfo_alone_is_fetched(fooled: Flask, liar: Liar) -> None:
     liar.claims = {"email": None, "email_verified": None}
     liar.userinfo = {"sub": "1", "email": KNOWN, "email_verified": True}
     assert come_back(fooled, liar).status_code == 303
@@ -502,7 +502,7 @@ def test_an_address_that_is_told_only_when_asked_for_is_asked_for(fooled: Flask,
     assert come_back(fooled, liar).status_code == 403
 
 
-def test_a_client_proves_who_it_is_as_the_provider_wants(fooled: Flask, liar: Liar) -> None:
+def test_the_client_authenticates_as_the_provider_supports(fooled: Flask, liar: Liar) -> None:
     come_back(fooled, liar)
     liar.metadata = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
     assert come_back(fooled, liar).status_code == 303
@@ -511,14 +511,14 @@ def test_a_client_proves_who_it_is_as_the_provider_wants(fooled: Flask, liar: Li
     assert post == ""
 
 
-def test_a_refusal_by_the_provider_is_named_in_the_log(fooled: Flask, liar: Liar) -> None:
+def test_a_refusal_by_the_provider_is_logged_by_its_kind(fooled: Flask, liar: Liar) -> None:
     liar.token = {"error": "invalid_client", "error_description": f"{KNOWN} is none"}
     with capture_logs() as events:
         assert come_back(fooled, liar).status_code == 400
     assert [(one["kind"], one["why"]) for one in events] == [("BadSignature", "OAuthError")]
 
 
-def test_each_brand_has_its_own_way_back(shop: Flask) -> None:
+def test_each_brand_has_its_own_callback(shop: Flask) -> None:
     services, visitor = services_of(shop), shop.test_client()
     acme = Brand(
         slug="acme", name="Acme", postal_address="", contact_email="", one_click=OneClick.EVERYTHING, path="acme"
@@ -533,13 +533,13 @@ def test_each_brand_has_its_own_way_back(shop: Flask) -> None:
     assert visitor.get(back).headers["Location"] == "/acme/account/"
 
 
-def test_a_changed_key_counts_at_once(fooled: Flask, liar: Liar) -> None:
+def test_a_rotated_key_counts_at_once(fooled: Flask, liar: Liar) -> None:
     assert come_back(fooled, liar).status_code == 303
     liar.key = key_named("another")
     assert come_back(fooled, liar).status_code == 303
 
 
-def test_a_slow_provider_is_given_up(fooled: Flask, liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_provider_times_out(fooled: Flask, liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("preferences.people.oidc.TIMEOUT", 0.2)
     whole = Liar.answer
 
@@ -571,7 +571,7 @@ def settings_of(folder: Path, text: str, **environment: str) -> dict[str, SignIn
     return read_sign_in(file, environment)
 
 
-def test_a_way_to_sign_in_is_read_with_its_secret(tmp_path: Path) -> None:
+def test_provider_settings_are_read_with_their_secret(tmp_path: Path) -> None:
     one = settings_of(tmp_path, GOOD, SHOP_SECRET="hunter2")["shop"]
     assert one.issuer == "https://accounts.example.com/", "to the letter: it is compared with what the provider says"
     assert one.client_secret == "hunter2"
@@ -594,7 +594,7 @@ def test_a_way_to_sign_in_is_read_with_its_secret(tmp_path: Path) -> None:
         ("[sign_in.shop]", "[[sign_in]]", "config.toml: sign_in must be tables, such as [sign_in.my-shop]"),
     ],
 )
-def test_a_wrong_setting_is_named_and_not_shown(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_a_wrong_setting_is_named_without_its_value(tmp_path: Path, old: str, new: str, said: str) -> None:
     with pytest.raises(Misconfigured) as refusal:
         settings_of(tmp_path, GOOD.replace(old, new), SHOP_SECRET="hunter2")
     assert str(refusal.value).startswith(said)

@@ -73,7 +73,7 @@ def with_acme(services: Services) -> None:
 # What it shows.
 
 
-def test_it_is_the_same_page_as_by_link_with_the_address_in_full(
+def test_the_page_equals_the_linked_one_with_the_full_address(
     jane: SignedIn, services: Services, contact_id: UUID
 ) -> None:
     page = jane.open()
@@ -85,14 +85,14 @@ def test_it_is_the_same_page_as_by_link_with_the_address_in_full(
     assert "jane.doe@example.com" not in by_link.text
 
 
-def test_it_says_truthfully_that_there_is_one_cookie(jane: SignedIn) -> None:
+def test_the_footer_says_that_there_is_one_cookie(jane: SignedIn) -> None:
     for path in (ACCOUNT, "/account/history", "/account/addresses"):
         page = jane.open(path)
         assert "One cookie keeps you signed in for 30 minutes. No tracking." in page.text
         assert "sets no cookies" not in page.text
 
 
-def test_each_page_leads_to_the_others_and_out(jane: SignedIn) -> None:
+def test_each_page_links_the_others_and_signs_out(jane: SignedIn) -> None:
     for path in (ACCOUNT, "/account/history", "/account/addresses"):
         page = jane.open(f"{path}?lang=de")
         links = re.findall(r'<nav class="rooms".*?</nav>', page.text, re.DOTALL)[0]
@@ -105,7 +105,7 @@ def test_each_page_leads_to_the_others_and_out(jane: SignedIn) -> None:
         assert f'href="{path}?lang=de" aria-current="page"' in links
 
 
-def test_whoever_is_not_signed_in_is_shown_the_way(app: Flask, services: Services) -> None:
+def test_without_a_session_the_sign_in_is_shown(app: Flask, services: Services) -> None:
     client = app.test_client()
     for path in (ACCOUNT, "/account/history", "/account/addresses", "/account/receipts/ABCD-EFGH"):
         answer = client.get(path)
@@ -113,7 +113,7 @@ def test_whoever_is_not_signed_in_is_shown_the_way(app: Flask, services: Service
 
 
 @pytest.mark.parametrize("minutes", [31, 24 * 60])
-def test_a_session_ends_by_itself(jane: SignedIn, services: Services, minutes: int) -> None:
+def test_a_session_expires(jane: SignedIn, services: Services, minutes: int) -> None:
     page = jane.open()
     with time_machine.travel(datetime.now(UTC) + timedelta(minutes=minutes)):
         assert jane.open().status_code == 303
@@ -121,7 +121,7 @@ def test_a_session_ends_by_itself(jane: SignedIn, services: Services, minutes: i
     assert entries(services) == []
 
 
-def test_ending_every_sign_in_ends_this_one(jane: SignedIn, services: Services, contact_id: UUID) -> None:
+def test_revoking_access_ends_this_session(jane: SignedIn, services: Services, contact_id: UUID) -> None:
     services.database.save(sign_ins.revoke, contact_id, datetime.now(UTC))
     assert jane.open().status_code == 303
 
@@ -129,7 +129,7 @@ def test_ending_every_sign_in_ends_this_one(jane: SignedIn, services: Services, 
 # What it does.
 
 
-def test_a_yes_is_immediate_and_kept_with_the_exact_wording(
+def test_an_opt_in_is_immediate_and_kept_with_its_wording(
     app: Flask, jane: SignedIn, services: Services, contact_id: UUID
 ) -> None:
     page = jane.save({"email.offers.status": "on"}, path=f"{ACCOUNT}?lang=en")
@@ -154,20 +154,20 @@ def decision(app: Flask, services: Services) -> str:
     return str(answer.json["decisions"][0]["reason"]) if answer.json else ""
 
 
-def test_what_was_shown_in_another_language_is_kept_in_that_language(jane: SignedIn, services: Services) -> None:
+def test_the_wording_is_kept_in_the_language_shown(jane: SignedIn, services: Services) -> None:
     jane.save({"email.offers.status": "on"}, path=f"{ACCOUNT}?lang=de")
     (entry,) = entries(services)
     (kept,) = services.database.read(notices.find, [entry.notice or ""]).values()
     assert kept.notice.language == "de"
 
 
-def test_the_evidence_says_how_they_signed_in(jane: SignedIn, services: Services) -> None:
+def test_the_evidence_names_the_way_of_the_sign_in(jane: SignedIn, services: Services) -> None:
     jane.save({"email.offers.status": "on"})
     details = services.database.read(lambda read: read.execute(select(evidence.c.details)).scalars().all())
     assert ['"signed_in_by": "hand_off"' in one for one in details] == [True]
 
 
-def test_no_letter_is_sent_for_what_is_chosen_here(jane: SignedIn, services: Services) -> None:
+def test_no_email_is_sent_for_a_saved_preference(jane: SignedIn, services: Services) -> None:
     jane.save({"email.offers.status": "on", "email.@location.status": "on"})
     assert contents(services.settings.database_url)["letter"] == []
 
@@ -180,13 +180,13 @@ def test_stopping_everything_stops_every_channel(jane: SignedIn, services: Servi
     assert proven(services)
 
 
-def test_taking_consent_back_takes_no_more_presses_than_giving_it(jane: SignedIn) -> None:
+def test_withdrawing_consent_takes_no_more_steps_than_giving_it(jane: SignedIn) -> None:
     given, taken = "on", "off"
     assert state(jane.save({"email.offers.status": given}), "email.offers.status") == "on"
     assert state(jane.save({"email.offers.status": taken}), "email.offers.status") == "off"
 
 
-def test_a_value_that_cannot_be_is_explained_and_nothing_is_saved(jane: SignedIn, services: Services) -> None:
+def test_an_invalid_value_is_explained_and_nothing_is_saved(jane: SignedIn, services: Services) -> None:
     page = jane.save({"email.product-news.pause": "1999-01-01"})
     assert page.status_code == 400
     assert "<title>Error:" in page.text
@@ -194,7 +194,7 @@ def test_a_value_that_cannot_be_is_explained_and_nothing_is_saved(jane: SignedIn
     assert entries(services) == []
 
 
-def test_each_brand_has_its_page_and_both_can_be_stopped_at_once(jane: SignedIn, services: Services) -> None:
+def test_each_brand_has_its_page_and_all_can_be_stopped_at_once(jane: SignedIn, services: Services) -> None:
     with_acme(services)
     assert 'href="/account/?brand=acme"' in jane.open().text
 
@@ -210,14 +210,14 @@ def test_each_brand_has_its_page_and_both_can_be_stopped_at_once(jane: SignedIn,
     assert proven(services)
 
 
-def test_a_form_acts_on_the_brand_whose_page_it_stood_on(jane: SignedIn, services: Services) -> None:
+def test_a_form_acts_on_the_brand_of_its_page(jane: SignedIn, services: Services) -> None:
     with_acme(services)
     page = jane.open(f"{ACCOUNT}?brand=acme")
     jane.send(ACCOUNT, filled_in(page) | {"csrf_token": jane.token, "intent": "all"})
     assert {entry.brand for entry in entries(services)} == {"acme"}
 
 
-def test_a_brand_that_is_not_there_is_not_found(jane: SignedIn) -> None:
+def test_an_unknown_brand_is_not_found(jane: SignedIn) -> None:
     assert jane.open(f"{ACCOUNT}?brand=nobody").status_code == 404
 
 
@@ -232,7 +232,7 @@ def test_two_tabs_do_not_overwrite_each_other(jane: SignedIn, services: Services
     assert state(page, "email.@tracking.status") == "off"
 
 
-def test_a_tab_left_open_does_not_bring_back_what_was_stopped_meanwhile(
+def test_an_old_tab_does_not_restore_what_was_stopped_meanwhile(
     jane: SignedIn, services: Services, contact_id: UUID
 ) -> None:
     jane.save({"email.offers.status": "on"})
@@ -250,7 +250,7 @@ def test_a_tab_left_open_does_not_bring_back_what_was_stopped_meanwhile(
     assert state(page, "email.product-news.status") == "off"
 
 
-def test_a_page_left_open_for_a_day_does_not_overwrite_a_newer_choice(
+def test_a_page_open_for_a_day_does_not_overwrite_newer_preferences(
     app: Flask, jane: SignedIn, services: Services, contact_id: UUID
 ) -> None:
     page = jane.open()
@@ -278,9 +278,7 @@ def test_a_page_left_open_for_a_day_does_not_overwrite_a_newer_choice(
     assert [entry.verb for entry in entries(services)] == ["unsubscribe"]
 
 
-def test_a_post_without_the_token_of_this_session_is_refused_kindly(
-    app: Flask, jane: SignedIn, services: Services
-) -> None:
+def test_a_post_without_the_sessions_token_is_refused(app: Flask, jane: SignedIn, services: Services) -> None:
     john = SignedIn(app, add_contact(services, email("john.roe@example.com")))
     john.open()
     fields = filled_in(jane.open()) | moves({"email.offers.status": "on"})
@@ -308,7 +306,7 @@ def test_opening_the_pages_writes_nothing(jane: SignedIn, services: Services) ->
     assert contents(url) == before
 
 
-def test_every_page_is_small_and_loads_nothing_from_elsewhere(jane: SignedIn) -> None:
+def test_every_page_is_small_and_loads_nothing_external(jane: SignedIn) -> None:
     jane.save({"email.offers.status": "on"})
     for path in (ACCOUNT, "/account/history", "/account/addresses", "/account/addresses/add"):
         page = jane.open(path)

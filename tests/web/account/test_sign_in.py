@@ -121,7 +121,7 @@ def test_the_mailed_code_signs_in(mailing_app: Flask, mail: MailSink, visitor: F
     assert is_signed_in(visitor)
 
 
-def test_the_code_field_is_what_telephones_and_password_managers_look_for(sqlite_app: Flask) -> None:
+def test_the_code_field_supports_autofill(sqlite_app: Flask) -> None:
     client = sqlite_app.test_client()
     page = client.get(f"/sign-in/code/{ask(client)}")
     (field,) = re.findall(r'<input[^>]* id="code"[^>]*>', page.text)
@@ -133,16 +133,16 @@ def test_the_code_field_is_what_telephones_and_password_managers_look_for(sqlite
 @pytest.mark.parametrize(
     "typed", ["123456", "123 456", " 1 2 3 4 5 6\n", "123-456", "123\u00a0456", "١٢٣٤٥٦", "१२३४५६"]
 )
-def test_a_code_is_read_however_it_is_typed(typed: str) -> None:
+def test_a_code_is_read_in_any_script_and_spacing(typed: str) -> None:
     assert read_code(typed) == "123456"
 
 
 @pytest.mark.parametrize("typed", ["", "12345", "1234567", "12345a", "twelve", "12345²", "1" * 100_000])
-def test_what_is_no_code_is_not_read(typed: str) -> None:
+def test_text_that_is_no_code_is_not_read(typed: str) -> None:
     assert read_code(typed) is None
 
 
-def test_what_is_no_code_is_no_try(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
+def test_text_that_is_no_code_does_not_count_as_a_try(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     sign_in_id = ask(visitor)
     code = letter(mailing_app, mail).code
     for _ in range(5):
@@ -180,7 +180,7 @@ def test_a_fourth_try_fails_even_with_the_right_code(mailing_app: Flask, mail: M
     assert not is_signed_in(visitor)
 
 
-def test_trying_in_parallel_gains_nothing(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
+def test_parallel_tries_gain_nothing(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     sign_in_id = ask(visitor)
     code = letter(mailing_app, mail).code
     guesses = [f"{(int(code) + 1 + number) % 1_000_000:06}" for number in range(12)]
@@ -223,12 +223,12 @@ def test_a_code_is_for_its_own_sign_in_alone(mailing_app: Flask, mail: MailSink,
     assert type_code(visitor, "junk", codes[0]).status_code == 410
 
 
-def test_before_the_letter_is_written_no_code_is_right(visitor: FlaskClient) -> None:
+def test_before_the_email_is_sent_no_code_is_right(visitor: FlaskClient) -> None:
     sign_in_id = ask(visitor)
     assert type_code(visitor, sign_in_id, "000000").status_code == 400
 
 
-def test_somebody_stored_under_an_older_fingerprint_key_can_sign_in(database_url: str, mail: MailSink) -> None:
+def test_an_address_stored_under_an_older_key_signs_in(database_url: str, mail: MailSink) -> None:
     old_key, new_key = "fingerprint-key-of-tests", "fingerprint-key-of-tests-2"
     before = new_app(database_url)
     add_contact(services_of(before), email(KNOWN))
@@ -241,7 +241,7 @@ def test_somebody_stored_under_an_older_fingerprint_key_can_sign_in(database_url
     close(app)
 
 
-def test_the_mailbox_of_a_replaced_address_opens_nothing(
+def test_the_mailbox_of_a_replaced_address_signs_nobody_in(
     mailing_app: Flask, mail: MailSink, visitor: FlaskClient, jane: UUID
 ) -> None:
     services, now = services_of(mailing_app), datetime.now(UTC)
@@ -265,7 +265,7 @@ def test_the_mailbox_of_a_replaced_address_opens_nothing(
 # By link.
 
 
-def test_the_link_in_the_letter_shows_one_button_and_writes_nothing(
+def test_the_link_in_the_email_shows_one_button_and_writes_nothing(
     mailing_app: Flask, mail: MailSink, visitor: FlaskClient
 ) -> None:
     ask(visitor)
@@ -299,7 +299,7 @@ def test_the_button_signs_in_once(mailing_app: Flask, mail: MailSink, visitor: F
     assert not is_signed_in(stranger)
 
 
-def test_many_presses_at_once_sign_in_one(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
+def test_parallel_uses_of_a_link_sign_in_once(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     ask(visitor)
     path = path_of(letter(mailing_app, mail).url)
     with ThreadPoolExecutor(6) as pool:
@@ -333,7 +333,9 @@ def test_a_link_of_another_kind_does_not_sign_in(sqlite_app: Flask) -> None:
             assert "We cannot read this link" in page.text
 
 
-def test_letter_and_arrival_keep_the_language(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
+def test_the_email_and_the_page_after_it_keep_the_language(
+    mailing_app: Flask, mail: MailSink, visitor: FlaskClient
+) -> None:
     visitor.post("/sign-in?lang=de", data={"address": KNOWN})
     path = path_of(letter(mailing_app, mail).url)
     assert path.endswith("?lang=de")
@@ -348,7 +350,7 @@ def without_id(page: TestResponse) -> str:
     return re.sub("/sign-in/code/[0-9a-f-]{36}", "", page.text)
 
 
-def test_the_answer_is_the_same_for_everybody_but_for_a_random_id(app: Flask) -> None:
+def test_every_address_gets_the_same_answer_but_for_a_random_id(app: Flask) -> None:
     services, visitor = services_of(app), app.test_client()
     add_contact(services, email(KNOWN))
     answers = [visitor.post("/sign-in", data={"address": one}) for one in (KNOWN, UNKNOWN, KNOWN, UNKNOWN)]
@@ -362,16 +364,14 @@ def test_the_answer_is_the_same_for_everybody_but_for_a_random_id(app: Flask) ->
     assert len({without_id(one) for one in wrong}) == 1
 
 
-def test_a_stranger_gets_no_letter_and_the_known_one_does(
-    mailing_app: Flask, mail: MailSink, visitor: FlaskClient
-) -> None:
+def test_an_unknown_address_gets_no_email(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     ask(visitor, UNKNOWN)
     ask(visitor, KNOWN)
     send_emails(services_of(mailing_app))
     assert [one.recipients for one in mail.messages] == [[KNOWN]]
 
 
-def test_asking_takes_as_long_for_an_unknown_address_as_for_a_known_one(app: Flask) -> None:
+def test_a_request_takes_as_long_for_an_unknown_address(app: Flask) -> None:
     services, visitor = services_of(app), app.test_client()
     people = [f"person.{number:03}@example.com" for number in range(200)]
     for one in people:
@@ -390,7 +390,7 @@ def test_asking_takes_as_long_for_an_unknown_address_as_for_a_known_one(app: Fla
     assert max(known, unknown) / min(known, unknown) < 1.5
 
 
-def test_at_most_five_letters_an_hour_go_to_one_mailbox(
+def test_at_most_five_emails_an_hour_go_to_one_mailbox(
     mailing_app: Flask, mail: MailSink, visitor: FlaskClient
 ) -> None:
     for _ in range(8):
@@ -399,7 +399,7 @@ def test_at_most_five_letters_an_hour_go_to_one_mailbox(
     assert len(mail.to(KNOWN)) == 5
 
 
-def test_a_program_that_asks_without_end_is_stopped(sqlite_app: Flask) -> None:
+def test_a_program_that_requests_many_codes_is_limited(sqlite_app: Flask) -> None:
     visitor = sqlite_app.test_client()
     with time_machine.travel(datetime.now(UTC), tick=False):
         answers = [visitor.post("/sign-in", data={"address": f"p{number}@example.com"}) for number in range(21)]
@@ -409,7 +409,7 @@ def test_a_program_that_asks_without_end_is_stopped(sqlite_app: Flask) -> None:
 
 
 @pytest.mark.parametrize("typed", ["", "jane", "jane@", "jane doe@example.com", "x" * 2000])
-def test_a_mistake_is_explained_beside_the_field_and_what_was_typed_is_kept(sqlite_app: Flask, typed: str) -> None:
+def test_a_mistake_is_explained_and_kept_in_the_field(sqlite_app: Flask, typed: str) -> None:
     url = services_of(sqlite_app).settings.database_url
     before = contents(url)
     page = sqlite_app.test_client().post("/sign-in", data={"address": typed})
@@ -438,7 +438,7 @@ def test_neither_code_nor_link_nor_address_is_logged(
         assert secret not in said
 
 
-def test_neither_code_nor_address_is_stored_where_it_need_not_be(
+def test_code_and_address_are_not_stored_longer_than_needed(
     mailing_app: Flask, mail: MailSink, visitor: FlaskClient
 ) -> None:
     ask(visitor)
@@ -452,7 +452,7 @@ def test_neither_code_nor_address_is_stored_where_it_need_not_be(
 # The session.
 
 
-def test_the_cookie_is_guarded_and_holds_nothing_about_anybody(
+def test_the_cookie_is_protected_and_holds_no_personal_data(
     mailing_app: Flask, mail: MailSink, visitor: FlaskClient
 ) -> None:
     sign_in_id = ask(visitor)
@@ -479,7 +479,7 @@ def test_the_cookie_follows_the_public_url(tmp_path: Path, public_url: str, path
     close(app)
 
 
-def test_no_page_that_needs_none_sets_a_cookie(sqlite_app: Flask) -> None:
+def test_no_public_page_sets_a_cookie(sqlite_app: Flask) -> None:
     services, visitor = services_of(sqlite_app), sqlite_app.test_client()
     contact_id = add_contact(services)
     pages = [
@@ -500,9 +500,7 @@ def test_no_page_that_needs_none_sets_a_cookie(sqlite_app: Flask) -> None:
         assert "Set-Cookie" not in visitor.post(path, data={"address": KNOWN}).headers, path
 
 
-def test_a_session_ends_after_half_an_hour_even_when_it_is_used(
-    mailing_app: Flask, mail: MailSink, visitor: FlaskClient
-) -> None:
+def test_a_session_ends_after_half_an_hour_of_use(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     with time_machine.travel(datetime.now(UTC), tick=False) as clock:
         sign_in(mailing_app, mail, visitor)
         for _ in range(2):
@@ -512,9 +510,7 @@ def test_a_session_ends_after_half_an_hour_even_when_it_is_used(
         assert not is_signed_in(visitor)
 
 
-def test_signing_out_ends_the_session_here_and_no_other(
-    mailing_app: Flask, mail: MailSink, visitor: FlaskClient
-) -> None:
+def test_signing_out_ends_this_session_alone(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     other = mailing_app.test_client()
     sign_in(mailing_app, mail, other)
     sign_in(mailing_app, mail, visitor)
@@ -527,7 +523,7 @@ def test_signing_out_ends_the_session_here_and_no_other(
     assert is_signed_in(other)
 
 
-def test_signing_out_everywhere_ends_every_session_and_every_manage_link(
+def test_signing_out_everywhere_ends_all_sessions_and_links(
     mailing_app: Flask, mail: MailSink, visitor: FlaskClient, jane: UUID
 ) -> None:
     other = mailing_app.test_client()
@@ -549,7 +545,7 @@ def test_signing_out_everywhere_ends_every_session_and_every_manage_link(
         sign_in(mailing_app, mail, visitor)
 
 
-def test_a_contact_that_is_no_more_has_no_session(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
+def test_a_deleted_contact_has_no_session(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     sign_in(mailing_app, mail, visitor)
     with services_of(mailing_app).database.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM address")
@@ -557,7 +553,7 @@ def test_a_contact_that_is_no_more_has_no_session(mailing_app: Flask, mail: Mail
     assert not is_signed_in(visitor)
 
 
-def test_a_cookie_that_was_changed_is_none(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
+def test_a_changed_cookie_is_not_accepted(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     sign_in(mailing_app, mail, visitor)
     cookie = visitor.get_cookie("preferences-session")
     assert cookie is not None
@@ -577,7 +573,7 @@ def test_a_forged_post_does_nothing(mailing_app: Flask, mail: MailSink, visitor:
         assert is_signed_in(visitor)
 
 
-def test_no_token_of_a_form_outlives_its_session(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
+def test_a_form_token_does_not_outlive_its_session(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     with time_machine.travel(datetime.now(UTC), tick=False) as clock:
         sign_in(mailing_app, mail, visitor)
         old = csrf_of(visitor)
@@ -587,9 +583,7 @@ def test_no_token_of_a_form_outlives_its_session(mailing_app: Flask, mail: MailS
         assert visitor.post("/sign-in/out", data={"csrf_token": old}).status_code == 400
 
 
-def test_whose_session_has_ended_is_told_why_they_are_asked_again(
-    mailing_app: Flask, mail: MailSink, visitor: FlaskClient
-) -> None:
+def test_the_sign_in_page_says_that_the_session_ended(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     assert visitor.get("/account/").headers["Location"] == "/sign-in", "who never signed in is told nothing"
     now = datetime.now(UTC)
     with time_machine.travel(now):
@@ -610,7 +604,7 @@ def test_signing_out_needs_a_session(sqlite_app: Flask, path: str) -> None:
 
 
 @pytest.mark.parametrize("site_header", ["cross-site", "same-site"])
-def test_no_other_site_signs_anybody_in_here_unnoticed(
+def test_another_site_cannot_sign_anybody_in(
     mailing_app: Flask, mail: MailSink, visitor: FlaskClient, site_header: str
 ) -> None:
     """Else it could have a visitor act as a person of its own choice, and see what they enter."""
@@ -627,7 +621,7 @@ def test_no_other_site_signs_anybody_in_here_unnoticed(
 
 
 @pytest.mark.parametrize("name", ["next", "url", "return_to", "redirect", "continue"])
-def test_nobody_is_led_to_another_site(mailing_app: Flask, mail: MailSink, visitor: FlaskClient, name: str) -> None:
+def test_no_redirect_leads_to_another_site(mailing_app: Flask, mail: MailSink, visitor: FlaskClient, name: str) -> None:
     evil = "https://evil.example/"
     page = visitor.post(f"/sign-in?{name}={evil}", data={"address": KNOWN, name: evil})
     sign_in_id = re.findall("/sign-in/code/([0-9a-f-]{36})", page.headers["Location"])[0]
@@ -637,9 +631,7 @@ def test_nobody_is_led_to_another_site(mailing_app: Flask, mail: MailSink, visit
     assert "evil" not in page.text
 
 
-def test_a_host_of_somebody_elses_choosing_is_in_no_letter(
-    mailing_app: Flask, mail: MailSink, visitor: FlaskClient
-) -> None:
+def test_a_forged_host_is_in_no_email(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     answer = visitor.post("/sign-in", data={"address": KNOWN}, headers={"Host": "evil.example"})
     assert answer.status_code == 400
     ask(visitor)
@@ -664,7 +656,7 @@ def frames(visitor: FlaskClient, path: str) -> str:
     return policy.partition("frame-ancestors ")[2]
 
 
-def test_only_a_signed_in_page_and_the_way_there_can_be_framed_and_only_by_the_origins_named(embedding: Flask) -> None:
+def test_only_account_pages_can_be_framed_by_the_named_origins(embedding: Flask) -> None:
     with embedding.app_context():
         limiter.reset()
     services, visitor = services_of(embedding), embedding.test_client()

@@ -126,7 +126,7 @@ def status_of(services: Services, contact_id: UUID) -> Status | None:
 # Addresses that a system told.
 
 
-def test_an_address_told_by_a_system_signs_nobody_in_to_a_contact_who_was_there(
+def test_an_address_added_by_a_system_signs_nobody_in(
     client: FlaskClient, services: Services, jane: UUID, mail: MailSink
 ) -> None:
     assert put(client, services, JANE, THIEF)["id"] == str(jane)
@@ -138,7 +138,7 @@ def test_an_address_told_by_a_system_signs_nobody_in_to_a_contact_who_was_there(
     assert hand_off(client, services, address=THIEF).status_code == 422
 
 
-def test_the_addresses_from_before_are_told_by_mail(
+def test_the_contacts_earlier_addresses_are_warned(
     client: FlaskClient, services: Services, jane: UUID, mail: MailSink
 ) -> None:
     put(client, services, JANE, THIEF)
@@ -167,7 +167,7 @@ def test_the_owner_still_signs_in_and_can_confirm_the_address(
     assert emails_to(services, mail, JANE) == 3, "the warning, the code, and that it was added"
 
 
-def test_of_a_new_contact_the_first_mailbox_signs_in_and_no_other(client: FlaskClient, services: Services) -> None:
+def test_only_the_first_mailbox_of_a_new_contact_signs_in(client: FlaskClient, services: Services) -> None:
     put(client, services, JANE, "second@example.com")
     owner = services.database.read(contacts.find_owner, email(JANE), services.fingerprints)
     assert owner is not None
@@ -176,7 +176,7 @@ def test_of_a_new_contact_the_first_mailbox_signs_in_and_no_other(client: FlaskC
     assert {one.address.value: one.confirmed for one in known} == {JANE: True, "second@example.com": False}
 
 
-def test_a_wish_for_more_is_confirmed_from_the_contacts_own_mailbox_alone(
+def test_an_opt_in_is_confirmed_from_the_own_mailbox_alone(
     client: FlaskClient, services: Services, mail: MailSink
 ) -> None:
     put(client, services, JANE, THIEF)
@@ -189,7 +189,7 @@ def test_a_wish_for_more_is_confirmed_from_the_contacts_own_mailbox_alone(
 
 
 @pytest.mark.parametrize("topic", ["product-news", "receipts", "*"])
-def test_an_added_address_gets_no_link_to_the_owners_page_until_confirmed(
+def test_an_added_address_gets_no_manage_link_until_confirmed(
     client: FlaskClient, services: Services, jane: UUID, topic: str
 ) -> None:
     put(client, services, JANE, THIEF)
@@ -206,7 +206,7 @@ def test_an_added_address_gets_no_link_to_the_owners_page_until_confirmed(
     assert confirmed["manage_url"]
 
 
-def test_a_minted_file_has_no_link_to_the_owners_page_at_an_added_address(
+def test_a_file_of_links_has_no_manage_link_for_an_added_address(
     client: FlaskClient, services: Services, jane: UUID, tmp_path: Path
 ) -> None:
     put(client, services, JANE, THIEF)
@@ -223,14 +223,14 @@ def test_a_minted_file_has_no_link_to_the_owners_page_at_an_added_address(
 # Hand-offs.
 
 
-def test_a_key_signs_people_in_only_if_that_was_asked_for_by_name(client: FlaskClient, services: Services) -> None:
+def test_a_key_needs_the_sign_in_scope_by_name(client: FlaskClient, services: Services) -> None:
     assert KeyScope.HAND_OFFS not in DEFAULT_SCOPES
     answer = client.post("/api/v1/hand-offs", json={"address": JANE}, headers=api_headers(services))
     assert answer.status_code == 403
 
 
 @pytest.mark.parametrize(("scopes", "status"), [((), None), ((KeyScope.RETURNS,), Status.SUBSCRIBED)])
-def test_who_was_handed_over_opts_in_at_once_only_by_a_key_that_may(
+def test_a_hand_off_opts_in_at_once_only_if_its_key_may(
     client: FlaskClient,
     services: Services,
     jane: UUID,
@@ -244,7 +244,7 @@ def test_who_was_handed_over_opts_in_at_once_only_by_a_key_that_may(
     assert emails_to(services, mail, JANE) == (0 if status else 1), "otherwise the person's own mailbox is asked"
 
 
-def test_who_was_handed_over_stops_mail_at_once(client: FlaskClient, services: Services, jane: UUID) -> None:
+def test_a_hand_off_opts_out_at_once(client: FlaskClient, services: Services, jane: UUID) -> None:
     client.post(path_from(hand_off(client, services)))
     client.post("/account/", data={"csrf_token": csrf(client), "intent": "all"})
     choices = services.database.read(contact_state.state_of, jane).choices
@@ -252,7 +252,7 @@ def test_who_was_handed_over_stops_mail_at_once(client: FlaskClient, services: S
 
 
 @pytest.mark.parametrize("scopes", [(), (KeyScope.RETURNS,)])
-def test_who_was_handed_over_adds_an_address_only_by_a_key_that_may_opt_in(
+def test_a_hand_off_adds_an_address_only_if_its_key_may_opt_in(
     client: FlaskClient, services: Services, jane: UUID, mail: MailSink, scopes: tuple[KeyScope, ...]
 ) -> None:
     put(client, services, JANE, "unconfirmed@example.com")
@@ -273,7 +273,7 @@ def test_who_was_handed_over_adds_an_address_only_by_a_key_that_may_opt_in(
         assert client.get("/sign-in").status_code == 200
 
 
-def test_a_hand_off_from_before_the_upgrade_still_signs_in_and_may_not_opt_in(services: Services, jane: UUID) -> None:
+def test_an_old_hand_off_signs_in_and_may_not_opt_in(services: Services, jane: UUID) -> None:
     now = datetime.now(UTC)
     token = services.links.sign_hand_off(Ticket(jane, now), may_opt_in=True)
     assert services.links.read_hand_off(token, now).may_opt_in
@@ -284,7 +284,7 @@ def test_a_hand_off_from_before_the_upgrade_still_signs_in_and_may_not_opt_in(se
     )
 
 
-def test_doctor_names_a_key_that_can_do_everything(services: Services) -> None:
+def test_doctor_reports_a_key_with_every_scope(services: Services) -> None:
     services.database.save(create_key, "usual", datetime.now(UTC))
     services.database.save(create_key, "old", datetime.now(UTC), DEFAULT_SCOPES | {KeyScope.HAND_OFFS})
     warned = [one.text for one in doctor.examine(services) if one.rule == "KEY-SCOPES"]
@@ -300,7 +300,7 @@ def test_doctor_names_a_key_that_can_do_everything(services: Services) -> None:
 
 @pytest.mark.parametrize("end", ["out-everywhere", "revoke"])
 @pytest.mark.parametrize("way", ["code", "link", "hand-off"])
-def test_ending_everything_ends_codes_links_and_hand_offs(
+def test_revoking_access_ends_codes_links_and_hand_offs(
     app: Flask, services: Services, jane: UUID, mail: MailSink, end: str, way: str
 ) -> None:
     client, thief = app.test_client(), app.test_client()
@@ -324,7 +324,7 @@ def test_ending_everything_ends_codes_links_and_hand_offs(
 @pytest.mark.parametrize(
     "headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
 )
-def test_another_site_signs_nobody_in(
+def test_a_post_from_another_site_signs_nobody_in(
     client: FlaskClient, services: Services, jane: UUID, headers: dict[str, str]
 ) -> None:
     handed = path_from(hand_off(client, services))
@@ -353,7 +353,7 @@ def test_limits_count_by_mailbox(typed: str, mailbox: str) -> None:
     assert mailbox_of(email(typed)).value == mailbox
 
 
-def test_one_mailbox_gets_few_letters_a_day_by_whatever_spelling_and_page(
+def test_a_mailbox_is_limited_in_any_spelling_and_on_any_page(
     client: FlaskClient, app: Flask, services: Services, mail: MailSink
 ) -> None:
     spelled = [
@@ -373,7 +373,7 @@ def test_one_mailbox_gets_few_letters_a_day_by_whatever_spelling_and_page(
     assert len(mail.messages) <= 12
 
 
-def test_a_warning_is_sent_however_many_letters_were(
+def test_a_warning_is_sent_regardless_of_other_emails(
     client: FlaskClient, app: Flask, services: Services, jane: UUID, mail: MailSink
 ) -> None:
     for number in range(20):
@@ -385,7 +385,7 @@ def test_a_warning_is_sent_however_many_letters_were(
 
 
 @pytest.mark.parametrize("known_by", ["address box", "sign-up"])
-def test_who_only_opted_out_or_never_confirmed_gets_no_code_and_no_link(
+def test_an_address_that_was_only_typed_gets_no_code_and_no_link(
     client: FlaskClient, services: Services, mail: MailSink, known_by: str
 ) -> None:
     if known_by == "address box":
@@ -399,7 +399,7 @@ def test_who_only_opted_out_or_never_confirmed_gets_no_code_and_no_link(
 
 
 @pytest.mark.parametrize("then", ["confirms", "is told by a system", "gets a link minted", "is imported"])
-def test_a_stranger_becomes_known_by_what_comes_after(
+def test_a_typed_address_becomes_known_by_a_later_act(
     client: FlaskClient, services: Services, mail: MailSink, then: str
 ) -> None:
     if then == "confirms":
@@ -422,7 +422,7 @@ def test_a_stranger_becomes_known_by_what_comes_after(
     assert emails_to(services, mail, JANE) == before + 1
 
 
-def test_codes_of_one_contact_can_be_guessed_a_few_times_a_day(services: Services, jane: UUID) -> None:
+def test_the_tries_of_one_contact_are_limited_per_day(services: Services, jane: UUID) -> None:
     fingerprint = services.fingerprints.of(email(JANE))
     now, outcomes = datetime.now(UTC), []
     for hour in range(MAX_TRIES_PER_DAY):
