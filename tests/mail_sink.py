@@ -1,4 +1,4 @@
-"""A real SMTP server that keeps every letter, byte for byte, for tests to read.
+"""A real SMTP server that keeps every message, byte for byte, for tests to read.
 
 Knows nothing of pytest. Invariant: what is kept is what was on the wire, before any library has understood it.
 """
@@ -21,7 +21,7 @@ from tests.servers import free_port
 
 @dataclass(frozen=True)
 class Received:
-    """One letter: its envelope and its bytes."""
+    """A message: its envelope and its bytes."""
 
     sender: str
     recipients: list[str]
@@ -29,7 +29,7 @@ class Received:
 
     @property
     def message(self) -> EmailMessage:
-        """The letter as a mail program reads it."""
+        """The message as a mail program reads it."""
         return email.message_from_bytes(self.raw, policy=email.policy.default)
 
     @property
@@ -85,14 +85,14 @@ class MailSink:
         return "250 kept"
 
     def to(self, address: str) -> list[Received]:
-        """Every letter to this address, the oldest first."""
-        return [one for one in self.messages if address in one.recipients]
+        """Every message to this address, the oldest first."""
+        return [message for message in self.messages if address in message.recipients]
 
     def wait_for(self, address: str, count: int = 1, seconds: float = 15) -> Received:
-        """The letter that makes it so many for this address, once it is there."""
+        """The message that is number `count` for this address, once it has arrived."""
         deadline = time.monotonic() + seconds
         while len(self.to(address)) < count:
-            assert time.monotonic() < deadline, f"letter {count} did not come within {seconds} s"
+            assert time.monotonic() < deadline, f"email {count} did not arrive within {seconds} s"
             time.sleep(0.02)
         return self.to(address)[count - 1]
 

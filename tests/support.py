@@ -232,7 +232,7 @@ def manage_link_for(
 
 
 def send_emails(services: Services) -> None:
-    """Send every letter that waits, as the worker does."""
+    """Send every email in the outbox, as the worker does."""
     worker = OutboxWorker(services)
     while worker():
         pass

@@ -205,7 +205,7 @@ def bare_texts(source: str) -> list[str]:
     """What a template says by itself, outside gettext: in its page, or in quotes within `{{ }}` and `{% %}`."""
     tree = Templates(TEMPLATES)[ENGLISH].parse(source)
     page = _Bare()
-    page.feed("".join(one.data for one in tree.find_all(nodes.TemplateData)))
+    page.feed("".join(node.data for node in tree.find_all(nodes.TemplateData)))
     page.close()
     marked = {
         id(text)
@@ -213,7 +213,9 @@ def bare_texts(source: str) -> list[str]:
         if isinstance(call.node, nodes.Name) and call.node.name in {"_", "gettext", "ngettext"}
         for text in call.find_all(nodes.Const)
     }
-    quoted = [one.value for one in tree.find_all(nodes.Const) if id(one) not in marked and isinstance(one.value, str)]
+    quoted = [
+        node.value for node in tree.find_all(nodes.Const) if id(node) not in marked and isinstance(node.value, str)
+    ]
     sentences = [text for text in quoted if " " in text.strip() or text[:1].isupper()]
     return [text for text in [*page.found, *sentences] if any(map(str.isalpha, text)) and text not in NAMES_AND_SIGNS]
 
@@ -375,7 +377,7 @@ def walk_by_link(app: Flask, query: str) -> Visited:
 
 
 def walk_by_mail(app: Flask, mail: MailSink, query: str) -> Visited:
-    """The pages that end in a letter, and those behind its link."""
+    """The pages that send an email, and those behind its link."""
     services, client = services_of(app), app.test_client()
     new, known = "new@example.com", email().value
 
@@ -431,8 +433,8 @@ def own_links(page: TestResponse) -> set[str]:
     """Where the page's own links and forms lead, but for the switch of languages."""
     body = page.text.partition("<body>")[2].partition('<nav class="tongues"')[0]
     found = re.findall(r'<(?:a|form)\b[^>]*?(?:href|action)="([^"]*)"', body)
-    pages = (unescape(one) for one in found if one and not one.startswith(("mailto:", "#")))
-    return {one for one in pages if not one.endswith(".json")}
+    pages = (unescape(link) for link in found if link and not link.startswith(("mailto:", "#")))
+    return {link for link in pages if not link.endswith(".json")}
 
 
 def asks_for(path: str) -> str | None:
@@ -450,13 +452,13 @@ def switch(page: TestResponse) -> dict[str, str]:
 def test_a_requested_language_holds_from_page_to_page(app: Flask, mail: MailSink, language: str) -> None:
     for path, page in walk(app, mail, f"?lang={language}"):
         assert language_of(page) == language, path
-        assert {one for one in own_links(page) if asks_for(one) not in {language, ENGLISH}} == set(), path
+        assert {link for link in own_links(page) if asks_for(link) not in {language, ENGLISH}} == set(), path
 
 
 def test_a_url_has_no_language_unless_requested(app: Flask, mail: MailSink) -> None:
     # But for the button of a confirm page: what it says yes to is the wording in the language that was shown.
     for path, page in walk(app, mail, ""):
-        assert {one for one in own_links(page) if asks_for(one) and not one.startswith("/confirm/")} == set(), path
+        assert {link for link in own_links(page) if asks_for(link) and not link.startswith("/confirm/")} == set(), path
 
 
 def test_the_switch_opens_the_same_page_in_each_other_language(app: Flask, mail: MailSink) -> None:
@@ -481,7 +483,7 @@ def test_the_switch_names_each_language_in_that_language(client: FlaskClient, la
 
 
 def said(html: str) -> str:
-    """The words of a page or a letter."""
+    """The words of a page or a message."""
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", html.partition("<body")[2])).split())
 
 
@@ -493,9 +495,9 @@ def test_no_page_or_email_is_left_in_english(app: Flask, mail: MailSink, texts: 
     sentences = [text for text in english - same if len(text) > 12 and not set("%<") & set(text)]
     shown = [(path, said(page.text)) for path, page in walk(app, mail, f"?lang={language}")]
     send_emails(services_of(app))
-    assert {letter.message["Content-Language"] for letter in mail.messages} == {language}
+    assert {message.message["Content-Language"] for message in mail.messages} == {language}
     assert len(mail.messages) >= 5
-    shown += [(f"the letter {letter.message['Subject']}", said(letter.html)) for letter in mail.messages]
+    shown += [(f"the email {message.message['Subject']}", said(message.html)) for message in mail.messages]
     assert [(where, text) for where, words in shown for text in sentences if text in words] == []
 
 

@@ -1,4 +1,4 @@
-"""Signing in, in a real browser: by the letter's code and link, through a real provider, from a company's own page."""
+"""Signing in with a real browser: by code, by link, with a real provider, and in a frame of the company's page."""
 
 from __future__ import annotations
 

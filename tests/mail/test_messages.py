@@ -1,4 +1,4 @@
-"""The letters that we write ourselves: what each says, byte for byte, and that none is lost, doubled or sent amiss."""
+"""Our own email: what each kind says, byte for byte, and that none is lost, sent twice or sent to the wrong address."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def order(
     now: datetime | None = None,
     **details: Any,
 ) -> bool:
-    """Somebody whom we know has asked for a letter."""
+    """Order an email to a contact."""
     wanted = Order(
         kind=kind,
         address=address,
@@ -232,7 +232,7 @@ def test_a_manage_link_is_sent_to_known_addresses_alone(mailing_app: Flask, mail
         order(services, kind, "nobody.we.know@example.org", sign_in=str(uuid4()))
     send_emails(services)
 
-    assert [one.recipients for one in mail.messages] == [[JANE]]
+    assert [message.recipients for message in mail.messages] == [[JANE]]
     token = mail.messages[0].url.partition("/p/")[2].partition("?")[0]
     link = services.links.read_manage(token, datetime.now(UTC))
     assert link == ManageLink(add_contact(services), Channel.EMAIL, "default", link.issued_at)
@@ -259,7 +259,7 @@ def test_a_refused_recipient_is_given_up_and_the_others_are_not(mailing_app: Fla
     for address in ("gone@example.com", JANE):
         order(services, address=address)
     send_emails(services)
-    assert [one.recipients for one in mail.messages] == [[JANE]]
+    assert [message.recipients for message in mail.messages] == [[JANE]]
     assert waiting(services) == 0
 
 
@@ -268,8 +268,8 @@ def test_nothing_is_lost_while_the_mail_server_is_away(database_url: str) -> Non
     app = new_app(database_url, smtp_url=sink.url)
     services = services_of(app)
     people = [f"person-{number}@example.com" for number in range(30)]
-    for one in people:
-        order(services, address=one)
+    for address in people:
+        order(services, address=address)
     send_emails(services)
     assert waiting(services) == 30
 
@@ -277,7 +277,7 @@ def test_nothing_is_lost_while_the_mail_server_is_away(database_url: str) -> Non
         _make_due(services)
         send_emails(services)
 
-    assert sorted(one.recipients[0] for one in sink.messages) == sorted(people)
+    assert sorted(message.recipients[0] for message in sink.messages) == sorted(people)
     assert waiting(services) == 0
     close(app)
 
@@ -317,7 +317,7 @@ def test_a_greylisted_mailbox_delays_no_other(posting: Flask, mail: MailSink) ->
         for address in ("grey@example.com", JANE):
             order(services, address=address)
         OutboxWorker(services)()
-    assert [one.recipients for one in sink.messages] == [[JANE]]
+    assert [message.recipients for message in sink.messages] == [[JANE]]
     assert waiting(services) == 1
 
 
@@ -328,7 +328,7 @@ def test_a_late_email_is_not_sent_but_a_late_warning_is(posting: Flask, mail: Ma
     order(services, EmailKind.SIGN_IN, now=now - timedelta(minutes=11))
     order(services, EmailKind.ADDRESS_CHANGED, now=now - timedelta(days=6))
     send_emails(services)
-    assert sorted(one.message["Subject"] for one in mail.messages) == [
+    assert sorted(message.message["Subject"] for message in mail.messages) == [
         "Please confirm your sign-up",
         "Your address was changed",
     ]
@@ -366,14 +366,14 @@ def test_a_killed_worker_loses_no_email(mailing_app: Flask, mail: MailSink) -> N
 def test_two_workers_never_send_the_same_email(mailing_app: Flask, mail: MailSink) -> None:
     services = services_of(mailing_app)
     people = [f"person-{number}@example.com" for number in range(60)]
-    for one in people:
-        order(services, address=one)
+    for address in people:
+        order(services, address=address)
     threads = [threading.Thread(target=send_emails, args=[services]) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(one.recipients[0] for one in mail.messages) == sorted(people)
+    assert sorted(message.recipients[0] for message in mail.messages) == sorted(people)
 
 
 def test_a_slow_mail_server_does_not_outlast_the_lease(
@@ -385,8 +385,8 @@ def test_a_slow_mail_server_does_not_outlast_the_lease(
     took = timedelta(seconds=1)
     send = sender.send
 
-    def slowly(services: Services, server: Any, letter: Any, now: datetime) -> None:
-        send(services, server, letter, now)
+    def slowly(services: Services, server: Any, queued: Any, now: datetime) -> None:
+        send(services, server, queued, now)
         monkeypatch.setattr(sender, "LONGEST_PASS", -took)
 
     monkeypatch.setattr(sender, "send", slowly)

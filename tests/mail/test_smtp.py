@@ -1,4 +1,4 @@
-"""A letter on the wire: its headers, its bytes, and what becomes of it when the mail server is not as it should be."""
+"""The SMTP client and the bytes of a message: header fields, encodings, TLS, refusals and failures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ARABIC = "يرجى التأكيد: هل تريد بريدنا الإلكترون
 LONG_URL = "https://preferences.example.test/" + "a" * 267
 
 
-def letter(
+def built(
     name: str = "Maple & Finch", subject: str = "Your link", text: str = "Hello.", recipient: str = JANE
 ) -> Message:
     content = Content(subject=subject, text=f"{text}\n", html=f"<p>{text}</p>\n", language="en")
@@ -59,7 +59,7 @@ def header(received: Received, name: str) -> str:
 
 
 def test_an_automatic_email_says_so_and_has_each_header_once(mail: MailSink) -> None:
-    received = sent(mail, letter())
+    received = sent(mail, built())
     names = [name.lower() for name in received.message]
     for name in ("from", "to", "subject", "date", "message-id", "auto-submitted", "content-language", "mime-version"):
         assert names.count(name) == 1, name
@@ -82,7 +82,7 @@ def test_an_automatic_email_says_so_and_has_each_header_once(mail: MailSink) -> 
     ],
 )
 def test_names_and_subjects_in_any_script_arrive_unchanged(mail: MailSink, words: str) -> None:
-    received = sent(mail, letter(name=words, subject=words))
+    received = sent(mail, built(name=words, subject=words))
 
     assert received.message["Subject"] == words
     assert received.message["From"].addresses[0].addr_spec == HELLO
@@ -121,7 +121,7 @@ def test_a_long_url_in_a_list_header_is_not_folded(mail: MailSink) -> None:
     "text", ["a" * 3000, "ä" * 3000, f"See {LONG_URL}", "From now on", "..", "A line\n.\nafter a dot"]
 )
 def test_a_text_arrives_complete_in_lines_of_at_most_998(mail: MailSink, text: str) -> None:
-    received = sent(mail, letter(text=text))
+    received = sent(mail, built(text=text))
     assert max(len(line) for line in received.raw.split(b"\r\n")) <= 998
     assert lines_of(received.text) == text.split("\n")
     assert text in received.html.replace("\r\n", "\n")
@@ -132,11 +132,11 @@ def test_a_text_arrives_complete_in_lines_of_at_most_998(mail: MailSink, text: s
 )
 def test_no_name_address_or_subject_adds_a_header(mail: MailSink, broken: str) -> None:
     with pytest.raises(ValueError, match="CR or LF"):
-        letter(name=broken)
+        built(name=broken)
     with pytest.raises(ValueError, match="CR or LF"):
-        letter(recipient=f"{broken}@example.com")
+        built(recipient=f"{broken}@example.com")
 
-    received = sent(mail, letter(subject=broken))
+    received = sent(mail, built(subject=broken))
 
     assert received.message["Subject"] == " ".join(broken.split())
     assert {"Bcc", "X"}.isdisjoint(received.message)
@@ -145,13 +145,13 @@ def test_no_name_address_or_subject_adds_a_header(mail: MailSink, broken: str) -
 
 @pytest.mark.parametrize("recipient", ["o'brien+news@example.com", "a/b={c}@example.com", "x" * 60 + "@example.com"])
 def test_unusual_addresses_reach_their_mailbox(mail: MailSink, recipient: str) -> None:
-    received = sent(mail, letter(recipient=recipient))
+    received = sent(mail, built(recipient=recipient))
     assert received.recipients == [recipient]
     assert received.message["To"].addresses[0].addr_spec == recipient
 
 
 def test_a_non_ascii_address_is_sent_to_with_smtputf8(mail: MailSink) -> None:
-    received = sent(mail, letter(recipient="jörg@xn--bcher-kva.example"))
+    received = sent(mail, built(recipient="jörg@xn--bcher-kva.example"))
     assert received.recipients == ["jörg@xn--bcher-kva.example"]
 
 
@@ -159,10 +159,10 @@ def test_without_smtputf8_only_a_non_ascii_address_is_refused() -> None:
     with Latin() as sink:
         server = MailServer(sink.url)
         with pytest.raises(Rejected) as refusal:
-            server.send(letter(recipient="jörg@example.com"))
-        server.send(letter())
+            server.send(built(recipient="jörg@example.com"))
+        server.send(built())
     assert "jörg" not in str(refusal.value)
-    assert [one.recipients for one in sink.messages] == [[JANE]]
+    assert [message.recipients for message in sink.messages] == [[JANE]]
 
 
 # A mail server that refuses, waits, or is not there.
@@ -173,7 +173,7 @@ class Moody(MailSink):
     """A mail server that answers as it is told to."""
 
     to_recipient: str = "250 OK"
-    to_letter: str = "250 kept"
+    to_message: str = "250 kept"
     to_goodbye: str = "221 bye"
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
@@ -183,9 +183,9 @@ class Moody(MailSink):
         return self.to_recipient.format(address=address)
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
-        if self.to_letter.startswith("2"):
+        if self.to_message.startswith("2"):
             await super().handle_DATA(server, session, envelope)
-        return self.to_letter
+        return self.to_message
 
     async def handle_QUIT(self, _server: Any, _session: Any, _envelope: Any) -> str:  # noqa: N802
         return self.to_goodbye
@@ -206,29 +206,29 @@ class Latin(MailSink):
     [
         ({"to_recipient": "550 no such mailbox: {address}"}, Rejected),
         ({"to_recipient": "450 greylisted: {address}"}, TryLater),
-        ({"to_letter": "554 5.7.1 looks like spam to jane.doe@example.com"}, Rejected),
-        ({"to_letter": "451 try again"}, TryLater),
+        ({"to_message": "554 5.7.1 looks like spam to jane.doe@example.com"}, Rejected),
+        ({"to_message": "451 try again"}, TryLater),
     ],
 )
 def test_a_refusal_is_permanent_or_temporary_and_quotes_nothing(
     answers: dict[str, Any], error: type[Exception]
 ) -> None:
     with Moody(**answers) as sink, pytest.raises(error) as refusal:
-        MailServer(sink.url).send(letter())
-    assert not isinstance(refusal.value, ServerAway), "the server is there: it is about this letter alone"
+        MailServer(sink.url).send(built())
+    assert not isinstance(refusal.value, ServerAway), "the server is there: it is about this email alone"
     assert "@" not in str(refusal.value)
     assert sink.messages == []
 
 
 def test_an_accepted_email_counts_although_quit_fails() -> None:
     with Moody(to_goodbye="421 too busy to say good-bye") as sink:
-        MailServer(sink.url).send(letter())
+        MailServer(sink.url).send(built())
     assert len(sink.messages) == 1
 
 
 def test_an_unreachable_server_is_away() -> None:
     with pytest.raises(ServerAway):
-        MailServer(f"smtp://127.0.0.1:{free_port()}").send(letter())
+        MailServer(f"smtp://127.0.0.1:{free_port()}").send(built())
 
 
 # TLS.
@@ -271,7 +271,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @dataclass
 class Sealed(MailSink):
-    """A mail server with TLS: from the first byte, or after STARTTLS. `over_tls` says of each letter how it came."""
+    """A mail server with implicit TLS or STARTTLS. `over_tls` says whether each message came over TLS."""
 
     context: ssl.SSLContext | None = None
     at_once: bool = False
@@ -316,19 +316,19 @@ def test_tls_is_used_where_the_certificate_is_trusted(
     sealed: Sealed, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
-    MailServer(sealed.url).send(letter())
+    MailServer(sealed.url).send(built())
     assert sealed.over_tls == [True]
 
 
 def test_an_untrusted_certificate_is_refused(sealed: Sealed) -> None:
     with pytest.raises(ServerAway, match="SSLCertVerificationError"):
-        MailServer(sealed.url).send(letter())
+        MailServer(sealed.url).send(built())
     assert sealed.messages == []
 
 
 def test_a_password_is_sent_over_tls(sealed: Sealed, certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
-    MailServer(sealed.url.replace("://", "://the%40user:the%2Fpassword@")).send(letter())
+    MailServer(sealed.url.replace("://", "://the%40user:the%2Fpassword@")).send(built())
     assert sealed.logins == [b"the@user"]
     assert sealed.over_tls == [True]
 
@@ -337,8 +337,8 @@ def test_a_password_is_sent_over_tls(sealed: Sealed, certificate: Certificate, m
 def test_without_tls_no_password_and_no_required_tls_email_is_sent(url: str) -> None:
     with Sealed(context=None) as sink:
         with pytest.raises(ServerAway):
-            MailServer(url.format(port=sink.port)).send(letter())
+            MailServer(url.format(port=sink.port)).send(built())
         assert not sink.messages
         assert not sink.logins
-        MailServer(sink.url).send(letter())
+        MailServer(sink.url).send(built())
         assert sink.over_tls == [False], "without a password, and where nobody asks for it, it may travel open"

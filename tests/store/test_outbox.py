@@ -1,4 +1,4 @@
-"""The queue of letters: who may cause how many, who sends which, and what is remembered."""
+"""The outbox: limits per mailbox and kind, leases, and what is kept."""
 
 from __future__ import annotations
 
@@ -94,15 +94,15 @@ def test_an_email_is_claimed_as_it_was_ordered(services: Services) -> None:
     order(
         services, replace(TO_JANE, language="ar", details={"items": ["email.offers.status=on"], "is": {"deep": True}})
     )
-    (one,) = claim(services, NOON + SECOND)
-    assert (one.kind, one.address, one.brand, one.language) == (
+    (claimed,) = claim(services, NOON + SECOND)
+    assert (claimed.kind, claimed.address, claimed.brand, claimed.language) == (
         EmailKind.MANAGE_LINK,
         "jane.doe@example.com",
         "default",
         "ar",
     )
-    assert one.details == {"items": ["email.offers.status=on"], "is": {"deep": True}}
-    assert (one.created_at, one.attempts) == (NOON, 1)
+    assert claimed.details == {"items": ["email.offers.status=on"], "is": {"deep": True}}
+    assert (claimed.created_at, claimed.attempts) == (NOON, 1)
 
 
 def test_a_claimed_email_is_leased(services: Services) -> None:
@@ -116,8 +116,8 @@ def test_a_claimed_email_is_leased(services: Services) -> None:
 
 def test_a_sent_email_is_deleted_with_its_address(services: Services) -> None:
     order(services)
-    (one,) = claim(services)
-    services.database.save(outbox.done, one)
+    (claimed,) = claim(services)
+    services.database.save(outbox.done, claimed)
     assert count(services) == 0
     assert claim(services, NOON + LEASE) == []
     rows = services.database.read(lambda read: read.execute(select(letter_request)).all())
@@ -126,10 +126,10 @@ def test_a_sent_email_is_deleted_with_its_address(services: Services) -> None:
 
 def test_a_postponed_email_waits_until_then(services: Services) -> None:
     order(services)
-    (one,) = claim(services)
-    services.database.save(outbox.postpone, one, NOON + timedelta(hours=1))
+    (claimed,) = claim(services)
+    services.database.save(outbox.postpone, claimed, NOON + timedelta(hours=1))
     assert claim(services, NOON + LEASE) == []
-    assert [again.id for again in claim(services, NOON + timedelta(hours=1))] == [one.id]
+    assert [again.id for again in claim(services, NOON + timedelta(hours=1))] == [claimed.id]
 
 
 def test_an_email_can_be_ordered_for_later(services: Services) -> None:
@@ -143,8 +143,8 @@ def test_an_email_can_be_ordered_for_later(services: Services) -> None:
 def test_the_email_due_first_is_claimed_first(services: Services) -> None:
     for name, after in (("c", 3), ("a", 1), ("b", 2)):
         order(services, replace(TO_JANE, mailbox=name, address=name), after=after * SECOND)
-    assert [one.address for one in claim(services, NOON + timedelta(minutes=1), limit=2)] == ["a", "b"]
-    assert [one.address for one in claim(services, NOON + timedelta(minutes=1), limit=2)] == ["c"]
+    assert [queued.address for queued in claim(services, NOON + timedelta(minutes=1), limit=2)] == ["a", "b"]
+    assert [queued.address for queued in claim(services, NOON + timedelta(minutes=1), limit=2)] == ["c"]
 
 
 def test_a_worker_skips_what_another_is_just_taking(postgres: PostgresServer) -> None:
@@ -173,7 +173,7 @@ def test_many_workers_claim_each_email_once(services: Services) -> None:
         return found
 
     with ThreadPoolExecutor(6) as pool:
-        claimed = [one.id for found in pool.map(work, range(6)) for one in found]
+        claimed = [queued.id for found in pool.map(work, range(6)) for queued in found]
     assert len(claimed) == len(set(claimed)) == 40
 
 
@@ -191,4 +191,4 @@ def test_a_request_is_kept_as_long_as_any_limit_needs_it(services: Services) -> 
     services.database.save(outbox.forget_old, NOON + REMEMBERED)
     assert count(services, letter_request) == 1
     services.database.save(outbox.forget_old, NOON + REMEMBERED + SECOND)
-    assert (count(services, letter_request), count(services)) == (0, 1), "the letter itself waits on"
+    assert (count(services, letter_request), count(services)) == (0, 1), "the email itself still waits"

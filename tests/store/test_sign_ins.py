@@ -26,7 +26,7 @@ JANE = "fingerprint of Jane"
 
 
 def begin(services: Services, *, with_code: bool = True) -> UUID:
-    """A sign-in that was begun at noon, with its letter sent."""
+    """A sign-in from noon whose email was sent."""
     sign_in_id = services.database.save(sign_ins.begin, JANE, NOON)
     if with_code:
         services.database.save(sign_ins.set_code, sign_in_id, services.links.code_digest(sign_in_id, CODE), JANE)
@@ -38,95 +38,95 @@ def attempt(services: Services, sign_in_id: UUID, code: str, now: datetime = NOO
 
 
 def test_the_right_code_names_its_address_and_works_once(services: Services) -> None:
-    one = begin(services)
-    assert attempt(services, one, CODE) == Try(CodeOutcome.RIGHT, used=Used(JANE, NOON))
-    assert attempt(services, one, CODE) == Try(CodeOutcome.OVER)
+    sign_in_id = begin(services)
+    assert attempt(services, sign_in_id, CODE) == Try(CodeOutcome.RIGHT, used=Used(JANE, NOON))
+    assert attempt(services, sign_in_id, CODE) == Try(CodeOutcome.OVER)
 
 
 def test_there_are_three_tries_and_the_third_may_still_be_right(services: Services) -> None:
-    one = begin(services)
-    assert [attempt(services, one, WRONG) for _ in range(2)] == [
+    sign_in_id = begin(services)
+    assert [attempt(services, sign_in_id, WRONG) for _ in range(2)] == [
         Try(CodeOutcome.WRONG, left=2),
         Try(CodeOutcome.WRONG, left=1),
     ]
-    assert attempt(services, one, CODE).outcome is CodeOutcome.RIGHT
+    assert attempt(services, sign_in_id, CODE).outcome is CodeOutcome.RIGHT
 
 
 def test_after_three_wrong_tries_the_right_code_helps_no_more(services: Services) -> None:
-    one = begin(services)
-    assert [attempt(services, one, WRONG).outcome for _ in range(3)] == [
+    sign_in_id = begin(services)
+    assert [attempt(services, sign_in_id, WRONG).outcome for _ in range(3)] == [
         CodeOutcome.WRONG,
         CodeOutcome.WRONG,
         CodeOutcome.OVER,
     ]
-    assert attempt(services, one, CODE) == Try(CodeOutcome.OVER)
+    assert attempt(services, sign_in_id, CODE) == Try(CodeOutcome.OVER)
 
 
 def test_parallel_tries_gain_no_try(services: Services) -> None:
-    one, everybody = begin(services), Barrier(12)
+    sign_in_id, everybody = begin(services), Barrier(12)
 
     def work(_number: int) -> CodeOutcome:
         everybody.wait(60)
-        return attempt(services, one, WRONG).outcome
+        return attempt(services, sign_in_id, WRONG).outcome
 
     with ThreadPoolExecutor(12) as pool:
         outcomes = Counter(pool.map(work, range(12)))
     assert outcomes == {CodeOutcome.WRONG: MAX_TRIES - 1, CodeOutcome.OVER: 12 - (MAX_TRIES - 1)}
     tries = services.database.read(lambda read: read.execute(select(sign_in.c.tries)).scalar_one())
     assert tries == MAX_TRIES
-    assert attempt(services, one, CODE).outcome is CodeOutcome.OVER
+    assert attempt(services, sign_in_id, CODE).outcome is CodeOutcome.OVER
 
 
 def test_the_right_code_in_parallel_signs_in_once(services: Services) -> None:
-    one, everybody = begin(services), Barrier(3)
+    sign_in_id, everybody = begin(services), Barrier(3)
 
     def work(_number: int) -> CodeOutcome:
         everybody.wait(60)
-        return attempt(services, one, CODE).outcome
+        return attempt(services, sign_in_id, CODE).outcome
 
     with ThreadPoolExecutor(3) as pool:
         assert Counter(pool.map(work, range(3))) == {CodeOutcome.RIGHT: 1, CodeOutcome.OVER: 2}
 
 
 def test_a_code_lives_ten_minutes(services: Services) -> None:
-    one, other = begin(services), begin(services)
-    assert attempt(services, one, CODE, NOON + SIGN_IN_LIFE - SECOND).outcome is CodeOutcome.RIGHT
+    sign_in_id, other = begin(services), begin(services)
+    assert attempt(services, sign_in_id, CODE, NOON + SIGN_IN_LIFE - SECOND).outcome is CodeOutcome.RIGHT
     assert attempt(services, other, CODE, NOON + SIGN_IN_LIFE).outcome is CodeOutcome.OVER
 
 
 def test_before_a_code_is_set_no_code_is_right(services: Services) -> None:
-    one = begin(services, with_code=False)
-    assert attempt(services, one, "").outcome is CodeOutcome.WRONG
-    assert attempt(services, one, CODE).outcome is CodeOutcome.WRONG
+    sign_in_id = begin(services, with_code=False)
+    assert attempt(services, sign_in_id, "").outcome is CodeOutcome.WRONG
+    assert attempt(services, sign_in_id, CODE).outcome is CodeOutcome.WRONG
 
 
 def test_a_repeated_email_replaces_the_code(services: Services) -> None:
-    one = begin(services)
-    services.database.save(sign_ins.set_code, one, services.links.code_digest(one, WRONG), JANE)
-    assert attempt(services, one, CODE).outcome is CodeOutcome.WRONG
-    assert attempt(services, one, WRONG).outcome is CodeOutcome.RIGHT
+    sign_in_id = begin(services)
+    services.database.save(sign_ins.set_code, sign_in_id, services.links.code_digest(sign_in_id, WRONG), JANE)
+    assert attempt(services, sign_in_id, CODE).outcome is CodeOutcome.WRONG
+    assert attempt(services, sign_in_id, WRONG).outcome is CodeOutcome.RIGHT
 
 
 def test_a_code_is_right_for_its_own_sign_in_alone(services: Services) -> None:
-    one, other = begin(services), begin(services, with_code=False)
-    services.database.save(sign_ins.set_code, other, services.links.code_digest(one, CODE), JANE)
+    sign_in_id, other = begin(services), begin(services, with_code=False)
+    services.database.save(sign_ins.set_code, other, services.links.code_digest(sign_in_id, CODE), JANE)
     assert attempt(services, other, CODE).outcome is CodeOutcome.WRONG
     assert attempt(services, uuid4(), CODE) == Try(CodeOutcome.OVER)
 
 
 def test_a_link_works_once_and_ends_its_code(services: Services) -> None:
-    one = begin(services)
-    assert services.database.save(sign_ins.use_link, one, NOON) == Used(JANE, NOON)
+    sign_in_id = begin(services)
+    assert services.database.save(sign_ins.use_link, sign_in_id, NOON) == Used(JANE, NOON)
     with pytest.raises(NotAllowed):
-        services.database.save(sign_ins.use_link, one, NOON)
-    assert attempt(services, one, CODE) == Try(CodeOutcome.OVER)
+        services.database.save(sign_ins.use_link, sign_in_id, NOON)
+    assert attempt(services, sign_in_id, CODE) == Try(CodeOutcome.OVER)
 
 
 def test_a_code_that_was_used_ends_its_link(services: Services) -> None:
-    one = begin(services)
-    attempt(services, one, CODE)
+    sign_in_id = begin(services)
+    attempt(services, sign_in_id, CODE)
     with pytest.raises(NotAllowed):
-        services.database.save(sign_ins.use_link, one, NOON)
+        services.database.save(sign_ins.use_link, sign_in_id, NOON)
 
 
 def use(services: Services, token: str, now: datetime = NOON) -> bool:
@@ -168,7 +168,7 @@ def test_finished_rows_are_deleted_after_a_day(services: Services) -> None:
 
     def counts() -> list[int]:
         both = [select(func.count(sign_in.c.id)), select(func.count(used_token.c.digest))]
-        return services.database.read(lambda read: [read.execute(one).scalar_one() for one in both])
+        return services.database.read(lambda read: [read.execute(statement).scalar_one() for statement in both])
 
     services.database.save(sign_ins.forget_old, NOON + KEPT)
     assert counts() == [1, 1]

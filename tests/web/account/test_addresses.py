@@ -50,7 +50,7 @@ def jane(app: Flask, contact_id: UUID) -> SignedIn:
 
 def used(services: Services, contact_id: UUID) -> list[str]:
     known = services.database.read(contact_state.addresses_of, contact_id)
-    return [one.address.value for one in known if not one.replaced]
+    return [entry.address.value for entry in known if not entry.replaced]
 
 
 def door(page: TestResponse, name: str, address: str) -> str:
@@ -62,15 +62,15 @@ def door(page: TestResponse, name: str, address: str) -> str:
 
 def emails_to(services: Services, mail: MailSink, address: str) -> list[Received]:
     send_emails(services)
-    return [one for one in mail.messages if one.recipients == [address]]
+    return [message for message in mail.messages if message.recipients == [address]]
 
 
-def path_in(letter: Received) -> str:
-    return letter.url.removeprefix(PUBLIC_URL)
+def path_in(received: Received) -> str:
+    return received.url.removeprefix(PUBLIC_URL)
 
 
 def ask(jane: SignedIn, services: Services, mail: MailSink, path: str, address: str = NEW) -> str:
-    """Ask for an address, and return the path of the link in the letter."""
+    """Request an address, and return the path of the link in the email."""
     assert jane.press(path, address=address).status_code == 200
     return path_in(emails_to(services, mail, address)[-1])
 
@@ -89,7 +89,7 @@ def decisions(app: Flask, services: Services, topic: str, message_class: str = "
     asked = {"channel": "email", "class": message_class, "topic": topic, "addresses": [OLD, NEW]}
     answer = app.test_client().post("/api/v1/decisions", json=asked, headers=api_headers(services, str(uuid4())))
     assert answer.json is not None
-    return {one["address"]: one["reason"] for one in answer.json["decisions"]}
+    return {decision["address"]: decision["reason"] for decision in answer.json["decisions"]}
 
 
 # What there is.
@@ -161,10 +161,10 @@ def test_a_new_address_is_added_when_its_owner_confirms(
 
 def test_the_email_does_not_say_who_requested_it(jane: SignedIn, services: Services, mail: MailSink) -> None:
     jane.press(ADD, address=NEW)
-    (letter,) = emails_to(services, mail, NEW)
-    assert letter.message["Subject"] == "Please confirm your new address"
-    assert letter.message["Auto-Submitted"] == "auto-generated"
-    assert OLD.encode() not in letter.raw
+    (received,) = emails_to(services, mail, NEW)
+    assert received.message["Subject"] == "Please confirm your new address"
+    assert received.message["Auto-Submitted"] == "auto-generated"
+    assert OLD.encode() not in received.raw
     assert emails_to(services, mail, OLD) == []
 
 
@@ -175,17 +175,17 @@ def test_a_changed_address_replaces_the_old_one_and_notifies_it(
 
     assert "We have sent a note to your old address." in page.text
     assert used(services, contact_id) == [NEW]
-    (letter,) = emails_to(services, mail, OLD)
-    assert letter.message["Subject"] == "Your address was changed"
-    assert "•••@new.example" in letter.text
-    assert NEW not in letter.text, "whoever reads the old mailbox is not told the new address"
+    (received,) = emails_to(services, mail, OLD)
+    assert received.message["Subject"] == "Your address was changed"
+    assert "•••@new.example" in received.text
+    assert NEW not in received.text, "whoever reads the old mailbox is not told the new address"
     assert told(jane.open("/account/history"))[0] == f"You stopped using {OLD}"
     assert verified(services)
 
 
 def told(page: TestResponse) -> list[str]:
     facts = re.findall(r'<h2 class="fact">(.*?)</h2>', page.text, re.DOTALL)
-    return [unescape(re.sub(r"<[^>]+>", "", one)).strip() for one in facts]
+    return [unescape(re.sub(r"<[^>]+>", "", fact)).strip() for fact in facts]
 
 
 def verified(services: Services) -> bool:
@@ -195,8 +195,8 @@ def verified(services: Services) -> bool:
 
 def test_an_address_is_normalised(jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID) -> None:
     jane.press(ADD, address="  Jane@NEW.example ")
-    (letter,) = emails_to(services, mail, NEW)
-    jane.client.post(path_in(letter))
+    (received,) = emails_to(services, mail, NEW)
+    jane.client.post(path_in(received))
     assert used(services, contact_id) == [OLD, NEW]
 
 
@@ -284,8 +284,8 @@ def test_one_of_two_addresses_can_be_removed_and_is_notified(
     assert "Saved. We no longer use" in page.text
     assert used(services, contact_id) == [NEW]
     assert door(page, "remove", NEW) == "", "now it is the last one"
-    _added, letter = emails_to(services, mail, OLD)
-    assert "•••@new.example" in letter.text
+    _added, received = emails_to(services, mail, OLD)
+    assert "•••@new.example" in received.text
     assert jane.press(path).status_code == 404
     assert verified(services)
 
@@ -294,12 +294,12 @@ def test_an_address_lost_to_a_thief_can_be_taken_back(
     jane: SignedIn, services: Services, mail: MailSink, contact_id: UUID
 ) -> None:
     changed(jane, services, mail)
-    (letter,) = emails_to(services, mail, OLD)
+    (received,) = emails_to(services, mail, OLD)
     victim = jane.client.application.test_client()
-    page = victim.get(path_in(letter))
+    page = victim.get(path_in(received))
     assert "Take your address back?" in page.text
     assert "Close this page" not in page.text, "whoever obeyed would leave the address with the thief"
-    assert "You have your address back" in victim.post(path_in(letter)).text
+    assert "You have your address back" in victim.post(path_in(received)).text
     assert used(services, contact_id) == [OLD, NEW]
 
     jane.press(door(jane.open(ADDRESSES), "remove", NEW))
@@ -309,7 +309,7 @@ def test_an_address_lost_to_a_thief_can_be_taken_back(
     assert used(services, contact_id) == [OLD]
 
 
-# The link in the letter.
+# The link in the email.
 
 
 def test_an_address_of_another_contact_is_revealed_to_its_owner_alone(

@@ -171,7 +171,7 @@ def test_pages_have_fifty_entries_and_urls_reveal_no_count(jane: SignedIn, servi
         assert len(references(page)) == length
         seen += references(page)
         following = re.findall(r'href="(/account/history\?before=[^"]+)"', page.text)
-        assert all(re.fullmatch(r"/account/history\?before=[0-9A-Z]{4}-[0-9A-Z]{4}", one) for one in following)
+        assert all(re.fullmatch(r"/account/history\?before=[0-9A-Z]{4}-[0-9A-Z]{4}", link) for link in following)
         path = following[0] if following else ""
     assert path == ""
     entries = services.database.read(feed.entries_after, 0, 1_000)
@@ -338,7 +338,7 @@ def test_the_withdrawal_link_of_a_receipt_withdraws_the_consent(jane: SignedIn, 
     assert answer.status_code == 200
     assert [newest(services).verb, newest(services).topic] == ["unsubscribe", "offers"]
     events = json.loads(jane.open(f"{path}.json").data)["events"]
-    assert [one["event_state"] for one in events] == ["consent given", "consent withdrawn"]
+    assert [event["event_state"] for event in events] == ["consent given", "consent withdrawn"]
     assert "You gave this consent, and it has ended." in jane.open(path).text
 
 

@@ -268,9 +268,9 @@ def test_no_personal_data_is_logged(visitor: FlaskClient, caplog: pytest.LogCapt
         back = at_the_provider(leave(visitor), "unsure")
         visitor.get(back)
         refused(visitor.get(back), visitor)
-    ours = [one.getMessage() for one in caplog.records if one.name.startswith(("preferences", "authlib"))]
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith(("preferences", "authlib"))]
     said = f"{events} {ours}"
-    assert [one["kind"] for one in events] == ["NotAllowed", "BadSignature"]
+    assert [event["kind"] for event in events] == ["NotAllowed", "BadSignature"]
     for private in (KNOWN, SECRET, *dict(parse_qsl(urlsplit(back).query)).values()):
         assert private not in said
 
@@ -338,13 +338,13 @@ class Liar:
 @pytest.fixture
 def liar() -> Iterator[Liar]:
     """A provider that can lie, running."""
-    one = Liar()
+    running = Liar()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            one.asked.append((self.path, self.headers.get("Authorization", "")))
-            answer = one.answer(self.path)
+            running.asked.append((self.path, self.headers.get("Authorization", "")))
+            answer = running.answer(self.path)
             body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
@@ -357,10 +357,10 @@ def liar() -> Iterator[Liar]:
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class's name
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", one.port), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", running.port), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield one
+    yield running
     server.shutdown()
     thread.join()
     server.server_close()
@@ -515,7 +515,7 @@ def test_a_refusal_by_the_provider_is_logged_by_its_kind(fooled: Flask, liar: Li
     liar.token = {"error": "invalid_client", "error_description": f"{KNOWN} is none"}
     with capture_logs() as events:
         assert come_back(fooled, liar).status_code == 400
-    assert [(one["kind"], one["why"]) for one in events] == [("BadSignature", "OAuthError")]
+    assert [(event["kind"], event["why"]) for event in events] == [("BadSignature", "OAuthError")]
 
 
 def test_each_brand_has_its_own_callback(shop: Flask) -> None:
@@ -572,9 +572,9 @@ def settings_of(folder: Path, text: str, **environment: str) -> dict[str, SignIn
 
 
 def test_provider_settings_are_read_with_their_secret(tmp_path: Path) -> None:
-    one = settings_of(tmp_path, GOOD, SHOP_SECRET="hunter2")["shop"]
-    assert one.issuer == "https://accounts.example.com/", "to the letter: it is compared with what the provider says"
-    assert one.client_secret == "hunter2"
+    settings = settings_of(tmp_path, GOOD, SHOP_SECRET="hunter2")["shop"]
+    assert settings.issuer == "https://accounts.example.com/", "exactly: it is compared with what the provider says"
+    assert settings.client_secret == "hunter2"
     assert read_sign_in(tmp_path / "nothing-here.toml", {}) == {}
     assert settings_of(tmp_path, "") == {}
 

@@ -164,7 +164,7 @@ def test_the_wording_is_kept_in_the_language_shown(jane: SignedIn, services: Ser
 def test_the_evidence_names_the_way_of_the_sign_in(jane: SignedIn, services: Services) -> None:
     jane.save({"email.offers.status": "on"})
     details = services.database.read(lambda read: read.execute(select(evidence.c.details)).scalars().all())
-    assert ['"signed_in_by": "hand_off"' in one for one in details] == [True]
+    assert ['"signed_in_by": "hand_off"' in row for row in details] == [True]
 
 
 def test_no_email_is_sent_for_a_saved_preference(jane: SignedIn, services: Services) -> None:
@@ -300,7 +300,12 @@ def test_opening_the_pages_writes_nothing(jane: SignedIn, services: Services) ->
         r'href="(/account/[^"]+)"', jane.open("/account/history").text + jane.open("/account/addresses").text
     )
     assert len(set(paths)) >= 7
-    for path in {ACCOUNT, f"{ACCOUNT}?brand=default", *paths, *(f"{one}.json" for one in paths if "receipts" in one)}:
+    for path in {
+        ACCOUNT,
+        f"{ACCOUNT}?brand=default",
+        *paths,
+        *(f"{path}.json" for path in paths if "receipts" in path),
+    }:
         for method in ("GET", "HEAD", "OPTIONS"):
             assert jane.client.open(path, method=method).status_code == 200, path
     assert contents(url) == before

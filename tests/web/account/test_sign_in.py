@@ -69,7 +69,7 @@ def id_in(answer: TestResponse) -> str:
     return found[1]
 
 
-def letter(app: Flask, mail: MailSink, address: str = KNOWN) -> Received:
+def email_to(app: Flask, mail: MailSink, address: str = KNOWN) -> Received:
     send_emails(services_of(app))
     return mail.to(address)[-1]
 
@@ -104,7 +104,7 @@ def csrf_of(visitor: FlaskClient) -> str:
 
 def sign_in(app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     sign_in_id = ask(visitor)
-    assert arrived(type_code(visitor, sign_in_id, letter(app, mail).code))
+    assert arrived(type_code(visitor, sign_in_id, email_to(app, mail).code))
 
 
 # By code.
@@ -112,7 +112,7 @@ def sign_in(app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
 
 def test_the_mailed_code_signs_in(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     sign_in_id = ask(visitor)
-    code = letter(mailing_app, mail).code
+    code = email_to(mailing_app, mail).code
     assert not is_signed_in(visitor)
 
     answer = type_code(visitor, sign_in_id, f" {code[:3]} {code[3:]} ")
@@ -144,7 +144,7 @@ def test_text_that_is_no_code_is_not_read(typed: str) -> None:
 
 def test_text_that_is_no_code_does_not_count_as_a_try(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     sign_in_id = ask(visitor)
-    code = letter(mailing_app, mail).code
+    code = email_to(mailing_app, mail).code
     for _ in range(5):
         page = type_code(visitor, sign_in_id, "12345")
         assert page.status_code == 400
@@ -154,7 +154,7 @@ def test_text_that_is_no_code_does_not_count_as_a_try(mailing_app: Flask, mail: 
 
 def test_a_wrong_code_says_how_many_tries_are_left(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     sign_in_id = ask(visitor)
-    code = letter(mailing_app, mail).code
+    code = email_to(mailing_app, mail).code
 
     first, second = (type_code(visitor, sign_in_id, other_than(code)) for _ in range(2))
 
@@ -168,7 +168,7 @@ def test_a_wrong_code_says_how_many_tries_are_left(mailing_app: Flask, mail: Mai
 
 def test_a_fourth_try_fails_even_with_the_right_code(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     sign_in_id = ask(visitor)
-    code = letter(mailing_app, mail).code
+    code = email_to(mailing_app, mail).code
     third = [type_code(visitor, sign_in_id, other_than(code)) for _ in range(3)][-1]
 
     fourth = type_code(visitor, sign_in_id, code)
@@ -182,7 +182,7 @@ def test_a_fourth_try_fails_even_with_the_right_code(mailing_app: Flask, mail: M
 
 def test_parallel_tries_gain_nothing(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     sign_in_id = ask(visitor)
-    code = letter(mailing_app, mail).code
+    code = email_to(mailing_app, mail).code
     guesses = [f"{(int(code) + 1 + number) % 1_000_000:06}" for number in range(12)]
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda guess: type_code(mailing_app.test_client(), sign_in_id, guess), guesses))
@@ -192,7 +192,7 @@ def test_parallel_tries_gain_nothing(mailing_app: Flask, mail: MailSink, visitor
 
 def test_a_code_works_once(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     sign_in_id = ask(visitor)
-    received = letter(mailing_app, mail)
+    received = email_to(mailing_app, mail)
     assert arrived(type_code(visitor, sign_in_id, received.code))
 
     stranger = mailing_app.test_client()
@@ -205,7 +205,7 @@ def test_a_code_works_for_ten_minutes(mailing_app: Flask, mail: MailSink, visito
     with time_machine.travel(datetime.now(UTC), tick=False) as clock:
         sign_in_id, late_id = ask(visitor), ask(visitor)
         send_emails(services_of(mailing_app))
-        code, late = (one.code for one in mail.to(KNOWN))
+        code, late = (message.code for message in mail.to(KNOWN))
         clock.shift(timedelta(minutes=9, seconds=59))
         assert arrived(type_code(mailing_app.test_client(), sign_in_id, code))
         clock.shift(timedelta(seconds=1))
@@ -215,7 +215,7 @@ def test_a_code_works_for_ten_minutes(mailing_app: Flask, mail: MailSink, visito
 def test_a_code_is_for_its_own_sign_in_alone(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     first, second = ask(visitor), ask(visitor)
     send_emails(services_of(mailing_app))
-    codes = [one.code for one in mail.to(KNOWN)]
+    codes = [message.code for message in mail.to(KNOWN)]
     assert codes[0] != codes[1], "one time in a million they are the same"
     assert type_code(visitor, first, codes[1]).status_code == 400
     assert type_code(visitor, second, codes[0]).status_code == 400
@@ -246,7 +246,7 @@ def test_the_mailbox_of_a_replaced_address_signs_nobody_in(
 ) -> None:
     services, now = services_of(mailing_app), datetime.now(UTC)
     sign_in_id = ask(visitor)
-    code = letter(mailing_app, mail).code
+    code = email_to(mailing_app, mail).code
     services.database.write(contacts.attach, jane, email("new@example.com"), services.fingerprints, now)
     services.database.write(
         ledger.record, [retire_address(email(KNOWN), now, {})], fingerprints=services.fingerprints, now=now
@@ -258,7 +258,7 @@ def test_the_mailbox_of_a_replaced_address_signs_nobody_in(
 
     assert late.status_code == 404
     assert "We have no record of this address" in late.text
-    assert len(mail.to(KNOWN)) == 1, "and no second letter came"
+    assert len(mail.to(KNOWN)) == 1, "and no second email came"
     assert not is_signed_in(visitor)
 
 
@@ -269,7 +269,7 @@ def test_the_link_in_the_email_shows_one_button_and_writes_nothing(
     mailing_app: Flask, mail: MailSink, visitor: FlaskClient
 ) -> None:
     ask(visitor)
-    path = path_of(letter(mailing_app, mail).url)
+    path = path_of(email_to(mailing_app, mail).url)
     url = services_of(mailing_app).settings.database_url
     before = contents(url)
     for method in ("GET", "HEAD", "OPTIONS"):
@@ -284,7 +284,7 @@ def test_the_link_in_the_email_shows_one_button_and_writes_nothing(
 
 def test_the_button_signs_in_once(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     sign_in_id = ask(visitor)
-    received = letter(mailing_app, mail)
+    received = email_to(mailing_app, mail)
     path = path_of(received.url)
 
     assert arrived(visitor.post(path))
@@ -301,7 +301,7 @@ def test_the_button_signs_in_once(mailing_app: Flask, mail: MailSink, visitor: F
 
 def test_parallel_uses_of_a_link_sign_in_once(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     ask(visitor)
-    path = path_of(letter(mailing_app, mail).url)
+    path = path_of(email_to(mailing_app, mail).url)
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: mailing_app.test_client().post(path), range(6)))
     assert sorted(answer.status_code for answer in answers) == [303, *[409] * 5]
@@ -309,7 +309,7 @@ def test_parallel_uses_of_a_link_sign_in_once(mailing_app: Flask, mail: MailSink
 
 def test_a_stale_link_offers_a_new_code(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     ask(visitor)
-    path = path_of(letter(mailing_app, mail).url)
+    path = path_of(email_to(mailing_app, mail).url)
     with time_machine.travel(datetime.now(UTC) + timedelta(minutes=10)):
         for page in (visitor.get(path), visitor.post(path)):
             assert page.status_code == 410
@@ -337,7 +337,7 @@ def test_the_email_and_the_page_after_it_keep_the_language(
     mailing_app: Flask, mail: MailSink, visitor: FlaskClient
 ) -> None:
     visitor.post("/sign-in?lang=de", data={"address": KNOWN})
-    path = path_of(letter(mailing_app, mail).url)
+    path = path_of(email_to(mailing_app, mail).url)
     assert path.endswith("?lang=de")
     assert 'lang="de"' in visitor.get(path).text
     assert visitor.post(path).headers["Location"] == "/account/?lang=de"
@@ -353,32 +353,32 @@ def without_id(page: TestResponse) -> str:
 def test_every_address_gets_the_same_answer_but_for_a_random_id(app: Flask) -> None:
     services, visitor = services_of(app), app.test_client()
     add_contact(services, email(KNOWN))
-    answers = [visitor.post("/sign-in", data={"address": one}) for one in (KNOWN, UNKNOWN, KNOWN, UNKNOWN)]
-    assert {one.status_code for one in answers} == {303}
-    assert {one.text for one in answers} == {""}
-    assert len({tuple(sorted(one.headers.keys())) for one in answers}) == 1
-    ids = [id_in(one) for one in answers]
-    assert len({without_id(visitor.get(f"/sign-in/code/{one}")) for one in ids}) == 1
-    wrong = [type_code(visitor, one, "123456") for one in ids[:2]]
-    assert {one.status_code for one in wrong} == {400}
-    assert len({without_id(one) for one in wrong}) == 1
+    answers = [visitor.post("/sign-in", data={"address": address}) for address in (KNOWN, UNKNOWN, KNOWN, UNKNOWN)]
+    assert {answer.status_code for answer in answers} == {303}
+    assert {answer.text for answer in answers} == {""}
+    assert len({tuple(sorted(answer.headers.keys())) for answer in answers}) == 1
+    ids = [id_in(answer) for answer in answers]
+    assert len({without_id(visitor.get(f"/sign-in/code/{sign_in_id}")) for sign_in_id in ids}) == 1
+    wrong = [type_code(visitor, sign_in_id, "123456") for sign_in_id in ids[:2]]
+    assert {answer.status_code for answer in wrong} == {400}
+    assert len({without_id(answer) for answer in wrong}) == 1
 
 
 def test_an_unknown_address_gets_no_email(mailing_app: Flask, mail: MailSink, visitor: FlaskClient) -> None:
     ask(visitor, UNKNOWN)
     ask(visitor, KNOWN)
     send_emails(services_of(mailing_app))
-    assert [one.recipients for one in mail.messages] == [[KNOWN]]
+    assert [message.recipients for message in mail.messages] == [[KNOWN]]
 
 
 def test_a_request_takes_as_long_for_an_unknown_address(app: Flask) -> None:
     services, visitor = services_of(app), app.test_client()
     people = [f"person.{number:03}@example.com" for number in range(200)]
-    for one in people:
-        add_contact(services, email(one))
+    for address in people:
+        add_contact(services, email(address))
     took: dict[str, list[float]] = {"known": [], "unknown": []}
-    for number, one in enumerate(people):
-        pair = [("known", one), ("unknown", f"absent.{number:03}@example.com")]
+    for number, person in enumerate(people):
+        pair = [("known", person), ("unknown", f"absent.{number:03}@example.com")]
         for kind, address in pair if number % 2 else reversed(pair):
             with app.app_context():
                 limiter.reset()
@@ -404,8 +404,8 @@ def test_a_program_that_requests_many_codes_is_limited(sqlite_app: Flask) -> Non
     with time_machine.travel(datetime.now(UTC), tick=False):
         answers = [visitor.post("/sign-in", data={"address": f"p{number}@example.com"}) for number in range(21)]
         codes = [type_code(visitor, secrets.token_hex(16), "123456") for _ in range(61)]
-    assert [one.status_code for one in answers] == [*[303] * 20, 429]
-    assert [one.status_code for one in codes] == [*[410] * 60, 429]
+    assert [answer.status_code for answer in answers] == [*[303] * 20, 429]
+    assert [answer.status_code for answer in codes] == [*[410] * 60, 429]
 
 
 @pytest.mark.parametrize("typed", ["", "jane", "jane@", "jane doe@example.com", "x" * 2000])
@@ -426,12 +426,14 @@ def test_neither_code_nor_link_nor_address_is_logged(
 ) -> None:
     with capture_logs() as events, caplog.at_level("DEBUG"):
         sign_in_id = ask(visitor)
-        received = letter(mailing_app, mail)
+        received = email_to(mailing_app, mail)
         code, token = received.code, path_of(received.url).split("/")[-1].partition("?")[0]
         type_code(visitor, sign_in_id, other_than(code))
         type_code(visitor, sign_in_id, code)
         visitor.post(path_of(received.url))
-    ours = [one.getMessage() for one in caplog.records if one.name != "mail.log"]  # that is the test's mail server
+    ours = [
+        record.getMessage() for record in caplog.records if record.name != "mail.log"
+    ]  # that is the test's mail server
     said = f"{events} {ours}"
     assert "email sent" in said, "it does say what happened"
     for secret in (code, f"{code[:3]} {code[3:]}", token, sign_in_id, KNOWN):
@@ -442,7 +444,7 @@ def test_code_and_address_are_not_stored_longer_than_needed(
     mailing_app: Flask, mail: MailSink, visitor: FlaskClient
 ) -> None:
     ask(visitor)
-    code = letter(mailing_app, mail).code
+    code = email_to(mailing_app, mail).code
     rows = contents(services_of(mailing_app).settings.database_url)
     assert rows["letter"] == []
     assert code not in str(rows["sign_in"])
@@ -456,7 +458,7 @@ def test_the_cookie_is_protected_and_holds_no_personal_data(
     mailing_app: Flask, mail: MailSink, visitor: FlaskClient
 ) -> None:
     sign_in_id = ask(visitor)
-    answer = type_code(visitor, sign_in_id, letter(mailing_app, mail).code)
+    answer = type_code(visitor, sign_in_id, email_to(mailing_app, mail).code)
     (cookie,) = answer.headers.getlist("Set-Cookie")
     assert cookie.startswith("preferences-session=")
     assert {part.strip() for part in cookie.split(";")[1:]} == {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"}
@@ -539,7 +541,7 @@ def test_signing_out_everywhere_ends_all_sessions_and_links(
     assert not is_signed_in(other)
     assert other.get(stolen).status_code == 410
     with time_machine.travel(datetime.now(UTC) + timedelta(seconds=3)):
-        fresh = path_of(letter(mailing_app, mail).url)
+        fresh = path_of(email_to(mailing_app, mail).url)
         assert fresh.startswith("/p/")
         assert other.get(fresh).status_code == 200
         sign_in(mailing_app, mail, visitor)
@@ -609,7 +611,7 @@ def test_another_site_cannot_sign_anybody_in(
 ) -> None:
     """Else it could have a visitor act as a person of its own choice, and see what they enter."""
     sign_in_id = ask(visitor)
-    received = letter(mailing_app, mail)
+    received = email_to(mailing_app, mail)
     services = services_of(mailing_app)
     hand_off = services.links.sign_hand_off(Ticket(add_contact(services, email(KNOWN)), datetime.now(UTC)))
     headers = {"Sec-Fetch-Site": site_header}
@@ -625,7 +627,7 @@ def test_no_redirect_leads_to_another_site(mailing_app: Flask, mail: MailSink, v
     evil = "https://evil.example/"
     page = visitor.post(f"/sign-in?{name}={evil}", data={"address": KNOWN, name: evil})
     sign_in_id = re.findall("/sign-in/code/([0-9a-f-]{36})", page.headers["Location"])[0]
-    form = {"code": letter(mailing_app, mail).code, name: evil}
+    form = {"code": email_to(mailing_app, mail).code, name: evil}
     answer = visitor.post(f"/sign-in/code/{sign_in_id}?{name}={evil}", data=form, headers={"Referer": evil})
     assert answer.headers["Location"] == "/account/"
     assert "evil" not in page.text
@@ -635,7 +637,7 @@ def test_a_forged_host_is_in_no_email(mailing_app: Flask, mail: MailSink, visito
     answer = visitor.post("/sign-in", data={"address": KNOWN}, headers={"Host": "evil.example"})
     assert answer.status_code == 400
     ask(visitor)
-    received = letter(mailing_app, mail)
+    received = email_to(mailing_app, mail)
     assert received.url.startswith("https://preferences.example.test/sign-in/link/")
     assert b"evil" not in received.raw
 

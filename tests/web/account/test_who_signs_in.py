@@ -59,7 +59,7 @@ def jane(services: Services) -> UUID:
 def put(client: FlaskClient, services: Services, *addresses: str) -> dict[str, Any]:
     """Tell of a contact with a key that may do that alone."""
     headers = api_headers(services, f"crm-{next(_names)}", scopes={KeyScope.CONTACTS})
-    told = {"contacts": [{"addresses": [{"address": one} for one in addresses]}]}
+    told = {"contacts": [{"addresses": [{"address": address} for address in addresses]}]}
     answer = client.put("/api/v1/contacts", json=told, headers=headers)
     assert answer.json is not None
     done: dict[str, Any] = answer.json["contacts"][0]
@@ -78,7 +78,7 @@ def path_from(answer: TestResponse) -> str:
 
 
 def emails_to(services: Services, mail: MailSink, address: str) -> int:
-    """How many letters this address has got by now."""
+    """The number of emails that this address has received."""
     send_emails(services)
     return len(mail.to(address))
 
@@ -173,7 +173,7 @@ def test_only_the_first_mailbox_of_a_new_contact_signs_in(client: FlaskClient, s
     assert owner is not None
     assert services.database.read(contacts.find_owner, email("second@example.com"), services.fingerprints) is None
     known = services.database.read(contact_state.state_of, owner).addresses
-    assert {one.address.value: one.confirmed for one in known} == {JANE: True, "second@example.com": False}
+    assert {entry.address.value: entry.confirmed for entry in known} == {JANE: True, "second@example.com": False}
 
 
 def test_an_opt_in_is_confirmed_from_the_own_mailbox_alone(
@@ -287,7 +287,7 @@ def test_an_old_hand_off_signs_in_and_may_not_opt_in(services: Services, jane: U
 def test_doctor_reports_a_key_with_every_scope(services: Services) -> None:
     services.database.save(create_key, "usual", datetime.now(UTC))
     services.database.save(create_key, "old", datetime.now(UTC), DEFAULT_SCOPES | {KeyScope.HAND_OFFS})
-    warned = [one.text for one in doctor.examine(services) if one.rule == "KEY-SCOPES"]
+    warned = [finding.text for finding in doctor.examine(services) if finding.rule == "KEY-SCOPES"]
     assert len(warned) == 1
     assert "old" in warned[0]
     found = services.database.read(find_named, "usual")
@@ -335,7 +335,7 @@ def test_a_post_from_another_site_signs_nobody_in(
     )
 
 
-# Letters that nobody asked for.
+# Unrequested email.
 
 
 @pytest.mark.parametrize(
@@ -362,12 +362,12 @@ def test_a_mailbox_is_limited_in_any_spelling_and_on_any_page(
         for dots in ("jane", "j.ane")
         for domain in ("gmail.com", "googlemail.com")
     ]
-    for one in spelled:
-        add_contact(services, email(one))
+    for spelling in spelled:
+        add_contact(services, email(spelling))
         for path in ("/sign-in", "/link", "/sign-up"):
             with app.app_context():
                 limiter.reset()
-            data = {"address": one, "topic": "offers"}
+            data = {"address": spelling, "topic": "offers"}
             assert client.post(path, data=data, follow_redirects=True).status_code == 200
     send_emails(services)
     assert len(mail.messages) <= 12
@@ -430,9 +430,9 @@ def test_the_tries_of_one_contact_are_limited_per_day(services: Services, jane: 
         sign_in_id = services.database.save(sign_ins.begin, fingerprint, at)
         services.database.save(sign_ins.set_code, sign_in_id, "right", fingerprint)
         outcomes += [services.database.save(sign_ins.try_code, sign_in_id, "wrong", at) for _ in range(2)]
-    assert [one.left for one in outcomes[:MAX_TRIES_PER_DAY]] == [2, 1] * (MAX_TRIES_PER_DAY // 2)
-    assert {one.outcome for one in outcomes[MAX_TRIES_PER_DAY:]} == {sign_ins.CodeOutcome.OVER}
+    assert [outcome.left for outcome in outcomes[:MAX_TRIES_PER_DAY]] == [2, 1] * (MAX_TRIES_PER_DAY // 2)
+    assert {outcome.outcome for outcome in outcomes[MAX_TRIES_PER_DAY:]} == {sign_ins.CodeOutcome.OVER}
     last = services.database.save(sign_ins.begin, fingerprint, now)
     assert services.database.save(sign_ins.use_link, last, now).fingerprint == fingerprint, (
-        "the letter's link still works"
+        "the link in the email still works"
     )
