@@ -37,6 +37,12 @@ FLOOD = 130
 """More than any limit of a minute."""
 
 
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """SQLite alone: limits are counted in the process, and never in the database."""
+    return new_sqlite(tmp_path)
+
+
 @pytest.fixture(autouse=True)
 def one_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of a test happens in the same minute, however long it takes."""
