@@ -7,11 +7,19 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version
 
 SPECS := specs
 
+# Many tests wait for a server or a browser, so that one worker more than two cores is never idle.
+WORKERS := 3
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# What `make test-fast` runs of: no pages, no commands, no connectors.
+FAST := tests/domain tests/files tests/importing tests/ledger tests/people tests/sending tests/store tests/sync \
+	tests/test_address_parsing.py tests/test_architecture.py tests/test_config.py tests/test_tokens.py
+
 .DEFAULT_GOAL := help
-.PHONY: help install dev run browser test check format bench contract screenshots messages lock clean
+.PHONY: help install dev run browser test test-fast check format bench contract screenshots messages lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## Build .venv/ with what the product needs to run (230 MB, a minute or two)
 	@TELL=$(filter install,$(MAKECMDGOALS)) ./mkenv.sh runtime
@@ -27,7 +35,10 @@ browser: # Installs Chromium where that is possible; without it the browser test
 	@tests/get-browser.sh
 
 test: dev browser ## Run all tests, on SQLite and PostgreSQL, and in a browser
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(PYTEST) $(ARGS)
+
+test-fast: dev ## Run the tests of the rules and of SQLite, without processes or browser, in a minute
+	@$(PYTEST) -m "not (postgresql or browser or slow)" $(FAST) $(ARGS)
 
 # All three run even if one fails, so that one round shows everything.
 check: dev ## Check format, lint and types
