@@ -347,6 +347,22 @@ def test_no_public_view_imports_another() -> None:
     ] == []
 
 
+VIEWS_OF_USE_CASES = ("web/api",)
+"""Folders whose views parse, call one use case and render: they open no transaction themselves."""
+
+
+def test_views_of_use_cases_open_no_transaction_and_know_no_other_view() -> None:
+    shared = {"preferences.web.api.bodies", "preferences.web.api.operations", "preferences.web.api.openapi"}
+    folders = tuple(f"preferences.{folder.replace('/', '.')}." for folder in VIEWS_OF_USE_CASES)
+    for path in [path for folder in VIEWS_OF_USE_CASES for path in modules(PACKAGE / folder)]:
+        opened = {node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
+        assert not opened & {"database", "writer", "reader"}, name_of(path)
+        assert not {name for name in imports(path) if name.startswith(("sqlalchemy", "preferences.ledger"))}
+        if path.name != "__init__.py":
+            known = {name.rpartition(".")[0] for name in imports(path) if name.startswith(folders)}
+            assert known <= shared, name_of(path)
+
+
 # Doors.
 
 CONNECTORS = """
