@@ -24,7 +24,7 @@ from sqlalchemy import delete
 from preferences.address_parsing import LONGEST, SHORT, read_address
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import BadAddress
-from preferences.domain.permission import Decision, Message, Reason
+from preferences.domain.permission import TABLE, Decision, Message, Reason
 from preferences.domain.records import Act, Address
 from preferences.domain.vocabulary import (
     LIMIT_VERBS,
@@ -35,18 +35,18 @@ from preferences.domain.vocabulary import (
     Verb,
 )
 from preferences.files.atomic import CannotWrite
+from preferences.files.process_pool import HelperLost
 from preferences.files.tables import LONGEST_ROW, BadFile, open_table
 from preferences.sending.decide import decide
-from preferences.sending.scrub.rows import Sorter, addresses_of, hashed_rows
-from preferences.sending.scrub.run import Counts, Files, question_about, scrub
-from preferences.sending.scrub.shares import Job, sort_together, state_of
+from preferences.sending.scrub.index import Index, code_of, keys_of_digests
+from preferences.sending.scrub.rows import addresses_of
+from preferences.sending.scrub.run import Counts, Files, scrub
+from preferences.sending.scrub.sort import Hasher
 from preferences.sending.scrub.table import PIECE, Encoding, Piece, pieces, read_layout, rows_of
-from preferences.sending.scrub.verdicts import Verdicts, keys_of, precedence
 from preferences.services import Services
 from preferences.store.catalog import add_topic
 from preferences.store.contacts import find_addresses
 from preferences.store.frequency import reserve
-from preferences.store.scrub import answers
 from preferences.store.tables import contact
 from preferences.store.transactions import Read
 from tests.profiles import scaled
@@ -137,17 +137,24 @@ digests = st.sampled_from([one * 32 for one in (b"\x00", b"\x01", b"\xfe", b"\xf
 ANSWERS = [Decision(allowed=allowed, reason=reason, rule="") for allowed in (True, False) for reason in Reason]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(digests, st.sampled_from(ANSWERS))), st.lists(digests))
 def test_of_several_answers_for_an_address_the_one_that_counts_most_is_found(
     answers: list[tuple[bytes, Decision]], asked_for: list[bytes]
 ) -> None:
     prints = [([urlsafe_b64encode(digest).decode().rstrip("=")], answer) for digest, answer in answers]
-    counts: dict[bytes, tuple[bool, str]] = {}
+    counts: dict[bytes, int] = {}
     for digest, answer in answers:
-        meaning = (answer.allowed, answer.reason.value)
-        counts[digest] = min(counts.get(digest, meaning), meaning, key=precedence)
-    found = Verdicts(ANSWERS[0], prints).look_up(keys_of(b"".join(asked_for)))
-    assert dict(found) == {number: counts[one] for number, one in enumerate(asked_for) if one in counts}
+        counts[digest] = min(counts.get(digest, code_of(answer)), code_of(answer))
+    found = Index(ANSWERS[0], prints).look_up(keys_of_digests(b"".join(asked_for)))
+    assert dict(found) == {number: counts[digest] for number, digest in enumerate(asked_for) if digest in counts}
+
+
+def test_the_code_that_counts_is_the_one_of_the_decision_named_first() -> None:
+    refused = [Decision(allowed=False, reason=reason, rule="") for reason in TABLE]
+    codes = [code_of(decision) for decision in refused]
+    assert codes == sorted(codes)
+    assert max(codes) < code_of(Decision(allowed=True, reason=Reason.ERASED, rule=""))
 
 
 def contact_of(read: Read, who: Address, fingerprints: Fingerprints) -> UUID | None:
@@ -298,49 +305,16 @@ def test_a_full_disk_leaves_nothing_behind(services: Services, tmp_path: Path) -
     assert nothing_is_written(tmp_path)
 
 
-def test_a_process_that_is_killed_is_missed(tmp_path: Path) -> None:
-    source = long_list(tmp_path)
-    with source.open("rb") as file:
-        layout = read_layout(file, Channel.EMAIL, None)
+def test_a_process_that_is_killed_is_missed(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    class Killed:
-        """In place of a sorter, in a process that the machine has no memory for."""
-
-        def __init__(self) -> None:
-            self.layout = layout
-
-        def __call__(self, _piece: Piece, _hashed: None) -> None:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    with (tmp_path / "a").open("wb") as keep, (tmp_path / "b").open("wb") as remove:
-        sorter: Any = Killed()
-        job = Job(source=source, state=state_of(source), sorter=sorter, hashed=[], outputs=(keep, remove))
-        with pytest.raises(BadFile, match="was stopped"):
-            sort_together(job, 2, place_of=lambda _: (0, 0))
-
-
-def test_what_was_hashed_before_the_answers_were_known_gives_the_same(services: Services, tmp_path: Path) -> None:
-    tell(services, *(act(who, Verb.UNSUBSCRIBE, "*") for who in WHO))
-    source = written(
-        tmp_path, b"id,email\n1,person-1@example.com\n2,Person-2@Example.com\n\n3,nobody\n4,other@example.com\n"
-    )
-    about = question_about(message_about(services, "product-news"), NOW)
-    with source.open("rb") as file:
-        layout = read_layout(file, Channel.EMAIL, None)
-        (piece,) = pieces(file, layout)
-    sorter = Sorter(
-        layout=layout,
-        channel=Channel.EMAIL,
-        message_class=about.message_class,
-        verdicts=services.database.snapshot(
-            lambda snapshot: Verdicts(about.default_decision, answers(snapshot, about, services.fingerprints))
-        ),
-        fingerprints=services.fingerprints,
-    )
-    rows = rows_of(piece, layout)
-    hashed = hashed_rows(piece, rows, layout=layout, channel=Channel.EMAIL, fingerprints=services.fingerprints)
-    assert sorter(piece, hashed) == sorter(piece)
-    assert sorter(piece).reasons.total() == 3
+    monkeypatch.setattr(Hasher, "__call__", kill)
+    with pytest.raises(HelperLost, match="was stopped"):
+        run(services, long_list(tmp_path), processes=2)
+    assert nothing_is_written(tmp_path)
 
 
 @given(
@@ -353,12 +327,12 @@ def test_what_was_hashed_before_the_answers_were_known_gives_the_same(services: 
 def test_pieces_are_the_file_and_never_cut_a_row(rows: list[list[str]], size: int) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([["email", "b", "c"], *rows])
-    octets = text.getvalue().encode()
-    file = Small(octets, size)
+    data = text.getvalue().encode()
+    file = Small(data, size)
     layout = read_layout(file, Channel.EMAIL, None)
     found = list(pieces(file, layout))
-    assert layout.header + b"".join(one.octets for one in found) == octets
-    read = [row for one in found for row in csv.reader(io.StringIO(one.octets.decode(), newline=""))]
+    assert layout.header + b"".join(one.data for one in found) == data
+    read = [row for one in found for row in csv.reader(io.StringIO(one.data.decode(), newline=""))]
     assert read == rows
 
 
@@ -370,9 +344,9 @@ parts = st.lists(
 @given(st.lists(parts.map("".join), max_size=9), st.sampled_from(["", "9,"]), st.sampled_from(["", ",x"]))
 def test_an_address_among_many_is_read_as_it_is_alone(cells: list[str], before: str, after: str) -> None:
     header = f"{'id,' if before else ''}email{',more' if after else ''}\n"
-    octets = "".join(f"{before}{cell}{after}\n" for cell in cells).encode()
+    data = "".join(f"{before}{cell}{after}\n" for cell in cells).encode()
     layout = read_layout(io.BytesIO(header.encode()), Channel.EMAIL, None)
-    piece = Piece(2, octets)
+    piece = Piece(2, data)
     values, bad = addresses_of(piece, rows_of(piece, layout), layout=layout, channel=Channel.EMAIL)
     assert [None if number in bad else value for number, value in enumerate(values)] == list(map(read_alone, cells))
 
@@ -414,8 +388,8 @@ def test_a_torn_row_is_found_in_a_file_without_quotes(services: Services, tmp_pa
 class Small(io.BytesIO):
     """A file that gives little at a time."""
 
-    def __init__(self, octets: bytes, size: int) -> None:
-        super().__init__(octets)
+    def __init__(self, data: bytes, size: int) -> None:
+        super().__init__(data)
         self._size = size
 
     def read(self, _size: int | None = -1, /) -> bytes:
@@ -426,7 +400,7 @@ class Small(io.BytesIO):
 
 
 @pytest.mark.parametrize(
-    ("octets", "why"),
+    ("data", "why"),
     [
         (b"", "line 1 is empty"),
         (b"name\nx\n", "no column is called"),
@@ -440,9 +414,9 @@ class Small(io.BytesIO):
     ],
 )
 def test_a_file_that_cannot_be_read_leaves_nothing_behind(
-    services: Services, tmp_path: Path, octets: bytes, why: str
+    services: Services, tmp_path: Path, data: bytes, why: str
 ) -> None:
-    source = written(tmp_path, octets)
+    source = written(tmp_path, data)
     with pytest.raises(BadFile, match=why):
         run(services, source)
     assert nothing_is_written(tmp_path)

@@ -1,43 +1,46 @@
-"""The scrub of one file: what is asked, what is read and written, and what came of it.
+"""The scrub of one file into two: those who may be written to, and the others.
 
-Owns the two files that come of one, and the counts. Invariant: a file that is not whole never stands under its name.
+Owns the order of the work: other processes hash the addresses, this one looks them up and writes. Invariants: rows stay
+in the order of the file; memory does not grow with it; an output that is not whole never takes its name.
 """
 
 from __future__ import annotations
 
 import gzip
-from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Final, cast
 
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.permission import Message
 from preferences.files.atomic import atomic_write
-from preferences.files.process_pool import nothing_collected
-from preferences.files.tables import BOM, open_table, opened
-from preferences.sending.scrub.rows import ADDED, GZIP_LEVEL, Sorter, header_with
-from preferences.sending.scrub.shares import (
-    Job,
-    Places,
-    Told,
-    hashed_meanwhile,
-    processes_for,
-    sort_alone,
-    sort_together,
-    state_of,
-)
-from preferences.sending.scrub.table import Encoding, read_layout
-from preferences.sending.scrub.verdicts import Verdicts
+from preferences.files.process_pool import can_fork, cores, helpers, nothing_collected
+from preferences.files.tables import BOM, BadFile, open_table, opened
+from preferences.sending.scrub.index import Index
+from preferences.sending.scrub.rows import encodings_of, header_with
+from preferences.sending.scrub.sort import ADDED, Hashed, Hasher, Sorter
+from preferences.sending.scrub.table import Encoding, Piece, pieces, read_layout
 from preferences.services import Services
 from preferences.store.feed import head_seq
 from preferences.store.scrub import Question, answers
 from preferences.store.transactions import Snapshot
 
 Progress = Callable[[int], None]
+
+SMALL: Final = 4 << 20
+"""Bytes of a file that one process sorts before others would have started."""
+
+HASHED_AHEAD: Final = 64
+"""Pieces that are hashed while the decisions are read: about 40 MB."""
+
+GZIP_LEVEL: Final = 3
+"""Three times as fast as the usual 6."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +59,11 @@ class Files:
 
 @dataclass(slots=True)
 class Counts:
-    """Rows kept, and rows removed by reason, as things stood at entry `as_of` of the ledger; how the file was read, and
-    whether it was in UTF-16, so that what is written is in UTF-8."""
+    """Rows kept, and rows removed by reason, as of entry `as_of` of the ledger.
+
+    `encodings` are those that non-ASCII rows were read in; `translated` says that the file was in UTF-16, so that what
+    is written is in UTF-8.
+    """
 
     as_of: int = 0
     kept: int = 0
@@ -67,85 +73,67 @@ class Counts:
 
 
 def scrub(services: Services, files: Files, message: Message, *, progress: Progress) -> Counts:
-    """Sort the rows of a file into two files. Raises BadFile or CannotWrite, and then leaves neither."""
-    fingerprints = services.fingerprints
+    """Sort the rows of a file into two files. Raises BadFile, HelperLost or CannotWrite, and then leaves neither."""
     with ExitStack() as stack:
         stack.enter_context(nothing_collected())
         raw = stack.enter_context(opened(files.source))
-        state = state_of(files.source)
+        state = _state_of(files.source)
         text, compressed, translated = open_table(raw)
         layout = read_layout(text, message.channel, files.column, files.encoding)
-        processes = files.processes or processes_for(files.source)
-        with hashed_meanwhile(
-            files.source, layout, message.channel, fingerprints=fingerprints, wanted=processes > 1
-        ) as ahead:
-            as_of, verdicts = services.database.snapshot(_verdicts, message, fingerprints)
-            hashed = ahead()
+        hasher = Hasher(layout, message.channel, services.fingerprints)
+        submit = stack.enter_context(_hashing(hasher, files.processes or _processes_for(files.source)))
+        work = _Work(raw, pieces(text, layout), submit)
+        work.begin(HASHED_AHEAD)
+        as_of, index = services.database.snapshot(_read_index, message, services.fingerprints)
         sorter = Sorter(
             layout=layout,
-            channel=message.channel,
             message_class=message.message_class,
-            verdicts=verdicts,
-            fingerprints=fingerprints,
-            compressed=compressed,
+            index=index,
             for_spreadsheets=files.for_spreadsheets,
         )
-        # The first one entered gets its name last: what will be sent to is there only when all is.
-        keep = stack.enter_context(atomic_write(files.kept, replace=files.replace))
-        remove = stack.enter_context(atomic_write(files.removed, replace=files.replace))
-        begin = (
-            _begun(keep, _packed(layout.header.rstrip(b"\r\n") + _end(layout.header), compressed)),
-            _begun(remove, _packed(header_with(layout, ADDED), compressed)),
+        encodings = {Encoding.UTF_8} if layout.header.startswith(BOM) else set()
+        counts = Counts(as_of=as_of, encodings=encodings, translated=translated)
+        # The first output gets its name last: the list that is sent to is there only when both are whole.
+        outputs = (
+            stack.enter_context(_output(files.kept, replace=files.replace, compressed=compressed)),
+            stack.enter_context(_output(files.removed, replace=files.replace, compressed=compressed)),
         )
-        counts = Counts(
-            as_of=as_of,
-            encodings={Encoding.UTF_8} if layout.header.startswith(BOM) else set(),
-            translated=translated,
-        )
-        place_of = _places(counts, begin, progress)
-        job = Job(source=files.source, state=state, sorter=sorter, hashed=hashed, outputs=(keep, remove))
-        if processes == 1:
-            sort_alone(job, raw, text, place_of=place_of)
-        else:
-            sort_together(job, processes, place_of=place_of)
+        _write(outputs, work, sorter, counts=counts, progress=progress)
+        if _state_of(files.source) != state:
+            raise BadFile("the file was changed while it was read; do it again")
     return counts
 
 
-def _begun(output: IO[bytes], header: bytes) -> int:
-    """Where the rows begin."""
-    output.write(header)
-    output.flush()
-    return len(header)
+def _write(
+    outputs: tuple[IO[bytes], IO[bytes]], work: _Work, sorter: Sorter, *, counts: Counts, progress: Progress
+) -> None:
+    keep, remove = outputs
+    header = sorter.layout.header
+    keep.write(header.rstrip(b"\r\n") + (b"\r\n" if header.endswith(b"\r\n") else b"\n"))
+    remove.write(header_with(sorter.layout, ADDED))
+    for piece, read, hashed in work:
+        done = sorter(piece, hashed)
+        keep.write(done.kept)
+        remove.write(done.removed)
+        counts.kept += done.number
+        counts.removed += done.reasons
+        counts.encodings |= encodings_of(piece, sorter.layout)
+        progress(read)
 
 
-def _places(counts: Counts, begin: Places, progress: Progress) -> Callable[[Told], Places]:
-    """Gives each piece its places, one behind the other, and counts what is in it."""
-    read, (keep, remove) = 0, begin
-
-    def place_of(told: Told) -> Places:
-        nonlocal read, keep, remove
-        counts.kept += told.kept
-        counts.removed += told.reasons
-        counts.encodings |= told.encodings
-        progress(told.end - read)
-        places = keep, remove
-        read, keep, remove = told.end, keep + told.sizes[0], remove + told.sizes[1]
-        return places
-
-    return place_of
+@contextmanager
+def _output(path: Path, *, replace: bool, compressed: bool) -> Iterator[IO[bytes]]:
+    with atomic_write(path, replace=replace) as file:
+        if not compressed:
+            yield file
+            return
+        with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=GZIP_LEVEL, mtime=0) as packed:
+            yield cast("IO[bytes]", packed)
 
 
-def _end(header: bytes) -> bytes:
-    return b"\r\n" if header.endswith(b"\r\n") else b"\n"
-
-
-def _packed(text: bytes, compressed: bool) -> bytes:
-    return gzip.compress(text, GZIP_LEVEL, mtime=0) if compressed else text
-
-
-def _verdicts(snapshot: Snapshot, message: Message, fingerprints: Fingerprints) -> tuple[int, Verdicts]:
+def _read_index(snapshot: Snapshot, message: Message, fingerprints: Fingerprints) -> tuple[int, Index]:
     question = question_about(message, datetime.now(UTC))
-    return head_seq(snapshot), Verdicts(question.default_decision, answers(snapshot, question, fingerprints))
+    return head_seq(snapshot), Index(question.default_decision, answers(snapshot, question, fingerprints))
 
 
 def question_about(message: Message, now: datetime) -> Question:
@@ -153,3 +141,72 @@ def question_about(message: Message, now: datetime) -> Question:
     if message.topic is None:
         raise ValueError("a scrub needs a topic")
     return Question(channel=message.channel, message_class=message.message_class, about=message.topic, now=now)
+
+
+def _state_of(source: Path) -> object:
+    """A value that changes with the file; None when it is gone."""
+    try:
+        state = source.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+# Hashing in other processes.
+
+Submit = Callable[[Piece], "Future[Hashed]"]
+
+
+class _Work:
+    """The pieces of a file in order, each with the bytes read for it and its hashes. A few are submitted ahead."""
+
+    def __init__(self, raw: IO[bytes], found: Iterator[Piece], submit: Submit) -> None:
+        self._raw, self._pieces, self._submit = raw, found, submit
+        self._waiting: deque[tuple[Piece, int, Future[Hashed]]] = deque()
+        self._read = 0
+
+    def begin(self, count: int) -> None:
+        """Read pieces until so many are submitted."""
+        for piece in islice(self._pieces, max(count - len(self._waiting), 0)):
+            read, self._read = self._raw.tell() - self._read, self._raw.tell()
+            self._waiting.append((piece, read, self._submit(piece)))
+
+    def __iter__(self) -> Iterator[tuple[Piece, int, Hashed]]:
+        self.begin(2 * cores())
+        while self._waiting:
+            piece, read, hashed = self._waiting.popleft()
+            yield piece, read, hashed.result()
+            self.begin(2 * cores())
+
+
+def _processes_for(source: Path) -> int:
+    return 1 if source.stat().st_size < SMALL or not can_fork() else cores()
+
+
+@contextmanager
+def _hashing(hasher: Hasher, processes: int) -> Iterator[Submit]:
+    """Where pieces are submitted: to other processes, or to this one where it works alone."""
+    if processes == 1:
+        yield lambda piece: _done(hasher(piece))
+        return
+    with helpers(processes, _become, hasher) as pool:
+        yield lambda piece: pool.submit(_hash, piece)
+        pool.shutdown(cancel_futures=True)
+
+
+def _done(hashed: Hashed) -> Future[Hashed]:
+    future: Future[Hashed] = Future()
+    future.set_result(hashed)
+    return future
+
+
+_hasher: Hasher
+
+
+def _become(hasher: Hasher) -> None:
+    global _hasher  # noqa: PLW0603 - a pool's process has no other place to keep it
+    _hasher = hasher
+
+
+def _hash(piece: Piece) -> Hashed:
+    return _hasher(piece)

@@ -1,6 +1,6 @@
 """A CSV file as it comes: its header, and its rows in pieces that can be worked on side by side.
 
-Owns where one row ends and the next begins. Invariant: the pieces together are the file, octet for octet, whatever it
+Owns where one row ends and the next begins. Invariant: the pieces together are the file, byte for byte, whatever it
 is written in, and a last line without an end gets one; a row is never cut.
 """
 
@@ -17,7 +17,7 @@ from preferences.domain.vocabulary import Channel
 from preferences.files.tables import LONGEST_ROW, BadFile, cells, place_of_address, read_bytes, read_head
 
 PIECE: Final = 1 << 19
-"""Octets in a piece, about: fifteen thousand rows."""
+"""Bytes in a piece, about: fifteen thousand rows."""
 
 
 class Encoding(StrEnum):
@@ -44,17 +44,17 @@ class Piece:
     """Whole rows, each with its line's end, and the number of the first one's line."""
 
     line: int
-    octets: bytes
+    data: bytes
 
     @property
     def is_quoted(self) -> bool:
         """Whether a cell may be quoted."""
-        return b'"' in self.octets
+        return b'"' in self.data
 
 
 def read_layout(file: IO[bytes], channel: Channel, column: str | None, encoding: Encoding = Encoding.AUTO) -> Layout:
     """Read the header, with what stands before it. Raises BadFile."""
-    head = read_head(file, lambda octets: text_of(octets, encoding), encoding)
+    head = read_head(file, lambda data: text_of(data, encoding), encoding)
     return Layout(
         header=head.raw,
         delimiter=head.delimiter.encode(),
@@ -64,18 +64,18 @@ def read_layout(file: IO[bytes], channel: Channel, column: str | None, encoding:
     )
 
 
-def text_of(octets: bytes, encoding: Encoding) -> str | None:
+def text_of(data: bytes, encoding: Encoding) -> str | None:
     """What is written there, or None where it cannot be read so."""
     if encoding is Encoding.LATIN_1:
-        return octets.decode("latin-1")
+        return data.decode("latin-1")
     try:
-        return octets.decode()
+        return data.decode()
     except UnicodeDecodeError:
-        return octets.decode("latin-1") if encoding is Encoding.AUTO else None
+        return data.decode("latin-1") if encoding is Encoding.AUTO else None
 
 
 def pieces(file: IO[bytes], layout: Layout) -> Iterator[Piece]:
-    """The rows after the header, about `PIECE` octets at a time. Raises BadFile for a quote that is not closed."""
+    """The rows after the header, about `PIECE` data at a time. Raises BadFile for a quote that is not closed."""
     rest, line = b"", 1 + layout.header.count(b"\n")
     while block := read_bytes(file, PIECE):
         rest += block
@@ -85,7 +85,7 @@ def pieces(file: IO[bytes], layout: Layout) -> Iterator[Piece]:
             line += rest.count(b"\n", 0, cut)
             rest = rest[cut:]
         if len(rest) > LONGEST_ROW:
-            raise BadFile(f"line {line}: a row longer than {LONGEST_ROW:,} octets; is a quote in it not closed?")
+            raise BadFile(f"line {line}: a row longer than {LONGEST_ROW:,} data; is a quote in it not closed?")
     if rest and _end_of_rows(rest + b"\n", layout.delimiter) <= len(rest):
         raise BadFile(f"line {line}: a quote is opened in this row and never closed")
     if rest:
@@ -100,17 +100,17 @@ def _row(delimiter: bytes) -> bytes:
     return rb"%b(?:%b%b)*+\n" % (cell, stop, cell)
 
 
-def _end_of_rows(octets: bytes, delimiter: bytes) -> int:
+def _end_of_rows(data: bytes, delimiter: bytes) -> int:
     """Where the last whole row ends, or 0."""
-    found = re.compile(rb"(?:%b)*+" % _row(delimiter)).match(octets)
+    found = re.compile(rb"(?:%b)*+" % _row(delimiter)).match(data)
     return found.end() if found else 0
 
 
 def rows_of(piece: Piece, layout: Layout) -> list[bytes]:
     """Each row as it stands, without its line's end."""
     if piece.is_quoted:
-        return [row[:-1] for row in re.compile(_row(layout.delimiter)).findall(piece.octets)]
-    rows = piece.octets.split(b"\n")
+        return [row[:-1] for row in re.compile(_row(layout.delimiter)).findall(piece.data)]
+    rows = piece.data.split(b"\n")
     rows.pop()
     return rows
 
