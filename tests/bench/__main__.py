@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -50,6 +51,7 @@ PAGES = 5_000
 DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "shared_buffers": "128MB"}
 NAMES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 EMPTY = "empty Flask view"
+FLOOR = "token and two rows"
 
 
 @dataclass(slots=True)
@@ -153,6 +155,7 @@ def main() -> int:
                 line.measure(core, options.seconds)
         _print_table(lines)
         _print_ratios(lines)
+        _print_shares_of_floor(lines)
         _print_noise(lines)
         sound = [_check(one) for one in engines]
         _print_inbound(engines, folder, min(options.rounds, 3), core)
@@ -260,13 +263,22 @@ def _lines(
             target = Target(web.port, method, paths)
             name = f"{kind}, {NAMES[engine.key]}"
             lines += [Line(name, target, count, engine.processes, engine) for count in options.connections]
+        floor = stack.enter_context(_web(engine, core, options.threads, app="tests.bench.floor:app", probe="/"))
+        rows = Target(floor.port, "POST", engine.posts)
+        name = f"{FLOOR}, {NAMES[engine.key]}"
+        processes = partial(_with_database, floor, engine)
+        lines += [Line(name, rows, count, processes) for count in options.connections]
     for line in lines[:: len(options.connections)]:
         load.run(line.target, connections=32, seconds=1)
     return lines
 
 
-def _web(engine: Engine, core: int, threads: int = THREADS) -> Web:
-    return Web("app:app", core=core, threads=threads, environment=engine.environment, probe="/healthz")
+def _web(engine: Engine, core: int, threads: int = THREADS, *, app: str = "app:app", probe: str = "/healthz") -> Web:
+    return Web(app, core=core, threads=threads, environment=engine.environment, probe=probe)
+
+
+def _with_database(web: Web, engine: Engine) -> Sequence[psutil.Process]:
+    return [*web.tree(), *engine.database()]
 
 
 def _hold(engine: Engine, what: str, core: int) -> int:
@@ -367,7 +379,20 @@ def _print_table(lines: Sequence[Line]) -> None:
 
 def _empty(lines: Sequence[Line], connections: int) -> float:
     """What the better one of the empty views does: with too many threads it is slower, which would flatter us."""
-    return max(line.rate for line in lines if line.engine is None and line.connections == connections)
+    return max(line.rate for line in lines if line.name.startswith(EMPTY) and line.connections == connections)
+
+
+def _print_shares_of_floor(lines: Sequence[Line]) -> None:
+    """What a click does, beside a Flask view that only checks the token and commits two rows with others."""
+    floors = {(line.name.partition(", ")[2], line.connections): line for line in lines if line.name.startswith(FLOOR)}
+    for line in lines:
+        floor = floors.get((NAMES[line.engine.key], line.connections)) if line.engine else None
+        if floor is not None and line.target.method == "POST":
+            cpu = f"CPU {median(line.micros):,.0f} / {median(floor.micros):,.0f} µs"
+            print(
+                f"{line.name}, {line.connections} connections: {line.rate / floor.rate:.2f} of {FLOOR}"
+                f" ({line.rate:,.0f} / {floor.rate:,.0f}; {cpu})"
+            )
 
 
 def _print_ratios(lines: Sequence[Line]) -> None:
