@@ -1,4 +1,4 @@
-"""Migrations: one line of them, which adds up to exactly the tables that the program expects, on both engines."""
+"""Migrations: a line without branches that adds up to the tables of `store.tables`, on both engines."""
 
 from __future__ import annotations
 
@@ -65,19 +65,19 @@ def down() -> None:
 
 
 def differences(read: Read) -> list[Any]:
-    """What would still have to be migrated for the tables to be those of the program."""
+    """The differences between the database and `store.tables`."""
     context = MigrationContext.configure(read.connection, opts={"compare_type": True, "compare_server_default": True})
     return compare_metadata(context, metadata)
 
 
 def index_in_words(index: ReflectedIndex) -> dict[str, object]:
-    """An index, with the condition of a partial one as text: two of the same text are not equal otherwise."""
+    """An index that can be compared: with the condition of a partial index as text."""
     options = {name: str(value) for name, value in index.get("dialect_options", {}).items()}
     return {**index, "dialect_options": options}
 
 
 def schema(read: Read) -> dict[str, object]:
-    """Everything that can be said about the tables by inspection."""
+    """All tables with their columns, keys, constraints and indexes."""
     inspector = inspect(read.connection)
     return {
         name: (
@@ -92,7 +92,7 @@ def schema(read: Read) -> dict[str, object]:
     }
 
 
-def test_migrations_have_one_beginning_one_end_and_no_branch() -> None:
+def test_migrations_are_a_line_without_branches() -> None:
     scripts = ScriptDirectory(str(MIGRATIONS))
     assert scripts.get_heads() == [migrations.HEAD]
     assert len(scripts.get_bases()) == 1
@@ -142,14 +142,14 @@ def test_a_program_knows_whether_its_database_is_ready(empty_app: Flask) -> None
     assert database.read(migrations.pending)
 
 
-def test_a_new_database_has_a_head_and_a_first_brand(empty_app: Flask) -> None:
+def test_a_new_database_has_a_head_and_the_initial_brand(empty_app: Flask) -> None:
     up()
     database = services_of(empty_app).database
     assert database.read(feed.head_seq) == 0
     assert list(database.read(read_catalog).brands) == ["default"]
 
 
-def test_all_the_way_down_and_up_again_is_as_before(empty_app: Flask) -> None:
+def test_downgrading_to_base_and_upgrading_restores_the_schema(empty_app: Flask) -> None:
     database = services_of(empty_app).database
     up()
     before = database.read(schema), database.read(guards)
@@ -162,7 +162,7 @@ def test_all_the_way_down_and_up_again_is_as_before(empty_app: Flask) -> None:
     assert database.read(feed.head_seq) == 0
 
 
-def test_upgrading_twice_is_upgrading_once(empty_app: Flask) -> None:
+def test_a_second_upgrade_changes_nothing(empty_app: Flask) -> None:
     up()
     up()
     assert list(services_of(empty_app).database.read(read_catalog).brands) == ["default"]
@@ -225,12 +225,12 @@ def test_a_row_without_the_row_it_refers_to_is_refused(empty_app: Flask) -> None
 
 
 @pytest.mark.parametrize("delete", [contact.delete(), contact.delete().where(contact.c.created_at == NOW)])
-def test_an_address_goes_with_its_contact(empty_app: Flask, delete: Delete) -> None:
+def test_an_address_is_deleted_with_its_contact(empty_app: Flask, delete: Delete) -> None:
     up()
     database, contact_id = services_of(empty_app).database, uuid4()
-    one = {"channel": "email", "value": "x", "fingerprint": "x", "created_at": NOW}
+    values = {"channel": "email", "value": "x", "fingerprint": "x", "created_at": NOW}
     database.save(insert_rows, contact, [{"id": contact_id, "created_at": NOW}])
-    database.save(insert_rows, address, [{"id": uuid4(), "contact_id": contact_id, **one}])
+    database.save(insert_rows, address, [{"id": uuid4(), "contact_id": contact_id, **values}])
     database.save(lambda save: save.execute(delete))
     assert database.read(lambda read: read.execute(address.select()).all()) == []
 
@@ -258,7 +258,7 @@ def to(revision: str) -> None:
 
 
 def rows_of_0001(read: Read, tables: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Every row of these tables, by the columns that they had in 0001."""
+    """The rows of these tables, with the columns that they had in 0001."""
     return {
         name: sorted(repr(tuple(row)) for row in read.exec_driver_sql(f"SELECT {', '.join(columns)} FROM {name}"))
         for name, columns in tables.items()
@@ -275,7 +275,7 @@ def columns_of(read: Read) -> dict[str, list[str]]:
 
 
 def insert_entry_of_0001(save: Save, number: int, previous: str) -> str:
-    """An opt-out as the first version wrote it: no pause, no cap and no notice."""
+    """An opt-out as the first version wrote it: without pause, limit or notice."""
     row: dict[str, Any] = {
         "seq": number,
         "recorded_at": NOW,
@@ -307,7 +307,7 @@ def insert_entry_of_0001(save: Save, number: int, previous: str) -> str:
 
 
 def use_0001(save: Save) -> None:
-    """People, opt-outs and a topic, as they were before the preferences page."""
+    """Contacts, opt-outs and a topic of 0001."""
     people = [{"id": UUID(int=number), "created_at": NOW} for number in (1, 2, 3)]
     insert_rows(save, contact, people)
     known = {"channel": "email", "created_at": NOW}
@@ -315,8 +315,8 @@ def use_0001(save: Save) -> None:
         save,
         address,
         [
-            {"id": uuid4(), "contact_id": one["id"], "value": f"{n}@x.example", "fingerprint": str(n), **known}
-            for n, one in enumerate(people)
+            {"id": uuid4(), "contact_id": person["id"], "value": f"{n}@x.example", "fingerprint": str(n), **known}
+            for n, person in enumerate(people)
         ],
     )
     previous = GENESIS
@@ -324,7 +324,7 @@ def use_0001(save: Save) -> None:
         previous = insert_entry_of_0001(save, number, previous)
 
 
-def test_a_database_in_use_comes_along_to_0002_and_its_ledger_still_verifies(empty_app: Flask) -> None:
+def test_a_database_of_0001_upgrades_to_0002_and_verifies(empty_app: Flask) -> None:
     database = services_of(empty_app).database
     to("0001")
     database.save(use_0001)
@@ -345,7 +345,7 @@ def test_a_database_in_use_comes_along_to_0002_and_its_ledger_still_verifies(emp
     assert (report.entries, report.preferences, report.paces) == (3, 3, 0)
 
 
-def test_what_is_recorded_now_is_chained_to_what_came_before(empty_app: Flask) -> None:
+def test_new_entries_are_chained_to_those_of_0001(empty_app: Flask) -> None:
     services = services_of(empty_app)
     to("0001")
     services.database.save(use_0001)
@@ -365,7 +365,7 @@ def revision_of(read: Read) -> str | None:
     return MigrationContext.configure(read.connection).get_current_revision()
 
 
-def test_no_migration_holds_a_table_while_a_later_one_waits(postgres: PostgresServer) -> None:
+def test_no_migration_keeps_a_table_locked_during_a_later_one(postgres: PostgresServer) -> None:
     app = new_app(postgres.create_database(f"waiting_{next(_names)}_{id(postgres)}"))
     with app.app_context():
         to("0004")
@@ -389,7 +389,7 @@ def upgrade_in(app: Flask) -> None:
         up()
 
 
-def test_a_click_is_answered_and_counts_while_0008_folds(
+def test_a_click_succeeds_and_counts_while_0008_folds(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = new_app(new_postgresql(postgres))
@@ -416,7 +416,7 @@ def test_a_click_is_answered_and_counts_while_0008_folds(
     close(app)
 
 
-def test_going_back_to_0001_loses_what_0002_added_and_nothing_else(empty_app: Flask) -> None:
+def test_downgrading_to_0001_removes_only_what_0002_added(empty_app: Flask) -> None:
     database = services_of(empty_app).database
     to("0001")
     before = database.read(schema), database.read(guards)

@@ -105,7 +105,7 @@ def test_calls_that_arrive_before_the_lock_is_held_join_the_batch() -> None:
     others = [in_thread(partial(batcher, item)) for item in (2, 3)]
     until_waiting(batcher, 3)
     has_the_lock.set()
-    assert [one.result(PATIENCE) for one in (first, *others)] == [1, 2, 3]
+    assert [call.result(PATIENCE) for call in (first, *others)] == [1, 2, 3]
     assert [sorted(items) for items in batches] == [[1, 2, 3]]
 
 

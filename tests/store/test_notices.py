@@ -1,4 +1,4 @@
-"""The wording that was shown is kept once, and new words are a new version."""
+"""Wordings: each stored once, and new versions of them."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def keep(services: Services, *shown: Notice) -> None:
 
 
 def versions(services: Services, *shown: Notice) -> list[int]:
-    found = services.database.read(notices.find, {one.hash for one in shown})
-    assert [found[one.hash].notice for one in shown] == list(shown)
-    return [found[one.hash].version for one in shown]
+    found = services.database.read(notices.find, {wording.hash for wording in shown})
+    assert [found[wording.hash].notice for wording in shown] == list(shown)
+    return [found[wording.hash].version for wording in shown]
 
 
 def count(services: Services) -> int:
     return services.database.read(lambda read: read.execute(select(func.count(notice.c.hash))).scalar_one())
 
 
-def test_the_same_words_are_kept_once(services: Services) -> None:
-    one = Notice(SLUG, "en", "Yes, send me offers.")
-    keep(services, one, one)
-    keep(services, one)
+def test_the_same_wording_is_stored_once(services: Services) -> None:
+    wording = Notice(SLUG, "en", "Yes, send me offers.")
+    keep(services, wording, wording)
+    keep(services, wording)
     assert count(services) == 1
-    assert versions(services, one) == [1]
+    assert versions(services, wording) == [1]
 
 
-def test_new_words_are_the_next_version_and_the_old_ones_stay(services: Services) -> None:
+def test_a_new_wording_is_the_next_version_and_the_old_one_stays(services: Services) -> None:
     first, second, third = (Notice(SLUG, "en", text) for text in ("Offers?", "Offers, weekly?", "Offers, daily?"))
     keep(services, first)
     keep(services, second, third)
@@ -51,7 +51,7 @@ def test_new_words_are_the_next_version_and_the_old_ones_stay(services: Services
     assert versions(services, first, second, third) == [1, 2, 3]
 
 
-def test_each_slug_and_each_language_counts_for_itself(services: Services) -> None:
+def test_versions_are_counted_by_slug_and_language(services: Services) -> None:
     shown = [
         Notice(SLUG, "en", "Offers?"),
         Notice(SLUG, "en", "Offers, weekly?"),
@@ -62,26 +62,26 @@ def test_each_slug_and_each_language_counts_for_itself(services: Services) -> No
     assert versions(services, *shown) == [1, 2, 1, 1]
 
 
-def test_words_come_back_to_the_letter(services: Services) -> None:
-    one = Notice(SLUG, "ar", "نعم، أرسلوا إليّ العروض\n\u200f«١٪»\t é 🎈 'x' \"y\"")
-    keep(services, one)
-    assert versions(services, one) == [1]
+def test_a_wording_is_read_as_it_was_stored(services: Services) -> None:
+    wording = Notice(SLUG, "ar", "نعم، أرسلوا إليّ العروض\n\u200f«١٪»\t é 🎈 'x' \"y\"")
+    keep(services, wording)
+    assert versions(services, wording) == [1]
 
 
-def test_what_was_never_shown_is_not_found(services: Services) -> None:
+def test_an_unknown_hash_finds_no_wording(services: Services) -> None:
     assert services.database.read(notices.find, set()) == {}
     assert services.database.read(notices.find, {"0" * 64}) == {}
 
 
-def test_many_who_keep_words_at_the_same_time_get_one_row_for_the_same_and_numbers_without_gaps(
+def test_parallel_writers_store_a_wording_once_without_version_gaps(
     services: Services,
 ) -> None:
     everybody = Barrier(10)
     shown = [Notice(SLUG, "en", f"Offers, wording {number // 2}?") for number in range(10)]
 
-    def work(one: Notice) -> None:
+    def work(wording: Notice) -> None:
         everybody.wait(60)
-        keep(services, one)
+        keep(services, wording)
 
     with ThreadPoolExecutor(10) as pool:
         list(pool.map(work, shown))

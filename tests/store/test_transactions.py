@@ -1,4 +1,4 @@
-"""The database away, full, restarted or crowded: what callers are told, and that nothing needs a restart of ours."""
+"""Transactions: errors of a database that is away, full, restarted or busy; isolation; and inserts."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def seq_of(write: Write) -> int:
 
 @pytest.fixture(scope="module")
 def own_server(postgres: PostgresServer) -> Iterator[PostgresServer]:
-    """A server that a test may stop. Asking for the shared one brings its skip rule."""
+    """A server that a test may stop. The fixture `postgres` brings the skip rule."""
     with PostgresServer(postgres.binaries) as server:
         yield server
 
@@ -90,7 +90,7 @@ def sqlite_site(sqlite_app: Flask) -> Services:
 
 @pytest.fixture
 def crowded(database_url: str) -> Iterator[Database]:
-    """A database whose only connection is worth waiting a tenth of a second for."""
+    """A database with one connection and a pool timeout of a tenth of a second."""
     url = engine_url(database_url)
     engine = create_engine(url, **engine_options(url, 1) | {"max_overflow": 0, "pool_timeout": 0.1})
     yield Database(engine)
@@ -100,7 +100,7 @@ def crowded(database_url: str) -> Iterator[Database]:
 # Away and back.
 
 
-def test_every_call_says_busy_while_the_server_is_away_and_works_when_it_is_back(
+def test_calls_raise_busy_while_the_server_is_away_and_work_afterwards(
     own_server: PostgresServer, own_site: Services
 ) -> None:
     database, writer = own_site.database, own_site.writer
@@ -125,7 +125,7 @@ def test_every_call_says_busy_while_the_server_is_away_and_works_when_it_is_back
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_connections_that_died_while_idle_are_replaced_without_anybody_noticing(
+def test_connections_that_died_while_idle_are_replaced(
     own_server: PostgresServer, own_site: Services, mode: Any
 ) -> None:
     together = threading.Barrier(4)
@@ -145,7 +145,7 @@ def test_connections_that_died_while_idle_are_replaced_without_anybody_noticing(
     assert own_site.database.snapshot(answers) == 1
 
 
-def test_work_that_lost_its_connection_is_done_once_more(postgresql_site: Services) -> None:
+def test_work_that_lost_its_connection_is_repeated(postgresql_site: Services) -> None:
     lives = [1]
 
     def work(write: Write) -> int:
@@ -159,7 +159,7 @@ def test_work_that_lost_its_connection_is_done_once_more(postgresql_site: Servic
     assert postgresql_site.database.read(read_catalog).brands["default"].name == "Changed"
 
 
-def test_work_that_loses_its_connection_again_and_again_says_busy(postgresql_site: Services) -> None:
+def test_work_that_loses_its_connection_twice_raises_busy(postgresql_site: Services) -> None:
     def work(read: Read) -> None:
         read.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
 
@@ -169,7 +169,7 @@ def test_work_that_loses_its_connection_again_and_again_says_busy(postgresql_sit
     assert postgresql_site.database.read(answers) == 1
 
 
-def test_a_writer_that_hangs_in_another_process_is_waited_for_and_then_called_busy(postgresql_site: Services) -> None:
+def test_a_lock_of_a_hanging_process_raises_busy_after_the_timeout(postgresql_site: Services) -> None:
     other = postgresql_site.database.engine.connect()
     other.execute(select(ledger_head).with_for_update())
 
@@ -181,7 +181,7 @@ def test_a_writer_that_hangs_in_another_process_is_waited_for_and_then_called_bu
     impatient.dispose()
 
 
-def test_an_sqlite_file_that_another_process_writes_to_is_called_busy(tmp_path: Path) -> None:
+def test_an_sqlite_file_locked_by_another_process_raises_busy(tmp_path: Path) -> None:
     url = engine_url(new_sqlite(tmp_path))
     engine = create_engine(url, connect_args={"timeout": 0.1})
     database = Database(engine)
@@ -200,7 +200,7 @@ def test_an_sqlite_file_that_another_process_writes_to_is_called_busy(tmp_path: 
 
 
 def no_more_pages(engine: Engine) -> None:
-    """From the next connection on, the file may not grow: to SQLite that is a full disk."""
+    """From the next connection on, the file may not grow, as on a full disk."""
     engine.dispose()
 
     @event.listens_for(engine, "connect")
@@ -208,7 +208,7 @@ def no_more_pages(engine: Engine) -> None:
         connection.execute("PRAGMA max_page_count = 1")
 
 
-def test_a_full_disk_says_busy_and_records_nothing(sqlite_site: Services) -> None:
+def test_a_full_disk_raises_busy_and_records_nothing(sqlite_site: Services) -> None:
     database = sqlite_site.database
     (before,) = sqlite_site.writer.record([opt_out()])
     no_more_pages(database.engine)
@@ -218,7 +218,7 @@ def test_a_full_disk_says_busy_and_records_nothing(sqlite_site: Services) -> Non
     assert database.read(count_rows, ledger_entry) == before.seq
 
 
-def test_a_file_that_may_not_be_written_says_busy(tmp_path: Path) -> None:
+def test_a_read_only_file_raises_busy(tmp_path: Path) -> None:
     path = engine_url(new_sqlite(tmp_path)).database
     engine = create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
     with pytest.raises(StoreBusy):
@@ -226,7 +226,7 @@ def test_a_file_that_may_not_be_written_says_busy(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_a_file_that_is_not_there_says_busy(tmp_path: Path) -> None:
+def test_a_missing_file_raises_busy(tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{tmp_path / 'no-folder' / 'preferences.db'}")
     with pytest.raises(StoreBusy):
         Database(engine).read(answers)
@@ -236,7 +236,7 @@ def test_a_file_that_is_not_there_says_busy(tmp_path: Path) -> None:
 # Crowded.
 
 
-def test_a_caller_for_whom_there_is_no_connection_is_told_busy(crowded: Database) -> None:
+def test_an_exhausted_pool_raises_busy(crowded: Database) -> None:
     def take_another(_connection: object) -> int:
         return crowded.read(answers)
 
@@ -245,7 +245,7 @@ def test_a_caller_for_whom_there_is_no_connection_is_told_busy(crowded: Database
     assert crowded.read(answers) == 1
 
 
-def test_a_connection_comes_back_whatever_happened_to_its_work(crowded: Database) -> None:
+def test_a_connection_returns_to_the_pool_after_any_error(crowded: Database) -> None:
     def fail(_opened: object) -> None:
         raise LookupError
 
@@ -275,7 +275,7 @@ def test_a_connection_comes_back_whatever_happened_to_its_work(crowded: Database
         "INSERT INTO ledger_head (id, seq, hash) VALUES (1, 1, :value)",
     ],
 )
-def test_a_wrong_statement_is_no_busy_database_and_quotes_no_value(services: Services, statement: str) -> None:
+def test_a_wrong_statement_raises_a_fault_without_values(services: Services, statement: str) -> None:
     with pytest.raises(StoreFault) as fault:
         services.database.save(lambda save: save.execute(text(statement), {"value": SECRET}))
     assert SECRET not in repr(fault.value)
@@ -293,7 +293,7 @@ def test_a_value_that_a_column_refuses_is_not_quoted(services: Services) -> None
 # Transactions.
 
 
-def test_a_write_that_fails_leaves_nothing_behind(services: Services) -> None:
+def test_a_failed_write_is_rolled_back(services: Services) -> None:
     def fail(write: Write) -> None:
         insert_rows(write, contact, [{"id": uuid4(), "created_at": NOW}])
         raise LookupError
@@ -313,7 +313,7 @@ def test_a_snapshot_sees_one_instant_and_a_read_sees_the_newest(services: Servic
     assert services.database.read(before_and_after) == (1, 2)
 
 
-def test_nothing_that_is_written_in_a_snapshot_stays(services: Services) -> None:
+def test_nothing_written_in_a_snapshot_is_committed(services: Services) -> None:
     def write(snapshot: Snapshot) -> None:
         with suppress(DBAPIError):
             insert_rows(Save(snapshot.connection), contact, [{"id": uuid4(), "created_at": NOW}])
@@ -322,7 +322,7 @@ def test_nothing_that_is_written_in_a_snapshot_stays(services: Services) -> None
     assert services.database.read(count_rows, contact) == 0
 
 
-def test_two_writers_are_never_at_work_together(services: Services) -> None:
+def test_writes_run_one_at_a_time(services: Services) -> None:
     inside = threading.Lock()
 
     def alone(write: Write) -> bool:
@@ -351,24 +351,24 @@ def test_a_commit_is_on_the_disk(services: Services) -> None:
 
 
 @pytest.mark.parametrize("given", ["postgres://u@h/name", "postgresql://u@h/name", "postgresql+psycopg://u@h/name"])
-def test_every_name_of_postgresql_means_the_one_driver(given: str) -> None:
+def test_every_postgresql_scheme_means_psycopg_3(given: str) -> None:
     assert engine_url(given).render_as_string() == "postgresql+psycopg://u@h/name"
 
 
-def test_an_sqlite_file_is_the_same_from_whichever_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_path_of_an_sqlite_file_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert engine_url("sqlite:///data/preferences.db").database == str(tmp_path / "data" / "preferences.db")
 
 
-def test_the_folder_of_an_sqlite_file_is_made(tmp_path: Path) -> None:
+def test_the_folder_of_an_sqlite_file_is_created(tmp_path: Path) -> None:
     engine_options(engine_url(f"sqlite:///{tmp_path}/new/folder/preferences.db"), 1)
     assert (tmp_path / "new" / "folder").is_dir()
 
 
 @pytest.mark.parametrize("on_conflict", ["fail", "ignore", "replace"])
-def test_a_row_that_is_there_already_fails_stays_or_is_replaced(services: Services, on_conflict: str) -> None:
+def test_a_conflicting_row_fails_is_ignored_or_replaces(services: Services, on_conflict: str) -> None:
     ids = [uuid4(), uuid4()]
-    rows = [{"connector": "mailer", "contact_id": one, "seq": 1, "why": "old", "at": NOW} for one in ids]
+    rows = [{"connector": "mailer", "contact_id": contact_id, "seq": 1, "why": "old", "at": NOW} for contact_id in ids]
     services.database.save(insert_rows, connector_rejection, rows[:1])
     again = [row | {"why": "new"} for row in rows]
     if on_conflict == "fail":
@@ -389,7 +389,7 @@ def test_no_rows_are_no_statement(services: Services) -> None:
 @pytest.mark.parametrize(
     "value", ["", "it's", '"quoted"', "back\\slash \\n", "two\nlines\t", "ü 😀 \u2028", "{a,NULL}", "null", "%s :why"]
 )
-def test_any_text_comes_back_as_it_was(services: Services, value: str) -> None:
+def test_any_text_is_read_as_it_was_stored(services: Services, value: str) -> None:
     row = {"connector": "mailer", "contact_id": uuid4(), "seq": 2**62, "why": value, "at": NOW}
     services.database.save(insert_rows, connector_rejection, [row])
     found = services.database.read(lambda read: read.execute(select(connector_rejection)).one())
@@ -398,7 +398,7 @@ def test_any_text_comes_back_as_it_was(services: Services, value: str) -> None:
 
 def test_any_number_of_values_is_one_parameter(services: Services) -> None:
     ids = [uuid4() for _ in range(3)]
-    services.database.save(insert_rows, contact, [{"id": one, "created_at": NOW} for one in ids])
+    services.database.save(insert_rows, contact, [{"id": contact_id, "created_at": NOW} for contact_id in ids])
     statement = select(contact.c.id).where(any_of(contact.c.id, "ids"))
 
     def found(read: Read, wanted: list[UUID]) -> set[UUID]:
@@ -411,7 +411,11 @@ def test_any_number_of_values_is_one_parameter(services: Services) -> None:
 def test_text_and_ids_are_sorted_as_python_sorts_them(services: Services) -> None:
     words = ["a", "ab", "a-b", "B", "Z", "z", "é", "ﬁ", "𝒳", "_"]
     ids = sorted(uuid4() for _ in range(20))
-    rows = [{"connector": word, "contact_id": one, "seq": 1, "why": "", "at": NOW} for word in words for one in ids]
+    rows = [
+        {"connector": word, "contact_id": contact_id, "seq": 1, "why": "", "at": NOW}
+        for word in words
+        for contact_id in ids
+    ]
     services.database.save(insert_rows, connector_rejection, rows)
     order = (bytewise(connector_rejection.c.connector), bytewise(connector_rejection.c.contact_id))
 
@@ -419,4 +423,4 @@ def test_text_and_ids_are_sorted_as_python_sorts_them(services: Services) -> Non
         columns = (connector_rejection.c.connector, connector_rejection.c.contact_id)
         return [tuple(row) for row in read.execute(select(*columns).order_by(*order))]
 
-    assert services.database.read(found) == [(word, one) for word in sorted(words) for one in ids]
+    assert services.database.read(found) == [(word, contact_id) for word in sorted(words) for contact_id in ids]
