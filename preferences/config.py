@@ -65,7 +65,7 @@ class Settings(BaseModel):
     api_limit: str = "6000 per minute"
     """How often one API key may call, such as `100 per second` or `6000 per minute`. No opt-out is ever put off."""
     smtp_url: str = ""
-    """The mail server for our own letters: `smtp://user:password@host:587`, or `smtps://…`. Without it none is sent."""
+    """The mail server for our own email: `smtp://user:password@host:587`, or `smtps://…`. Without it none is sent."""
     embed_origins: Listed = ()
     """Origins of the company's own pages that may show `/account/` in a frame, such as `https://shop.example.com`."""
     trusted_hosts: Listed = ()

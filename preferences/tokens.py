@@ -101,7 +101,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class HandOff(Ticket):
-    """Signs a contact in, for two minutes. `may_opt_in` says whether they may then opt in without a letter."""
+    """Signs a contact in, for two minutes. `may_opt_in`: whether they may then opt in without confirming by email."""
 
     may_opt_in: bool = False
 
@@ -233,7 +233,7 @@ class Links:
         return _read_ticket(self._address, token, ADDRESS_LIFE, now)
 
     def sign_sign_in(self, ticket: Ticket) -> str:
-        """The token of the link in a sign-in letter. Names a row of `sign_in`."""
+        """The token of the link in a sign-in email. Names a row of `sign_in`."""
         return _sign_ticket(self._sign_in, ticket)
 
     def read_sign_in(self, token: str, now: datetime) -> Ticket:

@@ -1,8 +1,7 @@
-"""Colours: which ink can be read on them.
+"""The text colour that is readable on a background, for email, where no style sheet can compute it.
 
-Owns the one calculation that a letter needs, where no style sheet can make it. Invariant: whatever colour is given,
-the ink's contrast is 4.5 to 1 or more: of black and white one always is. Source: WCAG 2.2, "relative luminance" and
-"contrast ratio".
+Invariant: the contrast is 4.5 to 1 or more on every background, since black or white always reaches it. Source: WCAG
+2.2, "relative luminance" and "contrast ratio".
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ MOST_ADDRESSES: Final = 10_000
 """The most addresses one call may name."""
 
 LANGUAGES: Final = ("en", "es", "fr", "de", "pt", "ar")
-"""What recipients can read every page and letter in; the first is the one that prevails."""
+"""The languages of every page and email. The first prevails."""
 
 SHORTEST_FOLDER: Final = 2
 """Characters in the folder of a brand's pages: one alone is what the links in mails begin with."""

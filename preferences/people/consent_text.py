@@ -1,6 +1,6 @@
 """The words that stand beside a control when somebody says yes: what is shown is what is kept.
 
-Owns the one way to put a choice into words, for pages, letters and the notices of the ledger. Invariant: the text of a
+Owns the one way to put a choice into words, for pages, emails and the notices of the ledger. Invariant: the text of a
 notice is made here only, from the same template wherever it is shown.
 """
 
