@@ -1,4 +1,4 @@
-"""What is counted, for `/metrics`. Invariant: no label ever holds anything about a person."""
+"""Counters for `/metrics`. Invariant: no label holds anything about a person."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from preferences.store.cursors import ConnectorStatus
 
-RECORDED: Final = Counter("preferences_acts", "Acts recorded, by the door they came through", ["origin"])
+RECORDED: Final = Counter("preferences_acts", "Acts recorded, by origin", ["origin"])
 DECISIONS: Final = Counter(
     "preferences_decisions", "Answers to 'may I send?'", ["message_class", "allowed", "degraded"]
 )
@@ -22,26 +22,29 @@ FAILURES: Final = Counter("preferences_failures", "Requests not served, by what 
 
 
 _OF_CONNECTORS: Final[Mapping[str, tuple[str, Callable[[ConnectorStatus], float | None]]]] = {
-    "preferences_connector_lag_entries": ("Entries of the ledger it has not read", lambda one: one.entries_behind),
-    "preferences_connector_lag_seconds": ("Age of the oldest of them", lambda one: one.seconds_behind),
-    "preferences_connector_drift": ("Rows that differ since the last comparison", lambda one: one.cursor.drift),
-    "preferences_connector_refused": ("Contacts it does not take", lambda one: one.parked),
-    "preferences_connector_paused": ("Waits for somebody to mend it", lambda one: one.state == "paused"),
-    "preferences_connector_pushes": ("Pushes so far", lambda one: one.cursor.pushed),
-    "preferences_connector_failures": ("Passes that failed so far", lambda one: one.cursor.failed),
+    "preferences_connector_lag_entries": (
+        "Entries of the ledger it has not read",
+        lambda status: status.entries_behind,
+    ),
+    "preferences_connector_lag_seconds": ("Age of the oldest of them", lambda status: status.seconds_behind),
+    "preferences_connector_drift": ("Rows that differ since the last comparison", lambda status: status.cursor.drift),
+    "preferences_connector_refused": ("Contacts it does not take", lambda status: status.parked),
+    "preferences_connector_paused": ("Waits for somebody to fix it", lambda status: status.state == "paused"),
+    "preferences_connector_pushes": ("Pushes so far", lambda status: status.cursor.pushed),
+    "preferences_connector_failures": ("Passes that failed so far", lambda status: status.cursor.failed),
     "preferences_connector_failures_in_a_row": (
         "Passes that failed since the last success",
-        lambda one: one.cursor.failures,
+        lambda status: status.cursor.failures,
     ),
     "preferences_connector_comparisons_failed_in_a_row": (
         "Comparisons that failed since the last one that did not",
-        lambda one: one.cursor.compare_failures,
+        lambda status: status.cursor.compare_failures,
     ),
 }
 
 
 def of_connectors(statuses: Mapping[str, ConnectorStatus], *, workers_alive: int) -> bytes:
-    """How each connector fares, as the database knows it: a worker is a process of its own, and has no `/metrics`."""
+    """The state of each connector, from the database: workers are processes of their own, without `/metrics`."""
     registry = CollectorRegistry()
     Gauge("preferences_workers_alive", "Workers seen in the last minute", registry=registry).set(workers_alive)
     for name, (text, value) in _OF_CONNECTORS.items():

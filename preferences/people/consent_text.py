@@ -1,7 +1,6 @@
-"""The words that stand beside a control when somebody says yes: what is shown is what is kept.
+"""Consent texts: the wording of a change, for pages, emails and the notices of the ledger.
 
-Owns the one way to put a choice into words, for pages, emails and the notices of the ledger. Invariant: the text of a
-notice is made here only, from the same template wherever it is shown.
+Invariant: a wording is made here only, from the same template wherever it is shown, so what is shown is what is stored.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def notice_for(services: Services, brand: Brand, change: Change, spoken: Spoken)
 
 
 def topic_of(services: Services, brand: Brand, control: Control) -> Topic:
-    """The topic, or the purpose in its place, that a control is about. Raises KeyError for one that is no more."""
+    """The topic or purpose of a control. Raises KeyError for a topic that no longer exists."""
     if control.topic in set(Purpose):
         return purpose_topic(Purpose(control.topic), brand.slug)
     return services.catalog.get(control.topic).topics[control.topic]

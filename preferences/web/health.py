@@ -1,7 +1,6 @@
-"""Is it alive, can it work, what has it counted.
+"""Health and metrics: `/healthz` (the process), `/readyz` (database and migrations), `/metrics`.
 
-Owns `/healthz` (the process), `/readyz` (database and migrations) and `/metrics`. Invariant: says nothing about a
-person.
+Invariant: no answer says anything about a person.
 """
 
 from __future__ import annotations
@@ -23,13 +22,11 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/healthz")
 def process() -> Response:
-    """The process answers."""
     return Response("ok\n", mimetype="text/plain")
 
 
 @blueprint.get("/readyz")
 def ready() -> Response:
-    """The database answers and has every migration."""
     try:
         missing = current_services().database.read(pending)
     except StoreBusy:
@@ -40,20 +37,19 @@ def ready() -> Response:
 
 
 @blueprint.get("/metrics")
-def counted() -> Response:
-    """Counters in the Prometheus text format."""
+def prometheus() -> Response:
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Response(metrics.exposition(folder) + _followers(), mimetype="text/plain; version=0.0.4")
+    return Response(metrics.exposition(folder) + _connector_metrics(), mimetype="text/plain; version=0.0.4")
 
 
-def _followers() -> bytes:
-    """Nothing while the database is away: the process's own counters are there all the same."""
+def _connector_metrics() -> bytes:
+    """Empty while the database is away: the counters of the process are exposed all the same."""
     services = current_services()
-    followers = {*services.connectors, *(feed.cursor for feed in services.feeds.values())}
+    known = {*services.connectors, *(feed.cursor for feed in services.feeds.values())}
     try:
         statuses = services.database.read(cursors.statuses, datetime.now(UTC))
         alive = services.database.read(workers.count_alive, datetime.now(UTC))
     except (StoreBusy, StoreFault):
         return b""
-    ours = {name: one for name, one in statuses.items() if name in followers}
+    ours = {name: status for name, status in statuses.items() if name in known}
     return metrics.of_connectors(ours, workers_alive=alive)

@@ -125,36 +125,36 @@ def counts(choice: Preference | None) -> object:
 # Wishes.
 
 
-def test_nobody_who_said_nothing_has_a_wish() -> None:
+def test_a_contact_who_said_nothing_has_no_preference() -> None:
     assert fold([]) is None
 
 
-def test_the_newest_wish_wins() -> None:
+def test_the_newest_preference_wins() -> None:
     assert status_after(yes(1), no(2)) is NO
     assert status_after(no(1), yes(2)) is YES
     assert status_after(yes(1), no(2), yes(3)) is YES
 
 
-def test_an_old_yes_that_arrives_late_does_not_revive() -> None:
+def test_an_old_opt_in_that_arrives_late_does_not_revive() -> None:
     assert status_after(no(2), yes(1)) is NO
 
 
-def test_an_old_no_that_arrives_late_does_not_end_a_newer_yes() -> None:
+def test_an_old_opt_out_that_arrives_late_does_not_end_a_newer_opt_in() -> None:
     assert status_after(yes(2), no(1)) is YES
 
 
-def test_a_no_wins_a_tie_whichever_comes_first() -> None:
+def test_an_opt_out_wins_a_tie_whichever_comes_first() -> None:
     assert status_after(yes(1), no(1)) is NO
     assert status_after(no(1), yes(1)) is NO
 
 
-def test_a_yes_of_unknown_time_is_ignored() -> None:
+def test_an_opt_in_of_unknown_time_is_ignored() -> None:
     assert fold([yes(None)]) is None
     assert status_after(no(1), yes(None)) is NO
     assert fold([no(1), yes(None)]) == fold([no(1)])
 
 
-def test_a_no_of_unknown_time_counts_from_when_we_learned_of_it() -> None:
+def test_an_opt_out_of_unknown_time_counts_from_receipt() -> None:
     choice = fold([no(None, received=5)])
     assert choice is not None
     assert choice.at == minute(5)
@@ -162,17 +162,17 @@ def test_a_no_of_unknown_time_counts_from_when_we_learned_of_it() -> None:
     assert status_after(no(None, received=5), yes(6)) is YES
 
 
-def test_an_untrusted_yes_can_start_a_subscription() -> None:
+def test_an_untrusted_opt_in_can_start_a_subscription() -> None:
     assert status_after(yes(1, trusted=False)) is YES
 
 
-def test_an_untrusted_yes_never_revives_however_new_it_is() -> None:
+def test_an_untrusted_opt_in_never_revives_however_new_it_is() -> None:
     assert status_after(no(1), yes(80, trusted=False)) is NO
     assert status_after(yes(80, trusted=False), no(1)) is NO
     assert status_after(no(None, received=1), yes(80, trusted=False)) is NO
 
 
-def test_an_untrusted_yes_does_not_replace_a_trusted_one() -> None:
+def test_an_untrusted_opt_in_does_not_replace_a_trusted_one() -> None:
     choice = fold([yes(1, basis=Basis.CONSENT), yes(80, trusted=False, basis=Basis.SOFT_OPT_IN)])
     assert choice is not None
     assert (choice.at, choice.basis, choice.trusted) == (minute(1), Basis.CONSENT, True)
@@ -185,7 +185,7 @@ def test_nothing_has_happened_later_than_we_learned_of_it() -> None:
     assert clamp(None, minute(5)) is None
 
 
-def test_a_yes_dated_in_the_future_does_not_outlive_the_next_no() -> None:
+def test_an_opt_in_dated_in_the_future_does_not_outlive_the_next_opt_out() -> None:
     future = entry(Verb.SUBSCRIBE, at=10_000, received=1, status=YES, trusted=True)
     assert status_after(future, no(2)) is NO
 
@@ -206,7 +206,7 @@ def test_an_older_entry_of_the_same_status_changes_nothing() -> None:
     assert fold([no(5, seq=7), no(1, seq=8)]) == fold([no(5, seq=7)])
 
 
-def test_a_suppression_is_not_taken_for_a_wish_nor_a_wish_for_a_suppression() -> None:
+def test_preferences_and_suppressions_are_folded_apart() -> None:
     with pytest.raises(ValueError, match="is no preference"):
         apply(None, suppress(1))
     with pytest.raises(ValueError, match="is no suppression"):
@@ -220,7 +220,7 @@ impossible = pytest.mark.parametrize("at", IMPOSSIBLE, ids=["zero", "the year 1"
 
 
 @impossible
-def test_a_no_of_an_impossible_time_counts_from_when_we_learned_of_it(at: datetime) -> None:
+def test_an_opt_out_of_an_impossible_time_counts_from_receipt(at: datetime) -> None:
     told = replace(no(None, received=5), occurred_at=at)
     assert fold([told]) == fold([no(None, received=5)])
     assert status_after(yes(4), told) is NO
@@ -229,7 +229,7 @@ def test_a_no_of_an_impossible_time_counts_from_when_we_learned_of_it(at: dateti
 
 
 @impossible
-def test_a_yes_of_an_impossible_time_weighs_nothing(at: datetime) -> None:
+def test_an_opt_in_of_an_impossible_time_weighs_nothing(at: datetime) -> None:
     assert fold([replace(yes(None), occurred_at=at)]) is None
 
 
@@ -246,7 +246,7 @@ def test_an_impossible_time_dates_no_suppression_and_no_pause(at: datetime) -> N
 # Undo: the fold without its target, and nothing more.
 
 
-def test_after_an_undo_what_held_before_keeps_its_time_its_trust_and_its_basis() -> None:
+def test_an_undo_keeps_time_trust_and_basis_of_what_held_before() -> None:
     before = yes(1, trusted=False, basis=Basis.SOFT_OPT_IN, seq=1)
     assert after_undo(before, no(2, seq=2), undo(2, at=3)) == fold([before])
 
@@ -255,7 +255,7 @@ def test_after_the_undo_of_the_first_word_nothing_was_ever_said() -> None:
     assert after_undo(no(1, seq=1), undo(1, at=3)) is None
 
 
-def test_an_undo_is_no_yes_so_an_older_no_that_is_learned_later_counts() -> None:
+def test_an_undo_is_no_opt_in_so_an_older_opt_out_learned_later_counts() -> None:
     late = no(1, received=9, seq=9)
     assert after_undo(no(2, seq=1), undo(1, at=3, status=YES), late) == fold([late])
 
@@ -265,7 +265,7 @@ def test_an_undo_takes_back_its_target_and_no_other_opt_out() -> None:
     assert after_undo(mine, theirs, undo(2, at=5)) == fold([theirs])
 
 
-def test_an_untrusted_yes_counts_again_where_the_only_no_was_undone() -> None:
+def test_an_untrusted_opt_in_counts_again_after_an_undo() -> None:
     assert after_undo(no(1, seq=1), undo(1, at=3), yes(80, trusted=False, seq=4)) == fold(
         [yes(80, trusted=False, seq=4)]
     )
@@ -309,7 +309,7 @@ def test_the_echo_about_everything_outlives_the_undo_of_one_topic() -> None:
     assert fold_by_topic([stop, told, undo(1, at=5, seq=3)]).keys() == {"*"}
 
 
-def test_an_undo_is_no_wish() -> None:
+def test_an_undo_is_no_preference() -> None:
     with pytest.raises(ValueError, match="an undo is no preference"):
         apply(None, undo(1, at=1))
 
@@ -329,7 +329,7 @@ def test_an_undo_is_no_wish() -> None:
         ([yes(80, trusted=False)], [no(1)], NO),
     ],
 )
-def test_a_topic_follows_the_weightier_of_its_own_wish_and_a_blanket_no(
+def test_a_topic_follows_its_own_preference_or_a_weightier_blanket(
     own: list[Entry], blanket: list[Entry], expected: Status | None
 ) -> None:
     choice = effective(fold(own), fold(blanket))
@@ -346,7 +346,7 @@ def test_the_blanket_is_named_when_it_is_what_counts() -> None:
 # Suppressions.
 
 
-def test_the_newest_word_on_a_suppression_wins() -> None:
+def test_the_newest_act_on_a_suppression_wins() -> None:
     assert is_suppressed(suppress(1))
     assert not is_suppressed(suppress(1), lift(2))
     assert is_suppressed(suppress(1), lift(2), suppress(3))
@@ -358,7 +358,7 @@ def test_suppressing_wins_a_tie() -> None:
     assert is_suppressed(lift(1), suppress(1))
 
 
-def test_only_a_trusted_door_lifts_a_suppression() -> None:
+def test_only_a_trusted_origin_lifts_a_suppression() -> None:
     assert is_suppressed(suppress(1), lift(80, trusted=False))
 
 
@@ -366,7 +366,7 @@ def test_a_lift_of_unknown_time_is_ignored() -> None:
     assert is_suppressed(suppress(1), lift(None))
 
 
-def test_a_suppression_of_unknown_time_counts_from_when_we_learned_of_it() -> None:
+def test_a_suppression_of_unknown_time_counts_from_receipt() -> None:
     assert is_suppressed(lift(4), suppress(None, received=5))
     assert not is_suppressed(suppress(None, received=5), lift(6))
 
@@ -416,14 +416,14 @@ def test_the_fold_is_what_the_rules_say(history: list[Entry]) -> None:
 
 @patiently
 @given(st.lists(wishes, max_size=7), st.randoms())
-def test_wishes_may_arrive_in_any_order(history: list[Entry], chance) -> None:
+def test_preferences_may_arrive_in_any_order(history: list[Entry], chance) -> None:
     shuffled = chance.sample(history, len(history))
     assert counts(fold(shuffled)) == counts(fold(history))
 
 
 @patiently
 @given(st.lists(wishes, min_size=1, max_size=7), st.data())
-def test_a_wish_told_again_changes_nothing(history: list[Entry], data: st.DataObject) -> None:
+def test_a_preference_repeated_changes_nothing(history: list[Entry], data: st.DataObject) -> None:
     echo = data.draw(st.sampled_from(history))
     where = data.draw(st.integers(0, len(history)))
     assert counts(fold([*history[:where], echo, *history[where:]])) == counts(fold(history))
@@ -439,14 +439,14 @@ def test_a_newer_no_beats_any_history(history: list[Entry]) -> None:
 
 @patiently
 @given(st.lists(wishes, max_size=7), st.integers(0, 80))
-def test_no_untrusted_yes_ends_a_no(history: list[Entry], at: int) -> None:
+def test_no_untrusted_opt_in_ends_an_opt_out(history: list[Entry], at: int) -> None:
     if status_after(*history) is NO:
         assert fold([*history, yes(at, trusted=False)]) == fold(history)
 
 
 @patiently
 @given(st.lists(wishes, max_size=5), st.lists(wishes, max_size=5))
-def test_a_topic_is_never_open_under_a_newer_blanket_no(own: list[Entry], blanket: list[Entry]) -> None:
+def test_a_topic_is_never_open_under_a_newer_blanket_opt_out(own: list[Entry], blanket: list[Entry]) -> None:
     choice = effective(fold(own), fold([*blanket, no(80)]))
     assert choice is not None
     assert choice.status is NO
@@ -454,7 +454,7 @@ def test_a_topic_is_never_open_under_a_newer_blanket_no(own: list[Entry], blanke
 
 @patiently
 @given(st.lists(words, max_size=7), st.randoms())
-def test_words_on_a_suppression_may_arrive_in_any_order(history: list[Entry], chance) -> None:
+def test_acts_on_a_suppression_may_arrive_in_any_order(history: list[Entry], chance) -> None:
     state = suppressed_after(*history)
     shuffled = suppressed_after(*chance.sample(history, len(history)))
     assert (shuffled and (shuffled.active, shuffled.at)) == (state and (state.active, state.at))
@@ -462,7 +462,7 @@ def test_words_on_a_suppression_may_arrive_in_any_order(history: list[Entry], ch
 
 @patiently
 @given(st.lists(words, min_size=1, max_size=7), st.data())
-def test_a_word_on_a_suppression_told_again_changes_nothing(history: list[Entry], data: st.DataObject) -> None:
+def test_an_act_on_a_suppression_repeated_changes_nothing(history: list[Entry], data: st.DataObject) -> None:
     echo = data.draw(st.sampled_from(history))
     assert suppressed_after(*history, echo) == suppressed_after(*history)
 
@@ -560,7 +560,7 @@ def test_the_newest_pause_and_the_newest_cap_win() -> None:
     assert slows_to(cap(1, 2), cap(2, 5)) == (minute(2), None, 5)
 
 
-def test_what_is_taken_away_later_is_gone_and_what_is_asked_for_later_is_back() -> None:
+def test_a_later_limit_replaces_an_earlier_one() -> None:
     assert slows_to(pause(1, 7), pause(2, None)) == (minute(2), None, None)
     assert slows_to(cap(1, 2), cap(2, None), cap(3, 1)) == (minute(3), None, 1)
 
@@ -578,14 +578,14 @@ def test_of_two_at_the_same_instant_the_one_that_lets_less_through_counts(slower
     assert slows_to(slower, faster) == slows_to(faster, slower) == slows_to(slower)
 
 
-def test_an_unknown_time_slows_from_when_we_learned_of_it_and_never_speeds_up() -> None:
+def test_a_limit_of_unknown_time_counts_from_receipt() -> None:
     assert slows_to(pause(4, 3), pause(None, 7, received=5)) == (minute(5), NOON + timedelta(days=7), None)
     assert slows_to(pause(4, 3), pause(None, None, received=5)) == slows_to(pause(4, 3))
     assert slows_to(cap(4, 1), cap(None, None, received=5)) == slows_to(cap(4, 1))
     assert pace_after(cap(None, None)) is None
 
 
-def test_only_a_pause_or_a_cap_says_how_fast_and_neither_says_whether() -> None:
+def test_limits_and_preferences_are_folded_apart() -> None:
     with pytest.raises(ValueError, match="neither a pause"):
         apply_limit(None, no(1))
     for one in (pause(1, 7), cap(1, 2)):
@@ -606,7 +606,7 @@ def test_pauses_and_caps_may_arrive_in_any_order(history: list[Entry], chance) -
 
 @patiently
 @given(paces.filter(bool), st.data())
-def test_a_pause_or_a_cap_told_again_changes_nothing(history: list[Entry], data: st.DataObject) -> None:
+def test_a_pause_or_a_cap_repeated_changes_nothing(history: list[Entry], data: st.DataObject) -> None:
     echo = data.draw(st.sampled_from(history))
     where = data.draw(st.integers(0, len(history)))
     assert slows_to(*history[:where], echo, *history[where:]) == slows_to(*history)
@@ -645,7 +645,7 @@ def test_what_counts_was_said_at_the_newest_instant_of_all(history: list[Entry])
         (6, [], [no(5), no(8)], True),
     ],
 )
-def test_a_no_to_new_kinds_of_mail_covers_what_came_later_and_was_never_spoken_of(
+def test_an_opt_out_of_new_kinds_covers_later_topics_without_preference(
     added: int | None, own: list[Entry], answer: list[Entry], covered: bool
 ) -> None:
     said = fold(answer)

@@ -90,7 +90,7 @@ def value(name: str, choices: dict[str, Preference] | None = None, **more: Any) 
 # Which controls there are, and what they are called.
 
 
-def test_a_page_has_three_controls_for_each_topic_and_channel_and_one_for_each_purpose() -> None:
+def test_a_page_has_three_controls_a_topic_and_channel_and_one_a_purpose() -> None:
     names = [one.name for one in controls_of(TOPICS)]
     assert names == [
         *(f"email.product-news.{aspect}" for aspect in ("status", "pause", "cap")),
@@ -147,7 +147,7 @@ def test_a_switch_stands_where_the_decision_does(
     assert value(f"email.{slug}.status", choices) == expected
 
 
-def test_a_topic_that_came_after_a_no_to_new_ones_stands_at_off_until_it_is_asked_for() -> None:
+def test_a_topic_added_after_an_opt_out_of_new_ones_is_off() -> None:
     later = topic("podcast", Basis.LEGITIMATE_INTEREST, Channel.EMAIL, Channel.SMS, added=5)
     known = {"topics": (NEWS, later)}
     answer = {Purpose.NEW_TOPICS.value: said(NO)}
@@ -238,7 +238,7 @@ def test_what_a_page_offers_is_taken(control: Control, value: str) -> None:
         *((CAP, value) for value in ("0", "8", "-1", "1.5", "01", " 1", "٣", "many", "on", "9" * 5_000)),
     ],
 )
-def test_anything_else_is_refused_by_the_name_of_its_control_and_not_repeated(control: Control, value: str) -> None:
+def test_other_values_are_refused_by_control_and_not_repeated(control: Control, value: str) -> None:
     with pytest.raises(BadValue) as refusal:
         check_value(control, value, NOON)
     assert refusal.value.control == control
@@ -343,7 +343,7 @@ def edit(change: Change, asker: Provenance = ASKER, *, more: bool = False, notic
     return edit_for(change, asker, more=more, notice=notice, now=NOON, ref="ref-1")
 
 
-def test_a_yes_is_an_act_with_its_ground_its_notice_and_its_proof() -> None:
+def test_an_opt_in_is_an_act_with_its_ground_its_notice_and_its_proof() -> None:
     act = edit(Change(STATUS, ON, seen=4), more=True, notice="hash").act
     assert (act.verb, act.channel, act.who, act.brand, act.topic) == (
         Verb.SUBSCRIBE,
@@ -362,7 +362,7 @@ def test_a_yes_is_an_act_with_its_ground_its_notice_and_its_proof() -> None:
     assert (act.until, act.per_week) == (None, None)
 
 
-def test_a_no_is_an_act_without_a_ground() -> None:
+def test_an_opt_out_is_an_act_without_a_ground() -> None:
     act = edit(Change(STATUS, OFF)).act
     assert (act.verb, act.basis, act.until, act.per_week) == (Verb.UNSUBSCRIBE, None, None, None)
 

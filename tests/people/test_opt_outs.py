@@ -66,7 +66,7 @@ def test_an_opt_out_of_an_impossible_time_counts_from_receipt(doors: Doors, door
 
 @pytest.mark.parametrize("tell", ["an import", "the API"])
 @pytest.mark.parametrize("topic", ["product-news", BLANKET])
-def test_an_undated_opt_out_told_again_counts_when_it_does_not_hold(doors: Doors, tell: str, topic: str) -> None:
+def test_an_undated_opt_out_repeated_counts_when_it_does_not_hold(doors: Doors, tell: str, topic: str) -> None:
     def told() -> None:
         if tell == "the API":
             doors.api(topic, ref="unsubscribe-42")
@@ -83,7 +83,7 @@ def test_an_undated_opt_out_told_again_counts_when_it_does_not_hold(doors: Doors
     assert len(doors.entries) == 3
 
 
-def test_a_dated_opt_out_told_again_is_not_newer_than_it_was(doors: Doors) -> None:
+def test_a_dated_opt_out_repeated_is_not_newer_than_it_was(doors: Doors) -> None:
     at = datetime.now(UTC) - timedelta(days=2)
     doors.command("product-news", at)
     doors.returns("product-news", at + timedelta(days=1))

@@ -53,7 +53,7 @@ def opened(doors: Doors) -> TestResponse:
 
 
 @every_door
-def test_whoever_holds_the_link_is_offered_no_undo_of_somebody_elses_opt_out(doors: Doors, door: Door) -> None:
+def test_a_link_offers_no_undo_of_another_opt_out(doors: Doors, door: Door) -> None:
     press = press_in(opened(doors))
     door(doors)
     answer = doors.page(press=press)
@@ -79,7 +79,7 @@ def test_the_undo_of_a_topic_is_refused_once_everything_was_stopped(doors: Doors
     assert doors.is_stopped
 
 
-def test_a_doubled_press_finds_its_own_entry_and_its_undo(doors: Doors) -> None:
+def test_a_doubled_submission_finds_its_own_entry_and_its_undo(doors: Doors) -> None:
     press = press_in(opened(doors))
     doors.page(press=press)
     second = doors.page(press=press)
@@ -91,7 +91,7 @@ def test_a_doubled_press_finds_its_own_entry_and_its_undo(doors: Doors) -> None:
 
 
 @pytest.mark.parametrize("press", ["", "short", "x" * 3_000, "<script>alert(1)</script>", "\x00" * 20, "é" * 30])
-def test_junk_in_the_field_of_a_press_stops_the_mail_as_any_press_does(doors: Doors, press: str) -> None:
+def test_junk_in_the_submission_field_stops_the_mail_all_the_same(doors: Doors, press: str) -> None:
     first, second = doors.page(press=press), doors.page(press=press)
     assert [entry.origin_ref for entry in doors.entries] == [None, None]
     assert undo_in(first) is not None
@@ -99,13 +99,13 @@ def test_junk_in_the_field_of_a_press_stops_the_mail_as_any_press_does(doors: Do
     assert doors.is_stopped
 
 
-def test_every_page_has_a_press_of_its_own(doors: Doors) -> None:
+def test_every_page_has_a_submission_of_its_own(doors: Doors) -> None:
     pages = [opened(doors), opened(doors)]
     pages.append(doors.page("product-news", press=press_in(pages[0])))
     assert len({press_in(page) for page in pages}) == 3
 
 
-def test_one_press_stops_one_thing_of_one_person_and_no_other(doors: Doors) -> None:
+def test_one_submission_stops_one_thing_of_one_person_and_no_other(doors: Doors) -> None:
     press = press_in(opened(doors))
     doors.page("product-news", press=press)
     doors.page(press=press)
@@ -123,7 +123,7 @@ def test_a_page_that_is_gone_back_to_after_an_undo_stops_the_mail_again(doors: D
         assert not doors.is_stopped
 
 
-def test_an_old_press_sent_again_takes_nothing_back_that_came_after_it(doors: Doors) -> None:
+def test_an_old_submission_sent_again_undoes_nothing_newer(doors: Doors) -> None:
     press = press_in(opened(doors))
     token = undo_in(doors.page(press=press))
     assert token is not None
@@ -135,7 +135,7 @@ def test_an_old_press_sent_again_takes_nothing_back_that_came_after_it(doors: Do
     assert doors.is_stopped
 
 
-def test_a_press_of_yesterday_sent_again_offers_no_undo(doors: Doors) -> None:
+def test_a_submission_of_yesterday_sent_again_offers_no_undo(doors: Doors) -> None:
     now = datetime.now(UTC)
     press = press_in(opened(doors))
     with time_machine.travel(now - timedelta(days=1)):
@@ -171,7 +171,7 @@ def test_the_echo_of_our_own_push_does_not_stand_in_the_way_of_the_undo(doors: D
     assert not doors.is_stopped
 
 
-def test_a_comparison_that_finds_our_own_push_does_not_end_what_an_undo_brought_back(doors: Doors) -> None:
+def test_a_comparison_that_finds_our_own_push_does_not_end_an_undo(doors: Doors) -> None:
     token = undo_in(doors.page("product-news"))
     pushed_at = doors.newest.recorded_at
     assert token is not None
@@ -203,7 +203,7 @@ def test_after_an_undo_nothing_is_on_record_that_was_not_before(doors: Doors) ->
     assert doors.decision("offers").rule == "marketing.no_consent"
 
 
-def test_after_an_undo_a_yes_of_a_file_is_as_weak_as_it_was(doors: Doors) -> None:
+def test_after_an_undo_an_opt_in_of_a_file_is_as_weak_as_it_was(doors: Doors) -> None:
     doors.returns("offers", datetime.now(UTC) - timedelta(days=2), trusted=False)
     token = undo_in(doors.page())
     assert token is not None

@@ -460,7 +460,7 @@ def test_links_are_made_for_all_or_for_nobody(
     assert rows(app) == before
 
 
-def test_what_a_decision_does_not_know_is_a_no_and_not_an_error(app: Flask, headers: dict[str, str]) -> None:
+def test_what_a_decision_does_not_know_is_an_opt_out_and_not_an_error(app: Flask, headers: dict[str, str]) -> None:
     client = app.test_client()
     for change, reason in (
         ({"topic": "no-such-topic"}, "unknown_topic"),
@@ -630,9 +630,7 @@ def test_without_the_database_a_page_helps_even_if_it_never_saw_one(mortal: Flas
     assert 'href="/optout"' in page.text
 
 
-def test_without_the_database_one_click_is_not_acknowledged_and_works_afterwards(
-    mortal: Flask, server: PostgresServer
-) -> None:
+def test_one_click_is_not_acknowledged_without_the_database(mortal: Flask, server: PostgresServer) -> None:
     client, services = mortal.test_client(), services_of(mortal)
     path = link_for(services, add_contact(services))
     assert client.get(path).status_code == 200
@@ -678,9 +676,7 @@ def test_without_the_database_marketing_waits_and_receipts_go_out(
         assert asked(client, headers, "transactional", "product-news")["allowed"] is False, "marketing in disguise"
 
 
-def test_without_the_database_a_key_that_cannot_be_checked_gets_that_answer_and_no_links(
-    mortal: Flask, server: PostgresServer
-) -> None:
+def test_an_unchecked_key_gets_no_links_without_the_database(mortal: Flask, server: PostgresServer) -> None:
     client, unknown = mortal.test_client(), {"Authorization": "Bearer pref_never-made"}
     server.stop("immediate")
 
@@ -695,9 +691,7 @@ def test_without_the_database_a_key_that_cannot_be_checked_gets_that_answer_and_
 # An error that nobody foresaw.
 
 
-def test_an_unforeseen_error_gives_a_page_that_helps_and_a_log_that_tells_nothing(
-    app: Flask, services: Services
-) -> None:
+def test_an_unforeseen_error_gives_a_helpful_page_and_a_clean_log(app: Flask, services: Services) -> None:
     client, path = app.test_client(), link_for(services, add_contact(services))
     token = path.removeprefix("/u/")
     assert client.get(path).status_code == 200

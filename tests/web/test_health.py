@@ -72,7 +72,7 @@ def test_a_database_of_another_version_is_not_ready(client: FlaskClient, service
     assert (answer.status_code, answer.text) == (503, "the database needs `flask db upgrade`\n")
 
 
-def test_a_process_whose_database_is_away_lives_and_is_ready_again_when_it_is_back(sqlite_app: Flask) -> None:
+def test_a_process_survives_an_outage_of_the_database(sqlite_app: Flask) -> None:
     client = sqlite_app.test_client()
     assert client.get("/readyz").status_code == 200
     with database_away(sqlite_app):

@@ -65,9 +65,7 @@ def jane(**more: Any) -> dict[str, Any]:
 # Hidden.
 
 
-def test_a_hidden_topic_is_on_no_sign_up_form_and_stays_on_the_page_of_who_has_it(
-    app: Flask, client: FlaskClient
-) -> None:
+def test_a_hidden_topic_is_only_on_the_page_of_contacts_who_have_it(app: Flask, client: FlaskClient) -> None:
     path = manage_link_for(services_of(app), add_contact(services_of(app)))
     tell(app, "topic", "set", "offers", "--hidden")
     tell(app, "topic", "set", "product-news", "--hidden")

@@ -177,7 +177,7 @@ def test_an_unsubscribe_from_the_global_list_stops_all_marketing(app: Flask) -> 
 
 
 @pytest.mark.parametrize("kind", ["bounce.hard", "complaint", "invalid"])
-def test_a_bounce_or_complaint_suppresses_the_address_and_no_other(app: Flask, kind: str) -> None:
+def test_a_bounce_or_complaint_supsubmissions_the_address_and_no_other(app: Flask, kind: str) -> None:
     report(app, event(kind, list_ref=None))
     word = {"bounce.hard": "hard_bounce"}.get(kind, kind)
     assert reason(app) == word
@@ -234,7 +234,7 @@ def test_two_long_ids_that_begin_alike_are_two_reports(app: Flask) -> None:
     assert reason(app, address="first@example.com") == reason(app, address="second@example.com") == "unsubscribed"
 
 
-def test_an_undo_takes_back_its_own_press_and_no_older_opt_out_that_is_reported_later(app: Flask) -> None:
+def test_an_undo_restores_no_older_opt_out_reported_later(app: Flask) -> None:
     client, services = app.test_client(), services_of(app)
     path = link_for(services, add_contact(services, email(ADDRESS)))
     done = client.post(path, data={"intent": "topic"}, headers={"Accept": "text/html"})
@@ -248,7 +248,7 @@ def test_an_undo_takes_back_its_own_press_and_no_older_opt_out_that_is_reported_
     assert reason(app) == "unsubscribed"
 
 
-def test_a_report_from_the_future_counts_from_its_receipt(app: Flask) -> None:
+def test_a_report_from_the_future_counts_from_receipt(app: Flask) -> None:
     later = (datetime.now(UTC) + timedelta(days=400)).isoformat()
     body = json.dumps({"type": "unsubscribe", "timestamp": later, "data": {"address": ADDRESS, "list": "list-17"}})
     assert report(app, body.encode()).status_code == 200
@@ -260,7 +260,7 @@ def test_a_report_from_the_future_counts_from_its_receipt(app: Flask) -> None:
     "timestamp",
     ["", "yesterday", None, 7, [], "2026-13-45", "2026-11-23T22:14:59", "0001-01-01T00:00:00+23:59", "9" * 50],
 )
-def test_a_no_whose_time_cannot_be_read_counts_from_its_receipt(sqlite_app: Flask, timestamp: Any) -> None:
+def test_an_opt_out_whose_time_cannot_be_read_counts_from_receipt(sqlite_app: Flask, timestamp: Any) -> None:
     body = json.dumps(
         {"type": "unsubscribe", "timestamp": timestamp, "data": {"address": ADDRESS, "list": "list-17"}}
     ).encode()
@@ -268,7 +268,7 @@ def test_a_no_whose_time_cannot_be_read_counts_from_its_receipt(sqlite_app: Flas
     assert reason(sqlite_app) == "unsubscribed"
 
 
-def test_somebody_we_never_heard_of_is_reported_without_a_fault(app: Flask) -> None:
+def test_an_unknown_address_is_reported_without_a_fault(app: Flask) -> None:
     assert report(app, event(address="never.seen@example.com")).status_code == 200
     assert reason(app, address="never.seen@example.com") == "unsubscribed"
 
@@ -308,7 +308,7 @@ def test_another_id_or_time_than_the_signed_one_is_refused(sqlite_app: Flask) ->
     assert refused(sqlite_app, body, headers | {"webhook-timestamp": str(int(headers["webhook-timestamp"]) + 1)})
 
 
-def test_somebody_elses_key_is_refused(app: Flask) -> None:
+def test_another_contacts_key_is_refused(app: Flask) -> None:
     body = event()
     assert refused(app, body, signed(body, STRANGERS))
 
@@ -445,7 +445,7 @@ def test_a_name_beside_the_address_loses_no_opt_out(app: Flask, name: str) -> No
     assert reason(app) == "unsubscribed"
 
 
-def test_with_a_slash_behind_it_is_the_same_door(sqlite_app: Flask) -> None:
+def test_with_a_slash_behind_it_is_the_same_webhook(sqlite_app: Flask) -> None:
     body = event()
     assert sqlite_app.test_client().get(f"{PATH}/").text == "ready\n"
     assert send(sqlite_app, body, signed(body), f"{PATH}/").status_code == 200
@@ -465,7 +465,7 @@ def test_a_body_that_ends_early_is_asked_for_again(sqlite_app: Flask, missing: i
     assert (answer.status_code, count_entries(sqlite_app)) == (503, 0)
 
 
-def test_a_topic_of_another_brand_in_the_mapping_is_refused_and_the_report_kept(sqlite_app: Flask) -> None:
+def test_a_mapping_to_another_brands_topic_keeps_the_report(sqlite_app: Flask) -> None:
     services, now = services_of(sqlite_app), datetime.now(UTC)
     acme = Brand(
         slug="acme", name="Acme", postal_address="", contact_email="", one_click=OneClick.EVERYTHING, path="acme"
@@ -488,7 +488,7 @@ def test_a_topic_of_another_brand_in_the_mapping_is_refused_and_the_report_kept(
 
 
 @pytest.mark.parametrize("path", ["/webhooks/deaf", "/webhooks/nobody", "/webhooks/SHOP", "/webhooks/shop/more"])
-def test_without_a_secret_there_is_no_door(sqlite_app: Flask, path: str) -> None:
+def test_without_a_secret_there_is_no_webhook(sqlite_app: Flask, path: str) -> None:
     body = event()
     assert sqlite_app.test_client().get(path).status_code == 404
     assert send(sqlite_app, body, signed(body), path).status_code == 404
@@ -500,7 +500,7 @@ def test_somebody_answers_where_a_provider_looks_first(sqlite_app: Flask) -> Non
     assert (answer.status_code, answer.text) == (200, "ready\n")
 
 
-def test_while_the_database_is_away_nothing_is_acknowledged_and_the_next_try_is(sqlite_app: Flask) -> None:
+def test_nothing_is_acknowledged_without_the_database(sqlite_app: Flask) -> None:
     body, busy = event(), counter("busy")
     headers = signed(body, message_id="msg_patience")
     assert send(sqlite_app, b"", {}).status_code == 401
@@ -572,7 +572,7 @@ many = settings(max_examples=scaled(250), suppress_health_check=[HealthCheck.fun
 
 @many
 @given(body=st.binary(max_size=200), id_=HEADER, at=HEADER, signature=HEADER)
-def test_no_bytes_from_a_stranger_get_more_than_a_refusal(
+def test_no_bytes_without_a_secret_get_more_than_a_refusal(
     lasting: Flask, body: bytes, id_: str, at: str, signature: str
 ) -> None:
     before = count_entries(lasting)

@@ -1,7 +1,6 @@
-"""A brand's look: the one line of style that tells the stylesheet its colour.
+"""A brand's colour, as one line of CSS.
 
-Owns `/brand/<slug>.css`. Invariant: only an address that names the colour it gives may be kept, so that a change is
-seen at once.
+Owns `/brand/<slug>.css`. Invariant: only a URL that names the colour may be cached, so that a change is seen at once.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ from werkzeug.wrappers import Response
 
 from preferences.current import current_services
 
-KEPT: Final = "public, max-age=31536000, immutable"
+CACHED: Final = "public, max-age=31536000, immutable"
 
 blueprint = Blueprint("brands", __name__)
 
 
 @blueprint.get("/brand/<slug>.css")
 def style(slug: str) -> Response:
-    """The colour. `static/style.css` works everything else out from it."""
+    """`static/style.css` derives every other colour from it."""
     brand = current_services().catalog.get().brands.get(slug)
     if brand is None or not brand.colour:
         raise NotFound
     response = Response(f'[data-brand="{brand.slug}"] {{ --brand: {brand.colour} }}\n', content_type="text/css")
     if request.args.get("colour") == brand.colour.removeprefix("#"):
-        response.headers["Cache-Control"] = KEPT
+        response.headers["Cache-Control"] = CACHED
     return response

@@ -1,6 +1,6 @@
-"""What people and programs are told when something cannot be done.
+"""Error pages and problem documents.
 
-Owns the page and the problem document for each error. Invariants: every page offers another way out; no answer and no
+Owns the answer to each error. Invariants: every page offers another way out; no answer and no
 log line repeats what was sent.
 """
 
@@ -33,9 +33,9 @@ BUSY_SECONDS: Final = "30"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What an error page says, in English; the template translates it, and puts whom to write to for `%(us)s`.
+    """The text of an error page, which the template translates; it fills in a contact address for `%(us)s`.
 
-    `address_box` offers to stop all mail by typing the address; `retry` to try again.
+    `address_box` offers the field to stop all mail, `retry` to try again.
     """
 
     title: str
@@ -119,7 +119,7 @@ def status_of(error: Exception) -> int:
 
 
 def page_for(services: Services, request: Request, error: Exception) -> Response:
-    """The page for an error. An unforeseen one is logged by its kind and place; its text might quote a value."""
+    """The page for an error. An unforeseen one is logged by its kind and place, as its text might quote a value."""
     status = status_of(error)
     count_failure(error, status)
     message = MESSAGES.get(status, MESSAGES[500 if status >= 500 else 400])
@@ -149,10 +149,8 @@ def problem_for(error: Exception, status: int, title: str, **more: Any) -> Respo
 
 
 def _here(services: Services, request: Request, brand: Brand | None, *, status: int) -> str:
-    """Where to read this page in another language: where it stands, unless that cannot be opened.
-
-    A bad link is answered alike however it is called, so its page stands where it stands.
-    """
+    """The URL of this page in another language: its own, unless that cannot be opened with GET. A bad link is answered
+    alike for every method."""
     return "" if request.method in {"GET", "HEAD"} or status == 404 else f"{services.root_of(brand)}/optout"
 
 
@@ -176,7 +174,7 @@ def count_failure(error: Exception, status: int) -> None:
 
 
 def _place_of(error: Exception) -> str:
-    """The innermost line of our own package that the error came through."""
+    """The innermost line of our own package in the traceback."""
     trace, place = error.__traceback__, ""
     while trace is not None:
         frame = trace.tb_frame
@@ -187,7 +185,7 @@ def _place_of(error: Exception) -> str:
 
 
 def _brand(services: Services, request: Request, status: int) -> Brand | None:
-    """The brand of the place, or the first as it was read last when the database is what failed."""
+    """The brand of the request, or the first brand as it was read last where the database failed."""
     if status < 500:
         with suppress(StoreBusy, SQLAlchemyError, StopIteration):
             return brand_here(services, request)
@@ -213,7 +211,7 @@ TITLES: Final = {
 
 
 def register(app: Flask) -> None:
-    """Answer every error, wherever it comes from."""
+    """Answer every error: API calls with a problem document, everything else with a page."""
 
     @app.errorhandler(Exception)
     def answer(error: Exception) -> Response:

@@ -1,6 +1,6 @@
-"""Where a request arrived and what it speaks: the brand of the place, and the language of the answer.
+"""The brand and the language of a request.
 
-Owns both choices. Invariant: they come from the address and from `Accept-Language` alone, so they need no cookie.
+Invariant: they come from the URL and from `Accept-Language` alone, so they need no cookie.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from preferences.services import Services
 from preferences.web.hosts import host_name
 
 BRAND_KEY: Final = "preferences.brand"
-"""Where `web.front` leaves the slug of the brand in whose folder the request arrived."""
+"""The key of the WSGI environment under which `web.front` leaves the slug of the brand of the folder."""
 
 MOST_ACCEPTED: Final = 200
-"""How many characters of `Accept-Language` are read: nobody reads forty languages, and what is read is remembered."""
+"""How many characters of `Accept-Language` are read, as a bound on what is cached."""
 
 
 def brand_here(services: Services, request: Request) -> Brand:
-    """The brand whose place this is: by its folder, by its host, else the first one. Raises StoreBusy."""
+    """The brand by folder, else by host, else the first brand. Raises StoreBusy."""
     catalog = services.catalog.get()
     slug: str = request.environ.get(BRAND_KEY, "")
     if slug in catalog.brands:
@@ -38,10 +38,8 @@ def brand_here(services: Services, request: Request) -> Brand:
 
 
 def brand_in(brands: Collection[Brand], host: str, folder: str) -> Brand | None:
-    """The brand that has this folder: at this host, else at no host of its own, else anywhere.
-
-    The last, because a page opened at a host that its brand once had must still find its own forms.
-    """
+    """The brand with this folder: at this host, else without a host of its own, else at any host, since a page that
+    was opened at a former host of its brand must still find its forms."""
     having = [brand for brand in brands if brand.path == folder]
     name = host_name(host)
     return min(having, key=lambda brand: (brand.host != name, brand.host != ""), default=None)
@@ -50,12 +48,12 @@ def brand_in(brands: Collection[Brand], host: str, folder: str) -> Brand | None:
 def spoken_in(request: Request, brand: Brand | None) -> Spoken:
     """The language of the answer to this request."""
     asked = request.args.get("lang") if request.query_string else None
-    accepted = _accepted(request.headers.get("Accept-Language", "")[:MOST_ACCEPTED])
-    return choose(asked, accepted, brand.language if brand else LANGUAGES[0])
+    accepted: str = request.environ.get("HTTP_ACCEPT_LANGUAGE", "")[:MOST_ACCEPTED]
+    return _choose(asked if asked in LANGUAGES else None, accepted, brand.language if brand else LANGUAGES[0])
 
 
 @lru_cache(maxsize=1_000)
-def _accepted(header: str) -> tuple[str, ...]:
-    """The languages of the header, the dearest first. There are few different headers, and each is read once."""
-    accepted = parse_accept_header(header, LanguageAccept)
-    return tuple(tag for tag, quality in accepted if quality > 0)
+def _choose(asked: str | None, accepted: str, usual: str) -> Spoken:
+    """There are few different headers, and each is parsed once."""
+    tags = (tag for tag, quality in parse_accept_header(accepted, LanguageAccept) if quality > 0)
+    return choose(asked, tags, usual)

@@ -109,7 +109,7 @@ def test_transactional_kinds_are_listed_as_always_sent_with_the_reason(client: F
     assert "set.email.receipts.status" not in page.text
 
 
-def test_what_somebody_asked_for_is_on(client: FlaskClient, services: Services, path: str) -> None:
+def test_what_was_asked_for_is_on(client: FlaskClient, services: Services, path: str) -> None:
     subscribe(services, "offers")
     assert state(client.get(path), "email.offers.status") == "on"
 
@@ -120,7 +120,7 @@ def test_tracking_profiling_and_places_are_choices_of_their_own(client: FlaskCli
     assert state(page, "email.@location.status") == "off", "where somebody is needs a yes"
 
 
-def test_new_kinds_of_mail_are_a_question_that_nobody_has_answered_for_anybody(client: FlaskClient, path: str) -> None:
+def test_the_question_about_new_kinds_of_mail_starts_unanswered(client: FlaskClient, path: str) -> None:
     page = client.get(path)
     assert "New kinds of messages" in page.text
     assert "set.email.@new-topics.status" not in filled_in(page), "neither answer is ticked"
@@ -315,7 +315,7 @@ def test_two_tabs_do_not_overwrite_each_other(
     assert len(seqs(services)) == 2
 
 
-def test_a_page_left_open_for_a_day_does_not_bring_back_what_was_stopped_meanwhile(
+def test_a_page_left_open_for_a_day_restores_no_newer_opt_out(
     client: FlaskClient, services: Services, contact_id: UUID, path: str
 ) -> None:
     subscribe(services, "offers")
@@ -338,7 +338,7 @@ def test_saving_twice_is_the_same_as_once(client: FlaskClient, services: Service
 # More is asked for by mail.
 
 
-def test_a_yes_by_link_is_recorded_only_when_it_is_confirmed_by_mail(mailing_app: Flask, mail: MailSink) -> None:
+def test_an_opt_in_by_link_is_recorded_only_when_it_is_confirmed_by_mail(mailing_app: Flask, mail: MailSink) -> None:
     services, client = services_of(mailing_app), mailing_app.test_client()
     contact_id = add_contact(services)
     path = manage_link_for(services, contact_id)
@@ -424,14 +424,14 @@ def test_a_stale_link_still_leads_to_stopping_everything(
     assert 'href="/link"' in page.text, "and to a fresh link"
 
 
-def test_whoever_cannot_be_reached_is_told_so(client: FlaskClient, services: Services, path: str) -> None:
+def test_an_unreachable_contact_is_told_so(client: FlaskClient, services: Services, path: str) -> None:
     assert "Our email does not reach you at the moment." not in client.get(path).text
     complaint = ProviderEvent(kind=EventKind.COMPLAINT, address=email(), event_id="c-1", occurred_at=NOW)
     services.writer.record([provider_event(complaint, "platform")])
     assert "Our email does not reach you at the moment." in client.get(path).text
 
 
-def test_whoever_fears_for_their_link_can_end_it_and_gets_a_new_one(mailing_app: Flask, mail: MailSink) -> None:
+def test_a_revoked_link_is_replaced_by_a_new_one(mailing_app: Flask, mail: MailSink) -> None:
     services, client = services_of(mailing_app), mailing_app.test_client()
     contact_id = add_contact(services)
     path, unsubscribe = manage_link_for(services, contact_id), link_for(services, contact_id)
@@ -467,7 +467,7 @@ def test_the_evidence_is_the_circumstances_and_no_more(client: FlaskClient, serv
     assert all('{"network": "127.0.0.0/24", "user_agent": "Browser/1.0"}' in row for row in rows)
 
 
-def test_presses_that_come_at_once_are_all_kept(app: Flask) -> None:
+def test_submissions_that_come_at_once_are_all_kept(app: Flask) -> None:
     services = services_of(app)
     contact_id = add_contact(services)
     path = manage_link_for(services, contact_id)

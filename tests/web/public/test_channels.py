@@ -155,9 +155,7 @@ def test_an_address_typed_where_numbers_are_taken_stops_email_alone(client: Flas
     assert is_allowed(client, services, Channel.SMS)
 
 
-def test_the_answer_is_the_same_for_a_number_that_we_know_and_one_that_we_do_not(
-    client: FlaskClient, services: Services
-) -> None:
+def test_the_answer_is_the_same_for_known_and_unknown_numbers(client: FlaskClient, services: Services) -> None:
     contact_of(services, Channel.SMS)
     answers = [type_in(client, number) for number in (NUMBER, "+12025550199", NUMBER)]
     assert {answer.status_code for answer in answers} == {200}

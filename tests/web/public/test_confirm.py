@@ -74,7 +74,7 @@ def stop_everything(app: Flask, contact_id: UUID) -> None:
 # The way through.
 
 
-def test_from_the_form_to_the_first_letter_of_a_list(mailing_app: Flask, mail: MailSink) -> None:
+def test_from_the_form_to_the_first_email_of_a_list(mailing_app: Flask, mail: MailSink) -> None:
     services, client = services_of(mailing_app), mailing_app.test_client()
     with mailing_app.app_context():
         limiter.reset()
@@ -157,7 +157,7 @@ def test_any_post_counts_whatever_its_body_cookies_or_origin(app: Flask, shape: 
     assert allowed(app)
 
 
-def test_withdrawing_takes_no_more_presses_than_giving(mailing_app: Flask, mail: MailSink) -> None:
+def test_withdrawing_takes_no_more_submissions_than_giving(mailing_app: Flask, mail: MailSink) -> None:
     services, client = services_of(mailing_app), mailing_app.test_client()
     with mailing_app.app_context():
         limiter.reset()
@@ -182,7 +182,7 @@ def test_withdrawing_takes_no_more_presses_than_giving(mailing_app: Flask, mail:
 # Pressed again.
 
 
-def test_pressed_twice_it_counts_once_and_says_when_it_was_confirmed(app: Flask) -> None:
+def test_submitted_twice_it_counts_once_and_says_when_it_was_confirmed(app: Flask) -> None:
     services, client = services_of(app), app.test_client()
     path = link(services)
     first = client.post(path)
@@ -198,7 +198,9 @@ def test_pressed_twice_it_counts_once_and_says_when_it_was_confirmed(app: Flask)
         assert "stays off" not in page.text
 
 
-def test_a_yes_stands_with_its_person_being_known_or_not_at_all(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_opt_in_stands_with_its_person_being_known_or_not_at_all(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     services, client = services_of(app), app.test_client()
     jane, now = email(JANE), datetime.now(UTC)
     found = services.database.write(contacts.find_or_create, [jane], services.fingerprints, now, strangers=[jane])
@@ -221,7 +223,7 @@ def relation(services: Services) -> str:
     return services.database.read(lambda read: read.execute(select(address.c.relation)).scalar_one())
 
 
-def test_pressed_many_times_at_once_it_counts_once(app: Flask) -> None:
+def test_submitted_many_times_at_once_it_counts_once(app: Flask) -> None:
     services = services_of(app)
     path = link(services, OFFERS, NEWS)
     with ThreadPoolExecutor(8) as pool:
@@ -231,7 +233,7 @@ def test_pressed_many_times_at_once_it_counts_once(app: Flask) -> None:
     assert sorted(entry.topic for entry in entries(services)) == ["offers", "product-news"]
 
 
-def test_pressed_again_days_after_its_person_has_left_it_brings_nothing_back(app: Flask) -> None:
+def test_confirming_again_after_an_opt_out_restores_nothing(app: Flask) -> None:
     services, client = services_of(app), app.test_client()
     contact_id = add_contact(services)
     path = link(services, age=timedelta(days=6, hours=23))
@@ -311,7 +313,7 @@ def _stored(services: Services, at: datetime) -> Any:
     return at.replace(tzinfo=None).isoformat(" ") if services.database.is_sqlite else at
 
 
-def test_a_pause_from_before_ends_with_the_yes(app: Flask) -> None:
+def test_a_pause_from_before_ends_with_the_opt_in(app: Flask) -> None:
     services, client = services_of(app), app.test_client()
     contact_id, now = add_contact(services), datetime.now(UTC)
     until = (now + timedelta(days=30)).date().isoformat()
@@ -354,7 +356,7 @@ def test_a_person_who_has_ended_their_links_has_ended_this_one(app: Flask) -> No
     assert entries(services) == []
 
 
-def test_nothing_is_recorded_of_somebody_who_is_no_more(app: Flask) -> None:
+def test_nothing_is_recorded_of_a_contact_that_no_longer_exists(app: Flask) -> None:
     services = services_of(app)
     path = link(services)
     with services.database.engine.begin() as connection:
@@ -387,7 +389,7 @@ def test_where_nothing_is_left_it_says_so_and_shows_what_there_is(app: Flask) ->
     assert entries(services) == []
 
 
-def test_a_link_for_another_purpose_or_with_a_letter_changed_is_none(app: Flask) -> None:
+def test_a_link_for_another_purpose_or_with_a_character_changed_is_none(app: Flask) -> None:
     services, client = services_of(app), app.test_client()
     contact_id = add_contact(services)
     path = link(services)
@@ -409,7 +411,7 @@ def _other_links(services: Services, contact_id: UUID) -> list[str]:
     return [link_for(services, contact_id), manage_link_for(services, contact_id)]
 
 
-def test_a_yes_on_the_page_behind_a_link_is_confirmed_the_same_way(mailing_app: Flask, mail: MailSink) -> None:
+def test_an_opt_in_on_the_page_behind_a_link_is_confirmed_the_same_way(mailing_app: Flask, mail: MailSink) -> None:
     services, client = services_of(mailing_app), mailing_app.test_client()
     contact_id = add_contact(services)
     client.post(

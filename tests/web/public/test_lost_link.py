@@ -38,7 +38,7 @@ def ask(client: FlaskClient, address: str, network: int = 0) -> TestResponse:
     return client.post("/link", data={"address": address}, headers=headers)
 
 
-def test_a_known_address_gets_a_letter_whose_link_opens_the_choices(asked: Flask, mail: MailSink) -> None:
+def test_a_known_address_gets_an_email_whose_link_opens_the_choices(asked: Flask, mail: MailSink) -> None:
     services, client = services_of(asked), asked.test_client()
     add_contact(services, email(JANE))
     for address in (JANE, STRANGER):
@@ -80,7 +80,7 @@ def test_the_answer_takes_as_long_for_everybody(asked: Flask) -> None:
     assert max(medians.values()) / min(medians.values()) < 1.5
 
 
-def test_one_address_gets_three_letters_a_day(asked: Flask, mail: MailSink) -> None:
+def test_one_address_gets_three_emails_a_day(asked: Flask, mail: MailSink) -> None:
     services, client = services_of(asked), asked.test_client()
     add_contact(services, email(JANE))
     for network in range(10):
@@ -107,7 +107,7 @@ def test_a_mistake_is_explained_and_what_was_typed_is_kept(sqlite_app: Flask, ty
     assert f'value="{typed}"' in page.text
 
 
-def test_the_page_is_one_field_and_one_button_and_a_way_to_stop_without_a_link(sqlite_app: Flask) -> None:
+def test_the_page_has_one_field_one_button_and_the_address_box(sqlite_app: Flask) -> None:
     page = sqlite_app.test_client(use_cookies=False).get("/link")
     assert page.status_code == 200
     assert page.text.count("<input") == page.text.count("<button") == page.text.count("<form") == 1
@@ -115,7 +115,7 @@ def test_the_page_is_one_field_and_one_button_and_a_way_to_stop_without_a_link(s
     assert "Set-Cookie" not in page.headers
 
 
-def test_the_letter_speaks_the_language_of_the_page(asked: Flask, mail: MailSink) -> None:
+def test_the_email_speaks_the_language_of_the_page(asked: Flask, mail: MailSink) -> None:
     add_contact(services_of(asked), email(JANE))
     asked.test_client().post("/link?lang=de", data={"address": JANE})
     send_emails(services_of(asked))

@@ -153,7 +153,7 @@ def test_the_box_is_one_field_and_one_button_and_no_second_step(sqlite_app: Flas
 
 
 @pytest.mark.parametrize("typed", ["", "jane", "jane@", "jane doe@example.com"])
-def test_a_mistake_is_explained_beside_the_field_and_what_was_typed_is_kept(sqlite_app: Flask, typed: str) -> None:
+def test_a_mistake_is_explained_beside_its_field_and_the_input_kept(sqlite_app: Flask, typed: str) -> None:
     before = rows(sqlite_app)
 
     page = type_in(sqlite_app.test_client(), typed)

@@ -122,7 +122,7 @@ def is_allowed(app: Flask, topic: str = "product-news") -> bool:
 
 @pytest.mark.parametrize("program", [press_the_plain_button, press_the_first_button])
 @pytest.mark.parametrize("topic", ["product-news", BLANKET])
-def test_a_program_that_presses_buttons_stops_the_mail_and_knows_it(
+def test_a_program_that_submits_the_form_stops_the_mail_and_knows_it(
     app: Flask, program: Callable[[FlaskClient, str], bool], topic: str
 ) -> None:
     path = link_for(services_of(app), add_contact(services_of(app), email(ADDRESS)), topic)

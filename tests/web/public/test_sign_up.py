@@ -133,7 +133,7 @@ def test_each_brand_offers_its_own(mailing_app: Flask, mail: MailSink) -> None:
 # What it does.
 
 
-def test_it_orders_one_letter_and_signs_nobody_up(mailing_app: Flask, mail: MailSink) -> None:
+def test_it_orders_one_email_and_signs_nobody_up(mailing_app: Flask, mail: MailSink) -> None:
     services = services_of(mailing_app)
     page = sign_up(mailing_app.test_client(), JANE, "offers", "product-news")
 
@@ -160,7 +160,7 @@ def test_the_answer_is_the_same_to_the_byte_for_everybody(app: Flask) -> None:
     assert JANE not in answers[0].text
 
 
-def test_the_letter_speaks_the_language_of_the_page(mailing_app: Flask, mail: MailSink) -> None:
+def test_the_email_speaks_the_language_of_the_page(mailing_app: Flask, mail: MailSink) -> None:
     client = mailing_app.test_client()
     page = client.post("/sign-up?lang=ar", data={"address": JANE, "topic": "offers"})
     assert 'lang="ar" dir="rtl"' in page.text
@@ -169,7 +169,7 @@ def test_the_letter_speaks_the_language_of_the_page(mailing_app: Flask, mail: Ma
     assert mail.messages[0].url.endswith("?lang=ar")
 
 
-def test_somebody_who_was_erased_gets_no_letter_and_is_not_stored_again(mailing_app: Flask, mail: MailSink) -> None:
+def test_an_erased_contact_gets_no_email_and_is_not_stored_again(mailing_app: Flask, mail: MailSink) -> None:
     services = services_of(mailing_app)
     act = Act(
         verb=Verb.SUPPRESS,
@@ -195,7 +195,7 @@ def test_somebody_who_was_erased_gets_no_letter_and_is_not_stored_again(mailing_
 # Against those who would fill a stranger's mailbox.
 
 
-def test_a_thousand_posts_for_one_address_from_everywhere_make_one_letter(many_networks: Flask, mail: MailSink) -> None:
+def test_a_thousand_posts_for_one_address_from_everywhere_make_one_email(many_networks: Flask, mail: MailSink) -> None:
     def post(number: int) -> int:
         network = f"10.{number // 250}.{number % 250}.1"
         return sign_up(many_networks.test_client(), JANE, **{"X-Forwarded-For": network}).status_code
@@ -230,7 +230,7 @@ def test_a_program_on_one_network_is_stopped_and_nobody_else(many_networks: Flas
     assert client.get("/sign-up", headers={"X-Forwarded-For": "192.0.2.7"}).status_code == 200, "looking is free"
 
 
-def test_a_program_that_fills_in_every_field_gets_the_usual_answer_and_no_letter(sqlite_app: Flask) -> None:
+def test_a_program_that_fills_in_the_honeypot_gets_no_email(sqlite_app: Flask) -> None:
     client = sqlite_app.test_client()
     usual = sign_up(client, STRANGER)
     form = Form(client.get("/sign-up").text)
@@ -265,7 +265,7 @@ def test_no_person_meets_the_trap(sqlite_app: Flask) -> None:
         ({}, ["Choose at least one", "Enter an email address, like name@example.com"]),
     ],
 )
-def test_a_mistake_is_explained_beside_its_field_and_what_was_given_is_kept(
+def test_a_mistake_is_explained_beside_its_field_and_the_input_kept(
     sqlite_app: Flask, data: dict[str, str], problems: list[str]
 ) -> None:
     page = sqlite_app.test_client().post("/sign-up", data=data)
@@ -341,7 +341,7 @@ def test_the_printed_form_may_offer_some_topics_in_another_language(sqlite_app: 
     assert form.action == f"{PUBLIC_URL}/sign-up?lang=ar"
 
 
-def test_an_old_form_that_names_a_topic_of_the_past_still_works_for_the_rest(sqlite_app: Flask) -> None:
+def test_an_old_form_with_a_removed_topic_works_for_the_others(sqlite_app: Flask) -> None:
     assert sign_up(sqlite_app.test_client(), JANE, "retired-news", "offers").status_code == 200
     (letter,) = services_of(sqlite_app).database.save(outbox.claim, datetime.now(UTC), 10)
     assert letter.kind is EmailKind.SIGN_UP

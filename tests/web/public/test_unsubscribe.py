@@ -175,7 +175,7 @@ def test_a_proxy_that_speaks_http_to_us_causes_no_redirect(tmp_path: Path) -> No
     close(app)
 
 
-def test_the_network_that_a_stranger_claims_is_not_believed(sqlite_app: Flask) -> None:
+def test_the_network_that_a_client_claims_is_not_believed(sqlite_app: Flask) -> None:
     sqlite_app.test_client().post(link_of(sqlite_app), headers={"X-Forwarded-For": "192.0.2.77"})
     (details,) = contents_of(sqlite_app)["evidence"]
     assert "192.0.2" not in details
@@ -221,7 +221,7 @@ def test_fifty_posts_at_once_all_succeed_and_change_one_thing(app: Flask) -> Non
     assert services.database.snapshot(verify, lambda _: None).problems == []
 
 
-def test_a_link_stops_its_owners_mail_and_nobody_elses(app: Flask) -> None:
+def test_a_link_stops_its_owners_mail_and_no_other_contacts(app: Flask) -> None:
     services = services_of(app)
     other = add_contact(services, email("somebody.else@example.com"))
     app.test_client().post(link_of(app))
@@ -527,7 +527,7 @@ def test_an_undo_is_open_for_half_an_hour(app: Flask, minutes: int, status: int)
     assert decision(app)["allowed"] is (status == 200)
 
 
-def test_somebody_elses_undo_is_refused(app: Flask) -> None:
+def test_another_contacts_undo_is_refused(app: Flask) -> None:
     client, services = app.test_client(), services_of(app)
     other = link_for(services, add_contact(services, email("somebody.else@example.com")))
     undo = undo_in(press(client, link_of(app)))
@@ -539,7 +539,7 @@ def test_somebody_elses_undo_is_refused(app: Flask) -> None:
     assert contents_of(app) == before
 
 
-def test_a_signed_undo_of_somebody_elses_entry_is_refused(app: Flask) -> None:
+def test_a_signed_undo_of_another_contacts_entry_is_refused(app: Flask) -> None:
     client, services = app.test_client(), services_of(app)
     stranger = add_contact(services, email("somebody.else@example.com"))
     press(client, link_of(app))
@@ -575,7 +575,7 @@ def test_an_undo_restores_exactly_its_own_entry(app: Flask) -> None:
     assert decision(app, "offers")["reason"] == "no_consent", "the blanket is gone"
 
 
-def test_while_everything_is_stopped_no_topic_can_be_brought_back_by_an_undo(app: Flask) -> None:
+def test_no_topic_is_restored_by_an_undo_while_everything_is_stopped(app: Flask) -> None:
     client, path = app.test_client(), link_of(app)
     undo = undo_in(press(client, path, "topic"))
     press(client, path, "all")
@@ -592,7 +592,7 @@ def test_no_page_that_is_only_looked_at_offers_an_undo(sqlite_app: Flask) -> Non
     assert undo_in(client.get(path)) is None
 
 
-def test_a_double_press_still_shows_the_undo(app: Flask) -> None:
+def test_a_double_submission_still_shows_the_undo(app: Flask) -> None:
     client, path = app.test_client(), link_of(app)
     (name, _) = re.findall(r'name="press" value="([^"]+)"', client.get(path).text)
     press(client, path, name=name)
@@ -602,7 +602,7 @@ def test_a_double_press_still_shows_the_undo(app: Flask) -> None:
     assert decision(app)["allowed"]
 
 
-def test_a_press_that_stops_nothing_new_offers_no_undo_of_the_old_choice(sqlite_app: Flask) -> None:
+def test_a_submission_that_stops_nothing_new_offers_no_undo(sqlite_app: Flask) -> None:
     client, path, now = sqlite_app.test_client(), link_of(sqlite_app), datetime.now(UTC)
     first = press(client, path)
     with time_machine.travel(now + timedelta(hours=1), tick=False):
@@ -614,7 +614,7 @@ def test_a_press_that_stops_nothing_new_offers_no_undo_of_the_old_choice(sqlite_
     assert reference in page.text, "the choice that counts is still the first one"
 
 
-def test_the_reason_is_asked_only_afterwards_and_is_kept_apart_from_the_ledger(app: Flask) -> None:
+def test_the_reason_is_asked_afterwards_and_kept_outside_the_ledger(app: Flask) -> None:
     client, path = app.test_client(), link_of(app)
     assert "too_many" not in client.get(path).text
     assert "too_many" in press(client, path).text
@@ -639,7 +639,7 @@ def test_who_says_why_can_still_undo_on_the_next_page(app: Flask) -> None:
     assert undo_in(after) is None, "nothing is stopped any more"
 
 
-def test_a_reason_offers_nobody_elses_undo(sqlite_app: Flask) -> None:
+def test_a_reason_offers_no_other_contacts_undo(sqlite_app: Flask) -> None:
     client = sqlite_app.test_client()
     mine = link_of(sqlite_app)
     services = services_of(sqlite_app)
@@ -756,7 +756,7 @@ def test_the_link_of_an_address_that_we_dropped_says_so_and_still_stops_it(sqlit
 # Limits.
 
 
-def test_who_asks_without_end_is_told_to_wait_after_the_choice_was_recorded(app: Flask) -> None:
+def test_repeated_submissions_are_limited_once_the_opt_out_is_recorded(app: Flask) -> None:
     client, path = app.test_client(), link_of(app)
     answers = [press(client, path) for _ in range(2)]
     while answers[-1].status_code == 200 and len(answers) < 300:

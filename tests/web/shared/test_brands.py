@@ -217,7 +217,7 @@ def test_the_address_box_in_a_folder_stops_that_brand(client: FlaskClient, servi
 
 
 @pytest.mark.parametrize("end", ["", "/", "?lang=es", "/?x=1", ".", "%3E", ")/"])
-def test_one_click_in_a_folder_is_answered_at_once_whatever_the_address_looks_like(
+def test_one_click_in_a_folder_is_answered_without_a_redirect(
     sqlite_app: Flask, sqlite_site: Services, end: str
 ) -> None:
     jane = add_contact(sqlite_site)
@@ -337,9 +337,7 @@ def test_a_host_of_its_own_is_reached_at_the_sites_port(elsewhere: Any) -> None:
 # Links by call, by command, and imported rows.
 
 
-def test_links_of_a_topic_are_its_brands_and_those_of_everything_are_whose_one_says(
-    client: FlaskClient, services: Services
-) -> None:
+def test_links_of_a_topic_are_of_its_brand(client: FlaskClient, services: Services) -> None:
     headers = api_headers(services)
 
     def starts(**question: str) -> tuple[str, str]:
@@ -356,9 +354,7 @@ def test_links_of_a_topic_are_its_brands_and_those_of_everything_are_whose_one_s
 
 
 @pytest.mark.parametrize("question", [{"brand": "nobody"}, {"topic": "acme-news", "brand": "tea"}])
-def test_links_for_another_brand_or_none_are_refused_by_the_name_of_the_field(
-    sqlite_app: Flask, question: dict[str, str]
-) -> None:
+def test_links_for_a_wrong_brand_are_refused_by_field(sqlite_app: Flask, question: dict[str, str]) -> None:
     asked = {"channel": "email", "addresses": [JANE], **question}
     headers = api_headers(services_of(sqlite_app))
     answer = sqlite_app.test_client().post("/api/v1/links", json=asked, headers=headers)
@@ -402,9 +398,7 @@ def test_an_imported_no_to_everything_is_to_the_brand_that_the_row_names(service
     assert stopped(services, jane) == {"tea", "acme", "default"}
 
 
-def test_a_row_from_before_there_was_a_column_for_the_brand_is_still_the_same_row(
-    services: Services, tmp_path: Path
-) -> None:
+def test_a_row_from_before_the_brand_column_is_the_same_row(services: Services, tmp_path: Path) -> None:
     add_contact(services)
     assert bring_in(services, tmp_path / "file.csv", f"address,status\n{JANE},unsubscribed\n") == 1
     assert bring_in(services, tmp_path / "file.csv", f"address,status,brand\n{JANE},unsubscribed,\n") == 0
@@ -423,7 +417,7 @@ def test_a_row_of_a_wrong_brand_stops_the_file(sqlite_site: Services, tmp_path: 
 # The look.
 
 
-def test_a_brands_style_is_one_line_and_may_be_kept_while_its_address_names_the_colour(sqlite_app: Flask) -> None:
+def test_a_brands_style_is_cached_only_under_its_colour(sqlite_app: Flask) -> None:
     client = sqlite_app.test_client()
     style = client.get("/brand/acme.css?colour=0b57d0")
     assert (style.status_code, style.mimetype) == (200, "text/css")
@@ -492,7 +486,7 @@ def test_undoing_a_stop_of_all_brands_puts_all_of_it_back_or_nothing(client: Fla
     assert len(stopped(services, jane)) == 3
 
 
-def test_pressed_twice_it_can_still_be_undone(sqlite_app: Flask, sqlite_site: Services) -> None:
+def test_submitted_twice_it_can_still_be_undone(sqlite_app: Flask, sqlite_site: Services) -> None:
     client, jane = sqlite_app.test_client(), add_contact(sqlite_site)
     url = unsubscribe_url(sqlite_site, jane, "acme")
     form = {"intent": "all-brands", "press": "the-same-press-twice-over"}
@@ -564,7 +558,7 @@ def test_the_address_box_offers_the_other_brands_and_stops_them_when_asked(
     assert stopped(services, jane) == {"default", "acme", "tea", "both"}
 
 
-def test_the_box_says_the_same_of_an_address_that_nobody_knows(sqlite_app: Flask, sqlite_site: Services) -> None:
+def test_the_box_answers_the_same_for_an_unknown_address(sqlite_app: Flask, sqlite_site: Services) -> None:
     add_contact(sqlite_site)
     client, unknown = sqlite_app.test_client(), "nobody.here@example.com"
     for more in ({}, {"everywhere": "1"}):

@@ -121,9 +121,7 @@ def test_posts_of_junk_do_not_use_up_the_address_box(
     assert is_stopped(choices_of(services, jane), BLANKET)
 
 
-def test_the_same_address_typed_without_end_is_answered_alike_and_does_not_fill_the_ledger(
-    client: FlaskClient, services: Services
-) -> None:
+def test_an_address_typed_repeatedly_does_not_fill_the_ledger(client: FlaskClient, services: Services) -> None:
     answers = [client.post("/optout", data={"address": JANE}) for _ in range(FLOOD)]
     assert len({(answer.status_code, answer.text) for answer in answers}) == 1
     assert count_entries(services) < FLOOD
@@ -139,7 +137,7 @@ def type_strangers(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None
         client.post("/optout", data={"address": f"nobody.{number}@example.com"})
 
 
-def test_addresses_that_nobody_has_do_not_fill_the_database_without_end(
+def test_new_addresses_do_not_fill_the_database(
     client: FlaskClient, services: Services, jane: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     type_strangers(client, monkeypatch)
@@ -147,7 +145,7 @@ def test_addresses_that_nobody_has_do_not_fill_the_database_without_end(
     assert len(contents(services.settings.database_url)["contact"]) == STRANGERS + 1, "and Jane"
 
 
-def test_who_is_known_stops_mail_however_many_strangers_are_typed(
+def test_who_is_known_stops_mail_however_many_new_ones_are_typed(
     client: FlaskClient, services: Services, jane: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     type_strangers(client, monkeypatch)
@@ -160,7 +158,7 @@ def test_who_is_known_stops_mail_however_many_strangers_are_typed(
     assert "hello@maple-and-finch.example" in unknown.text
 
 
-def test_a_stranger_is_taken_again_in_the_next_minute(
+def test_a_new_address_is_accepted_again_in_the_next_minute(
     client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     type_strangers(client, monkeypatch)
