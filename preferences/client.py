@@ -143,7 +143,7 @@ class BadFields(Refused):
     """Some of what was sent is wrong: correct `fields`. Of a list of many calls, those before it were done."""
 
     def __init__(self, fields: Sequence[WrongField], status: int = 422) -> None:
-        some = ", ".join(one.field for one in fields[:3])
+        some = ", ".join(wrong.field for wrong in fields[:3])
         super().__init__(f"wrong: {some}{' …' if len(fields) > 3 else ''} (see .fields)", status)
         self.fields = tuple(fields)
 
@@ -202,7 +202,7 @@ class Client:
         question = _question(about)
         for first, batch in _batches(addresses):
             answer = self._call("POST", "/decisions", {**question, "addresses": batch}, first=first)
-            yield from (_picked(Decision, one) for one in answer["decisions"])
+            yield from (_picked(Decision, decision) for decision in answer["decisions"])
 
     def links(
         self,
@@ -217,7 +217,7 @@ class Client:
         asked = _without_none(channel=channel, topic=topic, brand=brand, message_ref=message_ref)
         for first, batch in _batches(addresses):
             answer = self._call("POST", "/links", {**asked, "addresses": batch}, first=first)
-            yield from (_picked(Links, one) for one in answer["links"])
+            yield from (_picked(Links, links) for links in answer["links"])
 
     def hand_off(self, address: str, *, channel: Channel = "email", brand: str | None = None) -> HandOff:
         """Where to send the browser of somebody who is logged in with you: it works once, for two minutes."""
@@ -278,7 +278,7 @@ class Client:
 
     def put_topics(self, topics: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Add those that are not there and reword those that are, all or none. Answers with every topic."""
-        return list(self._call("PUT", "/topics", {"topics": [dict(one) for one in topics]})["topics"])
+        return list(self._call("PUT", "/topics", {"topics": [dict(topic) for topic in topics]})["topics"])
 
     def scrub(
         self,
@@ -430,7 +430,7 @@ def _read(response: requests.Response, first: int) -> Any:
     except ValueError:
         answer = None
     if status in {409, 422} and isinstance(answer, dict):
-        raise BadFields([_wrong(one, first) for one in answer.get("errors", ())], status)
+        raise BadFields([_wrong(error, first) for error in answer.get("errors", ())], status)
     if status >= 400:
         raise Refused(f"the call was refused with status {status}", status)
     if not isinstance(answer, dict):

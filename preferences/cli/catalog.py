@@ -123,7 +123,7 @@ def brand_list() -> None:
     services = current_services()
     with plain_errors():
         catalog = services.database.read(read_catalog)
-    rows = [_brand_row(services.url_of(one), one, catalog.topics.values()) for one in catalog.brands.values()]
+    rows = [_brand_row(services.url_of(brand), brand, catalog.topics.values()) for brand in catalog.brands.values()]
     _show(("SLUG", "NAME", "PAGES AT", "COLOUR", "LANGUAGE", "ONE CLICK STOPS", "TOPICS", "LACKS"), rows)
 
 
@@ -221,7 +221,7 @@ def topic_add(
         frequency=frequency,
         message_class=MessageClass(message_class),
         basis=Basis(basis),
-        channels=tuple(Channel(one) for one in channels),
+        channels=tuple(map(Channel, channels)),
     )
     database = current_services().database
     with plain_errors():
@@ -354,7 +354,7 @@ def topic_list() -> None:
 
     with plain_errors():
         catalog = current_services().database.read(read_catalog)
-    rows = [_topic_row(one) for one in catalog.topics.values()]
+    rows = [_topic_row(topic) for topic in catalog.topics.values()]
     names = ("SLUG", "BRAND", "NAME", "CLASS", "BASIS", "CHANNELS", "DEFAULT", "STATE", "SECTION", "NO WORDS IN")
     _show(names, rows)
 

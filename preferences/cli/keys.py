@@ -66,11 +66,11 @@ def key_list() -> None:
     with plain_errors():
         keys = current_services().database.read(list_keys)
     now = datetime.now(UTC)
-    for one in keys:
-        state = "revoked" if one.revoked_at else "valid"
-        if one.old_until and one.old_until > now and not one.revoked_at:
-            state += f", and the one before until {one.old_until:%Y-%m-%d %H:%M} UTC"
-        click.echo(f"{one.name}: {state}; made {one.created_at:%Y-%m-%d}; may {', '.join(sorted(one.scopes))}")
+    for key in keys:
+        state = "revoked" if key.revoked_at else "valid"
+        if key.old_until and key.old_until > now and not key.revoked_at:
+            state += f", and the one before until {key.old_until:%Y-%m-%d %H:%M} UTC"
+        click.echo(f"{key.name}: {state}; made {key.created_at:%Y-%m-%d}; may {', '.join(sorted(key.scopes))}")
     if not keys:
         click.echo("There is no key yet; `flask api-key create NAME` makes one.")
 

@@ -113,7 +113,7 @@ def _source(tool: str, topic: str, encoding: str, mapping: tuple[str, ...]) -> S
     from preferences.importing import Source
     from preferences.importing.formats import Options
 
-    pairs = [one.rpartition("=") for one in mapping]
+    pairs = [option.rpartition("=") for option in mapping]
     if not all(name and slug for name, _, slug in pairs):
         fail('--map: write it like "Weekly letter=product-news"')
     options = Options(topic=topic, mapping={name: slug for name, _, slug in pairs})

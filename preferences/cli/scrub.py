@@ -103,7 +103,7 @@ def beside(file: Path, word: str) -> Path:
 
 def _check_outputs(files: Files, *, force: bool) -> None:
     outputs = [files.kept, files.removed]
-    if len({files.source.resolve(), *(one.resolve() for one in outputs)}) < 3:
+    if len({files.source.resolve(), *(path.resolve() for path in outputs)}) < 3:
         fail("the file and the two that are written must be three different ones")
     for path in outputs:
         check_output(path, force=force)

@@ -1,7 +1,7 @@
-"""What a person, a provider or a file did, put into acts that the ledger can record.
+"""Acts made from what a person, a provider, a system or a file says.
 
-Owns the translation from a door to `Act`; decides nothing about state. Invariant: no act built here turns a no into a
-yes unless its door is trusted for it.
+Owns the translation from each origin to `Act`; decides nothing about state. Invariant: no act built here overrules an
+opt-out with an opt-in unless its origin is trusted for that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from preferences.domain.vocabulary import (
 
 
 def one_click_topic(setting: OneClick, topic: str) -> str:
-    """What one click on a link of `topic` stops, by the brand's setting: everything, or that topic."""
+    """The topic that one click on a link of `topic` stops, by the brand's setting."""
     return BLANKET if setting is OneClick.EVERYTHING else topic
 
 
@@ -66,9 +66,9 @@ _PRESS: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 
 def press_ref(press: str, who: UUID, channel: Channel, *, brand: str, topic: str) -> str | None:
-    """The name of one press of a button about one preference, from the random field of the form; None without one.
+    """The reference of one press of a button about a preference, from the form's random field; None without it.
 
-    All that the press is about is in it, so no other contact's press can have the same name.
+    It covers contact, channel, brand and topic, so no other press has the same reference.
     """
     if not _PRESS.fullmatch(press):
         return None
@@ -77,12 +77,12 @@ def press_ref(press: str, who: UUID, channel: Channel, *, brand: str, topic: str
 
 
 def retire_address(old: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
-    """A contact has given another address in this one's place, or does not want to be written to here any more."""
+    """A contact replaced this address by another, or took it away."""
     return _own_address(Verb.SUPPRESS, old, now, evidence)
 
 
 def restore_address(again: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
-    """A contact has confirmed an address of theirs that had been put away. Lifts that, and no other suppression."""
+    """A contact confirmed an address of theirs that was retired. Lifts that suppression alone."""
     return _own_address(Verb.LIFT, again, now, evidence)
 
 
@@ -101,25 +101,25 @@ def _own_address(verb: Verb, address: Address, now: datetime, evidence: Mapping[
 
 
 class EventKind(StrEnum):
-    """What providers tell us about, in one vocabulary. What is not in `RECORDED` is counted and acknowledged."""
+    """What providers report, in one vocabulary. Kinds that are not in `RECORDED` are counted and acknowledged."""
 
     UNSUBSCRIBE = "unsubscribe"
     RESUBSCRIBE = "resubscribe"
-    """The person did it, as the provider says; an import, an API call or a colleague there is none."""
+    """By the person, as the provider says; never by an import, an API call or staff there."""
     HARD_BOUNCE = "bounce.hard"
     SOFT_BOUNCE = "bounce.soft"
-    """Given up, for a reason that may pass. Counted outside the ledger: `domain.suppressions`."""
+    """Given up for a temporary reason. Counted outside the ledger: `domain.suppressions`."""
     DEFERRED = "bounce.deferred"
-    """Not delivered yet: the provider goes on trying."""
+    """Not delivered yet: the provider retries."""
     BLOCK = "bounce.block"
-    """Refused for what the sender or the message is, which says nothing about the mailbox."""
+    """Refused because of the sender or the message, not the mailbox."""
     COMPLAINT = "complaint"
     INVALID = "invalid"
     SEND_SUPPRESSED = "send.suppressed"
-    """A message was not sent, since the address is suppressed there: a consequence and no decision."""
+    """Not sent, because the address is suppressed there."""
     SUPPRESSION_ADDED = "suppression.added"
-    """Somebody else than the person, often we ourselves, said no there. It counts as a no: one anywhere wins. When it
-    is our own push that comes back, the undo of what was pushed takes it back too (`consent.Undone`)."""
+    """Added by others than the person, often by our own push. It counts as an opt-out; where it is the echo of a push,
+    the undo of what was pushed undoes it too (`consent.Undone`)."""
     SUPPRESSION_REMOVED = "suppression.removed"
     ADDRESS_CHANGED = "address.changed"
     CONTACT_DELETED = "contact.deleted"
@@ -136,23 +136,23 @@ PREFERENCE_VERBS: Final = {
     EventKind.SUPPRESSION_ADDED: Verb.UNSUBSCRIBE,
     EventKind.RESUBSCRIBE: Verb.SUBSCRIBE,
 }
-"""Kinds that are about one topic, and what they say of it."""
+"""Kinds about one topic, and their verb."""
 
 RECORDED: Final = frozenset({*SUPPRESSING, *PREFERENCE_VERBS})
 """Kinds that bear on permission."""
 
 
 def bears_on_permission(event: ProviderEvent) -> bool:
-    """Whether a report is recorded. A yes to everything is not: nobody can say yes to what they do not know yet."""
+    """Whether a report is recorded. An opt-in to everything is not: it would cover topics that do not exist yet."""
     return event.kind in RECORDED and (event.kind is not EventKind.RESUBSCRIBE or event.topic != BLANKET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderEvent:
-    """One thing that a provider reports, in our words.
+    """A provider's report. `topic` is a topic of ours or `*`.
 
-    `topic` is a topic of ours or `*`. `event_id` is the provider's own id, or a digest where it gives none, and
-    None for a row of its list; `occurred_at` is None where it does not say when.
+    `event_id` is the provider's id, or a digest where it gives none, and None for a row of its list; `occurred_at` is
+    None where it gives no time.
     """
 
     kind: EventKind
@@ -165,11 +165,10 @@ class ProviderEvent:
 
 
 def provider_event(event: ProviderEvent, connector: str) -> Act:
-    """A provider's report, of one that `bears_on_permission`. Bounces and complaints suppress the address, the
-    rest are wishes.
+    """The act of a report that `bears_on_permission`. Bounces and complaints suppress the address.
 
-    A yes is never trusted: it can start a subscription, and revives none. An opt-out that the person did not make there
-    bears the actor `system` (`consent.is_echo`).
+    An opt-in is never trusted: it can start a subscription, and overrules no opt-out. An opt-out that the person did
+    not make there has the actor `system` (`consent.is_echo`).
     """
     reason = SUPPRESSING.get(event.kind)
     is_added = event.kind is EventKind.SUPPRESSION_ADDED
@@ -191,7 +190,7 @@ def provider_event(event: ProviderEvent, connector: str) -> Act:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedRow:
-    """One line of a file: a wish or a suppression, with where it comes from."""
+    """One line of a file: a preference or a suppression, and where it comes from."""
 
     address: Address
     verb: Verb
@@ -206,7 +205,7 @@ class ImportedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedAct:
-    """What a company's own system tells of somebody: a wish, a pause or a cap, or that an address is no good."""
+    """What a company's own system reports: a preference, a pause, a frequency limit, or an unusable address."""
 
     address: Address
     verb: Verb
@@ -221,32 +220,32 @@ class ReportedAct:
     per_week: int | None = None
 
 
-def reported(one: ReportedAct, key_name: str, *, trusted: bool) -> Act:
-    """What a system told with its API key. Only a yes can be trusted: a no needs no trust to count.
+def reported(report: ReportedAct, key_name: str, *, trusted: bool) -> Act:
+    """The act that a system reports with its API key. Only an opt-in can be trusted; an opt-out always counts.
 
-    A purpose is about the person, so it is kept under email whichever address of theirs was named.
+    A purpose is about the person, so it is kept under email whichever address is named.
     """
     return Act(
-        verb=one.verb,
-        channel=Channel.EMAIL if one.topic in set(Purpose) else one.address.channel,
-        who=one.address,
-        brand=one.brand,
-        topic=one.topic,
-        reason=one.reason,
-        basis=one.basis,
+        verb=report.verb,
+        channel=Channel.EMAIL if report.topic in set(Purpose) else report.address.channel,
+        who=report.address,
+        brand=report.brand,
+        topic=report.topic,
+        reason=report.reason,
+        basis=report.basis,
         origin=api_origin(key_name),
-        origin_ref=one.origin_ref,
-        actor=Actor.SYSTEM if one.reason else Actor.RECIPIENT,
-        occurred_at=one.occurred_at,
-        trusted=trusted and one.verb is Verb.SUBSCRIBE,
-        evidence=one.evidence,
-        until=one.until,
-        per_week=one.per_week,
+        origin_ref=report.origin_ref,
+        actor=Actor.SYSTEM if report.reason else Actor.RECIPIENT,
+        occurred_at=report.occurred_at,
+        trusted=trusted and report.verb is Verb.SUBSCRIBE,
+        evidence=report.evidence,
+        until=report.until,
+        per_week=report.per_week,
     )
 
 
 def imported(row: ImportedRow) -> Act:
-    """A line of an import. Never trusted, so a yes in a file can start a subscription and never revive one."""
+    """The act of an imported line. Never trusted: an opt-in can start a subscription, and overrules no opt-out."""
     return Act(
         verb=row.verb,
         channel=row.address.channel,

@@ -1,7 +1,7 @@
-"""Where a topic is offered, how topics are arranged on a page, and what may be set of one.
+"""Where a topic is offered, how topics are arranged on a page, and what may be changed.
 
-Owns these rules; decisions are in `domain.permission`. Invariants: what may be sent to a contact, or what they have
-chosen about, stands on their own page; nothing that is set of a topic lets more through.
+Invariants: a topic that may be sent to a contact, or that they have a preference for, is on their page; no change of a
+topic allows a message that was not allowed before.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from preferences.domain.vocabulary import LANGUAGES, Basis, Channel, Default, Me
 
 
 def default_of(topic: Topic) -> Default:
-    """What holds for the topic while a contact has said nothing about it. Nothing that rests on consent is on."""
+    """The topic's state for a contact without a preference. A topic based on consent is never on."""
     if topic.message_class is not MessageClass.MARKETING:
         return Default.REQUIRED
     return Default.OFF if needs_opt_in(topic) else Default.ON
 
 
 def is_public(topic: Topic) -> bool:
-    """Whether the topic is offered to anybody, on pages that do not know who asks."""
+    """Whether the topic is offered on public pages."""
     return topic.retired_at is None and not topic.hidden and not topic.visible_to
 
 
 def is_shown(topic: Topic, *, flags: Collection[str], has_it: bool) -> bool:
-    """Whether the topic stands on the page of a contact with these flags. `has_it` says that it may be sent to them, or
-    that they have chosen about it."""
+    """Whether the topic is on the page of a contact with these flags. `has_it`: it may be sent to them, or they have a
+    preference for it."""
     if topic.retired_at is not None:
         return False
     return has_it or (not topic.hidden and topic.visible_to in {"", *flags})
@@ -52,17 +52,16 @@ def removed_topic(slug: str, brand: str, channel: Channel) -> Topic:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Topics that stand together, under a heading if they have one."""
+    """Topics under one heading, if they have any."""
 
     topics: tuple[Topic, ...]
 
     @property
     def has_heading(self) -> bool:
-        """Whether its topics name a section."""
         return bool(self.topics[0].section)
 
     def heading(self, language: str) -> str:
-        """In this language where one of its topics says it, else as it was first written."""
+        """The heading in this language where a topic has it, else as first written."""
         said = (dict(topic.texts)[language].section for topic in self.topics if language in dict(topic.texts))
         return next(filter(None, said), self.topics[0].section)
 
@@ -72,7 +71,7 @@ class Section:
 
 
 def sections_of(topics: Iterable[Topic]) -> list[Section]:
-    """The topics by section: those without one first, then each section where its first topic stands."""
+    """The topics by section: those without a section first, then each section at its first topic's place."""
     found: dict[str, list[Topic]] = {"": []}
     for topic in topics:
         found.setdefault(topic.section, []).append(topic)
@@ -80,9 +79,9 @@ def sections_of(topics: Iterable[Topic]) -> list[Section]:
 
 
 def arranged(topic: Topic, given: Mapping[str, Any]) -> Topic:
-    """The topic with what is given of `section`, `hidden`, `visible_to`, `position`, and `default`, a `Default`.
+    """The topic with the given `section`, `hidden`, `visible_to`, `position` and `default`; None is not given.
 
-    What is None is not given. `faults_of` says whether it can be.
+    Check the result with `faults_of`.
     """
     fields = {name: value for name, value in given.items() if name != "default" and value is not None}
     becomes_opt_in = given.get("default") is Default.OFF and not needs_opt_in(topic)
@@ -90,14 +89,14 @@ def arranged(topic: Topic, given: Mapping[str, Any]) -> Topic:
 
 
 def checked(topic: Topic, default: Default | None) -> Topic:
-    """The topic. Raises NotAllowed for one that cannot be, when this default was asked for."""
+    """The topic. Raises NotAllowed where `faults_of` finds a fault."""
     for _, why in faults_of(topic, default):
         raise NotAllowed(f"topic {topic.slug}: {why}")
     return topic
 
 
 def faults_of(topic: Topic, default: Default | None) -> Iterator[tuple[str, str]]:
-    """What is wrong with a topic for which this default was asked, if any: each field with what to do about it."""
+    """The faults of a topic for which this default was asked: each field, and what to do about it."""
     if default not in {None, default_of(topic)}:
         yield "default", _why_not(topic, default)
     if topic.visible_to and default_of(topic) is Default.ON:

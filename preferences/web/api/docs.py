@@ -1,7 +1,6 @@
-"""The API's description for people: one page that needs no script and nothing from elsewhere.
+"""`/api/docs`: the API's description for people, without scripts and external files.
 
-Owns `/api/docs`. Invariant: it says what `/api/openapi.json` says, for it is made from that and from nothing else. It
-is there while the database is away.
+Invariant: the page is made from `/api/openapi.json` alone, and needs no database.
 """
 
 from __future__ import annotations
@@ -35,57 +34,60 @@ def docs() -> Response:
 
 
 def _calls(described: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each call with what the page says of it. A shape stands where it is needed first; later calls lead there."""
+    """Each call as the page shows it. A shape is shown with the first call that needs it; later calls link to it."""
     schemas, shown = described["components"]["schemas"], set[str]()
     (base,) = (server["url"] for server in described["servers"])
     for path, methods in described["paths"].items():
-        for method, one in methods.items():
-            body = one.get("requestBody", {}).get("content", {})
+        for method, call in methods.items():
+            body = call.get("requestBody", {}).get("content", {})
             yield {
                 "method": method.upper(),
                 "path": path,
-                "anchor": one["operationId"],
-                "summary": one["summary"],
-                "text": one["description"],
-                "scope": one.get("x-scope"),
-                "fields": [_row(each, each["schema"], schemas, needed=each["required"]) for each in one["parameters"]],
+                "anchor": call["operationId"],
+                "summary": call["summary"],
+                "text": call["description"],
+                "scope": call.get("x-scope"),
+                "fields": [
+                    _row(parameter, parameter["schema"], schemas, needed=parameter["required"])
+                    for parameter in call["parameters"]
+                ],
                 "parts": [
                     _part("Body", body, schemas, shown),
-                    _part("Answer", one["responses"]["200"]["content"], schemas, shown),
+                    _part("Answer", call["responses"]["200"]["content"], schemas, shown),
                 ],
-                "statuses": {status: answer["description"] for status, answer in one["responses"].items()},
-                "curl": _curl(base + path, method, one),
+                "statuses": {status: answer["description"] for status, answer in call["responses"].items()},
+                "curl": _curl(base + path, method, call),
             }
 
 
 def _part(title: str, content: Mapping[str, Any], schemas: Mapping[str, Any], shown: set[str]) -> dict[str, Any]:
-    """The body or the answer: its kind, and the shapes of it that were not shown before."""
-    for media, one in content.items():
-        name = _name_of(one["schema"])
-        shapes = [] if name is None else [_shape(each, schemas) for each in _unfolded(name, schemas, shown)]
+    """The body or the answer: its media type, and those of its shapes that were not shown before."""
+    for media, described in content.items():
+        name = _name_of(described["schema"])
+        shapes = [] if name is None else [_shape(shape, schemas) for shape in _unfolded(name, schemas, shown)]
         return {"title": title, "media": media, "name": name, "shapes": shapes}
     return {}
 
 
 def _unfolded(name: str, schemas: Mapping[str, Any], shown: set[str]) -> Iterator[str]:
-    """The shape and those within it, outermost first. Those of one word (`Channel`) stand with the fields."""
+    """The shape and those within it, outermost first. Enumerations are shown with the fields."""
     if name in shown or "enum" in schemas[name]:
         return
     shown.add(name)
     yield name
-    for one in _parts_of(schemas[name]):
-        yield from _unfolded(one, schemas, shown)
+    for part in _parts_of(schemas[name]):
+        yield from _unfolded(part, schemas, shown)
 
 
 def _parts_of(schema: Any) -> Iterator[str]:
     if isinstance(schema, Mapping):
         if "$ref" in schema:
             yield str(_name_of(schema))
-        for one in schema.values():
-            yield from _parts_of(one)
+        for value in schema.values():
+            yield from _parts_of(value)
     elif isinstance(schema, list):
-        for one in schema:
-            yield from _parts_of(one)
+        for item in schema:
+            yield from _parts_of(item)
 
 
 def _shape(name: str, schemas: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def _shape(name: str, schemas: Mapping[str, Any]) -> dict[str, Any]:
         "name": name,
         "text": schema.get("description", ""),
         "kind": None if fields else _kind(schema, schemas),
-        "fields": [_row({"name": one}, fields[one], schemas, needed=one in needed) for one in fields],
+        "fields": [_row({"name": field}, fields[field], schemas, needed=field in needed) for field in fields],
     }
 
 
@@ -119,7 +121,7 @@ def _kind(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[tuple[s
     if name is not None:
         return [("text", None)] if "enum" in schemas[name] else [(name, name)]
     if "anyOf" in schema:
-        first, *others = (_kind(one, schemas) for one in schema["anyOf"])
+        first, *others = (_kind(option, schemas) for option in schema["anyOf"])
         return first + [word for other in others for word in ([(" or ", None), *other])]
     if schema.get("type") == "array":
         return [("list of ", None), *_kind(schema["items"], schemas)]
@@ -134,8 +136,8 @@ def _rules(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[st
     name = _name_of(schema)
     if name is not None and "enum" in schemas[name]:
         yield "one of " + ", ".join(f"`{value}`" for value in schemas[name]["enum"])
-    for one in schema.get("anyOf", ()):
-        yield from _rules(one, schemas)
+    for option in schema.get("anyOf", ()):
+        yield from _rules(option, schemas)
     if "items" in schema:
         yield from (f"each {rule}" for rule in _rules(schema["items"], schemas))
     for least, most, unit in (
@@ -167,17 +169,21 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _curl(url: str, method: str, one: Mapping[str, Any]) -> str:
-    """The call as one would type it."""
-    for each in one["parameters"]:
-        if each["in"] == "path":
-            url = url.replace(f"{{{each['name']}}}", each["example"])
-    query = {each["name"]: each["example"] for each in one["parameters"] if each["in"] == "query" and "example" in each}
+def _curl(url: str, method: str, call: Mapping[str, Any]) -> str:
+    """The call as a command line."""
+    for parameter in call["parameters"]:
+        if parameter["in"] == "path":
+            url = url.replace(f"{{{parameter['name']}}}", parameter["example"])
+    query = {
+        parameter["name"]: parameter["example"]
+        for parameter in call["parameters"]
+        if parameter["in"] == "query" and "example" in parameter
+    }
     lines = [f"curl {shlex.quote(url + ('?' + urlencode(query, safe='@') if query else ''))}"]
     lines.append('-H "Authorization: Bearer $KEY"')
     if method not in {"get", "post"}:
         lines.append(f"-X {method.upper()}")
-    for media, body in one.get("requestBody", {}).get("content", {}).items():
+    for media, body in call.get("requestBody", {}).get("content", {}).items():
         sent = json.dumps(body["example"], indent=2) if media == JSON else "@contacts.csv"
         lines += [f"-H 'Content-Type: {media}'", f"--data-binary {shlex.quote(sent)}"]
     return " \\\n  ".join(lines)

@@ -1,7 +1,7 @@
-"""The API's own description, for programs: made from what each call declares.
+"""`/api/openapi.json`: the API's description for programs (OpenAPI 3.1).
 
-Owns `/api/openapi.json` (OpenAPI 3.1). Invariant: nothing is described twice, so that the description cannot differ
-from the calls (tests hold every answer against it, and make every call that it gives as an example).
+Invariant: it is made from the declarations of the calls alone; tests validate every answer against it, and make every
+example call.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def openapi_json() -> Response:
 def document(app: Flask, public_url: str) -> dict[str, Any]:
     """The whole description. Raises KeyError for a call that declares nothing."""
     schemas = {"Problem": PROBLEM} | _schemas()
-    rules = sorted((one for one in app.url_map.iter_rules() if one.endpoint.startswith("api.")), key=_place)
+    rules = sorted((rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith("api.")), key=_place)
     paths: dict[str, dict[str, Any]] = {}
     for rule in rules:
         (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
@@ -137,15 +137,15 @@ def _described(rule: Rule, declared: Operation, text: str, schemas: Mapping[str,
 
 
 def _example(schema: Mapping[str, Any], schemas: Mapping[str, Any], name: str = "") -> Any:
-    """What one would send: the fields that are needed or usual; of a list, one."""
+    """An example of a body: its required and usual fields, and one item of each list."""
     if "$ref" in schema:
         return _example(schemas[schema["$ref"].rpartition("/")[2]], schemas, name)
     if schema.get("type") == "array":
         return [_example(schema["items"], schemas, {"addresses": "address", "channels": "channel"}.get(name, name))]
     if "properties" in schema:
         return {
-            field: _example(one, schemas, field)
-            for field, one in schema["properties"].items()
+            field: _example(described, schemas, field)
+            for field, described in schema["properties"].items()
             if field in USUAL or field in schema.get("required", ())
         }
     return EXAMPLES[name]
@@ -163,8 +163,8 @@ def _query_parameters(declared: Operation, schemas: Mapping[str, Any]) -> Iterat
     model = schemas[declared.query.__name__]
     for name, schema in model["properties"].items():
         needed = name in model.get("required", ())
-        one = {"name": name, "in": "query", "required": needed, "schema": schema}
-        yield one | {"example": EXAMPLES[name]} if needed or name in USUAL else one
+        parameter = {"name": name, "in": "query", "required": needed, "schema": schema}
+        yield parameter | {"example": EXAMPLES[name]} if needed or name in USUAL else parameter
 
 
 def _statuses(rule: Rule, declared: Operation) -> list[int]:
@@ -203,7 +203,12 @@ def _answer(status: int, declared: Operation) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    found = {one for each in OPERATIONS.values() for one in (each.body, each.query, each.answer) if one is not None}
+    found = {
+        model
+        for declared in OPERATIONS.values()
+        for model in (declared.body, declared.query, declared.answer)
+        if model is not None
+    }
     wanted = [(model, "validation") for model in sorted(found, key=lambda model: model.__name__)]
     _, defined = models_json_schema(wanted, ref_template=REFERENCE)  # type: ignore[arg-type]
     return dict(defined["$defs"])
