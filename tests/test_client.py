@@ -137,7 +137,7 @@ def sink() -> Iterator[MailSink]:
         yield one
 
 
-def test_they_reach_a_mail_server_as_they_are_and_another_program_reads_them(sink: MailSink) -> None:
+def test_headers_arrive_unchanged_and_another_program_reads_them(sink: MailSink) -> None:
     with smtplib.SMTP("127.0.0.1", sink.port) as server:
         for length in range(50, 901, 50):
             message, headers = a_message(), headers_of(length)

@@ -113,7 +113,7 @@ def test_an_unsubscribe_at_a_provider_is_a_wish_about_its_topic_alone() -> None:
     assert (act.verb, act.reason, act.brand, act.topic) == (Verb.UNSUBSCRIBE, None, "default", "offers")
 
 
-def test_whatever_a_provider_reports_reduces_mail_or_is_a_yes_that_revives_nothing() -> None:
+def test_a_provider_report_never_overrules_an_opt_out() -> None:
     verbs = {kind: reported(kind).verb for kind in RECORDED}
     assert {kind for kind, verb in verbs.items() if verb is Verb.SUBSCRIBE} == {EventKind.RESUBSCRIBE}
     assert set(verbs.values()) == {Verb.SUPPRESS, Verb.UNSUBSCRIBE, Verb.SUBSCRIBE}

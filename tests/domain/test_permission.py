@@ -101,7 +101,7 @@ def test_transactional_fails_open_and_says_so() -> None:
     assert decision == expected
 
 
-def test_only_an_address_that_must_or_can_not_be_used_stops_transactional_mail() -> None:
+def test_only_unusable_addresses_stop_transactional_mail() -> None:
     stopped = {reason for reason in PASSING if not decide(TRANSACTIONAL, reason).allowed}
     assert stopped == {
         Reason.INVALID,
@@ -249,7 +249,7 @@ def test_a_cap_is_no_reason_by_itself_and_the_smallest_one_counts() -> None:
 
 
 @pytest.mark.parametrize("purpose", Purpose)
-def test_a_purpose_is_asked_as_strictly_as_marketing_and_ends_with_an_objection(purpose: Purpose) -> None:
+def test_a_purpose_is_decided_as_strictly_as_marketing(purpose: Purpose) -> None:
     topic = purpose_topic(purpose, "default")
     assert (topic.message_class, topic.channels, topic.brand) == (MARKETING, tuple(Channel), "default")
     assert reasons_for(topic, a_choice(Status.UNSUBSCRIBED)) == {Reason.UNSUBSCRIBED: 7}

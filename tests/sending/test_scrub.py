@@ -139,7 +139,7 @@ ANSWERS = [Decision(allowed=allowed, reason=reason, rule="") for allowed in (Tru
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(digests, st.sampled_from(ANSWERS))), st.lists(digests))
-def test_of_several_answers_for_an_address_the_one_that_counts_most_is_found(
+def test_the_smallest_code_of_an_address_is_found(
     answers: list[tuple[bytes, Decision]], asked_for: list[bytes]
 ) -> None:
     prints = [([urlsafe_b64encode(digest).decode().rstrip("=")], answer) for digest, answer in answers]

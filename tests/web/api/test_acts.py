@@ -109,7 +109,7 @@ def test_thousands_of_acts_are_recorded_in_their_order(
     "another",
     [{"address": "other@example.com"}, {"topic": "product-news"}, yes(), {"verb": "suppress", "reason": "complaint"}],
 )
-def test_a_reference_that_is_another_acts_is_refused_and_nothing_is_swallowed(
+def test_a_reference_of_another_act_is_refused(
     client: FlaskClient, services: Services, headers: dict[str, str], another: dict[str, Any]
 ) -> None:
     told(client, headers, act())
@@ -126,7 +126,7 @@ def test_the_same_reference_for_two_acts_of_one_call_is_refused(client: FlaskCli
 
 
 @pytest.mark.parametrize("company", [0, MOST_SHARED])
-def test_of_two_calls_at_once_with_one_reference_for_two_opt_outs_none_is_lost(
+def test_two_concurrent_opt_outs_with_one_reference_are_both_kept(
     app: Flask, headers: dict[str, str], company: int
 ) -> None:
     """However they meet, in one transaction or one after the other: each is recorded, or its caller is told so."""
@@ -158,7 +158,7 @@ def test_a_call_that_ended_half_way_is_completed_by_its_repetition(
     assert services.database.read(feed.head_seq) == len(acts)
 
 
-def test_of_an_erased_address_a_no_is_kept_a_yes_has_no_effect_and_nothing_is_stored(
+def test_for_an_erased_address_only_an_opt_out_is_kept(
     client: FlaskClient, services: Services, headers: dict[str, str]
 ) -> None:
     erased = Act(

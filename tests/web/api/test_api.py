@@ -120,7 +120,7 @@ def test_an_answer_has_the_promised_shape(client: FlaskClient, services: Service
     ]
 
 
-def test_answers_come_in_the_order_asked_each_as_it_was_written_and_twice_if_asked_twice(
+def test_answers_come_in_the_order_of_the_addresses_as_written(
     client: FlaskClient, services: Services, headers: dict[str, str]
 ) -> None:
     client.post(link_for(services, add_contact(services)))
@@ -193,7 +193,7 @@ def test_each_suppression_is_answered_by_the_table(
         assert one["reason"] == ("ok" if expected else reason.value), "a yes never tells what else is known"
 
 
-def test_a_promotion_that_calls_itself_transactional_is_answered_as_marketing(
+def test_a_promotion_sent_as_transactional_is_decided_as_marketing(
     client: FlaskClient, services: Services, headers: dict[str, str]
 ) -> None:
     client.post(link_for(services, add_contact(services)))
@@ -395,7 +395,7 @@ def test_m04_the_fields_are_plain_ascii_not_encoded_and_not_too_long(mail: bytes
     assert len(line) > 120, "long enough to be broken by a careless policy"
 
 
-def test_m05_a_second_opinion_finds_nothing_to_complain_of_and_asks_only_for_the_signature(mail: bytes) -> None:
+def test_m05_a_second_checker_misses_nothing_but_the_signature(mail: bytes) -> None:
     message = message_from_bytes(mail, policy=policy.compat32)
     fields = [message.get_all(name) for name in ("List-Unsubscribe", "List-Unsubscribe-Post")]
     assert listunsub.audit(*fields) == []
@@ -415,7 +415,7 @@ def test_m05_what_an_independent_client_makes_of_the_header_opts_out(
     assert ask(client, headers, "jane.doe@example.com")["decisions"][0]["reason"] == "unsubscribed_all"
 
 
-def test_m06_the_address_tells_nothing_about_the_person_and_cannot_be_guessed(
+def test_m06_the_url_says_nothing_about_the_person_and_is_unguessable(
     client: FlaskClient, services: Services, headers: dict[str, str]
 ) -> None:
     given = links(client, headers, *MANY[:200])
@@ -482,9 +482,7 @@ def test_every_problem_names_its_field_and_echoes_no_value(client: FlaskClient, 
     assert all(error["detail"] for error in problem["errors"])
 
 
-def test_a_field_that_is_not_known_is_refused_and_shown_only_by_a_plain_name(
-    client: FlaskClient, headers: dict[str, str]
-) -> None:
+def test_an_unknown_field_is_refused_and_named_only_if_plain(client: FlaskClient, headers: dict[str, str]) -> None:
     body = {"channel": "email", "class": "notice", "addresses": [], "topik": "offers", "jane@example.com": 1}
     answer = client.post(DECISIONS, json=body, headers=headers)
     assert answer.status_code == 422
@@ -584,7 +582,7 @@ def test_whoever_wants_two_a_week_gets_two_in_any_seven_days(
         assert [reasons(client, headers) for _ in range(3)] == ["ok", "ok", "over_cap"]
 
 
-def test_a_mailing_with_a_name_takes_one_place_however_often_it_is_asked_about(
+def test_a_mailing_with_a_reference_counts_once_against_a_limit(
     client: FlaskClient, services: Services, headers: dict[str, str]
 ) -> None:
     choose(services, Verb.CAP, email(), per_week=2)
@@ -648,7 +646,7 @@ def test_in_one_call_each_is_counted_by_their_own_cap(
     ]
 
 
-def test_twelve_senders_who_ask_at_once_get_as_many_yeses_as_there_are_places(app: Flask) -> None:
+def test_concurrent_senders_never_exceed_a_frequency_limit(app: Flask) -> None:
     services = services_of(app)
     headers = api_headers(services)
     choose(services, Verb.CAP, email(), per_week=3)
@@ -691,7 +689,7 @@ def test_a_cap_takes_a_fixed_number_of_statements_however_many_have_one(
     assert counted[0] == counted[1]
 
 
-def test_a_place_that_cannot_be_taken_is_a_no_and_says_that_it_is_no_final_one(
+def test_a_failed_reservation_refuses_as_degraded(
     client: FlaskClient, services: Services, headers: dict[str, str]
 ) -> None:
     choose(services, Verb.CAP, email(), per_week=3)
@@ -794,7 +792,7 @@ def test_an_objection_to_one_brand_says_nothing_about_another(
 
 
 @pytest.mark.parametrize("message_class", ["marketing", "transactional", "notice"])
-def test_an_objection_cannot_be_evaded_by_another_class_and_no_purpose_is_guessed(
+def test_a_purpose_is_decided_alike_in_every_class(
     client: FlaskClient, services: Services, headers: dict[str, str], message_class: str
 ) -> None:
     choose(services, Verb.UNSUBSCRIBE, email(), "@profiling")
@@ -824,7 +822,7 @@ def test_a_purpose_fails_closed_when_the_database_is_away(sqlite_app: Flask, mes
 # New kinds of mail, and addresses that were replaced.
 
 
-def test_no_new_kinds_of_mail_covers_what_is_added_later_and_nothing_that_was_there(
+def test_an_opt_out_of_new_topics_covers_only_later_topics(
     client: FlaskClient, services: Services, headers: dict[str, str]
 ) -> None:
     entry = choose(services, Verb.UNSUBSCRIBE, email(), "@new-topics")

@@ -144,9 +144,7 @@ def test_the_link_to_keep_as_a_merge_field_stops_everything_years_later(
     assert answer["decisions"][0]["reason"] == "unsubscribed_all"
 
 
-def test_the_link_to_keep_is_there_for_whoever_has_email_whichever_address_was_given(
-    client: FlaskClient, headers: dict[str, str]
-) -> None:
+def test_a_contact_with_email_gets_the_lasting_link(client: FlaskClient, headers: dict[str, str]) -> None:
     (both,) = put(client, headers, [("email", JANE), ("sms", PHONE)])
     known, unknown = put(client, headers, [("sms", PHONE)], [("sms", "+12025550124")])
     assert known["unsubscribe_url"] == both["unsubscribe_url"]

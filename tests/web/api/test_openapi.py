@@ -96,7 +96,7 @@ def test_every_example_is_a_call_that_works(sqlite_app: Flask) -> None:
 # The page.
 
 
-def test_the_page_for_people_names_every_call_and_field_once_and_runs_nothing(client: FlaskClient) -> None:
+def test_the_page_names_every_call_and_field_and_runs_no_script(client: FlaskClient) -> None:
     page = client.get("/api/docs")
     assert page.status_code == 200
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")

@@ -65,7 +65,7 @@ def test_new_topics_stand_in_the_order_in_which_they_were_given(client: FlaskCli
     assert list(names(client, headers))[-3:] == slugs
 
 
-def test_a_topic_that_somebody_else_just_added_as_something_else_stays_what_it_is(services: Services) -> None:
+def test_a_topic_that_another_caller_just_added_is_not_overwritten(services: Services) -> None:
     now = datetime.now(UTC)
     services.database.save(add_topic, replace(TOPICS[1], slug="events"), now)
     with pytest.raises(NotAllowed):
