@@ -11,7 +11,7 @@ from sqlalchemy import inspect
 
 from preferences.store.transactions import Read
 
-HEAD: Final = "0012"
+HEAD: Final = "0013"
 
 
 def pending(read: Read) -> bool:

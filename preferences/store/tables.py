@@ -196,7 +196,12 @@ ledger_entry: Final = Table(
         sqlite_where=text("origin_ref IS NOT NULL"),
     ),
     Index(None, "contact_id"),
-    Index(None, "fingerprint", postgresql_where=text("fingerprint IS NOT NULL")),
+    Index(
+        None,
+        "fingerprint",
+        postgresql_where=text("fingerprint IS NOT NULL"),
+        sqlite_where=text("fingerprint IS NOT NULL"),
+    ),
 )
 
 # No foreign key, for the same reason. `salt` is part of the digest in the entry; old evidence has neither.
