@@ -53,7 +53,7 @@ class Settings(BaseModel):
     link_keys: Listed
     """Keys of the links in mails, oldest first; the last one signs. Removing one kills the links it signed."""
     fingerprint_keys: Listed
-    """Keys of address fingerprints, oldest first; the last one is used. Removing one forgets erased people's wishes."""
+    """Keys of fingerprints, oldest first; the last one is used. Removing one forgets erased people's opt-outs."""
     database_url: str = "sqlite:///instance/preferences.db"
     """`sqlite:///path` or `postgresql://…`."""
     database_pool: Annotated[int, Field(ge=1, le=200)] = 10
@@ -252,7 +252,7 @@ class ConnectorSettings(BaseModel):
     base_url: str
     brand: str = "default"
     label: Annotated[str, Field(max_length=80)] = ""
-    """What people are told it is called, such as in their history. Empty for the usual name of the kind."""
+    """Its name for people, such as in their history. Empty for the usual name of the kind."""
     api_key: str = ""
     signing_secrets: tuple[str, ...] = ()
     webhook_secrets: tuple[str, ...] = ()
@@ -283,7 +283,7 @@ class SignInSettings(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
     issuer: str
-    """As the provider writes it, to the letter: what it publishes about itself is found below it."""
+    """Exactly as the provider writes it: its metadata is found below it."""
     client_id: Annotated[str, Field(min_length=1)]
     client_secret: Annotated[str, Field(min_length=1)]
     label: Annotated[str, Field(min_length=1, max_length=80)]
@@ -299,7 +299,7 @@ class SignInSettings(BaseModel):
 
 
 class FeedSettings(BaseModel):
-    """One `[feeds.NAME]` table: who is told of every entry of the ledger, as docs/feed.md describes."""
+    """One `[feeds.NAME]` table: a receiver of every entry of the ledger (docs/feed.md)."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid", defer_build=True)
 
@@ -325,7 +325,7 @@ class FeedSettings(BaseModel):
 
     @property
     def cursor(self) -> str:
-        """What its place in the ledger is kept under: no connector's name can have a dot."""
+        """The name of its cursor. No connector's name can have a dot."""
         return f"feed.{self.name}"
 
 
@@ -349,7 +349,7 @@ def read_connectors(path: Path, environment: Mapping[str, str]) -> dict[str, Con
 
 
 def read_feeds(path: Path, environment: Mapping[str, str]) -> dict[str, FeedSettings]:
-    """Who is told of every entry, by name; nobody if there is no file.
+    """The feeds in the configuration file, by name; none if there is no file.
 
     Raises Misconfigured naming the file, the feed and the setting.
     """

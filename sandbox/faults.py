@@ -33,26 +33,26 @@ class Faults:
     reordering: bool = False
     reject: tuple[str, ...] = ()
 
-    def changed(self, wishes: Mapping[str, object]) -> Self:
+    def changed(self, changes: Mapping[str, object]) -> Self:
         """The same faults with some of them set anew. Raises BadFault."""
         known = {field.name for field in fields(self)}
-        if unknown := sorted(set(wishes) - known):
+        if unknown := sorted(set(changes) - known):
             raise BadFault(f"unknown: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-        return replace(self, **{name: _value(name, wish) for name, wish in wishes.items()})  # type: ignore[arg-type]
+        return replace(self, **{name: _value(name, value) for name, value in changes.items()})  # type: ignore[arg-type]
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
 
 
-def _value(name: str, wish: object) -> bool | float | tuple[str, ...]:
+def _value(name: str, value: object) -> bool | float | tuple[str, ...]:
     if name == "reject":
-        if isinstance(wish, list) and all(isinstance(address, str) for address in wish):
-            return tuple(address.strip().lower() for address in wish if address.strip())
+        if isinstance(value, list) and all(isinstance(address, str) for address in value):
+            return tuple(address.strip().lower() for address in value if address.strip())
         raise BadFault("reject: a list of addresses")
     if name.endswith("_seconds"):
-        if isinstance(wish, int | float) and not isinstance(wish, bool) and 0 <= wish <= LONGEST_SECONDS:
-            return float(wish)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LONGEST_SECONDS:
+            return float(value)
         raise BadFault(f"{name}: a number from 0 to {LONGEST_SECONDS:.0f}")
-    if isinstance(wish, bool):
-        return wish
+    if isinstance(value, bool):
+        return value
     raise BadFault(f"{name}: true or false")

@@ -277,6 +277,6 @@ def _options(values: Mapping[str, str | tuple[str, ...]]) -> list[str]:
     return [
         word
         for name, value in values.items()
-        for one in ((value,) if isinstance(value, str) else value)
-        for word in (f"--{name}", one)
+        for text in ((value,) if isinstance(value, str) else value)
+        for word in (f"--{name}", text)
     ]

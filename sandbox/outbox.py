@@ -1,4 +1,4 @@
-"""The platform's outbox: tells the preference center what happened, until it is heard.
+"""The platform's outbox: webhooks to the preference center, repeated until they are accepted.
 
 Owns signing, retrying and the faults of delivery. Invariant: a webhook keeps its id over all attempts, and each
 attempt is signed afresh (Standard Webhooks, "Webhook headers").

@@ -259,6 +259,6 @@ def _text(asked: dict[str, Any], name: str) -> str:
 
 def _addresses(asked: dict[str, Any]) -> list[str] | None:
     addresses = asked.get("addresses")
-    if addresses is None or (isinstance(addresses, list) and all(isinstance(one, str) for one in addresses)):
+    if addresses is None or (isinstance(addresses, list) and all(isinstance(address, str) for address in addresses)):
         return addresses
     raise BadRequest("addresses is no list of text")

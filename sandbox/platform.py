@@ -161,7 +161,7 @@ class Platform:
     def search(self, wanted: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
         """The rows of these, each a channel and an address."""
         query = "SELECT channel, address, list, kind, occurred_at FROM suppression WHERE channel = ? AND address = ?"
-        return [dict(row) for one in dict.fromkeys(wanted) for row in self._store.rows(query, *one)]
+        return [dict(row) for key in dict.fromkeys(wanted) for row in self._store.rows(query, *key)]
 
     def suppressions(self) -> list[dict[str, Any]]:
         """The whole list with the platform's own notes, the newest first."""

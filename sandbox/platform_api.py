@@ -62,7 +62,7 @@ def search_suppressions() -> Response:
     if refused := _fault() or _unknown():
         return refused
     try:
-        wanted = [(str(one["channel"]), str(one["address"])) for one in json.loads(request.get_data())["addresses"]]
+        wanted = [(str(item["channel"]), str(item["address"])) for item in json.loads(request.get_data())["addresses"]]
     except (KeyError, TypeError, ValueError):
         return _problem(400, "not as agreed")
     return jsonify(suppressions=current_sandbox().platform.search(wanted))

@@ -44,7 +44,7 @@ class Sandbox:
         self.outbox.stop()
 
     def close(self) -> None:
-        """Let go of the database, when nobody can ask for it any more."""
+        """Close the database, once no request can use it."""
         self.store.close()
 
     def send_first_newsletter(self) -> None:

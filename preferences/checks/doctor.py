@@ -24,10 +24,10 @@ from preferences.store.migrations import pending
 MOST_SKEW_SECONDS: Final = 5.0
 MOST_LAG: Final = 1_000
 LONGEST_LAG: Final = 300.0
-"""Seconds that an entry may wait to be told. A provider that is there hears of an opt-out within a second."""
+"""Seconds that an entry may wait to be pushed. Usually it takes less than one."""
 
 LONGEST_FOR_A_LETTER: Final = timedelta(minutes=15)
-"""A code to sign in with works for ten minutes, and whoever signs up looks into the mailbox at once."""
+"""Minutes matter: a sign-in code is valid for ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +42,17 @@ class Finding:
 
     @property
     def mark(self) -> str:
-        """Four letters in front of the line."""
+        """The first four characters of the line."""
         return {"ok": "ok  ", "warning": "warn", "wrong": "BAD "}[self.level]
 
     @property
     def is_wrong(self) -> bool:
-        """Whether it must be mended."""
+        """Whether it must be fixed."""
         return self.level == "wrong"
 
 
 def examine(services: Services) -> list[Finding]:
-    """Everything, in the order in which it should be mended."""
+    """Check everything, in the order in which it should be fixed."""
     findings = list(_settings(services))
     try:
         findings += _database(services)
@@ -127,7 +127,9 @@ def examine_connector(services: Services, name: str) -> Iterator[Finding]:
     else:
         yield Finding("CONN-SECRET", "warning", f"{name} has no webhook secret, so its reports are not taken")
     mapping = [
-        one for one in _mappings(services, services.database.read(read_catalog)) if one.text.startswith(f"{name} ")
+        finding
+        for finding in _mappings(services, services.database.read(read_catalog))
+        if finding.text.startswith(f"{name} ")
     ]
     yield from mapping or [Finding("CONN-MAP", "ok", f"every marketing topic has a list at {name}")]
     yield from _dry_call(connector)
@@ -215,7 +217,7 @@ def _mappings(services: Services, catalog: catalog.Catalog) -> Iterator[Finding]
 
 
 def _workers(services: Services) -> Iterator[Finding]:
-    """Whether somebody does what is to be done: tell providers and feeds, send letters, compare."""
+    """Whether a worker is alive where there is work: pushes, feeds, email, comparisons."""
     now = datetime.now(UTC)
     alive = services.database.read(workers.count_alive, now)
     if alive:

@@ -149,11 +149,15 @@ class Prober:
         yield self._scope()
         yield self._slow_bodies()
         yield Check(
-            "O-04", "No answer was a redirect", self._all(lambda one: not 300 <= one.status < 400, "redirected")
+            "O-04", "No answer was a redirect", self._all(lambda answer: not 300 <= answer.status < 400, "redirected")
         )
-        yield Check("O-05", "No answer set a cookie", self._all(lambda one: "set-cookie" not in one.headers, "set one"))
         yield Check(
-            "O-15", "No answer was 429, all coming from one place", self._all(lambda one: one.status != 429, "did")
+            "O-05", "No answer set a cookie", self._all(lambda answer: "set-cookie" not in answer.headers, "set one")
+        )
+        yield Check(
+            "O-15",
+            "No answer was 429, all coming from one place",
+            self._all(lambda answer: answer.status != 429, "did"),
         )
 
     def _unspent(self) -> Canary:
@@ -183,7 +187,7 @@ class Prober:
         missing = [
             name
             for name, accepted in PAGE_HEADERS.items()
-            if not any(one in answer.headers.get(name.lower(), "") for one in accepted)
+            if not any(value in answer.headers.get(name.lower(), "") for value in accepted)
         ]
         return Check("H-04", "The page's headers", f"missing or wrong: {', '.join(missing)}" if missing else "")
 
@@ -192,7 +196,7 @@ class Prober:
         with ThreadPoolExecutor(TOGETHER) as pool:
             answers = list(pool.map(lambda _: self._send(SHAPES[0], canary.token), range(TOGETHER)))
         answers.append(self._send(SHAPES[0], canary.token))
-        wrong = [one for one in answers if one.status not in TAKEN]
+        wrong = [answer for answer in answers if answer.status not in TAKEN]
         trouble = f"{len(wrong)} of {len(answers)} failed, one with {_said(wrong[0])}" if wrong else ""
         if not trouble and canary.has_left and not canary.has_left():
             trouble = "the mail is not stopped"
@@ -245,8 +249,8 @@ class Prober:
             token[:middle],
             "A" * len(token),
         )
-        answers = [self._send(SHAPES[0], one) for one in bad]
-        if len({(one.status, one.body) for one in answers}) > 1:
+        answers = [self._send(SHAPES[0], url) for url in bad]
+        if len({(answer.status, answer.body) for answer in answers}) > 1:
             return Check(
                 "O-10", "Bad links are answered alike", "answers differ between a changed, a cut and a made-up one"
             )
@@ -254,7 +258,7 @@ class Prober:
         return Check("O-10", "Bad links are answered alike", "" if right else f"{_said(answers[0])}: it must be 4xx")
 
     def _all(self, is_right: Callable[[Answer], bool], what: str) -> str:
-        wrong = sum(not is_right(one) for one in self._answers)
+        wrong = sum(not is_right(answer) for answer in self._answers)
         return f"{wrong} of {len(self._answers)} answers {what}" if wrong else ""
 
     def _send(self, shape: Shape, token: str) -> Answer:
@@ -279,8 +283,8 @@ class Prober:
             body = iter([shape.body[:5], shape.body[5:]]) if shape.in_chunks and shape.body else shape.body
             connection.request(shape.method, path, body, headers, encode_chunked=shape.in_chunks)
             response = connection.getresponse()
-            told = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, told, response.read(1_000_000))
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, headers, response.read(1_000_000))
         finally:
             connection.close()
 

@@ -24,6 +24,7 @@ from preferences.services import Services
 
 if TYPE_CHECKING:
     from preferences.checks.lint import Report
+    from preferences.checks.lint.findings import Finding
     from preferences.checks.selftest import Canary
     from preferences.sending.decide import Decisions
 
@@ -69,7 +70,7 @@ def lint_eml(
 
     options = Options(
         message_class=MessageClass(message_class),
-        keys=dict(_key(one) for one in keys),
+        keys=dict(_key(text) for text in keys),
         look_up=None if no_dns else look_up,
         address=address,
         local=local,
@@ -104,8 +105,8 @@ def _print_text(reports: Sequence[tuple[Path, Report]]) -> None:
     for file, report in reports:
         broken = ", ".join(report.with_result(report.result)) if report.result.value != "pass" else ""
         click.echo(f"{file}: {report.result}{f' ({broken})' if broken else ''}")
-        for one in report.findings:
-            click.echo(f"  {one.result.upper():<9}  {one.rule}  {one.text}")
+        for finding in report.findings:
+            click.echo(f"  {finding.result.upper():<9}  {finding.rule}  {finding.text}")
     counts = _counts(reports)
     click.echo(f"{len(reports)} checked: " + ", ".join(f"{number} {name}" for name, number in counts.items()))
 
@@ -115,14 +116,21 @@ def _print_json(reports: Sequence[tuple[Path, Report]]) -> None:
         {
             "file": str(file),
             "result": report.result,
-            "findings": [
-                {"rule": one.rule, "title": one.title, "source": one.source, "result": one.result, "text": one.text}
-                for one in report.findings
-            ],
+            "findings": [_as_json(finding) for finding in report.findings],
         }
         for file, report in reports
     ]
     click.echo(json.dumps({"mails": mails, **_counts(reports)}, indent=2))
+
+
+def _as_json(finding: Finding) -> dict[str, str]:
+    return {
+        "rule": finding.rule,
+        "title": finding.title,
+        "source": finding.source,
+        "result": finding.result,
+        "text": finding.text,
+    }
 
 
 def _counts(reports: Sequence[tuple[Path, Report]]) -> dict[str, int]:

@@ -1,7 +1,6 @@
-"""What all commands share: how they fail, and how they show progress.
+"""What all commands share: errors, progress bars, and checks of arguments.
 
-Owns the form of an error and of a progress bar. Invariant: bad input is one clear line on standard error and exit
-code 1.
+Invariant: bad input is one clear line on standard error and exit code 1.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 def fail(message: str) -> NoReturn:
-    """Say what is wrong, in one line on standard error, and end with exit code 1."""
+    """Print one line on standard error and exit with 1."""
     click.echo(f"Error: {message}", err=True)
     sys.exit(1)
 
 
 class Command(click.Command):
-    """A command that tells a wrong option or argument like any other bad input: in one line."""
+    """A command that reports a wrong option or argument in one line."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         try:
@@ -40,7 +39,7 @@ class Command(click.Command):
 
 
 class Group(AppGroup):
-    """A group of such commands."""
+    """A group of commands that report usage errors in one line."""
 
     command_class = Command
 
@@ -55,7 +54,7 @@ class Group(AppGroup):
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turn our own errors into one line; let a mistake in the program show itself whole."""
+    """Print our own errors as one line. Other exceptions keep their traceback."""
     try:
         yield
     except PreferencesError as error:
@@ -88,7 +87,7 @@ def progress_bar(label: str, total: int | None = None, unit: str = "rows") -> It
 
 
 def check_output(path: Path, *, force: bool, source: Path | None = None) -> None:
-    """Fail where a file cannot be written: a folder that is not there, a name that is taken, the file that is read."""
+    """Fail where a file cannot be written: no folder, a name that is taken, or the input file itself."""
     if source is not None and path.resolve() == source.resolve():
         fail("what is read and what is written must be different files")
     if not path.parent.is_dir():
@@ -98,7 +97,7 @@ def check_output(path: Path, *, force: bool, source: Path | None = None) -> None
 
 
 def encoding_of(_context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Checks the name of an encoding on the command line."""
+    """Click callback: the name of an encoding."""
     try:
         "a".encode(value)
     except (LookupError, UnicodeError):
@@ -110,7 +109,7 @@ FOR_SPREADSHEETS: Final = "Make cells harmless that a spreadsheet program would 
 
 
 def slug_of(_context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Checks a slug on the command line."""
+    """Click callback: a slug."""
     if not SLUG.fullmatch(value):
         raise click.BadParameter("use small letters, digits and hyphens, such as product-news", param=parameter)
     return value

@@ -1,4 +1,4 @@
-"""The providers we know, one line each. To add one: a file beside this, a line here (docs/connectors.md)."""
+"""The registry of connectors. A new provider is a file beside this and a line here (docs/connectors.md)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from preferences.domain.records import Topic
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Where a kind of connector is, as `module:class`, and what people know the provider as, written as it writes
-    itself; without that, a connector is known by its own name.
+    """The place of a connector as `module:class`, and the provider's name as it is written.
 
-    It is loaded when one is configured, so that a process pays only for the providers it has.
+    The module is loaded when a connector of this kind is configured. Without a title, connectors are shown by name.
     """
 
     place: str
@@ -42,7 +41,7 @@ KINDS: Final = {
 
 
 def find_kind(kind: str) -> type[Connector] | None:
-    """The class of connectors of this kind, or None where we know none."""
+    """The class of this kind, or None."""
     if kind not in KINDS:
         return None
     module, _, name = KINDS[kind].place.partition(":")
@@ -51,14 +50,14 @@ def find_kind(kind: str) -> type[Connector] | None:
 
 
 def shown_as(settings: ConnectorSettings) -> str:
-    """What people are told a connector is called: its label, or the usual name of its provider."""
+    """The name of a connector for people: its label, else the provider's name."""
     title = KINDS[settings.kind].title if settings.kind in KINDS else ""
     return settings.label or title or settings.name
 
 
 def read_checked(path: Path, environment: Mapping[str, str]) -> dict[str, ConnectorSettings]:
-    """The connectors in the configuration file, by name. Raises Misconfigured, also where a secret cannot be one of
-    its kind: that is refused at start, since it may let anybody report anything."""
+    """The connectors in the configuration file, by name. Raises Misconfigured, also for a secret that cannot belong to
+    its kind, since anybody could forge its reports."""
     found = read_connectors(path, environment)
     for settings in found.values():
         kind = find_kind(settings.kind)
@@ -68,7 +67,7 @@ def read_checked(path: Path, environment: Mapping[str, str]) -> dict[str, Connec
 
 
 def make_connector(settings: ConnectorSettings) -> Connector:
-    """The connector for these settings. Raises Misconfigured for a kind or an option that we do not know."""
+    """The connector for these settings. Raises Misconfigured for an unknown kind or option."""
     kind = find_kind(settings.kind)
     if kind is None:
         known = ", ".join(sorted(KINDS))
@@ -77,9 +76,9 @@ def make_connector(settings: ConnectorSettings) -> Connector:
 
 
 def require_own_topics(settings: ConnectorSettings, topics: Mapping[str, Topic]) -> None:
-    """Raises Misconfigured where the mapping names a topic of another brand than the connector's.
+    """Raises Misconfigured where the mapping names a topic of another brand.
 
-    An opt-out from it would be recorded for a topic that the connector's brand does not have, and so stop nothing.
+    An opt-out reported for it would be recorded for the connector's brand, which does not have the topic.
     """
     for slug in settings.topics:
         if slug in topics and topics[slug].brand != settings.brand:

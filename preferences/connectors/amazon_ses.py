@@ -1,7 +1,7 @@
 """Amazon SES: reports through SNS, and the account's suppression list and contact lists through boto3.
 
 Owns what SES events mean, and the calls; the proof is in `sns`. Facts: Amazon's developer guide of SES and the sesv2
-service model, read 2026-11-23. Invariants: an update of a contact carries every topic that it had; a wish never reaches
+service model, read 2026-11-23. Invariants: an update of a contact carries all its topics; an opt-out never reaches
 the account's suppression list, which stops transactional mail too, unless that list is mapped.
 """
 
@@ -78,7 +78,7 @@ PASSING: Final = frozenset(
         *("LimitExceededException", "ConcurrentModificationException", "AlreadyExistsException"),
     }
 )
-"""Error codes that pass, whatever their HTTP status; the last two when somebody else wrote at the same moment."""
+"""Error codes to retry, whatever their HTTP status; the last two after a concurrent write."""
 
 
 class SesOptions(Options):
@@ -188,10 +188,10 @@ class AmazonSes(Connector):
             dict(_statuses(part(details, "oldTopicPreferences"))),
         )
         said = dict(_statuses(now))
-        # A yes counts where there was a no before it: any other topic may stand there by the list's default alone.
+        # An opt-in counts after an opt-out: other topics may be opted in by the list's default.
         refs = {f"list:{name}/{topic}": out for topic, out in said.items() if out or before.get(topic)}
         if now.get("unsubscribeAll"):
-            # The topics that stand beside it are unchanged, and a yes among them is none now.
+            # The other topics are unchanged, and an opt-in among them is not new.
             refs = {**{ref: out for ref, out in refs.items() if out}, f"list:{name}": True}
 
         def read(text: str) -> Iterator[ProviderEvent]:
@@ -259,12 +259,14 @@ class AmazonSes(Connector):
         refusals = []
         for address, of_one in by_address.items():
             try:
-                self._tell(address, of_one)
+                self._push_address(address, of_one)
             except Rejected as failure:
-                refusals += [Refusal(one, str(failure)) for one in dict.fromkeys(push.contact_id for push in of_one)]
+                refusals += [
+                    Refusal(contact, str(failure)) for contact in dict.fromkeys(push.contact_id for push in of_one)
+                ]
         return refusals
 
-    def _tell(self, address: Address, pushes: Sequence[Push]) -> None:
+    def _push_address(self, address: Address, pushes: Sequence[Push]) -> None:
         account = {_account_reason(push) for push in pushes} - {""}
         lists: dict[str, dict[str, bool]] = {}
         for push in pushes:
@@ -274,22 +276,24 @@ class AmazonSes(Connector):
         for reason in sorted(account)[:1]:
             self._call("put_suppressed_destination", EmailAddress=address.value, Reason=reason)
         for name, choices in lists.items():
-            self._tell_contact(name, address, choices)
+            self._push_to_contact(name, address, choices)
 
-    def _tell_contact(self, name: str, address: Address, choices: Mapping[str, bool]) -> None:
+    def _push_to_contact(self, name: str, address: Address, choices: Mapping[str, bool]) -> None:
         """Write choices (topic, or "" for all of the list: whether opted out), and everything that was there before."""
         contact = {"ContactListName": name, "EmailAddress": address.value}
-        # The wait for the write stands before the read: whatever somebody chooses at SES in between is overwritten.
+        # Wait for the rate limit before the read: a preference changed at SES between read and write would be lost.
         self._pace.wait()
         held = self._contact(name, address)
-        preferences = {one["TopicName"]: one["SubscriptionStatus"] for one in (held or {}).get("TopicPreferences", [])}
+        preferences = {
+            topic["TopicName"]: topic["SubscriptionStatus"] for topic in (held or {}).get("TopicPreferences", [])
+        }
         wanted = preferences | {topic: "OPT_OUT" if out else "OPT_IN" for topic, out in choices.items() if topic}
         was_all = bool((held or {}).get("UnsubscribeAll"))
         all_of_it = choices.get("", was_all)
         if held is not None and (wanted, all_of_it) == (preferences, was_all):
             return
         arguments: dict[str, Any] = contact | {
-            "TopicPreferences": [{"TopicName": one, "SubscriptionStatus": status} for one, status in wanted.items()],
+            "TopicPreferences": [{"TopicName": name, "SubscriptionStatus": status} for name, status in wanted.items()],
             "UnsubscribeAll": all_of_it,
         }
         if held is not None and held.get("AttributesData"):
@@ -337,7 +341,7 @@ class AmazonSes(Connector):
         for ref in self.settings.topics.values():
             name, topic = _list_and_topic(ref)
             held = {} if ref == ACCOUNT else self._call("get_contact_list", may_miss=True, ContactListName=name)
-            topics = {one.get("TopicName") for one in (held or {}).get("Topics", [])}
+            topics = {topic.get("TopicName") for topic in (held or {}).get("Topics", [])}
             if held is None or (topic and topic not in topics):
                 problems.append(f"there is no {ref}")
         return problems
@@ -348,7 +352,7 @@ class AmazonSes(Connector):
             address = find_address(Channel.EMAIL, row.get("EmailAddress"))
             kind = LISTED.get(row.get("Reason", ""))
             if kind is EventKind.COMPLAINT and ACCOUNT in refs:
-                kind = EventKind.UNSUBSCRIBE  # our own wishes stand there as complaints
+                kind = EventKind.UNSUBSCRIBE  # our own opt-outs are listed there as complaints
             if address is not None and kind is not None:
                 for ref in refs:
                     yield _listed(address, ref, kind, row.get("LastUpdateTime"))

@@ -40,7 +40,7 @@ EVENTS: Final = {
     "contactdeleted": EventKind.CONTACT_DELETED,
 }
 """Their word without underscores and capitals, since the two kinds and the documents spell them differently. Not here:
-`list_addition`, which is no wish of anybody's, and `contact_updated`, which is mostly our own doing."""
+`list_addition`, which is no preference, and `contact_updated`, which is mostly our own doing."""
 
 GLOBAL: Final = "global"
 LIST: Final = re.compile(r"global|list:[1-9][0-9]{0,17}")
@@ -104,13 +104,13 @@ class Brevo(UnsignedConnector):
     # Out.
 
     def can_compare(self, push: Push) -> bool:
-        """Whether somebody was taken off a list, or never was on it, cannot be seen."""
+        """A contact taken off a list looks like a contact that never was on it."""
         return push.list_ref == GLOBAL
 
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
-        return push_each(pushes, self._tell)
+        return push_each(pushes, self._push_one)
 
-    def _tell(self, push: Push) -> None:
+    def _push_one(self, push: Push) -> None:
         if push.list_ref == GLOBAL:
             self._write("POST", "", _named(push.address) | _blocked(push) | {"updateEnabled": True})
             return
@@ -133,7 +133,7 @@ class Brevo(UnsignedConnector):
             at = _last_change(row)
             on = {f"list:{number}" for number in row.get("listIds") or []}
             off = {lift.list_ref for lift in lifts if lift.address == address} - on - {GLOBAL}
-            refs = {ref for one, ref in _nos(row) if one == address and ref == GLOBAL} | off
+            refs = {ref for held, ref in _nos(row) if held == address and ref == GLOBAL} | off
             for ref in sorted(refs):
                 yield Listed(address=address, list_ref=ref, kind=EventKind.UNSUBSCRIBE, occurred_at=at)
 
@@ -180,7 +180,7 @@ def _time(row: Mapping[str, Any]) -> datetime | None:
 
     Brevo says of `ts_event` that it is UTC at both kinds (developers.brevo.com/docs/marketing-webhooks and
     /docs/transactional-webhooks, 2026-11-30). At transactional events it is in the account's zone all the same
-    (django-anymail's webhook), so it is not relied on: an opt-out that is dated too early would lose to an older yes.
+    (django-anymail's webhook), so it is not used: an opt-out that is dated too early would lose to an older opt-in.
     """
     at = row.get("ts_epoch")
     if isinstance(at, int | float) and not isinstance(at, bool) and abs(at) >= FIRST_MILLISECOND:

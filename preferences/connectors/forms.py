@@ -1,7 +1,6 @@
-"""Reports that come as a form, and not as JSON.
+"""Reports as `application/x-www-form-urlencoded`.
 
-Owns the reading of `application/x-www-form-urlencoded`. Invariant: what it cannot read as such is BadPayload, two
-readers of the same bytes see the same names and values, and a field that is no UTF-8 takes no other along.
+Invariant: a body that is no form is BadPayload, and a field that is not UTF-8 does not affect the others.
 """
 
 from __future__ import annotations
@@ -26,5 +25,5 @@ def read_pairs(body: bytes) -> list[tuple[str, str]]:
 
 
 def read_form(body: bytes) -> dict[str, str]:
-    """The same by name; of a name that comes twice, the first counts. Raises BadPayload."""
+    """The fields by name; the first of a repeated name counts. Raises BadPayload."""
     return dict(reversed(read_pairs(body)))

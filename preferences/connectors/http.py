@@ -1,8 +1,7 @@
-"""Calls to a provider over HTTP: time-outs, pace, and each failure put into its class.
+"""Calls to a provider over HTTP: timeouts, rate limit, and the class of each failure.
 
-Owns the session and what a status and its headers mean when the vendor says nothing else. Invariant: whatever a
-provider answers, or fails to, comes out as an answer or as one of TryLater, Rejected and Misconfigured, and none of
-them quotes what was sent or answered.
+Invariant: each call ends in an answer or in TryLater, Rejected or Misconfigured, and none of these quotes what was sent
+or answered.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from urllib.parse import urlsplit
 from preferences.domain.errors import Misconfigured, Rejected, TryLater
 
 TIMEOUT: Final = (3.05, 10.0)
-"""Seconds to connect and to wait for an answer. Well below a lease, so that no pass outlives its own."""
+"""Seconds to connect, and to wait for an answer: well below the time that a claim on a cursor lasts."""
 
 LONGEST_WAIT: Final = 3600.0
-"""The most seconds that a provider can keep us away, whatever it asks for."""
+"""The longest wait that a provider can ask for, in seconds."""
 
 RESETS: Final = ("x-ratelimit-reset", "ratelimit-reset", "x-sib-ratelimit-reset", "x-rate-limit-reset")
-"""Where vendors say when their limit ends, beside Retry-After: an instant in unix seconds, or the seconds until it."""
+"""Headers of providers beside Retry-After: the end of the limit in Unix seconds, or the seconds until it."""
 
 AN_INSTANT: Final = 1e9
-"""From here on a number of seconds is an instant and no wait (2001; no vendor keeps us away for thirty years)."""
+"""Numbers from here on are Unix times and no waits (2001, or thirty years)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a provider answered. Names of headers are in small letters; `document` is None where there is no JSON."""
+    """Names of headers are in lower case. `document` is None where there is no JSON."""
 
     status: int
     headers: Mapping[str, str]
@@ -43,7 +42,7 @@ class Answer:
 
 
 class SendingLimit:
-    """At most so many calls a second, evenly spaced; 0 for as many as one likes."""
+    """At most so many calls a second, evenly spaced; 0 for no limit."""
 
     def __init__(self, calls_per_second: float) -> None:
         self._gap = 1.0 / calls_per_second if calls_per_second else 0.0
@@ -51,7 +50,7 @@ class SendingLimit:
         self._lock = threading.Lock()
 
     def wait(self) -> None:
-        """Return when the next call may go out."""
+        """Sleep until the next call may be made."""
         if not self._gap:
             return
         with self._lock:
@@ -62,14 +61,14 @@ class SendingLimit:
 
 
 class Session:
-    """Calls to one provider: time-outs, no redirects, its pace, and each failure put into its class."""
+    """Calls to one provider: with timeouts, without redirects, within its rate limit."""
 
     def __init__(self, calls_per_second: float = 0.0) -> None:
-        # Here and not above: web processes only verify and parse, and are spared the memory.
+        # Web processes only verify and parse, and do not load it.
         import requests
 
         self._session = requests.Session()
-        # No password of the machine's .netrc in place of the connector's own key.
+        # Otherwise requests may replace the connector's key by a password from .netrc.
         self._session.auth = _no_auth
         self._pace = SendingLimit(calls_per_second)
 
@@ -102,8 +101,8 @@ class Session:
             raise_for(answer.status_code, lower)
         return Answer(answer.status_code, lower, _document(answer.content, is_success=answer.ok))
 
-    def tell(self, url: str, *, headers: Mapping[str, str], body: bytes) -> None:
-        """Post to whoever need not answer anything but 2xx. Raises TryLater, Rejected or Misconfigured."""
+    def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> None:
+        """Post, and ignore the body of the answer. Raises TryLater, Rejected or Misconfigured."""
         answer = self._request("POST", url, headers=headers, body=body)
         raise_for(answer.status_code, {name.lower(): value for name, value in answer.headers.items()})
 
@@ -130,7 +129,7 @@ class Session:
                 allow_redirects=False,
             )
         except requests.RequestException as error:
-            # Only the kind: the text of these errors quotes addresses and parameters.
+            # The text of these errors quotes addresses and parameters.
             raise TryLater(type(error).__name__) from None
 
 
@@ -150,30 +149,30 @@ def _document(content: bytes, *, is_success: bool) -> Any:
 
 
 def json_body(document: Any) -> bytes:
-    """A JSON body, small and in ASCII."""
+    """A compact JSON body in ASCII."""
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 def basic_auth(user: str, password: str) -> dict[str, str]:
-    """The header of HTTP basic authentication (RFC 7617)."""
+    """HTTP basic authentication (RFC 7617)."""
     pair = base64.b64encode(f"{user}:{password}".encode()).decode()
     return {"Authorization": f"Basic {pair}"}
 
 
 def batches(items: Sequence[Any], most: int) -> list[Sequence[Any]]:
-    """The items in order, so many at a time."""
+    """The items in order, at most so many at a time."""
     return [items[start : start + most] for start in range(0, len(items), most)]
 
 
 def with_version(base_url: str, host: str, version: str) -> str:
-    """The address of an interface whose version stands in its root, also where an operator has left it out."""
+    """The base URL of an API, with the version that an operator may have left out."""
     parts = urlsplit(base_url)
     return f"{base_url}{version}" if not parts.path and (parts.hostname or "").endswith(host) else base_url
 
 
 def raise_for(status: int, headers: Mapping[str, str]) -> None:
-    """The failure class of an HTTP status: 2xx none; 408, 425, 429 and 5xx pass; 400, 409, 413 and 422 are about what
-    was sent; redirects and every other 4xx are ours to mend. Names of `headers` are in small letters."""
+    """Raise the class of a failed HTTP status: TryLater for 408, 425, 429 and 5xx; Rejected for 400, 409, 413 and 422;
+    Misconfigured for redirects and every other 4xx. Names of `headers` are in lower case."""
     if 200 <= status < 300:
         return
     if status in {408, 425, 429} or status >= 500:
@@ -184,7 +183,7 @@ def raise_for(status: int, headers: Mapping[str, str]) -> None:
 
 
 def wait_asked_for(headers: Mapping[str, str], now: datetime) -> float | None:
-    """The seconds that an answer asks us to stay away: by Retry-After, or else by the vendor's own header."""
+    """The seconds to wait by Retry-After, else by the provider's own header."""
     asked = seconds_to_wait(headers.get("retry-after"), now)
     if asked is not None:
         return asked
@@ -193,10 +192,7 @@ def wait_asked_for(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def seconds_to_wait(text: str | None, now: datetime) -> float | None:
-    """What a header asks for (RFC 9110 §10.2.3: seconds or a date; some vendors: an instant in unix seconds).
-
-    At most an hour; None if it says nothing.
-    """
+    """The wait in a header: seconds or a date (RFC 9110 §10.2.3), or a Unix time. At most an hour, or None."""
     if not text:
         return None
     try:
@@ -206,7 +202,7 @@ def seconds_to_wait(text: str | None, now: datetime) -> float | None:
             seconds = (parsedate_to_datetime(text) - now).total_seconds()
         except (ValueError, TypeError):
             return None
-    if seconds != seconds:  # noqa: PLR0124 - not a number, which no comparison below would catch
+    if seconds != seconds:  # noqa: PLR0124 - NaN
         return None
     if seconds >= AN_INSTANT:
         seconds -= now.timestamp()

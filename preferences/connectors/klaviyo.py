@@ -157,7 +157,7 @@ class Klaviyo(Connector):
     # Out.
 
     def can_compare(self, push: Push) -> bool:
-        """Profiles show suppressions of email. Who was taken off a list looks as if they never had been on it."""
+        """Profiles show suppressions of email. A contact taken off a list looks like one that never was on it."""
         return push.address.channel is Channel.EMAIL and push.list_ref == GLOBAL
 
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
@@ -165,11 +165,11 @@ class Klaviyo(Connector):
         suppressed = sorted({push.address.value for push in by_mail if push.reason is not None})
         if suppressed:
             self._job("profile-suppression-bulk-create-job", [{"email": value} for value in suppressed])
-        wishes = [push for push in pushes if push.reason is None or push.address.channel is not Channel.EMAIL]
-        for (list_ref, _), of_list in by_list(wishes).items():
+        opt_outs = [push for push in pushes if push.reason is None or push.address.channel is not Channel.EMAIL]
+        for (list_ref, _), of_list in by_list(opt_outs).items():
             addresses = list(dict.fromkeys(push.address for push in of_list))
             if list_ref == GLOBAL:
-                self._job("profile-subscription-bulk-delete-job", [_stop(one) for one in addresses])
+                self._job("profile-subscription-bulk-delete-job", [_stop(address) for address in addresses])
             else:
                 self._leave(list_ref.removeprefix("list:"), addresses)
         return []
@@ -179,7 +179,7 @@ class Klaviyo(Connector):
         ids = [
             str(row.get("id"))
             for channel, name in NAMES.items()
-            for part in batches([one.value for one in addresses if one.channel is channel], AT_A_TIME)
+            for part in batches([address.value for address in addresses if address.channel is channel], AT_A_TIME)
             for row in self._profiles(
                 f"/api/lists/{list_id}/profiles",
                 {"filter": _any(name, part), "fields[profile]": name, "page[size]": str(PAGE)},
@@ -187,12 +187,12 @@ class Klaviyo(Connector):
         ]
         if ids:
             url = f"{self.settings.base_url}/api/lists/{list_id}/relationships/profiles"
-            body = json_body({"data": [{"type": "profile", "id": one} for one in ids]})
+            body = json_body({"data": [{"type": "profile", "id": profile_id} for profile_id in ids]})
             self.session.ask("DELETE", url, headers=self._headers, body=body)
 
     def _job(self, kind: str, profiles: Sequence[Mapping[str, Any]]) -> None:
         """Hand in a job for the whole account. It takes no list, so that none can be named."""
-        rows = [{"type": "profile", "attributes": one} for one in profiles]
+        rows = [{"type": "profile", "attributes": profile} for profile in profiles]
         body = json_body({"data": {"type": kind, "attributes": {"profiles": {"data": rows}}}})
         self.session.ask("POST", f"{self.settings.base_url}/api/{kind}s", headers=self._headers, body=body)
 
@@ -230,13 +230,14 @@ class Klaviyo(Connector):
         address = find_address(Channel.EMAIL, part(row, "attributes").get("email"))
         marketing = part(row, "attributes", "subscriptions", "email", "marketing")
         suppressions = marketing.get(name)
-        for one in suppressions if isinstance(suppressions, list) else ():
-            kind = REASONS.get(str(one.get("reason"))) if isinstance(one, dict) else None
-            if address is None or kind is None or (list_id and one.get("list_id") != list_id):
+        for suppression in suppressions if isinstance(suppressions, list) else ():
+            kind = REASONS.get(str(suppression.get("reason"))) if isinstance(suppression, dict) else None
+            if address is None or kind is None or (list_id and suppression.get("list_id") != list_id):
                 continue
             own = (f"list:{list_id}" if list_id else GLOBAL,)
             for list_ref in own if kind is EventKind.UNSUBSCRIBE else self.everywhere:
-                yield Listed(address=address, list_ref=list_ref, kind=kind, occurred_at=instant(one.get("timestamp")))
+                at = instant(suppression.get("timestamp"))
+                yield Listed(address=address, list_ref=list_ref, kind=kind, occurred_at=at)
 
     def _profiles(self, path: str, params: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
         """Every profile of a list, page by page."""
@@ -308,9 +309,9 @@ def _properties(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _named(row: Mapping[str, Any], channel: Channel) -> Address | None:
     """The address that stands in an event itself: among its properties, or in the profile beside it."""
-    profiles = [one for one in objects(part(row, "payload").get("included")) if one.get("type") == "profile"]
+    profiles = [item for item in objects(part(row, "payload").get("included")) if item.get("type") == "profile"]
     texts = [_properties(row).get(PROPERTIES[channel])]
-    texts += [part(one, "attributes").get(NAMES[channel]) for one in profiles[:1]]
+    texts += [part(profile, "attributes").get(NAMES[channel]) for profile in profiles[:1]]
     return next((address for text in texts if (address := find_address(channel, text))), None)
 
 

@@ -46,7 +46,7 @@ FIELDS: Final = "members.email_address,members.status,members.last_changed"
 
 class Mailchimp(UnsignedConnector):
     """Audiences (`list:ID`) and interests in them (`interest:LIST/ID`) of one account. There is no list for all
-    audiences: leave `*` unmapped, and a blanket no is told to each."""
+    audiences: leave `*` unmapped, and a blanket opt-out is pushed to each."""
 
     busy_code = 503
     refused_code = 403
@@ -78,13 +78,13 @@ class Mailchimp(UnsignedConnector):
         address = find_address(Channel.EMAIL, text)
         if address is None:
             return
-        told = {name: value for name, value in form.items() if not name.startswith("data[merges]")}
+        fields = {name: value for name, value in form.items() if not name.startswith("data[merges]")}
         topics = self._topics_of(kind, form.get("data[list_id]", "")) if kind in PREFERENCE_VERBS else [BLANKET]
         for number, topic in enumerate(topics):
             yield ProviderEvent(
                 kind=kind,
                 address=address,
-                event_id=self.digest(told, topic) if number else self.digest(told),
+                event_id=self.digest(fields, topic) if number else self.digest(fields),
                 occurred_at=None,
                 brand=self.settings.brand,
                 topic=topic,
@@ -103,7 +103,7 @@ class Mailchimp(UnsignedConnector):
     # Out.
 
     def can_compare(self, push: Push) -> bool:
-        """An interest that is not chosen looks the same whether somebody said no or never was asked."""
+        """An interest that is off looks the same after an opt-out and when it never was on."""
         return push.list_ref.startswith("list:")
 
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
@@ -111,12 +111,12 @@ class Mailchimp(UnsignedConnector):
         for (list_ref, is_lift), of_list in by_list(pushes).items():
             kind, _, name = list_ref.partition(":")
             if kind == "list":
-                refusals += self._tell_audience(name, of_list, is_lift=is_lift)
+                refusals += self._push_to_audience(name, of_list, is_lift=is_lift)
             else:
-                refusals += push_each(of_list, self._tell_interest)
+                refusals += push_each(of_list, self._push_interest)
         return refusals
 
-    def _tell_audience(self, audience: str, pushes: Sequence[Push], *, is_lift: bool) -> Sequence[Refusal]:
+    def _push_to_audience(self, audience: str, pushes: Sequence[Push], *, is_lift: bool) -> Sequence[Refusal]:
         refusals = self._batch(audience, pushes, "subscribed" if is_lift else "")
         if not is_lift or not refusals:
             return refusals
@@ -137,7 +137,7 @@ class Mailchimp(UnsignedConnector):
         errors = _errors(answer)
         return [Refusal(push.contact_id, errors[push.address.value]) for push in pushes if push.address.value in errors]
 
-    def _tell_interest(self, push: Push) -> None:
+    def _push_interest(self, push: Push) -> None:
         audience, _, interest = push.list_ref.removeprefix("interest:").partition("/")
         member = {
             "email_address": push.address.value,
@@ -247,8 +247,10 @@ def _kind(form: Mapping[str, str]) -> EventKind | None:
 
 
 def _errors(answer: Any) -> dict[str, str]:
-    """Why single members of a batch were not taken, by address: they stand inside a 200."""
+    """Why members of a batch were refused, by address. The status is 200 all the same."""
     try:
-        return {str(one["email_address"]).lower(): str(one.get("error_code", ""))[:60] for one in answer["errors"]}
+        return {
+            str(error["email_address"]).lower(): str(error.get("error_code", ""))[:60] for error in answer["errors"]
+        }
     except (KeyError, TypeError, AttributeError):
         raise TryLater("an answer that is not as described") from None

@@ -44,7 +44,7 @@ TABLES: Final = {
     SuppressionReason.INVALID: "bounces",
     SuppressionReason.COMPLAINT: "complaints",
 }
-"""Where a suppression goes. Any other reason, and every wish, is an unsubscribe."""
+"""The list for a suppression. Any other reason, and every opt-out, is an unsubscribe."""
 
 LISTS: Final = {"bounces": EventKind.HARD_BOUNCE, "complaints": EventKind.COMPLAINT}
 
@@ -111,7 +111,7 @@ class Mailgun(Connector):
         return Parsed(events, 0 if events else 1, token, hashlib.sha256(f"token of {key}".encode()).hexdigest()[:40])
 
     def _is_of_another_domain(self, data: Mapping[str, Any]) -> bool:
-        """Webhooks of an account tell what happens at each of its domains (user manual, "Webhook Payloads")."""
+        """Webhooks of an account report the events of all its domains (user manual, "Webhook Payloads")."""
         name = part(data, "domain").get("name")
         return isinstance(name, str) and name.lower() != self.options.domain.lower()
 

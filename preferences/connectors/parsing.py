@@ -1,8 +1,7 @@
-"""Reading what providers send: JSON, and batches in which one row may be odd.
+"""Parsing of reports: JSON, batches of rows, addresses, ids and times.
 
-Owns how a body of JSON becomes events. Invariants: a row that cannot be read is counted apart from those that are
-nothing for us, and never takes a row beside it along; a body that holds nothing else is BadPayload; and a mistake of
-our own is never taken for a row that cannot be read.
+Invariants: a row that cannot be read is counted apart and does not affect the others; a body of such rows alone is
+BadPayload; an error of our own is never taken for an unreadable row.
 """
 
 from __future__ import annotations
@@ -26,22 +25,21 @@ LONGEST_ID: Final = 200
 """Characters of an event's id."""
 
 ODD: Final = (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
-"""What reading a document raises when it is not as documented."""
+"""What is raised by reading a document that is not as documented."""
 
 REPLACED: Final = "\N{REPLACEMENT CHARACTER}"
-"""What stands in the place of bytes that are no UTF-8."""
+"""Replaces bytes that are not UTF-8."""
 
 LONGEST_NUMBER: Final = 300
-"""Digits of a whole number that is read as one: it fits a float, and Python's own bound is far above it."""
+"""Digits of an integer; longer ones are read as text."""
 
 
 def read_json(body: bytes) -> Any:
     """The document. Raises BadPayload.
 
-    Vendors cut subjects and names between the two halves of an emoji, and JavaScript writes such a half. `orjson` does
-    not read it and `json` does, at several times the cost: so only where that is needed. What a mail server or a sender
-    put into one row, such as bytes that are no UTF-8, a bare control character or a number of thousands of digits, must
-    not cost the rows beside it either: the one is replaced, the next let in, and the last read as text.
+    What `orjson` refuses is read by the slower `json`: lone surrogates, where a provider truncated a text inside an
+    emoji; bytes that are not UTF-8 (replaced); control characters; integers of thousands of digits (read as text). One
+    such row must not cost the others.
     """
     try:
         return orjson.loads(body)
@@ -59,19 +57,19 @@ def _whole_number(digits: str) -> int | str:
 
 
 def part(document: Any, *path: str) -> dict[str, Any]:
-    """The object at the end of a path; an empty one where there is none."""
+    """The object at the end of a path, or an empty object."""
     for name in path:
         document = document.get(name) if isinstance(document, dict) else None
     return document if isinstance(document, dict) else {}
 
 
 def objects(rows: Any) -> list[dict[str, Any]]:
-    """The objects in a list; what else is there is left out."""
+    """The objects in a list. Everything else is left out."""
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def text_in(row: Mapping[str, Any], name: str) -> str:
-    """The text of this name, which every row of its kind has, whole. Raises BadPayload."""
+    """A required text. Raises BadPayload if it is missing or damaged."""
     found = row.get(name)
     if not isinstance(found, str) or REPLACED in found:
         raise BadPayload(f"without {name}")
@@ -79,10 +77,10 @@ def text_in(row: Mapping[str, Any], name: str) -> str:
 
 
 def each_row(rows: Iterable[Any], read: Callable[[Any], Iterable[ProviderEvent]], *, of: type = dict) -> Parsed:
-    """The events in each row, which is an object, or what `of` says. Raises BadPayload where none can be read.
+    """The events of all rows, each of type `of`. Raises BadPayload where no row can be read.
 
-    A row without any is counted as ignored. One that `read` raises BadPayload for is counted as unreadable, and so is
-    one that is nested too deeply. Whatever else `read` raises is a mistake of ours, and goes up.
+    A row without events counts as ignored; a row for which `read` raises BadPayload, or that is nested too deeply, as
+    unreadable. Other exceptions are ours and are raised.
     """
     events: list[ProviderEvent] = []
     ignored = unreadable = 0

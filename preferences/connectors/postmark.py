@@ -120,7 +120,7 @@ class Postmark(UnsignedConnector):
                 raise Rejected("Postmark does not let it be taken off")
 
     def _lift(self, push: Push) -> None:
-        """Takes a wish off, and nothing else: a bounce or a complaint that stands there is not the person's to lift."""
+        """Lifts opt-outs alone, and no bounce or complaint."""
         address = push.address.value
         held = self._dump(push.list_ref, {"EmailAddress": address})
         if any(row.get("SuppressionReason") != "ManualSuppression" for row in held):
@@ -130,15 +130,15 @@ class Postmark(UnsignedConnector):
 
     def _change(self, place: str, emails: Sequence[str]) -> Mapping[str, str]:
         """What became of each address. Raises TryLater unless the answer says so of all of them."""
-        body = json_body({"Suppressions": [{"EmailAddress": one} for one in emails]})
+        body = json_body({"Suppressions": [{"EmailAddress": email} for email in emails]})
         answer = self.session.ask("POST", place, headers=self._headers, body=body, accept={422})
         if answer.status == 422:
             raise _refused(answer.document)
         rows = rows_of(answer.document.get("Suppressions") if isinstance(answer.document, dict) else None)
         results = {str(row.get("EmailAddress")).lower(): str(row.get("Status")) for row in rows}
-        if not all(one.lower() in results for one in emails):
+        if not all(email.lower() in results for email in emails):
             raise TryLater("an answer that does not say what became of each")
-        return {one: results[one.lower()] for one in emails}
+        return {email: results[email.lower()] for email in emails}
 
     def list_suppressed(self) -> Iterator[Listed]:
         for stream in self.settings.topics.values():

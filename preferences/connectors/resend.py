@@ -114,9 +114,9 @@ class Resend(Connector):
         if dead:
             emails = sorted({push.address.value for push in dead})
             self._write("POST", "/suppressions/batch/add", {"emails": emails})
-        return refusals + push_each([push for push in pushes if push not in dead], self._tell)
+        return refusals + push_each([push for push in pushes if push not in dead], self._push_one)
 
-    def _tell(self, push: Push) -> None:
+    def _push_one(self, push: Push) -> None:
         contact = f"/contacts/{quote(push.address.value, safe='')}"
         if push.list_ref == GLOBAL:
             change = {"unsubscribed": True}
@@ -125,7 +125,7 @@ class Resend(Connector):
             return
         choice = {"id": push.list_ref.removeprefix("topic:"), "subscription": "opt_out"}
         if self._choose(contact, choice) == 404:
-            # A contact in no segment gets nothing, and its no holds when somebody puts it into one.
+            # A contact in no segment gets nothing, and its opt-out holds when it is put into a segment.
             self._write("POST", "/contacts", {"email": push.address.value})
             self._choose(contact, choice)
 
@@ -178,7 +178,8 @@ class Resend(Connector):
 
 def _meanings(name: str, data: Mapping[str, Any]) -> Iterator[tuple[EventKind, str]]:
     """What an event says, and of which list where it is about one."""
-    # Who chose is not said, and our own pushes come back like this: so a yes is none, and a no is not the person's act.
+    # The actor is unknown, and our own pushes are reported like this: opt-ins are ignored, and opt-outs are not the
+    # recipient's own act.
     # The contact, its times and `unsubscribed` is all there is, or the topics alone (resend.com/docs/webhooks/contacts
     # and its changelog of contact webhooks, 2026-11-30).
     if name == "contact.updated" and data.get("unsubscribed") is True:

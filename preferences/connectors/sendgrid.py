@@ -149,7 +149,7 @@ class SendGrid(Connector):
                 emails = sorted({push.address.value for push in batch})
                 self._call("POST", _place(list_ref), {"recipient_emails": emails})
         if missing:
-            # After the others, which are right, and before the position moves: nothing is lost while it is mended.
+            # After the other groups, and before the position moves: nothing is lost until it is fixed.
             raise Misconfigured(f"there is no unsubscribe group {', '.join(sorted(missing))}")
         return refusals
 

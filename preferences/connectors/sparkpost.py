@@ -121,7 +121,7 @@ class SparkPost(UnsignedConnector):
         return [] if answer.status == 404 else _results(answer.document)
 
     def _lift(self, push: Push) -> None:
-        """Take away the entry of a wish at this level, and nothing else."""
+        """Take away the entry of an opt-out at this level, and nothing else."""
         list_id = "" if push.list_ref == GLOBAL else push.list_ref.removeprefix("list:")
         rows = self._rows_of(push.address.value)
         here = [row for row in rows if row.get("type") == MARKETING and (row.get("list_id") or "") == list_id]
@@ -181,7 +181,7 @@ def _kind(row: Mapping[str, Any]) -> EventKind | None:
 
 
 def _rows(push: Push) -> Iterator[dict[str, str]]:
-    """The entries that hold a no: for an address that cannot be reached, one for each kind of mail."""
+    """The entries of an opt-out; of an unreachable address, one for each kind of mail."""
     if push.reason in UNDELIVERABLE:
         for name in TYPES:
             yield {"recipient": push.address.value, "type": name}

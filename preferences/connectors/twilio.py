@@ -1,4 +1,4 @@
-"""Twilio SMS: the words that people send, and the consents that we tell.
+"""Twilio SMS: the words that recipients send, and the consents that we push.
 
 Facts: Twilio's pages on webhook security, Advanced Opt-Out and the Consent API (generally available since 30 June 2026)
 and the description accounts_v1, read 2026-11-23; the words by 47 CFR 64.1200(a)(10) and CTIA 5.1.3. Invariants: who
@@ -163,10 +163,10 @@ class Twilio(Connector):
         url = f"{self.settings.base_url}/v1/Consents/Bulk"
         answer = self.session.call("POST", url, headers=headers, body=urlencode(form).encode())
         try:
-            failed = {str(one["correlation_id"]): _why(one) for one in answer["items"] if one["error_code"]}
+            failed = {str(item["correlation_id"]): _why(item) for item in answer["items"] if item["error_code"]}
         except (KeyError, TypeError, AttributeError):
             raise TryLater("an answer that is not as described") from None
-        return [Refusal(push.contact_id, failed[one]) for one, push in items.items() if one in failed]
+        return [Refusal(push.contact_id, failed[item_id]) for item_id, push in items.items() if item_id in failed]
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -239,7 +239,7 @@ def _means_stop(words: Sequence[str]) -> bool:
 def _words(text: str) -> list[str]:
     """The words of a message, in small letters, without accents and punctuation."""
     plain = unicodedata.normalize("NFKD", text.casefold().replace("'", "").replace("’", ""))
-    letters = "".join(one for one in plain if not unicodedata.combining(one))
+    letters = "".join(letter for letter in plain if not unicodedata.combining(letter))
     return re.findall(r"\w+", PARTED.sub(lambda found: "".join(half for half in found.groups() if half), letters))
 
 
@@ -263,5 +263,5 @@ def _consent(push: Push, correlation_id: str) -> dict[str, str]:
 def _why(item: Mapping[str, Any]) -> str:
     messages = item.get("error_messages")
     names = messages if isinstance(messages, list) else []
-    safe = [str(one) for one in names if re.fullmatch(r"[A-Z_]{1,60}", str(one))]
+    safe = [str(name) for name in names if re.fullmatch(r"[A-Z_]{1,60}", str(name))]
     return f"error {item['error_code']}: {', '.join(safe[:5])}"[:200]

@@ -1,7 +1,7 @@
-"""Providers that sign nothing: their webhooks prove themselves by a secret that they were given with the address.
+"""Providers that sign nothing: their webhooks carry a secret.
 
-Owns where that secret may stand, and its comparison. Not the parsing. Invariant: without a configured secret nothing is
-authentic, and comparing takes as long for a wrong secret as for the right one.
+Owns where the secret may be, and its comparison. Invariant: without a configured secret nothing is authentic, and
+comparing takes as long for a wrong secret as for the right one.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ PARAMETER: Final = "secret"
 
 
 class UnsignedConnector(Connector):
-    """A provider whose webhooks bear a secret: as the password of basic authentication (or as `user:password` whole),
-    as a bearer token, in `X-Webhook-Secret`, or as `?secret=` of the address. Header where the vendor can: an address
-    ends up in logs."""
+    """The secret is the password of basic authentication (or `user:password`), a bearer token, `X-Webhook-Secret`, or
+    `?secret=` in the URL: only for providers that set no headers, since URLs end up in logs."""
 
     signs_body = False
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
-        given = [_digest(one) for one in _secrets_given(headers, url)]
-        known = [_digest(one) for one in self.settings.webhook_secrets if one]
-        # All pairs, without an early end: how long it takes says nothing about which of them came close.
-        if not sum(hmac.compare_digest(one, other) for one in given for other in known):
+        given = [_digest(secret) for secret in _secrets_given(headers, url)]
+        known = [_digest(secret) for secret in self.settings.webhook_secrets if secret]
+        # All pairs, so that the time taken says nothing about which came close.
+        if not sum(hmac.compare_digest(secret, other) for secret in given for other in known):
             raise BadSignature("no secret fits")
 
 

@@ -87,7 +87,7 @@ class WebhookConnector(Connector):
         now = datetime.now(UTC)
         message = {
             "type": "preferences.changed",
-            # When the newest of it happened, and not when it is told: every try of a message has the same bytes.
+            # When the newest of it occurred, so that every try of a message has the same bytes.
             "timestamp": max(push.since for push in pushes).isoformat(),
             "data": {"changes": [_change(push) for push in pushes]},
         }
@@ -106,7 +106,7 @@ class WebhookConnector(Connector):
         try:
             rows = self._search(addresses) if self.options.search else self._short_list()
         except Misconfigured:
-            # Whoever shows no list can still be told: a return is no reason to pause.
+            # A receiver without a list still takes pushes: a lift is no reason to pause.
             return []
         return [row for row in rows if row.address in addresses]
 
@@ -212,7 +212,7 @@ def _refusals(answer: Any, pushes: Sequence[Push]) -> list[Refusal]:
     except (TypeError, KeyError, AttributeError):
         raise TryLater("an answer that is not as described") from None
     ids = {push.contact_id for push in pushes}
-    return [Refusal(one, reasons[str(one)]) for one in sorted(ids) if str(one) in reasons]
+    return [Refusal(contact_id, reasons[str(contact_id)]) for contact_id in sorted(ids) if str(contact_id) in reasons]
 
 
 def _rows(page: Any) -> list[Listed]:

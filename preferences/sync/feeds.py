@@ -1,8 +1,7 @@
-"""The ledger, entry by entry, told to those who follow it: a company's warehouse, its customer database.
+"""Feeds: every entry of the ledger, posted to a receiver such as a warehouse.
 
-Owns the message and the pass of one feed; docs/feed.md describes both. Invariants: every entry is told, whichever way
-it came and whether or not it changed anything, in the order of the ledger and at least once; the position moves only
-after the receiver has taken what lies before it.
+Owns the message and the pass of one feed (docs/feed.md). Invariants: every entry is sent at least once, in the order of
+the ledger, whatever its origin; the position moves after the receiver has accepted what lies before it.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from preferences.sync.push import Outcome, guarded
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 500
-"""Entries in one message: about a third of a megabyte."""
+"""Entries in a message: about a third of a megabyte."""
 
 Page = Sequence[Mapping[str, Any]]
 
 
 class Feed:
-    """Tells one receiver what is new, message after message. Of many workers, one at a time has it."""
+    """One receiver. Of many workers, one at a time sends to it."""
 
     def __init__(self, database: Database, settings: FeedSettings, owner: str) -> None:
         self._database = database
@@ -41,7 +40,7 @@ class Feed:
         self._session = Session()
 
     def __call__(self) -> bool:
-        """One message. Returns whether there was one to send, and it was taken."""
+        """Send a message. Returns whether there was one to send, and it was accepted."""
         outcome = self.run_once(datetime.now(UTC))
         if outcome in {Outcome.POSTPONED, Outcome.PAUSED}:
             cursor = self._database.read(cursors.find_cursor, self._settings.cursor)
@@ -50,7 +49,7 @@ class Feed:
         return outcome is Outcome.DONE
 
     def run_once(self, now: datetime) -> Outcome:
-        """Tell the entries after the position: claim, read, post, advance."""
+        """Claim, read, post, advance."""
         database, name = self._database, self._settings.cursor
         cursor = database.read(cursors.find_cursor, name)
         if cursor is None:
@@ -62,22 +61,22 @@ class Feed:
         page = database.read(feed_page, claimed.position, BATCH) if claimed else []
         if claimed is None or not page:
             return Outcome.IDLE
-        tell = partial(self._tell, page, claimed.position)
-        outcome = guarded(database, name, self._owner, now=now, work=tell)
+        post = partial(self._post, page, claimed.position)
+        outcome = guarded(database, name, self._owner, now=now, work=post)
         if outcome is Outcome.DONE:
             last = page[-1]["seq"]
             database.save(cursors.advance, name, self._owner, last, datetime.now(UTC), pushed=len(page))
         return outcome
 
-    def _tell(self, page: Page, after: int) -> None:
+    def _post(self, page: Page, after: int) -> None:
         body = json_body({"entries": list(page), "after": after, "next": page[-1]["seq"]})
-        # By its entries, so that every try of the same message bears the same one.
+        # The same for every try of a message.
         message_id = f"{self._settings.name}-{page[0]['seq']}-{page[-1]['seq']}"
         headers = signed_headers(self._settings.signing_secrets, message_id, body, now=datetime.now(UTC))
         try:
-            self._session.tell(self._settings.url, headers=headers, body=body)
+            self._session.post(self._settings.url, headers=headers, body=body)
         except Rejected as refusal:
-            # No entry may be left out, so a receiver that does not like one is asked again until it does.
+            # No entry may be left out, so a message that is rejected is sent again.
             raise TryLater(f"the receiver refused the message: {refusal}") from None
 
 

@@ -69,7 +69,7 @@ class Report:
 
     def with_result(self, result: Result) -> list[str]:
         """The rules that ended so."""
-        return [one.rule for one in self.findings if one.result is result]
+        return [finding.rule for finding in self.findings if finding.result is result]
 
     @property
     def result(self) -> Result:

@@ -59,12 +59,12 @@ class _Shown(HTMLParser):
         HTMLParser.__init__(self, convert_charrefs=True)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        told = {name: value or "" for name, value in attrs}
-        hidden = self._is_hidden or _hides(tag, told)
+        attributes = {name: value or "" for name, value in attrs}
+        hidden = self._is_hidden or _hides(tag, attributes)
         if tag == "img" and self.anchor is not None:
             self.anchor.has_image = True
         if tag == "a":
-            self.anchor = Anchor(told.get("href", "").strip(), hidden)
+            self.anchor = Anchor(attributes.get("href", "").strip(), hidden)
             self.anchors.append(self.anchor)
         if tag not in VOID:
             self.opened.append((tag, hidden))
@@ -90,9 +90,9 @@ class _Shown(HTMLParser):
         return bool(self.opened) and self.opened[-1][1]
 
 
-def _hides(tag: str, told: dict[str, str]) -> bool:
-    style = re.sub(r"\s+", "", told.get("style", ""))
-    return tag in UNSHOWN or "hidden" in told or bool(HIDDEN.search(style))
+def _hides(tag: str, attributes: dict[str, str]) -> bool:
+    style = re.sub(r"\s+", "", attributes.get("style", ""))
+    return tag in UNSHOWN or "hidden" in attributes or bool(HIDDEN.search(style))
 
 
 def _shown(html: str) -> _Shown:
@@ -108,12 +108,12 @@ def visible_text(html: str) -> str:
 
 
 def ways_out_in_html(html: str, header: str) -> list[Anchor]:
-    """The anchors that stop the mail: those to the door of the header's URI, and those that say so in any language."""
+    """The unsubscribe links: those to the page of the header's URI, and those that say so in any language."""
     found = [anchor for anchor in _shown(html).anchors if host_of(anchor.url)]
     return [
         anchor
         for anchor in found
-        if same_door(anchor.url, header) or WORDS.search(anchor.words) or IN_URL.search(anchor.url)
+        if same_page_for_tokens(anchor.url, header) or WORDS.search(anchor.words) or IN_URL.search(anchor.url)
     ]
 
 
@@ -124,34 +124,34 @@ def ways_out_in_text(text: str, header: str) -> list[str]:
     for line in text.splitlines():
         for match in URL.findall(line):
             url = match.rstrip(".,;:!?)]")
-            if same_door(url, header) or WORDS.search(above + line) or IN_URL.search(url):
+            if same_page_for_tokens(url, header) or WORDS.search(above + line) or IN_URL.search(url):
                 found.append(url)
         above = line if line.strip() else above
     return found
 
 
-def same_place(one: str, other: str) -> bool:
-    """Whether both URLs lead to one page."""
-    return bool(one) and one.strip().rstrip("/") == other.strip().rstrip("/")
+def same_place(url: str, other: str) -> bool:
+    """Whether two URLs are equal."""
+    return bool(url) and url.strip().rstrip("/") == other.strip().rstrip("/")
 
 
-def same_door(one: str, other: str) -> bool:
-    """Whether both URLs lead to one page, or to the same page for two tokens: in whatever language it is spoken of."""
-    return same_place(one, other) or (bool(door := _door(one)) and door == _door(other))
+def same_page_for_tokens(url: str, other: str) -> bool:
+    """Whether two URLs are equal, or differ in their tokens alone."""
+    return same_place(url, other) or (bool(page := _without_token(url)) and page == _without_token(other))
 
 
-def _door(url: str) -> tuple[str, ...]:
-    """Host, and folders and names of parameters without what is made up for each mail; nothing without a folder."""
+def _without_token(url: str) -> tuple[str, ...]:
+    """The host, folders and names of parameters, without what looks like a token. Empty where nothing else is left."""
     if not host_of(url):
         return ()
     parts = urlsplit(url)
     words = [word for word in re.split(r"[/?&=#;]", f"{parts.path}?{parts.query}") if word]
-    kept = tuple(word for word in words if len(word) < _MADE_UP and not re.search(r"\d{3}", word))
+    kept = tuple(word for word in words if len(word) < _SHORTEST_TOKEN and not re.search(r"\d{3}", word))
     return (host_of(url), *kept) if kept and len(kept) < len(words) else ()
 
 
-_MADE_UP: Final = 16
-"""Characters from which on a part of a URL is taken for a token."""
+_SHORTEST_TOKEN: Final = 16
+"""Characters of a part of a URL that counts as a token."""
 
 
 def host_of(url: str) -> str:

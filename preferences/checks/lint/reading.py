@@ -1,7 +1,7 @@
 """The bytes of a mail, taken apart.
 
 Owns header fields as they are on the wire, and the visible texts. Invariant: whatever the bytes are, the answer is a
-Mail or Unreadable. Headers are read by hand, because every library mends what the rules are there to notice.
+Mail or Unreadable. Headers are read by hand, because libraries repair what the rules are there to notice.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class Mail:
 
     def named(self, name: str) -> list[Field]:
         """The fields of this name."""
-        return [one for one in self.fields if one.name == name.lower()]
+        return [field for field in self.fields if field.name == name.lower()]
 
     def value(self, name: str) -> str:
         """The first of them, unfolded; empty when there is none."""
-        return next((one.value for one in self.named(name)), "")
+        return next((field.value for field in self.named(name)), "")
 
     @property
     def sender_domain(self) -> str:
@@ -84,7 +84,7 @@ class Mail:
     @property
     def recipients(self) -> list[str]:
         """The addresses of To, in small letters."""
-        values = ",".join(one.value for one in self.named("To"))
+        values = ",".join(field.value for field in self.named("To"))
         return [found.lower() for found in re.findall(r"[^\s@<>,;\"]+@[^\s@<>,;\"]+", values)]
 
 
@@ -102,7 +102,7 @@ def read_mail(raw: bytes) -> Mail:
     if raw.startswith(b"From "):
         raw = raw.partition(b"\n")[2]
     fields = tuple(_fields(_END_OF_HEADERS.split(raw, maxsplit=1)[0]))
-    if not any(one.name == "from" for one in fields):
+    if not any(field.name == "from" for field in fields):
         raise Unreadable("There is no From field: save the mail with all its header fields, as .eml.")
     texts = _texts(raw)
     return Mail(raw=raw, fields=fields, text=texts.get("plain"), html=texts.get("html"))

@@ -86,7 +86,7 @@ def _uris(mail: Mail) -> list[str]:
 
 
 def _https_uri(mail: Mail) -> str:
-    return next((one for one in _uris(mail) if one.lower().startswith("https:")), "")
+    return next((uri for uri in _uris(mail) if uri.lower().startswith("https:")), "")
 
 
 _THIS_MACHINE: Final = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?/", re.IGNORECASE)
@@ -97,7 +97,7 @@ def _schemes(mail: Mail, options: Options) -> Verdict:
         return _NO_HEADER
     if re.sub(r"\([^()]*\)|[\s,]", "", _ITEM.sub("", _header(mail))):
         return Verdict(FAIL, "Put each URI of List-Unsubscribe in angle brackets, with commas between them.")
-    schemes = [one.partition(":")[0].lower() for one in _uris(mail)]
+    schemes = [uri.partition(":")[0].lower() for uri in _uris(mail)]
     if options.local and sum(bool(_THIS_MACHINE.match(uri)) for uri in _uris(mail)) == schemes.count("http") == 1:
         return Verdict(WARN, "An http URI on this machine: right for a trial, and never for mail to others.")
     if "http" in schemes:
@@ -140,7 +140,7 @@ def _opaque(mail: Mail, _options: Options) -> Verdict:
     pieces = [piece for piece in re.split(r"[/?&=#.;,:]+", plain.partition("//")[2]) if piece]
     if _ADDRESS.search(plain) or any(_hides_address(piece) for piece in [*pieces, *re.split(r"[/?&;]|\w+=", plain)]):
         return Verdict(FAIL, "Take the address out of the URI, encoded or not: use a random or signed token.")
-    digests = {kind(one.encode()).hexdigest() for one in mail.recipients for kind in _DIGESTS}
+    digests = {kind(address.encode()).hexdigest() for address in mail.recipients for kind in _DIGESTS}
     if digests & {piece.lower() for piece in pieces}:
         return Verdict(FAIL, "The URI holds a digest of the address, which anybody can compute: use a signed token.")
     # Only what separates before anything is decoded separates: a token may hold an encoded slash or plus.
@@ -175,7 +175,7 @@ def _hides_address(piece: str) -> bool:
         found.append(bytes.fromhex(piece))
     except (binascii.Error, ValueError):
         pass
-    return any(re.search(rb"[\w.+%-]{1,64}@[\w-]+\.[\w.-]{2,}", one) for one in found)
+    return any(re.search(rb"[\w.+%-]{1,64}@[\w-]+\.[\w.-]{2,}", text) for text in found)
 
 
 def _no_list_headers(mail: Mail, _options: Options) -> Verdict:
@@ -202,8 +202,8 @@ def _list_id(mail: Mail, _options: Options) -> Verdict:
     return Verdict(PASS, "The List-Id has its form, and is below your own domain.")
 
 
-def _related(one: str, other: str) -> bool:
-    return bool(other) and one.split(".")[-2:] == other.split(".")[-2:]
+def _related(domain: str, other: str) -> bool:
+    return bool(other) and domain.split(".")[-2:] == other.split(".")[-2:]
 
 
 def _visible_link(mail: Mail, _options: Options) -> Verdict:
@@ -216,19 +216,19 @@ def _visible_link(mail: Mail, _options: Options) -> Verdict:
     if mail.html is None:
         return _not_tracked(header, in_text)
     in_html = ways_out_in_html(mail.html, header)
-    shown = [one for one in in_html if not one.hidden and one.words.strip()]
+    shown = [anchor for anchor in in_html if not anchor.hidden and anchor.words.strip()]
     if not shown:
         return Verdict(FAIL, _why_not_shown(in_html))
-    both = [one.url for one in shown if any(same_place(one.url, url) for url in in_text)]
+    both = [anchor.url for anchor in shown if any(same_place(anchor.url, url) for url in in_text)]
     if not both:
         return Verdict(FAIL, "Let the unsubscribe links of the text part and of the HTML part lead to the same place.")
     return _not_tracked(header, both)
 
 
 def _why_not_shown(anchors: list[Anchor]) -> str:
-    if any(one.hidden for one in anchors):
+    if any(anchor.hidden for anchor in anchors):
         return "The unsubscribe link in the HTML part is hidden by its style: let people see it."
-    if any(one.has_image for one in anchors):
+    if any(anchor.has_image for anchor in anchors):
         return "The unsubscribe link in the HTML part is only an image: write it in words."
     return "Put an unsubscribe link into the HTML part, in words that say what it is."
 

@@ -1,7 +1,7 @@
-"""The signature of a mail (DKIM).
+"""DKIM: whether a signature is valid, whose it is, and what it covers.
 
-Owns whether one is valid, whose it is, and what it covers. Invariants: a key that could not be looked up is never told
-as a bad signature; a mail is judged as of when it was received, so that an old one is not told as expired.
+Invariants: a key that could not be looked up is never reported as a bad signature; times are judged as of when the mail
+was received, so that an old signature is not reported as expired.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from preferences.domain.instants import parse_instant
 
 SECONDS_FOR_DNS: Final = 5.0
 MOST_SIGNATURES: Final = 8
-"""More than this many are not looked at: each costs a look-up."""
+"""Further signatures are ignored: each costs a DNS query."""
 
 COVERED: Final = ("list-unsubscribe", "list-unsubscribe-post")
 
@@ -50,7 +50,7 @@ class BadKey(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Signature:
-    """What a signature says of itself."""
+    """The tags of a signature."""
 
     index: int
     algorithm: str
@@ -105,13 +105,13 @@ def look_up(name: str) -> bytes | None:
 
 
 def check_signature(mail: Mail, options: Options) -> Verdict:
-    """M-05, of the best signature that the mail has."""
+    """M-05, for the best signature of the mail."""
     count = min(len(mail.named("DKIM-Signature")), MOST_SIGNATURES)
     if not count:
         return Verdict(Result.FAIL, "There is no DKIM signature: switch on DKIM where the mail is sent.")
     verdicts = [_check_one(mail, options, index) for index in range(count)]
     order = (Result.PASS, Result.WARN, Result.UNCHECKED, Result.FAIL)
-    return min(verdicts, key=lambda one: order.index(one.result))
+    return min(verdicts, key=lambda verdict: order.index(verdict.result))
 
 
 def _check_one(mail: Mail, options: Options, index: int) -> Verdict:
@@ -132,7 +132,7 @@ def _check_one(mail: Mail, options: Options, index: int) -> Verdict:
 
 
 def _out_of_use(mail: Mail, signature: _Signature) -> str:
-    """Why the signature counts for nothing, whatever it says: how it was made, or when."""
+    """Why the signature is ignored by receivers: its algorithm or its times."""
     if signature.algorithm == "rsa-sha1":
         return "The DKIM signature is made with rsa-sha1, which counts for nothing (RFC 8301): sign with rsa-sha256."
     if signature.algorithm not in ALGORITHMS:
@@ -150,7 +150,7 @@ def _out_of_use(mail: Mail, signature: _Signature) -> str:
 
 
 def _time_of(text: str) -> float | None:
-    """When the last server took the mail, or when it was written; None where that cannot be read."""
+    """Unix time, or None for text that is no time."""
     try:
         return parse_instant(text).latest.timestamp()
     except ValueError:
@@ -183,7 +183,7 @@ def _verified(mail: Mail, options: Options, signature: _Signature, aligned: Resu
 
 
 def _key_fault(record: bytes, signature: _Signature) -> str:
-    """Why receivers must not use a key by which the signature holds (RFC 6376 §3.6.1 and §6.1.2)."""
+    """Why receivers must ignore the key of a valid signature (RFC 6376 §3.6.1 and §6.1.2)."""
     tags = {name.decode(): text.decode("latin-1") for name, text in dkim.util.parse_tag_value(record).items()}
     if "v" in tags and next(iter(tags)) != "v":
         return "v= is not the first in the record of the DKIM key, so receivers discard it: put v=DKIM1 first."
@@ -200,7 +200,7 @@ def _words(text: str) -> list[str]:
 
 def _read(mail: Mail, index: int) -> _Signature | None:
     value = mail.named("DKIM-Signature")[index].value
-    tags = {name.strip(): text.strip() for name, _, text in (one.partition("=") for one in value.split(";"))}
+    tags = {name.strip(): text.strip() for name, _, text in (tag.partition("=") for tag in value.split(";"))}
     if not {"a", "d", "s", "h", "b", "bh"} <= tags.keys():
         return None
     times = [tags.get(name, "") for name in ("t", "x")]
@@ -221,7 +221,7 @@ def _read(mail: Mail, index: int) -> _Signature | None:
 
 
 def _alignment(signer: str, sender: str) -> Result:
-    """Relaxed, as DMARC has it, without a list of public suffixes: two sisters below one domain are only likely."""
+    """Relaxed alignment as in DMARC, without a list of public suffixes: two siblings are only likely to be aligned."""
     if sender and (signer == sender or sender.endswith(f".{signer}") or signer.endswith(f".{sender}")):
         return Result.PASS if "." in signer else Result.FAIL
     shared = signer.split(".")[-2:]
@@ -241,7 +241,7 @@ def _key_finder(options: Options) -> Callable[[str], bytes | None]:
 
 
 def _verify(raw: bytes, index: int, find: Callable[[str], bytes | None]) -> bytes | None:
-    """The record of the key by which the signature holds, if it does."""
+    """The record of the key, if the signature is valid."""
     record: bytes | None = None
 
     def from_name(name: bytes | str, timeout: float = 0) -> bytes | None:  # noqa: ARG001 - the library's own call
@@ -260,7 +260,7 @@ def _verify(raw: bytes, index: int, find: Callable[[str], bytes | None]) -> byte
 
 
 class _Verifier(dkim.DKIM):  # type: ignore[misc]  # the library has no types
-    """The library's verifier, without its clock, and with Ed25519 by the library that is there anyway."""
+    """dkimpy's verifier without its clock, and with Ed25519 from `cryptography` instead of PyNaCl."""
 
     def verify_headerprep(self, idx: int = 0) -> Any:
         found = [(name, value) for name, value in self.headers if name.lower() == b"dkim-signature"]
@@ -287,7 +287,7 @@ class _Verifier(dkim.DKIM):  # type: ignore[misc]  # the library has no types
 
 
 class _Ed25519:
-    """A key as the verifier calls it. Whether it held is remembered, since the verifier asks for another error."""
+    """An Ed25519 key as dkimpy calls it. `holds` is the result, since dkimpy expects an error of PyNaCl."""
 
     def __init__(self, data: bytes) -> None:
         self._key = Ed25519PublicKey.from_public_bytes(data)
