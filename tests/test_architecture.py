@@ -271,6 +271,12 @@ def test_each_module_says_what_it_owns() -> None:
     assert [name_of(path) for path in modules() if not ast.get_docstring(tree(path))] == []
 
 
+def test_the_readme_names_only_modules_that_exist() -> None:
+    named = set(re.findall(r"\b[a-z_]+\.py\b", (PACKAGE.parent / "README.md").read_text()))
+    present = {path.name for folder in ("preferences", "tests") for path in (PACKAGE.parent / folder).rglob("*.py")}
+    assert named - present - {"app.py"} == set()
+
+
 def test_no_module_is_longer_than_500_lines() -> None:
     lengths = {name_of(path): len(path.read_text().splitlines()) for path in modules()}
     assert {name: length for name, length in lengths.items() if length > 500} == {}
