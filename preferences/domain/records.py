@@ -20,6 +20,7 @@ from preferences.domain.vocabulary import (
     Status,
     SuppressionReason,
     Verb,
+    named_in,
 )
 
 
@@ -125,6 +126,13 @@ class Act:
     per_week: int | None = None
     notice: str | None = None
 
+    @property
+    def actor_id(self) -> str | None:
+        """As of `Entry`. None for a contact who is found or made while recording."""
+        if self.actor is not Actor.RECIPIENT:
+            return named_in(self.origin)
+        return None if isinstance(self.who, Address) else str(self.who)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
@@ -172,6 +180,16 @@ class Entry:
     per_week: int | None = None
     notice: str | None = None
     evidence_digest: str | None = None
+
+    @property
+    def actor_id(self) -> str | None:
+        """Which contact, connector, API key or staff member the actor is (docs/decisions/0026-actor-id.md).
+
+        None where it is nobody in particular, such as a file or a rule of ours, and for an address without a contact.
+        """
+        if self.actor is not Actor.RECIPIENT:
+            return named_in(self.origin)
+        return str(self.contact_id) if self.contact_id else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -171,6 +171,11 @@ def api_origin(key_name: str) -> str:
     return f"api.{key_name}"
 
 
+def named_in(origin: str) -> str | None:
+    """The connector, the API key or the staff member that an origin names, as in `api.shop`; None for our own pages."""
+    return origin.partition(".")[2] or None
+
+
 class KeyScope(StrEnum):
     """What an API key may be used for."""
 
