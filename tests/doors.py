@@ -159,7 +159,7 @@ class Doors:
         return self.client.post(f"{link_for(self.services, self.contact_id)}/undo", data={"undo": token}).status_code
 
     def decision(self, topic: str = "product-news") -> Decision:
-        about = next(one for one in TOPICS if one.slug == topic)
+        about = next(known for known in TOPICS if known.slug == topic)
         found = self.services.database.read(
             facts_for,
             [email(ADDRESS)],

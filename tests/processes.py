@@ -92,15 +92,15 @@ class Process:
     def kill(self) -> None:
         """`kill -9` for the program and all its children at once."""
         tree = self._tree()
-        for one in tree:
-            one.kill()
+        for process in tree:
+            process.kill()
         _wait_until_dead(tree)
         if self._process:
             self._process.wait(SECONDS_TO_STOP)
 
     def pids(self) -> list[int]:
         """The program and its children as they are now, the program first; empty when it does not run."""
-        return [one.pid for one in self._tree()]
+        return [process.pid for process in self._tree()]
 
     def output(self) -> str:
         """Everything that it has written, to standard output and to standard error, since its first start."""
@@ -120,7 +120,7 @@ def _complete(environment: Mapping[str, str]) -> dict[str, str]:
 def _wait_until_dead(tree: Sequence[psutil.Process]) -> None:
     """Dead, though perhaps not yet collected by its parent: that can take an orphan a second, and harms nobody."""
     deadline = time.monotonic() + SECONDS_TO_STOP
-    while any(_is_alive(one) for one in tree) and time.monotonic() < deadline:
+    while any(_is_alive(process) for process in tree) and time.monotonic() < deadline:
         time.sleep(0.01)
 
 

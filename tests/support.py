@@ -194,9 +194,9 @@ def email(text: str = "jane.doe@example.com") -> Address:
 
 def add_contact(services: Services, address: Address | None = None) -> UUID:
     """A contact with this address; the same one if somebody has it already."""
-    one = address or email()
-    found = services.database.write(contacts.find_or_create, [one], services.fingerprints, datetime.now(UTC))
-    contact_id = found[one].contact_id
+    address = address or email()
+    found = services.database.write(contacts.find_or_create, [address], services.fingerprints, datetime.now(UTC))
+    contact_id = found[address].contact_id
     assert contact_id is not None
     return contact_id
 

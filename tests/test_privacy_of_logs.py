@@ -59,7 +59,9 @@ class Talkative(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         changes = json.loads(body)["data"]["changes"]
         self.told.extend(change["address"] for change in changes)
-        refused = [{"contact": one["contact"], "why": f"no such person: {one['address']}"} for one in changes[::2]]
+        refused = [
+            {"contact": change["contact"], "why": f"no such person: {change['address']}"} for change in changes[::2]
+        ]
         self._answer(200, json.dumps({"rejected": refused}).encode())
 
     def do_GET(self) -> None:
@@ -128,14 +130,14 @@ def mailing(caller: Caller, key: str, *addresses: str) -> list[dict[str, Any]]:
         "links", key, channel="email", topic="product-news", message_ref="canary-ref", addresses=addresses
     )
     assert status == 200
-    for one in answer["links"]:
-        caller.private |= {urlsplit(one[name]).path.split("/")[2] for name in ("unsubscribe_url", "manage_url")}
+    for link in answer["links"]:
+        caller.private |= {urlsplit(link[name]).path.split("/")[2] for name in ("unsubscribe_url", "manage_url")}
     return answer["links"]
 
 
 def recipients(caller: Caller, links: list[dict[str, Any]]) -> None:
     """People leave, return, say why, and make mistakes."""
-    first, second = (urlsplit(one["unsubscribe_url"]).path for one in links[:2])
+    first, second = (urlsplit(link["unsubscribe_url"]).path for link in links[:2])
     manage = urlsplit(links[2]["manage_url"]).path
     assert caller.call("GET", first)[0] == 200
     assert caller.call("POST", first, b"List-Unsubscribe=One-Click", **{"User-Agent": "canary@agent.example"})[0] == 200

@@ -99,7 +99,7 @@ class Line:
 
     @property
     def rates(self) -> list[float]:
-        return [one.requests / one.seconds for one in self.loads]
+        return [load.requests / load.seconds for load in self.loads]
 
     @property
     def rate(self) -> float:
@@ -107,7 +107,7 @@ class Line:
 
     @property
     def failures(self) -> int:
-        return sum(one.refused + one.broken for one in self.loads)
+        return sum(load.refused + load.broken for load in self.loads)
 
     def measure(self, core: int, seconds: int) -> None:
         writes = self.engine if self.target.method != "GET" else None
@@ -157,7 +157,7 @@ def main() -> int:
         _print_ratios(lines)
         _print_shares_of_floor(lines)
         _print_noise(lines)
-        sound = [_check(one) for one in engines]
+        sound = [_check(engine) for engine in engines]
         _print_inbound(engines, folder, min(options.rounds, 3), core)
         return 0 if all(sound) and not any(line.failures for line in lines) else 1
 
@@ -236,9 +236,9 @@ def _contact_paths(engine: Engine, count: int) -> Iterator[str]:
     for start in range(0, count, 1_000):
         addresses = [email(f"person{number}@example.com") for number in range(start, min(start + 1_000, count))]
         found = services.database.write(contacts.find_or_create, addresses, services.fingerprints, datetime.now(UTC))
-        for one in found.values():
-            assert one.contact_id is not None
-            yield link_for(services, one.contact_id)
+        for facts in found.values():
+            assert facts.contact_id is not None
+            yield link_for(services, facts.contact_id)
     close(app)
 
 
@@ -322,9 +322,9 @@ def _print_imports(engines: Sequence[Engine], folder: Path, rows: int, core: int
             bare = importing.copy_bare(path, engine.url, engine.environment["FINGERPRINT_KEYS"])
         with _web(engine, core) as web:
             clicks = importing.Clicks(web.port, engine.posts.read_text().splitlines())
-            one = importing.measure(path, rows, url=engine.url, environment=engine.environment, clicks=clicks)
-        print(importing.describe(NAMES[engine.key], one, bare or float("nan")), flush=True)
-        sound = sound and not one.problems and not one.wrong
+            result = importing.measure(path, rows, url=engine.url, environment=engine.environment, clicks=clicks)
+        print(importing.describe(NAMES[engine.key], result, bare or float("nan")), flush=True)
+        sound = sound and not result.problems and not result.wrong
     return 0 if sound else 1
 
 
@@ -338,7 +338,7 @@ def _print_scrubs(engines: Sequence[Engine], folder: Path, options: argparse.Nam
         results.append(scrub.measure(url, environment, place, options.scrub_rows, options.rounds))
         print(scrub.describe(NAMES[engine.key], results[-1]), flush=True)
         shutil.rmtree(place)
-    return 0 if all(one.agree for one in results) else 1
+    return 0 if all(result.agree for result in results) else 1
 
 
 # Saying what was found.
@@ -353,7 +353,7 @@ def _print_idle(engine: Engine, core: int) -> None:
             starts.append(web.seconds_to_start)
             assert web.status("GET", page) == 200
             workers.append(pss(web.worker()))
-            trees.append(sum(pss(one) for one in web.tree()))
+            trees.append(sum(pss(process) for process in web.tree()))
     with Web("tests.bench.empty:app", core=core, threads=THREADS, environment={}, probe="/") as web:
         empty = pss(web.worker())
     taken = import_seconds(engine.environment, core)
@@ -369,7 +369,7 @@ def _print_table(lines: Sequence[Line]) -> None:
     print(f"{header}{'errors':>8}{'of empty':>10}")
     for line in lines:
         span = f"{min(line.rates):,.0f}–{max(line.rates):,.0f}"
-        p50, p99 = median(one.p50 for one in line.loads), median(one.p99 for one in line.loads)
+        p50, p99 = median(load.p50 for load in line.loads), median(load.p99 for load in line.loads)
         print(
             f"{line.name:<30}{line.connections:>6}{line.rate:>12,.0f}{span:>17}{p50:>8.1f}{p99:>8.1f}"
             f"{median(line.micros):>8,.0f}{line.failures:>8}{line.rate / _empty(lines, line.connections):>10.2f}"
@@ -397,7 +397,7 @@ def _print_shares_of_floor(lines: Sequence[Line]) -> None:
 
 def _print_ratios(lines: Sequence[Line]) -> None:
     for line in lines:
-        if line.engine is not None and line.connections == max(one.connections for one in lines):
+        if line.engine is not None and line.connections == max(other.connections for other in lines):
             empty = _empty(lines, line.connections)
             print(
                 f"{line.name}, {line.connections} connections: {line.rate / empty:.2f} of an {EMPTY}"
@@ -406,9 +406,9 @@ def _print_ratios(lines: Sequence[Line]) -> None:
 
 
 def _print_noise(lines: Sequence[Line]) -> None:
-    others = median(one for line in lines for one in line.others)
-    worst = max(one for line in lines for one in line.others)
-    stolen = median(one for line in lines for one in line.stolen)
+    others = median(share for line in lines for share in line.others)
+    worst = max(share for line in lines for share in line.others)
+    stolen = median(share for line in lines for share in line.stolen)
     print(
         f"\nOf the servers' core, other programs and the kernel took {others:.0%} (at worst {worst:.0%}),"
         f" other machines {stolen:.0%}."

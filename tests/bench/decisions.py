@@ -57,13 +57,13 @@ def measure(url: str, contacts: int, rounds: int) -> Times:
     times = Times()
     for number in range(rounds + 1):
         asked = random.Random(number).sample(range(contacts), MOST_ADDRESSES)
-        keys = [services.fingerprints.of(email(_address(one))) for one in asked]
+        keys = [services.fingerprints.of(email(_address(number))) for number in asked]
         body = json.dumps(QUESTION | {"addresses": list(map(_address, asked))}).encode()
         found = _timed(times.lookup, look_up, keys)
         answer = _timed(times.call, _ask, client, body, headers)
-        refused = sum(not one["allowed"] for one in answer.json["decisions"])
+        refused = sum(not decision["allowed"] for decision in answer.json["decisions"])
         assert len(found) == MOST_ADDRESSES
-        assert refused == sum(one % LEFT == 0 for one in asked)
+        assert refused == sum(number % LEFT == 0 for number in asked)
     close(app)
     return Times(call=times.call[1:], lookup=times.lookup[1:])
 
@@ -135,10 +135,10 @@ def _rows(services: Services, contacts: int, block: int = 20_000) -> Iterator[tu
     said = now.replace(tzinfo=None).isoformat(sep=" ") if services.database.is_sqlite else now
     for start in range(0, contacts, block):
         made = [(number, new_id(now), new_id(now)) for number in range(start, min(start + block, contacts))]
-        left = [one for number, one, _ in made if number % LEFT == 0]
-        yield "contact", [(one, said) for _, one, _ in made]
-        yield "address", [(own, one, "email", *_known(services, number), said) for number, one, own in made]
-        yield "preference", [(one, "email", "default", "*", "unsubscribed", said, said, 1, True) for one in left]
+        left = [who for number, who, _ in made if number % LEFT == 0]
+        yield "contact", [(who, said) for _, who, _ in made]
+        yield "address", [(own, who, "email", *_known(services, number), said) for number, who, own in made]
+        yield "preference", [(who, "email", "default", "*", "unsubscribed", said, said, 1, True) for who in left]
 
 
 def _known(services: Services, number: int) -> tuple[str, str]:

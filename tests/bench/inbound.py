@@ -51,11 +51,11 @@ def measure(url: str, folder: Path, rounds: int) -> Rates:
     rates = Rates()
     # The first round warms up, and is not counted.
     for number in range(rounds + 1):
-        one = _round(app, folder, number)
+        found = _round(app, folder, number)
         if number:
-            rates.door.append(one[0])
-            rates.rows.append(one[1])
-            rates.alone.append(one[2])
+            rates.door.append(found[0])
+            rates.rows.append(found[1])
+            rates.alone.append(found[2])
     close(app)
     return rates
 

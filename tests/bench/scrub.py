@@ -110,7 +110,7 @@ def _watch(process: subprocess.Popen[bytes], side: Side) -> None:
     main = psutil.Process(process.pid)
     while process.poll() is None:
         try:
-            side.memory = max(side.memory, sum(pss(one) for one in [main, *main.children(recursive=True)]))
+            side.memory = max(side.memory, sum(pss(process) for process in [main, *main.children(recursive=True)]))
         except psutil.NoSuchProcess:
             return
         time.sleep(0.2)
@@ -127,7 +127,7 @@ def _write(source: Path, rows: int, gone: Path, left: int) -> None:
         file.writelines(f"{row},{_address(row * _STEP % rows)},Name {row}\n" for row in range(rows))
     with gone.open("w") as file:
         file.write("email\n")
-        file.writelines(f"{_address(one)}\n" for one in range(left))
+        file.writelines(f"{_address(number)}\n" for number in range(left))
 
 
 def _address(number: int) -> str:
@@ -142,7 +142,7 @@ def _fill(services: Services, url: str, left: int, erased: int) -> None:
                 marks = ", ".join("?" * len(_TABLES[table]))
                 sql = f"INSERT INTO {table} ({', '.join(_TABLES[table])}) VALUES ({marks})"
                 connection.executemany(
-                    sql, [[one.hex if isinstance(one, UUID) else one for one in row] for row in rows]
+                    sql, [[value.hex if isinstance(value, UUID) else value for value in row] for row in rows]
                 )
             connection.execute("ANALYZE")
         return
@@ -159,11 +159,11 @@ def _rows(services: Services, left: int, erased: int, block: int = 20_000) -> It
     said = now.replace(tzinfo=None).isoformat(sep=" ") if services.database.is_sqlite else now
     for start in range(0, left, block):
         made = [(number, new_id(now), new_id(now)) for number in range(start, min(start + block, left))]
-        yield "contact", [(one, said) for _, one, _ in made]
-        yield "address", [(own, one, "email", _address(n), _print(services, n), said) for n, one, own in made]
-        yield "preference", [(one, "email", "default", "*", "unsubscribed", said, said, 1, True) for _, one, _ in made]
+        yield "contact", [(who, said) for _, who, _ in made]
+        yield "address", [(own, who, "email", _address(n), _print(services, n), said) for n, who, own in made]
+        yield "preference", [(who, "email", "default", "*", "unsubscribed", said, said, 1, True) for _, who, _ in made]
     gone = range(left, left + erased)
-    yield "suppression", [(_print(services, one), "email", "erased", True, said, said, 1) for one in gone]
+    yield "suppression", [(_print(services, number), "email", "erased", True, said, said, 1) for number in gone]
 
 
 def _print(services: Services, number: int) -> str:

@@ -51,7 +51,7 @@ def violations(page: Page) -> list[str]:
     found = Axe().run(page).response["violations"]
     page.emulate_media(color_scheme="dark")
     found += Axe().run(page, options={"runOnly": ["color-contrast"]}).response["violations"]
-    return [f"{one['id']}: {json.dumps([node['target'] for node in one['nodes']])}" for one in found]
+    return [f"{violation['id']}: {json.dumps([node['target'] for node in violation['nodes']])}" for violation in found]
 
 
 def overflow(page: Page) -> int:
@@ -65,7 +65,8 @@ def small_targets(page: Page) -> list[str]:
         """() => [...document.querySelectorAll(
                 'button, input:not([type=hidden]):not([type=radio]):not([type=checkbox]), select, summary,'
                 + ' a.go, label.pick, .switch label')]
-            .filter(one => one.checkVisibility())
-            .filter(one => { const box = one.getBoundingClientRect(); return box.height < 44 || box.width < 44; })
-            .map(one => one.outerHTML.slice(0, 80))"""
+            .filter(element => element.checkVisibility())
+            .map(element => [element, element.getBoundingClientRect()])
+            .filter(([_, box]) => box.height < 44 || box.width < 44)
+            .map(([element]) => element.outerHTML.slice(0, 80))"""
     )

@@ -227,7 +227,7 @@ def test_going_back_and_reloading_harms_nothing(page: Page, world: World) -> Non
     assert world.stopped(somebody) == {"*"}
 
 
-def test_the_address_box_explains_a_mistake_keeps_what_was_typed_and_then_works(page: Page, world: World) -> None:
+def test_the_address_box_explains_a_mistake_and_keeps_what_was_typed(page: Page, world: World) -> None:
     page.goto(f"{world.installation.url}/")
     page.get_by_role("link", name=STOP_ALL).click()
     page.get_by_label(EITHER).fill("jane at example")
@@ -277,9 +277,7 @@ def test_a_pause_and_a_cap_are_chosen_saved_and_shown_again(page: Page, world: W
     assert page.get_by_label("Pause until").first.input_value() == day.isoformat()
 
 
-def test_the_bar_to_save_is_there_once_something_was_moved_and_goes_when_it_is_moved_back(
-    page: Page, world: World
-) -> None:
+def test_the_save_bar_is_shown_while_something_has_changed(page: Page, world: World) -> None:
     page.goto(world.manage(world.somebody()))
     save = button(page, "Save changes")
     assert not save.is_visible()
@@ -301,9 +299,7 @@ def test_the_bar_to_save_is_there_once_something_was_moved_and_goes_when_it_is_m
     assert save.is_visible()
 
 
-def test_a_switch_that_waits_for_the_mailbox_says_so_and_one_that_is_off_says_since_when(
-    page: Page, world: World
-) -> None:
+def test_a_pending_switch_says_so_and_a_stopped_switch_says_since_when(page: Page, world: World) -> None:
     page.goto(world.manage(world.somebody()))
     switch(page, "Offers", "Email", "On").check()
     switch(page, "Product news", "Email", "Off").check()
@@ -349,8 +345,8 @@ def focused(page: Page) -> dict[str, str]:
     """What the next key press would go to, and how its focus is shown."""
     return page.evaluate(
         """() => {
-            const one = document.activeElement, style = getComputedStyle(one);
-            return {text: one.innerText, id: one.id, outline: style.outlineStyle, width: style.outlineWidth};
+            const element = document.activeElement, style = getComputedStyle(element);
+            return {text: element.innerText, id: element.id, outline: style.outlineStyle, width: style.outlineWidth};
         }"""
     )
 
@@ -471,7 +467,7 @@ def visit_every_state(page: Page, world: World, check: Visit) -> int:
     return next(stops) - 1
 
 
-def test_every_state_is_accessible_in_light_and_dark_and_fits_a_small_screen(browser: Browser, world: World) -> None:
+def test_every_state_is_accessible_in_both_themes_and_on_a_small_screen(browser: Browser, world: World) -> None:
     problems: dict[str, list[str]] = {}
     with opened(browser, bypass_csp=True, reduced_motion="reduce") as page:
 
@@ -546,7 +542,7 @@ def test_an_unforeseen_error_is_a_page_like_the_others(
 
 
 @pytest.mark.slow
-def test_a_browser_with_script_that_opens_the_pages_and_waits_a_minute_changes_no_row(scanner: Scanner) -> None:
+def test_a_browser_with_script_that_only_waits_changes_no_row(scanner: Scanner) -> None:
     waited = time.monotonic() - scanner.since
     scanner.pages[0].wait_for_timeout(max(0.0, 60 - waited) * 1_000)
 

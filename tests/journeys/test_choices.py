@@ -194,9 +194,7 @@ def test_somebody_who_has_lost_everything_gets_a_link_by_mail(page: Page, world:
     assert page.context.cookies() == []
 
 
-def test_signing_out_everywhere_ends_the_session_and_every_link_but_those_that_stop_mail(
-    page: Page, world: World
-) -> None:
+def test_signing_out_everywhere_ends_every_link_but_unsubscribe_links(page: Page, world: World) -> None:
     contact_id, address = world.somebody()
     manage, unsubscribe = manage_link_for(world.services, contact_id), link_for(world.services, contact_id)
     sign_in(page, world, address)

@@ -106,7 +106,7 @@ def painted_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ins
 
 def violations(page: Page) -> list[tuple[str, list[str]]]:
     found = Axe().run(page).response["violations"]
-    return [(one["id"], node["target"]) for one in found for node in one["nodes"]]
+    return [(violation["id"], node["target"]) for violation in found for node in violation["nodes"]]
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -131,7 +131,7 @@ def test_pages_in_a_brands_colour_pass_axe(
         assert violations(page) == []
 
 
-def test_the_other_brands_are_stopped_and_brought_back_by_keyboard_and_without_script(
+def test_other_brands_are_stopped_and_undone_by_keyboard_without_script(
     browser: Browser, painted_site: tuple[Installation, Services]
 ) -> None:
     _, services = painted_site

@@ -53,7 +53,7 @@ def test_one_click_in_a_mail_reaches_the_platform_s_list(world: World, jane: str
     wait_for("on the list", lambda: (jane, "global") in world.platform_list(), SECONDS_TO_THE_PLATFORM)
 
     sending = world.sandbox.company.send("product-news", [jane])
-    assert (sending.sent, [one["reason"] for one in sending.skipped]) == ([], ["unsubscribed_all"])
+    assert (sending.sent, [row["reason"] for row in sending.skipped]) == ([], ["unsubscribed_all"])
     assert world.mails(jane, "product-news") == 1
 
 
@@ -117,7 +117,7 @@ def test_an_undo_ends_no_complaint_that_we_have_not_heard_of_yet(world: World, j
         ("invalid", "global", "invalid", False),
     ],
 )
-def test_what_happens_at_the_platform_stops_the_marketing_and_no_receipt_that_can_arrive(
+def test_an_event_at_the_platform_stops_marketing_and_no_receipt(
     world: World, jane: str, kind: str, list_name: str, reason: str, receipt_is_sent: bool
 ) -> None:
     webhook = world.happens(kind, jane, list_name)
@@ -145,7 +145,7 @@ def test_an_operator_s_comparison_mends_both_sides_and_holds_nobody_up(world: Wo
     world.set_faults(lossy=True)
     world.click(jane)
     world.happens("unsubscribe", rosa)
-    wait_for("the push is lost", lambda: any("lost" in one["outcome"] for one in world.sandbox.platform.pushes()))
+    wait_for("the push is lost", lambda: any("lost" in push["outcome"] for push in world.sandbox.platform.pushes()))
     world.set_faults(lossy=False)
     assert (jane, "global") not in world.platform_list()
     assert world.decisions(rosa)["marketing"]
@@ -176,27 +176,27 @@ FAULTS: Final[dict[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_after_quiet_and_one_comparison_both_sides_say_the_same(world: World, names: Iterator[str], fault: str) -> None:
-    one, two, three, four = itertools.islice(names, 4)
+    first, second, third, fourth = itertools.islice(names, 4)
     pushes = len(world.sandbox.platform.pushes(1_000))
     world.set_faults(**FAULTS[fault])
-    world.click(one)
-    world.happens("unsubscribe", two)
-    world.happens("complaint", three)
-    world.happens("unsubscribe", three, "offers")
-    assert world.post(world.link(four), "intent=topic", "text/html")[0] == 200
+    world.click(first)
+    world.happens("unsubscribe", second)
+    world.happens("complaint", third)
+    world.happens("unsubscribe", third, "offers")
+    assert world.post(world.link(fourth), "intent=topic", "text/html")[0] == 200
     wait_for("the platform was told, and did as it does", lambda: len(world.sandbox.platform.pushes(1_000)) > pushes)
 
     world.quiet()
     world.reconcile()
 
     world.assert_same_on_both_sides()
-    mine = {row for row in world.platform_list() if row[0] in {one, two, three, four}}
+    mine = {row for row in world.platform_list() if row[0] in {first, second, third, fourth}}
     assert mine == {
-        (one, "global"),
-        (two, "global"),
-        (three, "global"),
-        (three, "offers"),
-        (four, "product-news"),
+        (first, "global"),
+        (second, "global"),
+        (third, "global"),
+        (third, "offers"),
+        (fourth, "product-news"),
     }
 
 

@@ -87,8 +87,8 @@ def terminal_with(command: str, folder: Path, environment: dict[str, str]) -> It
     try:
         yield Terminal(process, keyboard, log, port)
     finally:
-        for one in tree(process):
-            one.kill()
+        for member in tree(process):
+            member.kill()
         process.wait()
         os.close(keyboard)
         os.close(screen)
@@ -165,6 +165,6 @@ def test_the_web_server_stops_within_seconds_of_being_told(
         stop(terminal)
         terminal.process.wait(SECONDS_TO_STOP)
         assert terminal.process.returncode == 0, terminal.said()
-        assert not any(one.is_running() for one in before)
+        assert not any(process.is_running() for process in before)
         assert moment not in HEARD or "Killing worker" not in terminal.said(), "a worker did not hear it"
         socket.create_server(("127.0.0.1", terminal.port)).close()

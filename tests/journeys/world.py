@@ -90,7 +90,7 @@ class World:
             preferences_url=self.installation.url,
             preferences_api_key=self.services.database.save(create_key, "company", datetime.now(UTC)),
             api_key=API_KEY,
-            people=tuple(Person(name_from(one.value), one.value) for one in self.people),
+            people=tuple(Person(name_from(person.value), person.value) for person in self.people),
             first_retry_seconds=0.1,
             **secrets,
         )
@@ -122,9 +122,9 @@ class World:
     def contacts(self, addresses: Sequence[str]) -> dict[str, UUID]:
         """The contact of each address, made where there is none yet."""
         found = self.services.database.write(
-            find_or_create, [email(one) for one in addresses], self.services.fingerprints, datetime.now(UTC)
+            find_or_create, [email(address) for address in addresses], self.services.fingerprints, datetime.now(UTC)
         )
-        return {one.value: where.contact_id for one, where in found.items() if where.contact_id}
+        return {address.value: where.contact_id for address, where in found.items() if where.contact_id}
 
     def link(self, address: str, topic: str = "product-news") -> str:
         """The path of the unsubscribe link in a mail to this address."""
@@ -147,7 +147,7 @@ class World:
         """For each message class, whether the company may write to this address."""
         topics = {"marketing": "product-news", "transactional": "receipts", "notice": "receipts"}
         center = self.sandbox.center
-        return {one: center.decide(one, topic, [address])[address].allowed for one, topic in topics.items()}
+        return {kind: center.decide(kind, topic, [address])[address].allowed for kind, topic in topics.items()}
 
     def projection(self) -> set[Row]:
         """Whom the platform must send nothing, and on which list: read from what we hold."""
@@ -155,7 +155,7 @@ class World:
         after: UUID | None = None
         while ids := self.services.database.read(feed.opted_out_contacts, after, 1_000):
             for state in self.services.database.read(contact_state.address_states, ids):
-                stopped = {topic for (_, topic), one in state.choices.items() if one.status is Status.UNSUBSCRIBED}
+                stopped = {topic for (_, topic), held in state.choices.items() if held.status is Status.UNSUBSCRIBED}
                 if state.suppressions:
                     stopped.add(BLANKET)
                 rows |= {(state.address.value, LISTS[topic]) for topic in stopped}
@@ -183,7 +183,7 @@ class World:
     def webhooks(self) -> dict[str, dict[str, Any]]:
         """What the platform reported, by id."""
         many = requests.get(f"{self.server.url}/api/webhooks", timeout=30).json()["webhooks"]
-        return {one["id"]: one for one in many}
+        return {row["id"]: row for row in many}
 
     def mails(self, address: str, topic: str) -> int:
         """How many mails about this topic have arrived."""
@@ -207,7 +207,7 @@ class World:
         self.set_faults(**off, reordering=False, reject=[])
         wait_for(
             "the platform's webhooks have arrived",
-            lambda: all(one["state"] != "waiting" for one in self.webhooks().values()),
+            lambda: all(webhook["state"] != "waiting" for webhook in self.webhooks().values()),
         )
 
     def reconcile(self) -> comparison.Drift:
