@@ -1,7 +1,6 @@
-"""Our own email: its kinds, the limits on each, and how long it may wait.
+"""Our own email: its kinds, their limits and lifetimes.
 
-Invariant: every kind answers a request of a person or warns of one, so none is marketing, and none can be used to flood
-a mailbox.
+Invariant: every kind answers a request or warns of one, so none is marketing, and none can flood a mailbox.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from preferences.domain.backoff import Bounds
 
 class EmailKind(StrEnum):
     SIGN_UP = "sign_up"
-    """To an address typed into the sign-up form: confirm the topics."""
+    """Confirm the topics ticked in the sign-up form."""
     OPT_IN = "opt_in"
-    """To a contact who opted in on the page behind a manage link: confirm it."""
+    """Confirm what was opted in to behind a manage link."""
     MANAGE_LINK = "manage_link"
     SIGN_IN = "sign_in"
     """A code and a link to sign in with."""
     NEW_ADDRESS = "new_address"
-    """To an address that a contact wants to use: confirm it."""
+    """Confirm an address that a contact wants to use."""
     ADDRESS_CHANGED = "address_changed"
-    """To an address that was replaced or removed."""
+    """Warn an address that was replaced or removed."""
     ADDRESS_ADDED = "address_added"
-    """To the contact's other addresses, when one was added."""
+    """Warn the contact's other addresses of a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,39 +48,38 @@ LIMITS: Final = {
     EmailKind.ADDRESS_CHANGED: Limit(10, timedelta(days=1)),
     EmailKind.ADDRESS_ADDED: Limit(10, timedelta(days=1)),
 }
-"""Per mailbox, from however many networks the requests come, against list bombing."""
+"""Per mailbox, whatever network asks, against list bombing."""
 
 ALL_KINDS: Final = Limit(12, timedelta(days=1))
-"""Per mailbox and for all kinds together, except `WARNINGS`."""
+"""Per mailbox, for all kinds but `WARNINGS` together."""
 
 WARNINGS: Final = frozenset({EmailKind.ADDRESS_CHANGED, EmailKind.ADDRESS_ADDED})
-"""Kinds that `ALL_KINDS` does not limit: a thief must not suppress a warning by requesting other email."""
+"""Not limited by `ALL_KINDS`, so that a thief cannot suppress a warning by requesting other email."""
 
 Request = tuple[EmailKind, datetime]
-"""An email that was added to the outbox for a mailbox, and when."""
+"""The kind and time of an email ordered for a mailbox."""
 
 REMEMBERED: Final = max(ALL_KINDS.per, *(limit.per for limit in LIMITS.values()))
-"""How long a request is kept for the limits."""
 
 SIGN_IN_LIFE: Final = timedelta(minutes=10)
-"""How long a code and its link can be used."""
+"""Of a code and its link."""
 
 ADDRESS_LIFE: Final = timedelta(days=1)
-"""How long a new address can be confirmed."""
+"""Of a link to confirm an address."""
 
 EMAIL_LIFE: Final = timedelta(days=1)
-"""How long delivery to the mail server is tried, for most kinds."""
+"""How long sending is tried, for kinds not in `LIVES`."""
 
 LIVES: Final = {EmailKind.SIGN_IN: SIGN_IN_LIFE, **dict.fromkeys(WARNINGS, timedelta(days=7))}
-"""The other kinds: an expired code helps nobody, and a warning matters even when it is late."""
+"""An expired code is useless; a late warning is not."""
 
 WAITS: Final = Bounds(first=5.0, longest=600.0)
-"""Between attempts to send an email, and between attempts to use a mail server that is away."""
+"""Between attempts to send an email, and to use a mail server that is away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedEmail:
-    """An email that waits to be sent. `details` holds what its kind needs, as JSON values."""
+    """`details` holds what the kind needs, as JSON values."""
 
     id: UUID
     kind: EmailKind
@@ -98,7 +96,7 @@ def is_expired(queued: QueuedEmail, now: datetime) -> bool:
 
 
 def is_limited(kind: EmailKind, requests: Sequence[Request], now: datetime) -> bool:
-    """Whether a mailbox for which these emails were requested may get no more of this kind now."""
+    """Whether the mailbox of these requests may get no more of this kind now."""
     if _is_reached(LIMITS[kind], [at for requested, at in requests if requested is kind], now):
         return True
     others = [at for requested, at in requests if requested not in WARNINGS]

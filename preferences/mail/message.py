@@ -24,10 +24,10 @@ LONGEST_ENCODED_LINE: Final = 76
 
 
 class _Policy(EmailPolicy):
-    """Folds the subject at the usual length, sender names without breaking their quotes, and nothing else.
+    """Folds the subject and names alone.
 
-    With its default of 78 for all fields, Python encodes a longer URL in a header into something that no mail program
-    reads (python/cpython#85725); with 998 for all, it makes encoded words longer than RFC 2047 allows.
+    At 78 for all fields, Python's default, a longer URL is encoded so that no mail program reads it
+    (python/cpython#85725); at 998 for all, encoded words are longer than RFC 2047 allows.
     """
 
     def fold(self, name: str, value: Any) -> str:
@@ -42,8 +42,7 @@ class _Policy(EmailPolicy):
 
 
 def _folded_mailbox(mailbox: Mailbox) -> str:
-    """Keeps a quoted name on one line, since Python loses the quotes when it folds one, and a comma in the name would
-    then begin another address. Encodes a name in another script in words as long as RFC 2047 allows."""
+    """Does not fold a quoted name, since Python then drops the quotes, and a comma would begin another address."""
     if mailbox.display_name.isascii():
         return str(mailbox)
     # `maxlinelen` does not count the characters around the words, hence the lower number.
@@ -100,8 +99,8 @@ def serialise(message: EmailMessage) -> Message:
 
 
 class _Recipient(Mailbox):
-    """An address that is not parsed as a header, in which a comma would begin another one. Quoted where RFC 5321 §4.1.2
-    demands it, which Python omits for a dot at the beginning or the end, or two in a row."""
+    """An address that is not parsed, since a comma would begin another one. Quoted where RFC 5321 §4.1.2 demands it,
+    which Python omits for misplaced dots."""
 
     def __init__(self, address: str) -> None:
         self._address = address

@@ -19,14 +19,14 @@ from preferences.store import outbox
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 20
-"""Emails leased in one pass. No other worker can send them meanwhile."""
+"""Emails leased in a pass."""
 
 LONGEST_PASS: Final = timedelta(seconds=5)
-"""After this time a pass starts no further email. The lease on an email must outlast the slowest mail server, which may
-use up its time-out at every step (about 90 seconds)."""
+"""A pass starts no email after this time, since the lease must outlast a mail server that uses up its time-out at every
+step (about 90 seconds)."""
 
 LONGEST_AWAY: Final = timedelta(minutes=1)
-"""The longest pause after the mail server could not be used: each attempt on one that hangs takes ten seconds."""
+"""The longest pause after a failure of the mail server. An attempt on a hanging server takes ten seconds."""
 
 
 def send(services: Services, server: MailServer, queued: QueuedEmail, now: datetime) -> None:
@@ -41,7 +41,7 @@ def send(services: Services, server: MailServer, queued: QueuedEmail, now: datet
 
 
 class OutboxWorker:
-    """Sends what is due, pass after pass. A mail server that cannot be used is left alone for a while."""
+    """Sends due emails, pass after pass, with pauses while the mail server cannot be used."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

@@ -6,7 +6,7 @@ address an email, whether any contact has it or not; an address that is no longe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,7 @@ from preferences.people.emails import email_order
 from preferences.services import Services
 from preferences.store import address_requests, outbox
 from preferences.store.address_requests import AddressRequest
-from preferences.store.contact_state import addresses_of
+from preferences.store.contact_state import KnownAddress, addresses_of
 from preferences.store.outbox import Order
 from preferences.store.transactions import Read, Save, Write
 
@@ -60,6 +60,11 @@ def _request(save: Save, request: AddressRequest, order: Order) -> None:
     now = datetime.now(UTC)
     request_id = address_requests.add(save, request, now)
     outbox.enqueue(save, replace(order, details={"request": str(request_id)}), now)
+
+
+def removable(known: Sequence[KnownAddress]) -> set[UUID]:
+    """The ids of the addresses that can be removed: all but the last one of each channel."""
+    return {entry.id for entry in known if ledger.can_remove(known, entry)}
 
 
 def find_request(services: Services, request_id: UUID) -> OpenRequest:

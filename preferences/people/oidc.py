@@ -1,7 +1,7 @@
 """The conversation with a company's own OpenID provider (OpenID Connect Core 1.0, authorization code flow with PKCE).
 
-Invariants: an address is accepted only if the configured provider signed it, for this client and this attempt, and
-calls it verified; only the errors named here are raised. Nothing is cached, so that a rotated key counts at once.
+Invariants: an address is accepted only if the configured provider signed it as verified, for this client and attempt;
+only the errors named here are raised. Nothing is cached, so that a rotated key counts at once.
 """
 
 from __future__ import annotations

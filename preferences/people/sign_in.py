@@ -31,15 +31,13 @@ FRESH_LINK_DELAY: Final = timedelta(seconds=2)
 
 
 class SubjectKind(StrEnum):
-    """What kind of person can sign in."""
-
     CONTACT = "contact"
     STAFF = "staff"
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who signed in: `id` is that of a contact or of a staff member."""
+    """Who signed in, with the id of the contact or staff member."""
 
     kind: SubjectKind
     id: UUID
@@ -47,10 +45,8 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """The result of a sign-in. `way` is `code`, `link`, `hand_off` or the name of an OpenID provider.
-
-    `may_opt_in` is False for a hand-off by a system that may not opt people in: each opt-in is then confirmed by email.
-    """
+    """`way` is `code`, `link`, `hand_off` or the name of an OpenID provider. `may_opt_in` is False for a hand-off by a
+    system that may not opt people in: opt-ins are then confirmed by email."""
 
     subject: Subject
     way: str
@@ -62,7 +58,7 @@ class CodeExpired(NotAllowed):
 
 
 class WrongCode(NotAllowed):
-    """Another code than the one sent. `left` is the number of tries that remain."""
+    """`left` is the number of tries that remain."""
 
     def __init__(self, left: int) -> None:
         super().__init__("not the code that was sent")
@@ -74,7 +70,7 @@ class UnknownContact(NotAllowed):
 
 
 def request_code(services: Services, address: Address, *, brand: str, language: str) -> UUID:
-    """Order the email with a code and a link, and return the id of the sign-in. Raises StoreBusy."""
+    """Order the email with a code and a link. Returns the id of the sign-in. Raises StoreBusy."""
     order = email_order(services.fingerprints, EmailKind.SIGN_IN, to=address, brand=brand, language=language)
     return services.database.save(_request_code, services.fingerprints.of(address), order)
 
@@ -87,7 +83,7 @@ def _request_code(save: Save, fingerprint: str, order: Order) -> UUID:
 
 
 def issue_code(services: Services, sign_in_id: UUID, fingerprint: str) -> str:
-    """Give a sign-in a new code, which replaces any earlier code. `fingerprint` is that of the stored address."""
+    """Return a new code, which replaces any earlier one. `fingerprint` is that of the stored address."""
     code = f"{secrets.randbelow(1_000_000):06}"
     digest = services.links.code_digest(sign_in_id, code)
     services.database.save(sign_ins.set_code, sign_in_id, digest, fingerprint)

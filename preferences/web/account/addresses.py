@@ -18,7 +18,6 @@ from preferences.current import current_services
 from preferences.domain.addresses import mask
 from preferences.domain.errors import NotAllowed, StaleLink
 from preferences.domain.vocabulary import Channel
-from preferences.ledger.addresses import can_remove
 from preferences.people import addresses
 from preferences.people.rate_limits import confirmations
 from preferences.store.contact_state import KnownAddress
@@ -65,7 +64,7 @@ def change(address_id: UUID) -> Response:
 @own.get("/addresses/<uuid:address_id>/remove")
 def ask_to_remove(address_id: UUID) -> Response:
     removed = _current(address_id)
-    if not can_remove(g.standing.addresses, removed):
+    if address_id not in addresses.removable(g.standing.addresses):
         raise NotFound
     return account_page("account/address_remove.html", room="addresses", gone=removed)
 
@@ -127,7 +126,7 @@ def _list(removed: KnownAddress | None = None, *, status: int = 200) -> Response
         status=status,
         here=f"{services.root_of(brand_here(services, request))}/account/addresses",
         by_channel=[(channel, [entry for entry in known if entry.address.channel is channel]) for channel in Channel],
-        removable={entry.id for entry in known if can_remove(known, entry)},
+        removable=addresses.removable(known),
         removed=removed,
         may_add=g.session.may_opt_in,
     )

@@ -23,7 +23,7 @@ _SINCE, _WAY, _MAY_OPT_IN = "since", "way", "may_opt_in"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who is signed in, since when and by which way. For `may_opt_in` see `SignedIn`."""
+    """See `SignedIn`. `since` is the time of the sign-in."""
 
     subject: Subject
     since: datetime
@@ -46,7 +46,7 @@ def end() -> None:
 
 
 def current_session() -> Session | None:
-    """The session of this request, or None if there is none or it is too old. See also `is_void`."""
+    """The session of this request, unless it is too old. See also `is_void`."""
     subject = _subject()
     if subject is None:
         return None
