@@ -1,1 +1,1 @@
-"""The only place that knows SQL. Everything else asks it by name."""
+"""The only package that knows SQL."""

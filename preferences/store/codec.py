@@ -107,19 +107,19 @@ def suppression_of(row: Row[Any]) -> Suppression:
     return Suppression(reason=SuppressionReason(row.reason), active=row.active, at=row.at, since=row.since, seq=row.seq)
 
 
-def preference_row(key: PreferenceKey, choice: Preference) -> dict[str, Any]:
+def preference_row(key: PreferenceKey, preference: Preference) -> dict[str, Any]:
     contact_id, channel, brand, topic = key
     return {
         "contact_id": contact_id,
         "channel": channel,
         "brand": brand,
         "topic": topic,
-        "status": choice.status.value,
-        "at": choice.at,
-        "since": choice.since,
-        "seq": choice.seq,
-        "trusted": choice.trusted,
-        "basis": choice.basis and choice.basis.value,
+        "status": preference.status.value,
+        "at": preference.at,
+        "since": preference.since,
+        "seq": preference.seq,
+        "trusted": preference.trusted,
+        "basis": preference.basis and preference.basis.value,
     }
 
 

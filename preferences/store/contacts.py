@@ -82,8 +82,8 @@ _REACHED = select(address.c.contact_id).where(
 
 def reached_by(read: Read, channel: Channel, contact_ids: Collection[UUID]) -> set[UUID]:
     """Those of the contacts who have an address on this channel."""
-    asked = {"contact_ids": list(contact_ids), "channel": channel.value}
-    return set(read.execute(_REACHED, asked).scalars())
+    parameters = {"contact_ids": list(contact_ids), "channel": channel.value}
+    return set(read.execute(_REACHED, parameters).scalars())
 
 
 _CURRENT_OWNER = (
@@ -137,9 +137,9 @@ def find_or_create(
 
 
 def _become_known(write: Write, found: Iterable[Found]) -> None:
-    prints = [known.fingerprint for known in found if known.relation is Relation.STRANGER]
-    if prints:
-        rows = address.c.fingerprint.in_(prints) & (address.c.relation == Relation.STRANGER.value)
+    strange = [known.fingerprint for known in found if known.relation is Relation.STRANGER]
+    if strange:
+        rows = address.c.fingerprint.in_(strange) & (address.c.relation == Relation.STRANGER.value)
         write.execute(update(address).where(rows).values(relation=Relation.KNOWN.value))
 
 

@@ -170,5 +170,5 @@ def _suppressions() -> Any:
 
 
 def _without_facts() -> Any:
-    said = exists().where(_ITS_PREFERENCES, _EXPORTED)
-    return select(address.c.value, address.c.channel, _FLAGS).where(~said, ~exists().where(_ITS_SUPPRESSIONS))
+    has_preference = exists().where(_ITS_PREFERENCES, _EXPORTED)
+    return select(address.c.value, address.c.channel, _FLAGS).where(~has_preference, ~exists().where(_ITS_SUPPRESSIONS))

@@ -96,12 +96,12 @@ def facts_for(
     All addresses without any facts share one `Facts`. `message_ref` names the mailing, if it is known: messages of this
     mailing do not count towards its own frequency limit.
     """
-    by_print = fingerprints.by_print(addresses)
-    held = _suppressed(read, by_print, channel)
+    by_fingerprint = fingerprints.by_print(addresses)
+    held = _suppressed(read, by_fingerprint, channel)
     chosen: dict[Address, _TopicPreferences] = {}
     sent: dict[UUID, int] = {}
     if about is not None:
-        chosen = _preferences_about(read, by_print, channel, about)
+        chosen = _preferences_about(read, by_fingerprint, channel, about)
         sent = sent_this_week(
             read, _limited(chosen.values()), channel=channel, topic=about.slug, now=now, except_ref=message_ref
         )
@@ -114,13 +114,13 @@ def facts_for(
 
 
 def _suppressed(
-    read: Read, by_print: Mapping[str, Address], channel: Channel
+    read: Read, by_fingerprint: Mapping[str, Address], channel: Channel
 ) -> dict[Address, dict[SuppressionReason, int]]:
     """The active suppressions of these addresses: each reason with its entry."""
     found: dict[Address, dict[SuppressionReason, int]] = {}
-    for (print_, held_on), states in active_suppressions(read, list(by_print)).items():
+    for (fingerprint, held_on), states in active_suppressions(read, list(by_fingerprint)).items():
         if held_on == channel:
-            found.setdefault(by_print[print_], {}).update({state.reason: state.seq for state in states})
+            found.setdefault(by_fingerprint[fingerprint], {}).update({state.reason: state.seq for state in states})
     return found
 
 
@@ -140,19 +140,19 @@ def _facts(
 
 
 def _preferences_about(
-    read: Read, by_print: Mapping[str, Address], channel: Channel, about: Topic
+    read: Read, by_fingerprint: Mapping[str, Address], channel: Channel, about: Topic
 ) -> dict[Address, _TopicPreferences]:
     """A preference about a purpose, or about new topics, is stored under email for all channels."""
     found: dict[Address, _TopicPreferences] = {}
     stored_under = Channel.EMAIL if about.slug in set(Purpose) else channel
     parameters = {
-        "fingerprints": list(by_print),
+        "fingerprints": list(by_fingerprint),
         "channel": channel.value,
         "brand": about.brand,
         "topics": [about.slug, BLANKET, Purpose.NEW_TOPICS.value],
     }
     for row in read.execute(_PREFERENCES, parameters):
-        chosen = found.setdefault(by_print[row.fingerprint], _TopicPreferences(contact_id=row.contact_id))
+        chosen = found.setdefault(by_fingerprint[row.fingerprint], _TopicPreferences(contact_id=row.contact_id))
         if row.verb is not None:
             chosen.paces += [limit_of(row)] if row.channel == stored_under else []
             continue

@@ -60,9 +60,9 @@ def entries_of(read: Read, contact_ids: Sequence[UUID], verbs: Collection[Verb])
 
 def opted_out_contacts(read: Read, after: UUID | None, limit: int) -> list[UUID]:
     """The ids, in order, of contacts with an opt-out or a suppressed address: those that a provider must know of."""
-    prints = select(suppression.c.fingerprint).where(suppression.c.active)
+    fingerprints = select(suppression.c.fingerprint).where(suppression.c.active)
     stopped = select(preference.c.contact_id).where(preference.c.status == "unsubscribed")
-    barred = select(address.c.contact_id).where(address.c.fingerprint.in_(prints))
+    barred = select(address.c.contact_id).where(address.c.fingerprint.in_(fingerprints))
     union = stopped.union(barred).subquery()
     statement = select(union.c.contact_id).order_by(union.c.contact_id).limit(limit)
     if after is not None:
@@ -72,7 +72,9 @@ def opted_out_contacts(read: Read, after: UUID | None, limit: int) -> list[UUID]
 
 MAX_PAGE_ENTRIES: Final = 1_000
 
-_BY_PRINT: Final = select(address.c.fingerprint, address.c.value).where(any_of(address.c.fingerprint, "fingerprints"))
+_BY_FINGERPRINT: Final = select(address.c.fingerprint, address.c.value).where(
+    any_of(address.c.fingerprint, "fingerprints")
+)
 
 
 def feed_page(read: Read, after: int, limit: int) -> list[dict[str, Any]]:
@@ -99,10 +101,10 @@ def entry_form(entry: Entry, value: str | None) -> dict[str, Any]:
 
 
 def _addresses_named(read: Read, entries: Sequence[Entry]) -> Mapping[str, str]:
-    prints = {entry.fingerprint for entry in entries if entry.fingerprint}
-    if not prints:
+    fingerprints = {entry.fingerprint for entry in entries if entry.fingerprint}
+    if not fingerprints:
         return {}
-    rows = read.execute(_BY_PRINT, {"fingerprints": list(prints)})
+    rows = read.execute(_BY_FINGERPRINT, {"fingerprints": list(fingerprints)})
     return {row.fingerprint: row.value for row in rows}
 
 

@@ -46,8 +46,8 @@ class Timeline:
 
 def timeline(read: Read, address: Address, fingerprints: Fingerprints) -> Timeline:
     """The entries, preferences and suppressions of an address and its contact, the oldest first."""
-    prints = list(fingerprints.candidates(address))
-    rows = read.execute(OWNERS_BY_FINGERPRINT, {"fingerprints": prints, "channel": address.channel.value})
+    candidates = list(fingerprints.candidates(address))
+    rows = read.execute(OWNERS_BY_FINGERPRINT, {"fingerprints": candidates, "channel": address.channel.value})
     contact_id = next((row.contact_id for row in rows), None)
     mine = any_of(ledger_entry.c.fingerprint, "fingerprints")
     if contact_id is not None:
@@ -58,7 +58,7 @@ def timeline(read: Read, address: Address, fingerprints: Fingerprints) -> Timeli
         .outerjoin(evidence, evidence.c.seq == ledger_entry.c.seq)
         .where(mine)
         .order_by(ledger_entry.c.seq),
-        {"fingerprints": prints},
+        {"fingerprints": candidates},
     ).all()
     choices: list[tuple[str, str, Preference]] = []
     if contact_id is not None:
@@ -66,7 +66,7 @@ def timeline(read: Read, address: Address, fingerprints: Fingerprints) -> Timeli
             preference.c.contact_id == contact_id, preference.c.channel == address.channel.value
         )
         choices = [(row.brand, row.topic, preference_of(row)) for row in read.execute(kept)]
-    suppressions = active_suppressions(read, prints)
+    suppressions = active_suppressions(read, candidates)
     return Timeline(
         contact_id=contact_id,
         entries=[entry_of(row) for row in found],
@@ -111,8 +111,8 @@ class HistoryPage:
 
 
 def history_owner(contact_id: UUID, addresses: Sequence[Address], fingerprints: Fingerprints) -> HistoryOwner:
-    by_print = fingerprints.by_print(addresses)
-    return HistoryOwner(contact_id=contact_id, addresses=by_print)
+    by_fingerprint = fingerprints.by_print(addresses)
+    return HistoryOwner(contact_id=contact_id, addresses=by_fingerprint)
 
 
 def read(read: Read, owner: HistoryOwner, before: Entry | None = None) -> HistoryPage:

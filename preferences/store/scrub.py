@@ -50,101 +50,101 @@ Answers = Iterator[tuple[Sequence[str], Decision]]
 """Fingerprints with the decision for their addresses, a block at a time."""
 
 
-def answers(snapshot: Snapshot, asked: Question, fingerprints: Fingerprints) -> Answers:
-    """The decision for each fingerprint for which it differs from `asked.default_decision`, and for some others.
+def answers(snapshot: Snapshot, question: Question, fingerprints: Fingerprints) -> Answers:
+    """The decision for each fingerprint for which it differs from `question.default_decision`, and for some others.
 
     A fingerprint may come twice, with different decisions: the one that refuses counts.
     """
     with much_read(snapshot):
-        yield from _by_preference(snapshot, asked)
-    yield from _from_all_facts(snapshot, asked, fingerprints)
-    yield from _by_suppression(snapshot, asked)
+        yield from _by_preference(snapshot, question)
+    yield from _from_all_facts(snapshot, question, fingerprints)
+    yield from _by_suppression(snapshot, question)
 
 
-def _by_preference(snapshot: Snapshot, asked: Question) -> Answers:
+def _by_preference(snapshot: Snapshot, question: Question) -> Answers:
     """Contacts with a single preference about the topic."""
     made: dict[tuple[str, str], Decision] = {}
-    rows = snapshot.execute(_single_preferences(asked), execution_options={"yield_per": BLOCK})
+    rows = snapshot.execute(_single_preferences(question), execution_options={"yield_per": BLOCK})
     for block in rows.partitions():
-        prints: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for topic, status, print_ in block:
-            prints[topic, status].append(print_)
-        for said, whose in prints.items():
-            if said not in made:
-                made[said] = _answer(asked, said[0], Status(said[1]))
-            if made[said] != asked.default_decision:
-                yield whose, made[said]
+        fingerprints_of: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for topic, status, fingerprint in block:
+            fingerprints_of[topic, status].append(fingerprint)
+        for preferred, found in fingerprints_of.items():
+            if preferred not in made:
+                made[preferred] = _answer(question, preferred[0], Status(preferred[1]))
+            if made[preferred] != question.default_decision:
+                yield found, made[preferred]
 
 
-def _answer(asked: Question, topic: str, status: Status) -> Decision:
+def _answer(question: Question, topic: str, status: Status) -> Decision:
     """The decision for a contact with this preference alone. Of a blanket preference only an opt-out counts."""
     blanket = topic == BLANKET
-    choice = Preference(status=status, at=asked.now, since=asked.now, seq=0, trusted=False, basis=None)
+    held = Preference(status=status, at=question.now, since=question.now, seq=0, trusted=False, basis=None)
     counts = not blanket or status is Status.UNSUBSCRIBED
-    facts = facts_of(asked.about, choice if counts else None, {}, blanket=blanket, now=asked.now)
-    return may_send(asked.message_class, facts)
+    facts = facts_of(question.about, held if counts else None, {}, blanket=blanket, now=question.now)
+    return may_send(question.message_class, facts)
 
 
-def _is_about(asked: Question) -> Any:
+def _is_about(question: Question) -> Any:
     """Preferences about the topic. A purpose, and new topics, are stored under email."""
-    kept_under = Channel.EMAIL if asked.about.slug in set(Purpose) else asked.channel
+    stored_under = Channel.EMAIL if question.about.slug in set(Purpose) else question.channel
     return and_(
-        preference.c.brand == asked.about.brand,
+        preference.c.brand == question.about.brand,
         or_(
-            and_(preference.c.topic.in_([asked.about.slug, BLANKET]), preference.c.channel == kept_under.value),
+            and_(preference.c.topic.in_([question.about.slug, BLANKET]), preference.c.channel == stored_under.value),
             and_(preference.c.topic == Purpose.NEW_TOPICS.value, preference.c.channel == Channel.EMAIL.value),
         ),
     )
 
 
-def _single_preferences(asked: Question) -> Any:
-    several = _needing_all_facts(asked).cte("several")
+def _single_preferences(question: Question) -> Any:
+    several = _needing_all_facts(question).cte("several")
     return (
         select(preference.c.topic, preference.c.status, address.c.fingerprint)
         .join(address, address.c.contact_id == preference.c.contact_id)
         .outerjoin(several, several.c.contact_id == preference.c.contact_id)
-        .where(_is_about(asked), address.c.channel == asked.channel.value, several.c.contact_id.is_(None))
+        .where(_is_about(question), address.c.channel == question.channel.value, several.c.contact_id.is_(None))
     )
 
 
-def _needing_all_facts(asked: Question) -> Any:
+def _needing_all_facts(question: Question) -> Any:
     """Contacts that need all facts: several preferences, a sending limit, or a preference about new topics."""
-    more = select(preference.c.contact_id).where(_is_about(asked)).group_by(preference.c.contact_id)
-    unlike = select(preference.c.contact_id).where(_is_about(asked), preference.c.topic == asked.unlike_others)
-    about = [asked.about.slug, BLANKET, Purpose.NEW_TOPICS.value]
-    slow = select(pace.c.contact_id).where(pace.c.brand == asked.about.brand, pace.c.topic.in_(about))
+    more = select(preference.c.contact_id).where(_is_about(question)).group_by(preference.c.contact_id)
+    unlike = select(preference.c.contact_id).where(_is_about(question), preference.c.topic == question.unlike_others)
+    about = [question.about.slug, BLANKET, Purpose.NEW_TOPICS.value]
+    slow = select(pace.c.contact_id).where(pace.c.brand == question.about.brand, pace.c.topic.in_(about))
     return union(more.having(func.count() > 1), unlike, slow)
 
 
-def _from_all_facts(snapshot: Snapshot, asked: Question, fingerprints: Fingerprints) -> Answers:
+def _from_all_facts(snapshot: Snapshot, question: Question, fingerprints: Fingerprints) -> Answers:
     """The decisions for contacts that need all facts. Their fingerprints may have been made with any key."""
-    several = _needing_all_facts(asked).subquery()
+    several = _needing_all_facts(question).subquery()
     statement = (
         select(address.c.value)
         .join(several, several.c.contact_id == address.c.contact_id)
-        .where(address.c.channel == asked.channel.value)
+        .where(address.c.channel == question.channel.value)
     )
     rows = snapshot.execute(statement, execution_options={"yield_per": BLOCK})
     for block in rows.partitions():
-        known = [Address(asked.channel, row.value) for row in block]
+        known = [Address(question.channel, row.value) for row in block]
         facts = facts_for(
-            snapshot, known, channel=asked.channel, about=asked.about, fingerprints=fingerprints, now=asked.now
+            snapshot, known, channel=question.channel, about=question.about, fingerprints=fingerprints, now=question.now
         )
-        for recipient, found in facts.items():
-            yield fingerprints.candidates(recipient), may_send(asked.message_class, found)
+        for recipient, its_facts in facts.items():
+            yield fingerprints.candidates(recipient), may_send(question.message_class, its_facts)
 
 
-def _by_suppression(snapshot: Snapshot, asked: Question) -> Answers:
+def _by_suppression(snapshot: Snapshot, question: Question) -> Answers:
     """Suppressed addresses, where the suppression refuses this class of message."""
     statement = select(suppression.c.fingerprint, suppression.c.reason).where(
-        suppression.c.channel == asked.channel.value, suppression.c.active
+        suppression.c.channel == question.channel.value, suppression.c.active
     )
     rows = snapshot.execute(statement, execution_options={"yield_per": BLOCK})
     for block in rows.partitions():
-        prints: dict[str, list[str]] = defaultdict(list)
-        for print_, reason in block:
-            prints[reason].append(print_)
-        for reason, whose in prints.items():
-            answer = may_send(asked.message_class, Facts(reasons={Reason(reason): None}))
+        fingerprints_of: dict[str, list[str]] = defaultdict(list)
+        for fingerprint, reason in block:
+            fingerprints_of[reason].append(fingerprint)
+        for reason, found in fingerprints_of.items():
+            answer = may_send(question.message_class, Facts(reasons={Reason(reason): None}))
             if not answer.allowed:
-                yield whose, answer
+                yield found, answer

@@ -92,8 +92,8 @@ def _tries_today(save: Save, fingerprint: str, now: datetime) -> int:
     """Tries with the codes of all addresses of the contact who has this one. Holds a lock until the commit."""
     owner = select(address.c.contact_id).where(address.c.fingerprint == fingerprint)
     advisory_lock(save, f"tries {save.execute(owner).scalar() or fingerprint}")
-    prints = select(address.c.fingerprint).where(address.c.contact_id.in_(owner))
-    of_theirs = (sign_in.c.fingerprint == fingerprint) | sign_in.c.fingerprint.in_(prints)
+    fingerprints = select(address.c.fingerprint).where(address.c.contact_id.in_(owner))
+    of_theirs = (sign_in.c.fingerprint == fingerprint) | sign_in.c.fingerprint.in_(fingerprints)
     tried = select(func.coalesce(func.sum(sign_in.c.tries), 0)).where(
         of_theirs, sign_in.c.created_at > now - timedelta(days=1)
     )

@@ -24,9 +24,11 @@ from preferences.store.transactions import Read, Save
 MAX_ENDED: Final = 500
 """Suppressions that end in one transaction."""
 
-_DAYS: Final = select(soft_bounce.c.fingerprint, soft_bounce.c.day).where(any_of(soft_bounce.c.fingerprint, "prints"))
+_DAYS: Final = select(soft_bounce.c.fingerprint, soft_bounce.c.day).where(
+    any_of(soft_bounce.c.fingerprint, "fingerprints")
+)
 _HELD: Final = select(suppression.c.fingerprint, suppression.c.active, suppression.c.at).where(
-    any_of(suppression.c.fingerprint, "prints"), suppression.c.reason == SuppressionReason.SOFT_BOUNCES.value
+    any_of(suppression.c.fingerprint, "fingerprints"), suppression.c.reason == SuppressionReason.SOFT_BOUNCES.value
 )
 
 
@@ -43,18 +45,18 @@ def note(
     ]
     # In one order, which prevents deadlocks.
     insert_rows(save, soft_bounce, sorted(rows, key=lambda row: tuple(row.values())), on_conflict="ignore")
-    by_print = fingerprints.by_print(days)
-    asked = {"prints": list(by_print)}
+    by_fingerprint = fingerprints.by_print(days)
+    parameters = {"fingerprints": list(by_fingerprint)}
     began = dict.fromkeys(days, _earliest(now))
     held: set[Address] = set()
-    for row in save.execute(_HELD, asked):
-        bounced = by_print[row.fingerprint]
+    for row in save.execute(_HELD, parameters):
+        bounced = by_fingerprint[row.fingerprint]
         began[bounced] = max(began[bounced], row.at.date().isoformat())
         held |= {bounced} if row.active else set()
     counted: dict[Address, set[str]] = {}
-    for print_, day in save.execute(_DAYS, asked):
-        if day > began[by_print[print_]]:
-            counted.setdefault(by_print[print_], set()).add(day)
+    for fingerprint, day in save.execute(_DAYS, parameters):
+        if day > began[by_fingerprint[fingerprint]]:
+            counted.setdefault(by_fingerprint[fingerprint], set()).add(day)
     return [bounced for bounced, found in counted.items() if len(found) >= SOFT_BOUNCE_DAYS and bounced not in held]
 
 
