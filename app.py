@@ -31,23 +31,23 @@ def make_app() -> Flask:
         return create_app()
     from preferences import cli
 
-    made = _make_for_command(sys.argv[1:])
+    made = _make_for_command(cli.words(sys.argv))
     cli.register(made)
     return made
 
 
-def _make_for_command(arguments: list[str]) -> Flask:
+def _make_for_command(words: list[str] | None) -> Flask:
     from preferences import cli
 
-    if cli.is_help(arguments):
+    if cli.is_help(words):
         return Flask("preferences")
     from preferences.factory import configure_logging, create_app, create_command_app
 
     configure_logging()
     try:
-        return create_app() if cli.needs_pages(arguments) else create_command_app()
+        return create_app() if cli.needs_pages(words) else create_command_app()
     except Misconfigured:
-        if cli.needs_settings(arguments):
+        if cli.needs_settings(words):
             raise
         return Flask("preferences")
 

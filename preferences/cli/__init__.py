@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -114,17 +115,24 @@ def register(app: Flask) -> None:
         command.hidden = True
 
 
-def is_help(arguments: Sequence[str]) -> bool:
+def words(argv: Sequence[str]) -> list[str] | None:
+    """What `flask` is called with. None where another program calls its commands, with words that are not known yet."""
+    program = Path(argv[0])
+    is_flask = program.stem == "flask" or (program.name == "__main__.py" and program.parent.name == "flask")
+    return list(argv[1:]) if is_flask else None
+
+
+def is_help(words: Sequence[str] | None) -> bool:
     """Whether `flask` is called for its help, or for that of a command."""
-    return not arguments or "--help" in arguments
+    return words is not None and (not words or "--help" in words)
 
 
-def needs_pages(arguments: Sequence[str]) -> bool:
-    """Whether `flask` is called for a command that needs the routes of the site: Flask's own do."""
-    entry = ENTRIES.get(arguments[0])
+def needs_pages(words: Sequence[str] | None) -> bool:
+    """Whether `flask` may be called for a command that needs the routes of the site: Flask's own do."""
+    entry = ENTRIES.get(words[0]) if words else None
     return entry is None or entry.has_pages
 
 
-def needs_settings(arguments: Sequence[str]) -> bool:
+def needs_settings(words: Sequence[str] | None) -> bool:
     """Whether `flask` is called for a command that cannot run without settings."""
-    return arguments[0] not in WITHOUT_SETTINGS
+    return not words or words[0] not in WITHOUT_SETTINGS

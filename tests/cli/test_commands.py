@@ -114,6 +114,22 @@ def test_the_help_of_flask_loads_neither_the_database_nor_the_pages() -> None:
     assert not loaded & {"sqlalchemy", "psycopg", "pydantic", "preferences.factory", "preferences.web"}
 
 
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["/srv/.venv/bin/flask"], []),
+        (["/srv/.venv/bin/flask", "doctor", "--local"], ["doctor", "--local"]),
+        (["/srv/site-packages/flask/__main__.py", "run"], ["run"]),
+        (["-c"], None),
+        (["/srv/site-packages/granian/__main__.py", "app:app"], None),
+    ],
+)
+def test_only_the_words_of_flask_itself_say_what_to_load(argv: list[str], words: list[str] | None) -> None:
+    assert cli.words(argv) == words
+    assert cli.is_help(words) is (words == [])
+    assert cli.needs_pages(words) is (words is None or words[:1] != ["doctor"])
+
+
 def test_a_command_without_pages_does_not_load_them(tmp_path: Path) -> None:
     script = "import sys; sys.argv = ['flask', 'explain', 'x']; import app; print('|'.join(sys.modules))"
     environment = {
@@ -150,7 +166,7 @@ def test_there_are_the_promised_commands() -> None:
     }
 
 
-def test_the_help_of_flask_shows_the_commands_of_operators_alone_and_the_others_still_work() -> None:
+def test_the_help_of_flask_shows_operators_commands_and_others_work() -> None:
     def flask(*words: str) -> str:
         command = [sys.executable, "-m", "flask", *words]
         return subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, check=True).stdout
@@ -669,7 +685,7 @@ def test_reconcile_names_the_connectors_there_are_when_it_is_given_another(conne
     assert rows(connected) == before
 
 
-def test_a_dry_comparison_shows_the_drift_without_addresses_and_changes_neither_side(connected: Flask) -> None:
+def test_a_dry_run_shows_drift_without_addresses_and_changes_nothing(connected: Flask) -> None:
     services = services_of(connected)
     connected.test_client().post(link_for(services, add_contact(services)))
     listed = {"address": "their.own@example.com", "list": "list-17", "kind": "unsubscribe"}
@@ -745,7 +761,7 @@ def test_help_needs_no_settings(arguments: list[str]) -> None:
     assert ("Example:" in done.stdout) == (len(arguments) > 1)
 
 
-def test_without_settings_flask_lists_all_that_is_missing_and_shows_no_traceback() -> None:
+def test_without_settings_flask_lists_what_is_missing_without_traceback() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "flask", "doctor"], cwd=ROOT, env={}, capture_output=True, text=True, check=False
     )

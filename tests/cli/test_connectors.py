@@ -253,7 +253,7 @@ def _due_now(save: Save) -> None:
     save.execute(update(connector_cursor).values(due_at=None))
 
 
-def test_while_the_database_is_away_there_are_no_figures_of_connectors_and_all_others(app: Flask) -> None:
+def test_without_the_database_metrics_lack_the_figures_of_connectors(app: Flask) -> None:
     with database_away(app):
         answer = app.test_client().get("/metrics")
         assert answer.status_code == 200

@@ -487,7 +487,7 @@ class ConnectorContract:
 
     # Push and list.
 
-    def test_any_answer_to_a_push_is_an_acceptance_or_a_failure_of_a_known_class(self) -> None:
+    def test_any_answer_to_a_push_is_success_or_a_failure_of_a_known_class(self) -> None:
         with provider_of(self) as (provider, connector):
 
             @given(answer=ANSWERS)
@@ -522,7 +522,7 @@ class ConnectorContract:
 
             holds()
 
-    def test_any_answer_about_one_address_is_what_stands_there_or_a_failure_of_a_known_class(self) -> None:
+    def test_any_answer_about_an_address_is_read_or_a_failure_of_a_known_class(self) -> None:
         if not self.connector().can_lift:
             pytest.skip("nothing is lifted at this provider")
         with provider_of(self) as (provider, connector):
@@ -642,7 +642,7 @@ class ConnectorContract:
 
             holds()
 
-    def test_the_door_is_busy_in_the_provider_s_own_code_while_the_database_is_away(self, tmp_path: Path) -> None:
+    def test_without_the_database_the_provider_s_busy_code_is_answered(self, tmp_path: Path) -> None:
         body = next(
             one
             for one in self.genuine

@@ -202,7 +202,7 @@ class TestProving:
             7,
         ],
     )
-    def test_a_certificate_comes_from_an_sns_host_of_amazon_s_exactly_or_is_not_fetched(self, url: Any) -> None:
+    def test_a_certificate_is_fetched_from_sns_hosts_of_amazon_alone(self, url: Any) -> None:
         connector, before = make(), len(AMAZON.asked)
         with pytest.raises(BadSignature):
             connector.verify({}, seal(message(), SigningCertURL=url))
@@ -291,7 +291,7 @@ class TestProving:
         now += 20
         connector.verify({}, body)
 
-    def test_a_stranger_makes_us_fetch_a_few_certificates_a_minute_and_the_known_ones_serve_on(self) -> None:
+    def test_forged_reports_cause_few_certificate_fetches_a_minute(self) -> None:
         connector = make()
         connector.verify({}, seal(message()))
         before = len(AMAZON.asked)
@@ -319,7 +319,7 @@ class TestProving:
             make().verify({}, seal(message(), age=9 * 3600))
         assert len(AMAZON.asked) == before
 
-    def test_a_certificate_that_cannot_be_fetched_means_later_since_a_refusal_would_be_a_delivery(self) -> None:
+    def test_a_certificate_that_cannot_be_fetched_is_answered_as_busy(self) -> None:
         away = make(options={"sns_url": f"http://127.0.0.1:{free_port()}"})
         with pytest.raises(TryLater):
             away.verify({}, seal(message()))
@@ -604,9 +604,7 @@ class TestPushing:
             connector.push([push_of(list_ref=TOPICS["*"])])
         assert len(fake.asked) == 1
 
-    def test_a_page_for_people_in_place_of_a_contact_is_no_contact_without_choices(
-        self, world: tuple[Ses, AmazonSes]
-    ) -> None:
+    def test_an_html_page_in_place_of_a_contact_is_no_empty_contact(self, world: tuple[Ses, AmazonSes]) -> None:
         fake, connector = world
         fake.contacts[JANE] = {}  # all that boto3 makes of such a page
         with pytest.raises(TryLater):
@@ -699,5 +697,5 @@ def test_a_mapping_to_what_is_no_list_is_refused(topics: dict[str, str]) -> None
         make(topics=topics)
 
 
-def test_the_longest_message_that_can_be_published_is_read_when_it_is_all_quotation_marks() -> None:
+def test_the_longest_message_of_quotation_marks_is_read() -> None:
     assert len(json.dumps({"Message": '"' * 262_144})) < AmazonSes.longest_body

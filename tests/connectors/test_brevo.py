@@ -149,7 +149,7 @@ class TestParsing:
         ids = [make().parse({}, body).events[0].event_id for body in (one, again, later)]
         assert ids[0] == ids[1] != ids[2]
 
-    def test_an_unsubscribe_of_lists_that_map_to_nothing_is_the_contact_s_own_blocklist(self) -> None:
+    def test_an_unsubscribe_of_unmapped_lists_is_the_contact_s_blocklist(self) -> None:
         body = json.dumps({"event": "unsubscribe", "email": JANE, "list_id": [999]}).encode()
         assert [event.topic for event in make().parse({}, body).events] == ["*"]
         without = make(topics={"product-news": "list:17"}).parse({}, body)

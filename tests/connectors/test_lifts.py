@@ -127,9 +127,7 @@ def test_a_first_opt_in_takes_nothing_away_anywhere(run: Callable[..., Run], kin
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_older_opt_out_is_lifted_only_where_the_vendor_says_since_when_it_stands(
-    run: Callable[..., Run], kind: str
-) -> None:
+def test_an_older_opt_out_is_lifted_only_where_the_provider_dates_it(run: Callable[..., Run], kind: str) -> None:
     lifted = 0
     for topic in ("product-news", "offers", BLANKET):
         one = run(kind, can_lift=True)
@@ -212,7 +210,7 @@ class TestMayLift:
         assert not may_lift(BACK, [])
         assert not may_lift(BACK, [row(NOW - timedelta(days=9), list_ref="list-18")])
 
-    def test_an_undo_lifts_what_it_takes_back_and_nothing_that_stood_there_before(self) -> None:
+    def test_an_undo_lifts_what_it_ends_and_nothing_older(self) -> None:
         undo = replace(BACK, undoes=NOW - timedelta(minutes=9))
         assert may_lift(undo, [row(NOW - timedelta(minutes=9))])
         assert may_lift(undo, [row(NOW - timedelta(minutes=10))]), "clocks differ by as much"

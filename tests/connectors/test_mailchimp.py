@@ -228,9 +228,7 @@ class TestPushing:
         (refusal,) = connector.push(pushes)
         assert (refusal.contact_id, refusal.why) == (pushes[0].contact_id, "ERROR_GENERIC")
 
-    def test_an_address_that_cannot_be_reached_is_cleaned_and_a_complaint_is_not(
-        self, world: tuple[Fake, Connector]
-    ) -> None:
+    def test_an_unreachable_address_is_cleaned_and_a_complaint_is_not(self, world: tuple[Fake, Connector]) -> None:
         fake, connector = world
         connector.push([push_of(list_ref=f"list:{AUDIENCE}", reason=SuppressionReason.HARD_BOUNCE)])
         connector.push([push_of("rosa@example.com", list_ref=f"list:{AUDIENCE}", reason=SuppressionReason.COMPLAINT)])

@@ -177,7 +177,7 @@ class TestPushing:
                 assert len(connector.push([push_of(address, list_ref=list_ref, status=Status.SUBSCRIBED)])) == 1
         assert (fake.rows, fake.contacts, fake.asked) == (rows, {JANE}, [])
 
-    def test_the_suppression_list_is_touched_only_where_it_is_open_and_only_for_the_unreachable(self) -> None:
+    def test_the_suppression_list_is_changed_only_for_unreachable_addresses(self) -> None:
         bounced = push_of(list_ref="global", reason=SuppressionReason.HARD_BOUNCE)
         angry = push_of("rosa@example.com", list_ref="global", reason=SuppressionReason.COMPLAINT)
         for is_open, suppressed in ((False, {}), (True, {JANE: "manual"})):

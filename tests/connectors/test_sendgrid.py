@@ -320,7 +320,7 @@ class TestGroups:
             fake.happens(Change(JANE, "global"))
             assert may_lift(lift, list(connector.held([lift])))
 
-    def test_an_address_that_is_refused_is_the_whole_batch_s_fault_until_it_is_found(
+    def test_a_rejected_batch_is_halved_until_the_refused_address_is_found(
         self, world: tuple[Provider, Connector]
     ) -> None:
         provider, connector = world

@@ -243,7 +243,7 @@ class TestParsing:
         )
 
     @pytest.mark.parametrize("list_ref", ["list-99", "", "GLOBAL", "*", "product-news"])
-    def test_an_opt_out_of_a_list_that_maps_to_nothing_is_counted_and_never_global(self, list_ref: str) -> None:
+    def test_an_opt_out_of_an_unmapped_list_is_counted_and_never_global(self, list_ref: str) -> None:
         parsed = make().parse(signed(b""), report(list=list_ref))
         assert (list(parsed.events), parsed.ignored) == ([], 1)
 

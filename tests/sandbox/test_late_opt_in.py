@@ -79,9 +79,7 @@ def center_of(request: pytest.FixtureRequest, sandbox: Client, tmp_path: Path, d
     close(app)
 
 
-def test_a_first_opt_in_leaves_a_newer_opt_out_and_the_comparison_brings_it_here(
-    center_of: Center, sandbox: Client
-) -> None:
+def test_a_first_opt_in_leaves_a_newer_opt_out_that_a_comparison_records(center_of: Center, sandbox: Client) -> None:
     sandbox.post("/api/events", kind="unsubscribe", address=ADA, list="offers", occurred_at=NEW.isoformat())
     center_of.tell("subscribe", OLD)
     center_of.sync()

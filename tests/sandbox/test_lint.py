@@ -57,7 +57,7 @@ def test_each_mail_of_the_demo_passes(key: Path, topic: str) -> None:
 
 
 @pytest.mark.parametrize("url", [URL, URL.replace("127.0.0.1", "preferences.example.com")])
-def test_a_link_over_http_passes_on_this_machine_alone_and_only_when_asked_for(key: Path, url: str) -> None:
+def test_a_link_over_http_passes_only_on_this_machine_with_local(key: Path, url: str) -> None:
     letter = LETTERS["product-news"]
     links = Links("ada@example.com", url, url, headers=HEADERS | {"List-Unsubscribe": f"<{url}>"})
     raw = sign(compose(letter, Person("Ada", "ada@example.com"), links, number=3, now=NOW), key.read_bytes())

@@ -301,9 +301,7 @@ def test_a_receiver_that_cannot_take_it_gets_the_same_message_again(
     assert cursor_of(services).failed == 2
 
 
-def test_a_receiver_that_dies_after_taking_it_gets_it_twice_and_knows_it_by_its_id(
-    sqlite_app: Flask, receiver: Receiver
-) -> None:
+def test_a_message_not_acknowledged_comes_again_with_the_same_id(sqlite_app: Flask, receiver: Receiver) -> None:
     services = services_of(sqlite_app)
     feed = feed_of(services, receiver)
     feed.run_once(datetime.now(UTC))
@@ -525,9 +523,7 @@ def test_signing_without_a_right_secret_is_ours_to_mend(secrets: tuple[str, ...]
 # The guide.
 
 
-def test_what_the_guide_lets_a_receiver_run_takes_each_entry_once_and_nothing_forged(
-    services: Services, receiver: Receiver
-) -> None:
+def test_the_receiver_in_the_guide_takes_each_entry_once_and_no_forgery(services: Services, receiver: Receiver) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "feed.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n([^`]*def take.*?)^```$", guide, re.MULTILINE | re.DOTALL)
     stored: dict[int, Any] = {}
@@ -588,7 +584,7 @@ def here(services: Services, who: UUID) -> dict[str, str]:
     return {topic: choice.status.value for topic, choice in counting.items() if choice}
 
 
-def test_a_follower_learns_of_a_topic_that_stays_stopped_when_everything_is_undone(services: Services) -> None:
+def test_a_feed_shows_a_topic_still_opted_out_after_a_blanket_undo(services: Services) -> None:
     who = add_contact(services)
     everything = record_one(services, said(who, Verb.UNSUBSCRIBE, BLANKET))
     assert not record_one(services, said(who, Verb.UNSUBSCRIBE, "offers", origin="api.shop")).changed

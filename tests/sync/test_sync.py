@@ -116,7 +116,7 @@ class TestWanted:
     def test_a_blanket_no_is_on_each_list_where_there_is_none_for_everything(self) -> None:
         assert lists(state(everything=choice()), WITHOUT_BLANKET) == {NEWS, OFFERS}
 
-    def test_a_newer_return_to_one_topic_is_left_out_where_there_is_no_list_for_everything(self) -> None:
+    def test_a_newer_opt_in_to_a_topic_is_left_out_without_a_blanket_list(self) -> None:
         back = choice(Status.SUBSCRIBED, NOW + timedelta(minutes=1))
         assert lists(state(everything=choice(), offers=back), WITHOUT_BLANKET) == {NEWS}
         assert lists(state(everything=choice(), offers=back)) == {EVERYTHING}
@@ -142,7 +142,7 @@ class TestWanted:
     def test_soft_bounces_are_told_to_nobody(self) -> None:
         assert lists(state(SuppressionReason.SOFT_BOUNCES)) == set()
 
-    def test_a_suppressed_address_is_on_each_list_where_there_is_none_for_everything(self) -> None:
+    def test_a_suppressed_address_is_on_each_list_without_a_blanket_list(self) -> None:
         assert lists(state(SuppressionReason.HARD_BOUNCE), WITHOUT_BLANKET) == {NEWS, OFFERS}
 
     def test_what_another_brand_was_told_is_its_own(self) -> None:
@@ -400,7 +400,7 @@ class TestPass:
         assert desk.provider.said == [("rosa@example.com", EVERYTHING, STOPPED)]
         assert other.provider.said == [("jane@example.com", EVERYTHING, STOPPED)]
 
-    def test_a_new_connector_starts_at_the_head_and_is_told_the_rest_by_a_comparison(self, desk: Desk) -> None:
+    def test_a_new_connector_starts_at_the_head_and_a_comparison_adds_the_rest(self, desk: Desk) -> None:
         desk.stop(JANE)
         desk.undo(desk.stop(BEN))
         new = desk.connect(FakeProvider(), name="new")
@@ -458,7 +458,7 @@ class TestReturn:
         assert desk.provider.told[-1].entry == back.seq
         assert desk.provider.holds == {("jane@example.com", NEWS)}
 
-    def test_a_return_to_everything_is_told_to_each_list_but_those_that_are_still_stopped(self, desk: Desk) -> None:
+    def test_a_blanket_opt_in_lifts_on_each_list_but_those_still_opted_out(self, desk: Desk) -> None:
         narrow = desk.connect(FakeProvider(), WITHOUT_BLANKET, name="narrow")
         desk.stop(JANE, "offers")
         entry = desk.stop(JANE)
@@ -616,9 +616,7 @@ class TestNewerThere:
         )
         return desk.record(acts.reported(told, "shop", trusted=True))[0]
 
-    def test_a_first_yes_of_january_leaves_an_opt_out_of_october_and_the_comparison_brings_it_here(
-        self, desk: Desk
-    ) -> None:
+    def test_a_first_opt_in_leaves_a_newer_opt_out_that_a_comparison_records(self, desk: Desk) -> None:
         desk.provider.add(a_row(JANE, OFFERS, at=OCTOBER))
         self.told_yes(desk, JANUARY)
         desk.passes()
@@ -628,7 +626,7 @@ class TestNewerThere:
         assert desk.status(JANE, "offers") is Status.UNSUBSCRIBED
 
     @pytest.mark.parametrize("topics", [MAPPED, WITHOUT_BLANKET])
-    def test_a_return_of_january_leaves_an_opt_out_of_october_and_it_counts_here_as_well(
+    def test_an_older_opt_in_leaves_a_newer_opt_out_that_counts_here_too(
         self, desk: Desk, later: time_machine.Traveller, topics: dict[str, str]
     ) -> None:
         crm = desk.connect(FakeProvider(), topics, name="crm")
@@ -692,7 +690,7 @@ class TestNewerThere:
         assert desk.provider.returns == []
         assert ("jane@example.com", OFFERS) in desk.provider.holds
 
-    def test_an_undo_leaves_an_opt_out_that_stood_there_before_the_one_it_takes_back(self, desk: Desk) -> None:
+    def test_an_undo_leaves_an_opt_out_older_than_the_one_it_ends(self, desk: Desk) -> None:
         """The report of January was lost; the provider keeps its own time for whoever leaves twice."""
         entry = desk.stop(JANE, "offers")
         desk.passes()
@@ -893,9 +891,7 @@ class TestOwnBusiness:
         assert [(push.address, push.list_ref) for push in desk.provider.returns] == [(JANE, EVERYTHING)]
         assert desk.provider.holds == {("rosa@example.com", EVERYTHING)}
 
-    def test_an_address_that_is_taken_back_takes_no_opt_out_away_that_stood_there_before_it_was_put_away(
-        self, desk: Desk
-    ) -> None:
+    def test_a_restored_address_lifts_no_opt_out_from_before_it_was_retired(self, desk: Desk) -> None:
         """It is no opt-in. Most providers keep the row that they have, and its time."""
         self.two_addresses(desk)
         desk.record(retire_address(JANE, datetime.now(UTC), {}))
@@ -908,7 +904,7 @@ class TestOwnBusiness:
         desk.reconcile()
         assert (desk.entries()[-1].verb, desk.entries()[-1].changed) == (Verb.UNSUBSCRIBE, True)
 
-    def test_an_address_that_was_never_put_away_here_takes_nothing_away_when_it_is_taken_back(self, desk: Desk) -> None:
+    def test_an_address_never_retired_here_lifts_nothing_when_restored(self, desk: Desk) -> None:
         self.two_addresses(desk)
         desk.record(retire_address(ROSA, datetime.now(UTC), {}))
         desk.passes()
@@ -917,7 +913,7 @@ class TestOwnBusiness:
         desk.passes()
         assert desk.provider.returns == []
 
-    def test_an_opt_in_goes_on_lifting_what_is_older_when_an_address_is_taken_back_after_it(self, desk: Desk) -> None:
+    def test_an_opt_in_still_lifts_what_is_older_after_an_address_is_restored(self, desk: Desk) -> None:
         contact_id = self.two_addresses(desk)
         stop = desk.choose(Verb.UNSUBSCRIBE, contact_id, BLANKET)
         desk.passes()
@@ -929,9 +925,7 @@ class TestOwnBusiness:
         assert desk.provider.holds == set()
         assert len({(push.address, push.list_ref) for push in desk.provider.returns}) == len(desk.provider.returns)
 
-    def test_an_address_that_is_taken_back_by_somebody_who_stopped_everything_stays_where_it_is(
-        self, desk: Desk
-    ) -> None:
+    def test_a_restored_address_under_a_blanket_opt_out_is_not_lifted(self, desk: Desk) -> None:
         contact_id = self.two_addresses(desk)
         desk.record(retire_address(JANE, datetime.now(UTC), {}))
         desk.choose(Verb.UNSUBSCRIBE, contact_id, BLANKET)
@@ -950,9 +944,7 @@ class TestOwnBusiness:
         desk.passes()
         assert desk.provider.holds == set()
 
-    def test_a_yes_to_one_topic_after_everything_was_stopped_leaves_the_list_for_everything_as_it_is(
-        self, desk: Desk
-    ) -> None:
+    def test_an_opt_in_to_a_topic_under_a_blanket_opt_out_keeps_the_blanket(self, desk: Desk) -> None:
         """The safe direction; docs/operator.md says so."""
         desk.stop(JANE)
         desk.passes()
@@ -1088,7 +1080,7 @@ class TestFailure:
         assert desk.provider.holds == {("jane@example.com", EVERYTHING)}
         assert desk.parked == 0
 
-    def test_who_was_refused_on_a_list_that_shows_nothing_is_told_again_and_nobody_else(
+    def test_on_a_list_that_shows_nothing_only_refused_contacts_are_retried(
         self, desk: Desk, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(type(desk.connector), "can_compare", lambda _self, _push: False)
@@ -1183,7 +1175,7 @@ class TestLease:
         assert desk.cursor().position == desk.head
         assert len(desk.provider.batches) == 2
 
-    def test_a_worker_whose_lease_was_lost_begins_no_further_batch_and_delays_nobody(
+    def test_a_worker_that_lost_its_claim_begins_no_further_batch(
         self, desk: Desk, clock: time_machine.Traveller
     ) -> None:
         small = desk.connect(desk.provider, name="small", batch_size=1)
@@ -1240,7 +1232,7 @@ class TestReconcile:
         ],
     )
     @pytest.mark.parametrize("list_ref", [EVERYTHING, OFFERS, "a list of theirs"])
-    def test_a_bounce_or_complaint_there_is_about_the_address_whichever_list_it_stands_on(
+    def test_a_listed_bounce_or_complaint_is_about_the_address_on_any_list(
         self, desk: Desk, list_ref: str, kind: EventKind, reason: SuppressionReason
     ) -> None:
         desk.provider.add(a_row(JANE, list_ref, kind))
@@ -1251,7 +1243,7 @@ class TestReconcile:
         assert desk.reconcile().count == 0
         assert len(desk.entries()) == 1
 
-    def test_a_bounce_on_one_list_bars_the_address_on_each_where_there_is_none_for_everything(self, desk: Desk) -> None:
+    def test_a_bounce_on_one_list_counts_on_each_without_a_blanket_list(self, desk: Desk) -> None:
         narrow = desk.connect(FakeProvider(), WITHOUT_BLANKET, name="narrow")
         narrow.provider.add(a_row(JANE, OFFERS, EventKind.HARD_BOUNCE))
         assert [desk.reconcile(narrow).count, desk.reconcile(narrow).count] == [1, 0]
@@ -1356,7 +1348,7 @@ class TestReconcile:
         assert entry.occurred_at is None
         assert desk.status(JANE, "offers") is Status.UNSUBSCRIBED
 
-    def test_our_own_opt_out_that_a_provider_can_never_be_told_to_lift_ends_no_return(self, desk: Desk) -> None:
+    def test_our_own_opt_out_on_a_list_without_lifts_ends_no_opt_in(self, desk: Desk) -> None:
         """It does not say since when it holds one, so what was told before the return looks as if it were new."""
         deaf = desk.connect(FakeProvider(), name="deaf", can_lift=False)
         entry = desk.stop(JANE, "offers")
