@@ -333,7 +333,7 @@ def test_minted_links_can_go_to_a_file(sqlite_app: Flask, write: Any, tmp_path: 
         ("address\na@example.com,b\n", [], ["line 2", "columns"]),
         ('address\n"a@example.com\n', [], ["line"]),
         (b"address\n\xff\xfe@example.com\n", [], ["line", "UTF-8"]),
-        ("address\na@example.com\n", ["--topic", "nothing"], ["no topic nothing"]),
+        ("address\na@example.com\n", ["--topic", "nothing"], ["topic: there is no such topic"]),
         ("address\na@example.com\n", ["--channel", "sms"], ["2", "address", "country code"]),
         ("address\na@example.com\n", ["--channel", "fax"], ["--channel"]),
         ("address\na@example.com\n", ["--output", "/no/such/folder/out.csv"], ["no folder"]),
