@@ -384,6 +384,13 @@ def test_views_of_use_cases_open_no_transaction_and_know_no_other_view() -> None
             assert known <= shared, name_of(path)
 
 
+def test_one_module_says_that_a_brand_or_a_topic_is_unknown() -> None:
+    words = ("there is no such topic", "there is no such brand", "another brand's")
+    assert {name_of(path) for path in modules() if any(word in path.read_text() for word in words)} == {
+        "sending/scope.py"
+    }
+
+
 # Doors.
 
 CONNECTORS = """

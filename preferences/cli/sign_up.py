@@ -29,12 +29,11 @@ def sign_up_form(brand_slug: str, language: str | None, slugs: Sequence[str]) ->
       flask sign-up-form --topic product-news > sign-up.html
     """
     from preferences.people.sign_up import embeddable, offers_of
+    from preferences.sending.scope import get_brand
 
     services = current_services()
     with plain_errors():
-        brand = services.catalog.get().brands.get(brand_slug)
-        if brand is None:
-            fail(f"there is no brand {brand_slug}")
+        brand = get_brand(services.catalog.get(), brand_slug)
         spoken = Spoken(language or brand.language)
         offers = offers_of(services, brand, spoken)
         known = {offer.topic.slug for offer in offers}

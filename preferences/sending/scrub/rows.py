@@ -22,7 +22,7 @@ from preferences.sending.scrub.table import Encoding, Layout, Piece, cells_of, t
 def addresses_of(
     piece: Piece, rows: Sequence[bytes], *, layout: Layout, channel: Channel
 ) -> tuple[list[bytes], dict[int, str]]:
-    """The address of each row in normal form, and by row what is wrong with those that have none."""
+    """The normalised address of each row, and by row what is wrong with those that have none."""
     values = _plain_addresses(piece, rows, layout) if channel is Channel.EMAIL else [b""] * len(rows)
     bad = _torn_rows(piece, rows, layout)
     for number in bad:
@@ -41,8 +41,7 @@ def addresses_of(
 
 
 def _torn_rows(piece: Piece, rows: Sequence[bytes], layout: Layout) -> dict[int, str]:
-    """Rows with a carriage return in them, outside of quotes: to other programs one row ends there, and a second one
-    begins, with an address that is not looked up here."""
+    """Rows with an unquoted carriage return: other programs see a second row there, whose address is not looked up."""
     if b"\r" not in piece.data or piece.data.count(b"\r") == piece.data.count(b"\r\n"):
         return {}
     quoted = _quoted_cells(layout.delimiter)
@@ -52,13 +51,13 @@ def _torn_rows(piece: Piece, rows: Sequence[bytes], layout: Layout) -> dict[int,
 
 @cache
 def _quoted_cells(delimiter: bytes) -> re.Pattern[bytes]:
-    """Cells that are quoted from their begin to their end."""
+    """Matches cells that are quoted as a whole."""
     stop = re.escape(delimiter)
     return re.compile(rb'(?:^|(?<=%b))"(?:[^"]++|"")*+"(?=%b|$)' % (stop, stop))
 
 
 def _plain_addresses(piece: Piece, rows: Sequence[bytes], layout: Layout) -> list[bytes]:
-    """The address of each row that is plainly one; nothing for the others, which must be looked at."""
+    """The address of each row that is a plain one; empty for rows that must be parsed cell by cell."""
     if piece.is_quoted:
         found = [_plain_cell(cells_of(row, layout), layout) for row in rows]
     else:
@@ -78,8 +77,7 @@ _is_plain: Final = re.compile(PLAIN_EMAIL.encode()).fullmatch
 
 @cache
 def _plain_rows(layout: Layout) -> re.Pattern[bytes]:
-    """Matches every row of a piece without quotes once, and finds the address if it is a plain one. Much is read at
-    once: it takes a fifth of the time of looking at each cell."""
+    """Matches every row of a piece without quotes, and captures plain addresses: five times as fast as splitting."""
     cell, stop = rb"%b*+" % _all_but(layout.delimiter + b"\n"), re.escape(layout.delimiter)
     before = (cell + stop) * layout.place
     after = (stop + cell) * (layout.columns - layout.place - 1)
@@ -87,12 +85,12 @@ def _plain_rows(layout: Layout) -> re.Pattern[bytes]:
 
 
 def _all_but(data: bytes) -> bytes:
-    """A set for patterns. All that is in it is named: that is looked up in a table, `[^...]` compared one by one."""
-    return b"[%b]" % b"".join(re.escape(bytes([one])) for one in range(256) if one not in data)
+    """A character set of a pattern. It lists its members, which `re` looks up in a table; `[^...]` is slower."""
+    return b"[%b]" % b"".join(re.escape(bytes([byte])) for byte in range(256) if byte not in data)
 
 
 def _normal(cell: bytes, layout: Layout, channel: Channel) -> tuple[bytes, str]:
-    """The address, or what is wrong with it."""
+    """The normalised address, or what is wrong with it."""
     text = text_of(cell, layout.encoding)
     if text is None:
         return b"", f"not in {layout.encoding}"
@@ -114,7 +112,7 @@ def added_cells(layout: Layout, cells: Sequence[bytes]) -> bytes:
 
 
 def harmless_row(row: bytes, layout: Layout) -> bytes:
-    """The row written anew, with no cell that a spreadsheet program would calculate; as it is if it has none."""
+    """The row without cells that a spreadsheet program would calculate; unchanged if it has none."""
     cells = [cell.decode(errors="surrogateescape") for cell in cells_of(row.removesuffix(b"\r"), layout)]
     safe = [harmless_cell(cell) for cell in cells]
     if safe == cells:
@@ -130,7 +128,7 @@ def header_with(layout: Layout, names: Sequence[bytes]) -> bytes:
 
 
 def encodings_of(piece: Piece, layout: Layout) -> frozenset[Encoding]:
-    """In what the letters beyond ASCII are written, if there are any."""
+    """How the non-ASCII text of a piece is encoded, where AUTO had to find out."""
     if layout.encoding is not Encoding.AUTO or piece.data.isascii():
         return frozenset()
     try:

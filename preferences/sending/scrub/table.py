@@ -1,7 +1,7 @@
-"""A CSV file as it comes: its header, and its rows in pieces that can be worked on side by side.
+"""A CSV file as bytes: its header, and its rows in pieces that can be processed in parallel.
 
-Owns where one row ends and the next begins. Invariant: the pieces together are the file, byte for byte, whatever it
-is written in, and a last line without an end gets one; a row is never cut.
+Invariant: the pieces together are the file, byte for byte, in any encoding; a row is never cut. Only a last line that
+has no end gets one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PIECE: Final = 1 << 19
 
 
 class Encoding(StrEnum):
-    """How letters beyond ASCII are written. AUTO is UTF-8 wherever it can be that, and Latin-1 elsewhere."""
+    """How non-ASCII text is encoded. AUTO is UTF-8 where it is valid, and Latin-1 elsewhere."""
 
     AUTO = "auto"
     UTF_8 = "utf-8"
@@ -30,7 +30,7 @@ class Encoding(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How the rows are written, and in which of the columns (from 0) the address stands."""
+    """How the rows are written. `place` is the column of the address, from 0."""
 
     header: bytes
     delimiter: bytes
@@ -41,19 +41,18 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Whole rows, each with its line's end, and the number of the first one's line."""
+    """Whole rows with their line ends, and the line number of the first."""
 
     line: int
     data: bytes
 
     @property
     def is_quoted(self) -> bool:
-        """Whether a cell may be quoted."""
         return b'"' in self.data
 
 
 def read_layout(file: IO[bytes], channel: Channel, column: str | None, encoding: Encoding = Encoding.AUTO) -> Layout:
-    """Read the header, with what stands before it. Raises BadFile."""
+    """Read the header, and lines before it. Raises BadFile."""
     head = read_head(file, lambda data: text_of(data, encoding), encoding)
     return Layout(
         header=head.raw,
@@ -65,7 +64,7 @@ def read_layout(file: IO[bytes], channel: Channel, column: str | None, encoding:
 
 
 def text_of(data: bytes, encoding: Encoding) -> str | None:
-    """What is written there, or None where it cannot be read so."""
+    """The decoded text, or None where it is not valid in the encoding."""
     if encoding is Encoding.LATIN_1:
         return data.decode("latin-1")
     try:
@@ -107,7 +106,7 @@ def _end_of_rows(data: bytes, delimiter: bytes) -> int:
 
 
 def rows_of(piece: Piece, layout: Layout) -> list[bytes]:
-    """Each row as it stands, without its line's end."""
+    """The rows, without their line ends."""
     if piece.is_quoted:
         return [row[:-1] for row in re.compile(_row(layout.delimiter)).findall(piece.data)]
     rows = piece.data.split(b"\n")
@@ -116,7 +115,7 @@ def rows_of(piece: Piece, layout: Layout) -> list[bytes]:
 
 
 def cells_of(row: bytes, layout: Layout) -> list[bytes]:
-    """The cells of one row; none for one that is no row."""
+    """The cells of a row; empty for a row that cannot be parsed."""
     if b'"' not in row:
         return row.split(layout.delimiter)
     # Latin-1 takes every octet for a character and back, so what a cell holds comes through as it is.
