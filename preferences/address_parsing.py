@@ -163,10 +163,11 @@ def _is_seen_as_written(text: str) -> bool:
     ones (RFC 8264 §9.17), and what has no width cannot be seen."""
     if _UNSEEN.search(text) or unicodedata.category(text[0])[0] == "M":
         return False
-    beyond = {one for one in text if not one.isascii()}
+    beyond = {character for character in text if not character.isascii()}
     return all(
-        unicodedata.category(one)[0] in "LMNPS" and (unicodedata.normalize("NFKC", one) == one or one in _WHOLE_LETTERS)
-        for one in beyond
+        unicodedata.category(character)[0] in "LMNPS"
+        and (unicodedata.normalize("NFKC", character) == character or character in _WHOLE_LETTERS)
+        for character in beyond
     )
 
 

@@ -438,10 +438,10 @@ def _read(response: requests.Response, first: int) -> Any:
     return answer
 
 
-def _wrong(one: Mapping[str, str], first: int) -> WrongField:
+def _wrong(error: Mapping[str, str], first: int) -> WrongField:
     """A wrong field, its place counted in the caller's own list."""
-    field = re.sub(r"\[(\d+)\]", lambda found: f"[{int(found[1]) + first}]", one["field"], count=1)
-    return WrongField(field, one["detail"])
+    field = re.sub(r"\[(\d+)\]", lambda found: f"[{int(found[1]) + first}]", error["field"], count=1)
+    return WrongField(field, error["detail"])
 
 
 def _wait(response: requests.Response | None, pause: float, longest: float) -> float:

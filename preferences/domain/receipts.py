@@ -112,7 +112,7 @@ def document(consent: Consent) -> dict[str, Any]:
                 "party_type": "PII controller",
             }
         ],
-        "events": [_event(one) for one in (entry, *consent.later)],
+        "events": [_event(event) for event in (entry, *consent.later)],
     }
 
 
