@@ -20,7 +20,7 @@ from preferences.domain.instants import NO_DATE, parse_instant
 from preferences.domain.records import Address
 from preferences.domain.vocabulary import BLANKET, Basis, Channel, SuppressionReason, Verb
 from preferences.files.tables import ADDRESS_NAMES, plain_name, told_columns
-from preferences.ledger.bulk_rows import Told
+from preferences.ledger.bulk import FileRow
 from preferences.sending.scope import check_choosable, get_brand, get_topic
 from preferences.store.catalog import Catalog
 
@@ -100,7 +100,7 @@ class Reader:
         self._fingerprint_of = fingerprint_of
         self._meaning = lru_cache(REMEMBERED)(self._meaning_of)
 
-    def read(self, text: Mapping[str, str], line: int) -> Told:
+    def read(self, text: Mapping[str, str], line: int) -> FileRow:
         """What a row tells. `text` has our columns, without space around the values. Raises BadRow."""
         try:
             return self._read(text)
@@ -109,7 +109,7 @@ class Reader:
         except _Unfit as unfit:
             raise BadRow(line, unfit.column, unfit.why) from None
 
-    def _read(self, text: Mapping[str, str]) -> Told:
+    def _read(self, text: Mapping[str, str]) -> FileRow:
         channel = _CHANNELS.get((text.get("channel") or "email").lower())
         if channel is None:
             raise _Unfit("channel", f"must be one of {', '.join(_CHANNELS)}")
@@ -118,13 +118,13 @@ class Reader:
         words = [text.get(name, "") for name in _WORDS]
         flags = _flags(text.get("flags", ""))
         if not words[0]:
-            return Told(fingerprint, channel.value, value, flags=flags)
+            return FileRow(fingerprint, channel.value, value, flags=flags)
         date = text.get("occurred_at", "")
         date = "" if date.startswith(NO_DATE) else date
         verb, brand, topic, reason, basis, proof = self._meaning(bool(date), *words)
         occurred_at, date = _instant(date, is_yes=verb == Verb.SUBSCRIBE) if date else (None, date)
         ref = _ref(channel.value, value, date, *words[:-1])
-        return Told(
+        return FileRow(
             fingerprint, channel.value, value, verb, brand, topic, reason, basis, occurred_at, ref, proof, flags
         )
 
@@ -174,7 +174,7 @@ class _Unfit(Exception):
 _WORDS: Final = ("status", "topic", "brand", "source", "reason", "evidence")
 
 _Meaning = tuple[str, str, str, str | None, str | None, str | None]
-"""Verb, brand, topic, reason, basis and evidence, as `Told` has them."""
+"""Verb, brand, topic, reason, basis and evidence, as `FileRow` has them."""
 
 
 def _check_yes(topic: str, *, dated: bool, source: str) -> None:

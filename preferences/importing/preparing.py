@@ -9,12 +9,12 @@ fewer pages touched than keys from all over.
 
 from __future__ import annotations
 
-import marshal
+import pickle
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
@@ -27,7 +27,7 @@ from preferences.files.tables import ADDRESS_NAMES, place_of_address, plain_name
 from preferences.importing.columns import BadRow, FingerprintOf, Reader, column_names
 from preferences.importing.files import Chunk, Source, read_file, rows_of
 from preferences.importing.formats import FORMATS, BadExport, Kind, kind_of, recognise
-from preferences.ledger.bulk_rows import Told
+from preferences.ledger.bulk import FileRow
 from preferences.store.catalog import Catalog
 
 LARGE: Final = 4_000_000
@@ -71,9 +71,9 @@ class Parser:
             count += len(told)
             for row in told:
                 parts.setdefault(row[0][0] if self.sorted else "-", []).append(tuple(row))
-        return {key: marshal.dumps(part) for key, part in parts.items()}, count, rejects
+        return {key: pickle.dumps(part) for key, part in parts.items()}, count, rejects
 
-    def _line(self, number: int, values: Sequence[str] | None) -> list[Told]:
+    def _line(self, number: int, values: Sequence[str] | None) -> list[FileRow]:
         if values is None:
             raise BadRow(number, "", "not a well-formed CSV row")
         if len(values) != len(self.names):
@@ -105,21 +105,21 @@ class Prepared:
         for key, packed in parts.items():
             self.keys.add(key)
             with (self.folder / str(ord(key))).open("ab") as file:
-                file.write(len(packed).to_bytes(4) + packed)
+                file.write(packed)
 
-    def told(self) -> Iterator[Told]:
-        """The acts: those of one address in the file's order."""
+    def rows_in_order(self) -> Iterator[FileRow]:
+        """The rows that were read: those of one address in the file's order."""
         for key in sorted(self.keys):
             rows = list(chain.from_iterable(_loads(self.folder / str(ord(key)))))
             if len(self.keys) > 1:
                 rows.sort(key=itemgetter(0))
-            yield from map(Told._make, rows)
+            yield from map(FileRow._make, rows)
 
 
 def _loads(path: Path) -> Iterator[list[tuple[str, ...]]]:
-    with path.open("rb") as file:
-        while size := int.from_bytes(file.read(4)):
-            yield marshal.loads(file.read(size))  # noqa: S302 - written by ourselves, in a folder that is ours alone
+    with path.open("rb") as file, suppress(EOFError):
+        while True:
+            yield pickle.load(file)  # noqa: S301 - written by `Parser.parse`, into a folder of this process alone
 
 
 @contextmanager

@@ -10,14 +10,13 @@ import csv
 import io
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from preferences.domain.addresses import Fingerprints
 from preferences.files.atomic import atomic_write
@@ -26,9 +25,8 @@ from preferences.files.spreadsheets import harmless_cell
 from preferences.importing.files import Source
 from preferences.importing.preparing import Prepared, Progress, Reject, prepared
 from preferences.ledger import bulk
-from preferences.ledger.bulk import Block, Outcome
-from preferences.ledger.bulk_rows import Told
-from preferences.store.bulk_copy import Form, expect_much, form_of, move_log
+from preferences.ledger.bulk import Block, FileRow, Outcome
+from preferences.store.bulk_copy import expect_much, move_log
 from preferences.store.catalog import Catalog
 from preferences.store.transactions import Database, Write
 
@@ -36,8 +34,8 @@ BLOCK: Final = 500
 """Rows of the first block, before it is known how fast the database is."""
 
 LARGEST: Final = 6_000
-PLAIN: Final = 200
-"""Rows at a time of those that take the long way."""
+OTHERS: Final = 200
+"""Rows in one transaction of those that the short way is not for."""
 
 MOMENT: Final = 0.1
 """Seconds for which a block may hold the ledger's lock: clicks wait for it."""
@@ -100,73 +98,70 @@ def rejects_to(
 
 
 def record(laid: Prepared, database: Database, *, fingerprints: Fingerprints, progress: Progress) -> Counts:
-    """Record what was prepared. While one block is written, the next one is made ready."""
+    """Record what was prepared. While a block is written, the next one is prepared."""
     counts, size = Counts(rejected=laid.rejects), BLOCK
-    making = _Making(laid.told(), fingerprints, form_of(database.engine.dialect.name))
-    with nothing_collected(), _made_meanwhile(making, laid) as following:
-        coming = following(size)
-        while True:
-            rows, block = coming.result()
-            if not rows:
-                return counts
-            coming = following(size)
-            outcome, held = _write(database, block)
+    dialect = database.engine.dialect
+    blocks = _Blocks(laid.rows_in_order(), lambda rows: bulk.prepare(rows, fingerprints, dialect, datetime.now(UTC)))
+    with nothing_collected(), _prepared_meanwhile(blocks, laid) as next_block:
+        coming = next_block(size)
+        while (made := coming.result()).rows:
+            coming = next_block(size)
+            outcome, held = _write(database, made.block)
             _count(outcome, counts)
-            for some in _pieces(outcome.left):
+            for start in range(0, len(outcome.left), OTHERS):
+                rows = outcome.left[start : start + OTHERS]
                 time.sleep(PAUSE)
-                _count(database.write(bulk.record_plainly, some, fingerprints, datetime.now(UTC)), counts)
-            counts.rows += rows
-            progress(rows)
-            size = _next_size(rows, held)
+                _count(database.write(bulk.record_others, rows, fingerprints, datetime.now(UTC)), counts)
+            counts.rows += made.rows
+            progress(made.rows)
+            size = _next_size(made.rows, held)
             database.read(move_log)
             time.sleep(PAUSE)
+    return counts
 
 
-_Follow = Callable[[int], Future[tuple[int, Block]]]
-"""Asks for the next block of about so many rows; its answer says how many they are."""
+class _Made(NamedTuple):
+    """A block, and of how many rows of the file it is made."""
+
+    rows: int
+    block: Block
 
 
 @dataclass(frozen=True, slots=True)
-class _Making:
-    """Makes the blocks, one after the other."""
+class _Blocks:
+    """Prepares the blocks of a file, one after the other."""
 
-    told: Iterator[Told]
-    fingerprints: Fingerprints
-    form: Form
+    rows: Iterator[FileRow]
+    prepare: Callable[[Sequence[FileRow]], Block]
 
-    def following(self, wanted: int) -> tuple[int, Block]:
-        rows = list(islice(self.told, wanted))
-        return len(rows), bulk.prepare(rows, self.fingerprints, self.form, datetime.now(UTC))
+    def next(self, wanted: int) -> _Made:
+        rows = list(islice(self.rows, wanted))
+        return _Made(len(rows), self.prepare(rows))
 
 
 @contextmanager
-def _made_meanwhile(making: _Making, laid: Prepared) -> Iterator[_Follow]:
-    """Has blocks made in the background: of a large file by another process, which leaves this one to the database."""
-    with ExitStack() as stack:
-        following = making.following
-        if laid.large and can_fork():
-            following = partial(_received, stack.enter_context(helpers(1, _become, making)))
-        thread = stack.enter_context(ThreadPoolExecutor(1))
-        yield lambda wanted: thread.submit(following, wanted)
+def _prepared_meanwhile(blocks: _Blocks, laid: Prepared) -> Iterator[Callable[[int], Future[_Made]]]:
+    """Prepares blocks in the background: those of a large file in another process, which leaves this one to the
+    database. What is yielded begins the next block of so many rows."""
+    if laid.large and can_fork():
+        with helpers(1, _use_blocks, blocks) as process:
+            yield lambda wanted: process.submit(_next_block, wanted)
+    else:
+        with ThreadPoolExecutor(1) as thread:
+            yield lambda wanted: thread.submit(blocks.next, wanted)
 
 
-_making: _Making
+_blocks: _Blocks
+"""In the process that prepares blocks: what they are made of."""
 
 
-def _become(making: _Making) -> None:
-    """In the process that makes blocks: out of what."""
-    global _making  # noqa: PLW0603 - a pool's process has no other place to keep it
-    _making = making
+def _use_blocks(blocks: _Blocks) -> None:
+    global _blocks  # noqa: PLW0603 - a pool's process has no other place to keep it
+    _blocks = blocks
 
 
-def _packed(wanted: int) -> tuple[int, bytes]:
-    rows, block = _making.following(wanted)
-    return rows, block.packed()
-
-
-def _received(process: ProcessPoolExecutor, wanted: int) -> tuple[int, Block]:
-    rows, packed = process.submit(_packed, wanted).result()
-    return rows, Block.unpacked(packed)
+def _next_block(wanted: int) -> _Made:
+    return _blocks.next(wanted)
 
 
 def _write(database: Database, block: Block) -> tuple[Outcome, float]:
@@ -190,8 +185,3 @@ def _count(outcome: Outcome, counts: Counts) -> None:
     counts.created += outcome.created
     counts.changed += outcome.changed
     counts.unchanged += outcome.unchanged
-
-
-def _pieces(rows: Sequence[Told]) -> Iterator[Sequence[Told]]:
-    for start in range(0, len(rows), PLAIN):
-        yield rows[start : start + PLAIN]

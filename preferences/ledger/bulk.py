@@ -1,40 +1,83 @@
-"""Acts of a large file, recorded many at once: what `ledger.record` does, for people whom nobody knows yet.
+"""Acts of a large file, recorded many at once: what `ledger.record` does, for addresses that are new.
 
-Owns the short way for the simple case: an address that no contact has and no entry is about, and acts of it that are
-about different things. Whatever is not that simple is handed back, for `ledger.record`. Invariant: entries, chain and
-projection are byte for byte those that `ledger.record` would have made in the same order.
+Owns the short way for the simple case: an address that no contact has and no entry is about, and acts that are about
+different things. All other rows are handed back for `ledger.record`. Invariant: entries, chain and projection are byte
+for byte those that `ledger.record` would have made in the same order.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import marshal
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache, reduce
+from hashlib import sha256
 from itertools import chain
-from typing import Final
+from operator import add
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, exists, or_, select
+from sqlalchemy import Dialect, Table, and_, exists, or_, select
 
+from preferences.domain import consent
 from preferences.domain.acts import ImportedRow, imported
 from preferences.domain.addresses import Fingerprints
 from preferences.domain.records import Act, Address
 from preferences.domain.vocabulary import BLANKET, Basis, Channel, Origin, Status, SuppressionReason, Verb
-from preferences.ledger import bulk_rows
 from preferences.ledger import record as ledger
-from preferences.ledger.bulk_rows import ActRows, PersonRows, Rendering, Told, is_known_time, stored_ref
 from preferences.ledger.duplicates import OPT_OUTS
 from preferences.ledger.head import set_head
-from preferences.store.bulk_copy import Fields, Form, form_of, put_rows
+from preferences.ledger.seal import canonical_template, evidence_digest, new_salt
+from preferences.store.bulk_copy import Fields, encoder, put_rows, start_of_row
+from preferences.store.codec import ENTRY_FIELDS, entry_row, preference_row, suppression_row
 from preferences.store.contact_flags import add_flags
-from preferences.store.contacts import Found, find_or_create
+from preferences.store.contacts import Found, find_or_create, new_id
 from preferences.store.dialect import any_of
 from preferences.store.tables import address, contact, contact_flag, evidence, ledger_entry, preference, suppression
 from preferences.store.transactions import Read, Write
+
+
+class FileRow(NamedTuple):
+    """What one row of a file says, as text, so that it travels between processes. Without a verb: an address alone.
+
+    `occurred_at` is UTC with six decimals. `ref` is the same for the same line. `flags` has spaces between.
+    """
+
+    fingerprint: str
+    channel: str
+    value: str
+    verb: str | None = None
+    brand: str = ""
+    topic: str = ""
+    reason: str | None = None
+    basis: str | None = None
+    occurred_at: str | None = None
+    ref: str | None = None
+    evidence: str | None = None
+    flags: str | None = None
+
+
+NewAct = tuple[str, str, Fields, bool, Fields, Fields | None]
+"""The rows of an act but for the number and the hash of its entry, which are known only under the lock: the canonical
+form of the entry before and after its number; the entry behind both; whether it suppresses an address; the row of its
+projection behind the number, and that of its evidence."""
+
+NewContact = tuple[Fields, Fields, list[Fields], list[NewAct]]
+"""The rows of a new contact: itself, its address, its flags, its acts."""
+
+Addressee = tuple[str, list[tuple[str | None, ...]], NewContact | None]
+"""A fingerprint, the rows of the file about it in order, and its new contact if it may take the short way.
+
+All three are plain tuples, which travel between processes fast."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Addresses of a file, and for each fingerprint that one of them may be stored under, its present one."""
+
+    addressees: list[Addressee]
+    prints: dict[str, str]
 
 
 @dataclass(slots=True)
@@ -44,67 +87,66 @@ class Outcome:
     created: int = 0
     changed: int = 0
     unchanged: int = 0
-    left: list[Told] = field(default_factory=list)
+    left: list[FileRow] = field(default_factory=list)
 
 
-Person = tuple[str, list[tuple[str | None, ...]], PersonRows | None]
-"""A fingerprint, what the file tells of it, and its rows if it may take the short way. Plain tuples, so that it travels
-between processes fast."""
+# Before the lock.
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """People of a file, and whose each fingerprint is that may stand in the database for one of them."""
-
-    people: list[Person]
-    prints: dict[str, str]
-
-    def packed(self) -> bytes:
-        """For another process of ours."""
-        return marshal.dumps((self.people, self.prints))
-
-    @classmethod
-    def unpacked(cls, packed: bytes) -> Block:
-        """What another process of ours packed."""
-        return cls(*marshal.loads(packed))  # noqa: S302 - made by `packed` and never stored
-
-
-def prepare(rows: Iterable[Told], fingerprints: Fingerprints, form: Form, now: datetime) -> Block:
-    """All that can be done before the ledger's lock is taken. `now` is the time of receipt."""
-    people: dict[str, list[Told]] = {}
+def prepare(rows: Iterable[FileRow], fingerprints: Fingerprints, dialect: Dialect, now: datetime) -> Block:
+    """All that can be done before the ledger is locked. `now` is the time of receipt."""
+    by_print: dict[str, list[FileRow]] = {}
     for row in rows:
-        people.setdefault(row.fingerprint, []).append(row)
-    prints = {one: one for one in people}
-    first = next(iter(people.values()), None)
-    has_old_keys = first is not None and len(fingerprints.candidates(_address(first[0]))) > 1
-    for one, told in people.items():
-        if has_old_keys or told[0].channel == Channel.POST:
-            prints |= dict.fromkeys(fingerprints.candidates(_address(told[0])), one)
-    rendering, ids = Rendering(form, now), iter(_new_ids(2 * len(people), now))
+        by_print.setdefault(row.fingerprint, []).append(row)
+    encoding = _Encoding(dialect, now)
     return Block(
         [
-            (one, list(map(tuple, told)), rendering.person(told, next(ids), next(ids)) if _is_plain(told) else None)
-            for one, told in people.items()
+            (fingerprint, list(map(tuple, about)), encoding.contact(about) if _is_simple(about) else None)
+            for fingerprint, about in by_print.items()
         ],
-        prints,
+        _possible_prints(by_print, fingerprints),
     )
 
 
-def _is_plain(told: Sequence[Told]) -> bool:
-    """Whether each row of a new address is about something else, so that the first word on each is the only one, and
+def _possible_prints(by_print: Mapping[str, Sequence[FileRow]], fingerprints: Fingerprints) -> dict[str, str]:
+    prints = {fingerprint: fingerprint for fingerprint in by_print}
+    first = next(iter(by_print.values()), None)
+    has_old_keys = first is not None and len(fingerprints.candidates(_address(first[0]))) > 1
+    for fingerprint, rows in by_print.items():
+        if has_old_keys or rows[0].channel == Channel.POST:
+            prints |= dict.fromkeys(fingerprints.candidates(_address(rows[0])), fingerprint)
+    return prints
+
+
+def _is_simple(rows: Sequence[FileRow]) -> bool:
+    """Whether each row of a new address is about something else, so that each act is the first on its subject and
     changes something."""
-    acts = [row for row in told if row.verb is not None]
-    if any(row.verb == Verb.SUBSCRIBE and not is_known_time(row.occurred_at) for row in acts):
+    acts = [row for row in rows if row.verb is not None]
+    if any(row.verb == Verb.SUBSCRIBE and not _is_dated(row) for row in acts):
         return False
     if len(acts) < 2:
         return True
     topics = [row.topic for row in acts if row.reason is None]
     if BLANKET in topics[:-1]:
-        return False  # what is said of a topic once everything is stopped may change nothing
+        return False  # once everything is stopped, an opt-out of a topic may change nothing
     return len({(row.brand, row.topic, row.reason) for row in acts}) == len(acts)
 
 
-def act_of(row: Told) -> Act:
+def _is_dated(row: FileRow) -> bool:
+    """Whether the time of a row is one at which it can have happened: `consent.known_time`, of text."""
+    return row.occurred_at is not None and row.occurred_at >= _EARLIEST
+
+
+_EARLIEST: Final = consent.EARLIEST.isoformat(timespec="microseconds")
+
+
+def stored_ref(fingerprint: str, ref: str) -> str:
+    """The `origin_ref` of a line: it begins as the fingerprint does, so that a file sorted by fingerprint is in the
+    order of both indexes, and touches few of their pages."""
+    return fingerprint[:8] + ref
+
+
+def act_of(row: FileRow) -> Act:
     """A row as an act that `ledger.record` takes. It must have a verb."""
     if row.verb is None or row.ref is None:
         raise ValueError("an address alone is no act")
@@ -123,56 +165,147 @@ def act_of(row: Told) -> Act:
     )
 
 
-def record_plainly(write: Write, rows: Sequence[Told], fingerprints: Fingerprints, now: datetime) -> Outcome:
-    """Any rows, by the way that all other acts go."""
-    found = find_or_create(write, [_address(row) for row in rows], fingerprints, now)
-    acts = [act_of(row) for row in rows if row.verb is not None]
-    entries = ledger.record(write, acts, fingerprints=fingerprints, now=now)
-    _add_flags(write, rows, found)
-    changed = len({entry.seq for entry in entries if entry.changed and entry.recorded_at == now})
-    return Outcome(sum(one.created for one in found.values()), changed, len(entries) - changed)
+def _address(row: FileRow) -> Address:
+    return Address(Channel(row.channel), row.value)
 
 
-def _add_flags(write: Write, rows: Sequence[Told], found: Mapping[Address, Found]) -> None:
-    flags: dict[UUID, set[str]] = {}
-    for row in rows:
-        contact_id = found[_address(row)].contact_id
-        if row.flags and contact_id is not None:
-            flags.setdefault(contact_id, set()).update(row.flags.split())
-    if flags:
-        add_flags(write, flags)
+_OWN: Final = ("occurred_at", "contact_id", "fingerprint", "origin_ref", "evidence_digest")
+"""The fields in which entries of one kind differ, besides number and hash."""
+
+_SHARED: Final = tuple(name for name in ENTRY_FIELDS if name not in {*_OWN, "seq", "hash"})
+_PREFERENCE: Final = ("channel", "brand", "topic", "status", "trusted", "basis")
+_SUPPRESSION: Final = ("channel", "reason", "active")
+_COLUMNS: Final = {
+    contact: ("id", "created_at"),
+    address: ("id", "contact_id", "created_at", "fingerprint", "channel", "value"),
+    contact_flag: ("contact_id", "flag"),
+    ledger_entry: ("seq", "hash", *_OWN, *_SHARED),
+    evidence: ("seq", "details", "salt"),
+    preference: ("seq", "at", "since", "contact_id", *_PREFERENCE),
+    suppression: ("seq", "at", "since", "fingerprint", *_SUPPRESSION),
+}
+"""The columns of each table, in the order in which they are inserted."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What acts have in common that differ in person, time, reference and evidence alone."""
+
+    sealed: tuple[str, str]
+    entry: Fields
+    suppresses: bool
+    state: Fields
+
+
+class _Encoding:
+    """Encodes the rows of new contacts for a database. `now` is the time of receipt."""
+
+    def __init__(self, dialect: Dialect, now: datetime) -> None:
+        self._dialect = dialect
+        self._now = now
+        self._uuid = encoder(dialect, contact.c.id)
+        self._instant = encoder(dialect, contact.c.created_at)
+        self._text = encoder(dialect, ledger_entry.c.origin_ref)
+        self._channel = cache(self._text)
+        self._starts = {table: start_of_row(dialect, len(columns)) for table, columns in _COLUMNS.items()}
+        self._received = self._instant(now)
+        self._now_text = now.astimezone(UTC).isoformat(timespec="microseconds")
+        self._kinds: dict[tuple[Any, ...], _Kind] = {}
+
+    def contact(self, rows: Sequence[FileRow]) -> NewContact:
+        """The rows of a new contact with one address, which all rows of the file are about."""
+        contact_id, first, starts = new_id(self._now), rows[0], self._starts
+        own_id, fingerprint = self._uuid(contact_id), self._text(first.fingerprint)
+        whose = starts[address] + self._uuid(new_id(self._now)) + own_id + self._received
+        flags = {flag for row in rows if row.flags for flag in row.flags.split()}
+        return (
+            starts[contact] + own_id + self._received,
+            whose + fingerprint + self._channel(first.channel) + self._text(first.value),
+            [starts[contact_flag] + own_id + self._text(flag) for flag in flags],
+            [self._act(row, str(contact_id), own_id, fingerprint) for row in rows if row.verb is not None],
+        )
+
+    def _act(self, row: FileRow, contact_id: str, own_id: Fields, fingerprint: Fields) -> NewAct:
+        is_dated, proof, digest = _is_dated(row), None, None
+        if row.evidence:
+            salt = new_salt()
+            proof, digest = self._text(row.evidence) + self._text(salt), evidence_digest(salt, row.evidence)
+        key = (row.channel, row[_WORDS], is_dated, digest is None)
+        kind = self._kinds.get(key) or self._kinds.setdefault(key, self._kind_of(row))
+        happened = min(row.occurred_at or "", self._now_text) if is_dated else None
+        own = {
+            "occurred_at": happened,
+            "contact_id": contact_id,
+            "fingerprint": row.fingerprint,
+            "origin_ref": stored_ref(row.fingerprint, row.ref or ""),
+            "evidence_digest": digest,
+        }
+        occurred_at = self._instant(datetime.fromisoformat(happened) if happened else None)
+        at = occurred_at if happened else self._received
+        entry = occurred_at + own_id + fingerprint + self._text(own["origin_ref"]) + self._text(digest) + kind.entry
+        state = at + at + (fingerprint if kind.suppresses else own_id) + kind.state
+        before, after = kind.sealed
+        return before % own, after, entry, kind.suppresses, state, proof
+
+    def _kind_of(self, row: FileRow) -> _Kind:
+        """Made from one act of the kind, as `ledger.record` would make its entry and its projection."""
+        digest = "" if row.evidence else None
+        entry = ledger.draft_entry(
+            act_of(row), seq=0, contact_id=UUID(int=0), fingerprint=row.fingerprint, digest=digest, now=self._now
+        )
+        sealed, shared = canonical_template(entry, _OWN), self._encoded(ledger_entry, entry_row(entry), _SHARED)
+        channel = entry.channel.value
+        if entry.reason is not None:
+            if suppressed := consent.apply_suppression(None, entry):
+                state = suppression_row((row.fingerprint, channel, entry.reason.value), suppressed)
+                return _Kind(sealed, shared, True, self._encoded(suppression, state, _SUPPRESSION))
+        elif chosen := consent.apply(None, entry):
+            state = preference_row((UUID(int=0), channel, entry.brand, entry.topic), chosen)
+            return _Kind(sealed, shared, False, self._encoded(preference, state, _PREFERENCE))
+        raise ValueError("an act that changes nothing is not simple")
+
+    def _encoded(self, table: Table, row: Mapping[str, Any], names: Sequence[str]) -> Fields:
+        first, *others = (encoder(self._dialect, table.c[name])(row[name]) for name in names)
+        return reduce(add, others, first)
+
+
+_WORDS: Final = slice(FileRow._fields.index("verb"), FileRow._fields.index("occurred_at"))
+"""The fields of a row that say, with its channel, of which kind its act is."""
+
+
+# Under the lock.
 
 
 def record_new(write: Write, block: Block) -> Outcome:
-    """Record what the short way is for, pass over what was told before, and hand back the rest."""
+    """Record what the short way is for, count what is recorded already, and hand back the rest."""
     prints = {"prints": list(block.prints)}
-    stored = {block.prints[one] for one in write.execute(_BY_ADDRESS, prints).scalars()}
-    known = stored | {block.prints[one] for one in write.execute(_BY_ENTRY, prints).scalars()}
+    stored = {block.prints[found] for found in write.execute(_BY_ADDRESS, prints).scalars()}
+    known = stored | {block.prints[found] for found in write.execute(_BY_ENTRY, prints).scalars()}
     outcome, fresh = Outcome(), []
-    again: list[Told] = []
-    for one, told, rows in block.people:
-        if rows is not None and one not in known:
-            fresh.append(rows)
+    again: list[FileRow] = []
+    for fingerprint, rows, new in block.addressees:
+        if new is not None and fingerprint not in known:
+            fresh.append(new)
         else:
-            (again if one in stored else outcome.left).extend(map(Told._make, told))
+            (again if fingerprint in stored else outcome.left).extend(map(FileRow._make, rows))
     if again:
-        _pass_over(write, again, block, outcome)
+        _count_recorded(write, again, block, outcome)
     if fresh:
-        outcome.created, outcome.changed = len(fresh), _put(write, fresh)
+        outcome.created, outcome.changed = len(fresh), _insert(write, fresh)
     return outcome
 
 
 _BY_ADDRESS: Final = select(address.c.fingerprint).where(any_of(address.c.fingerprint, "prints"))
-# Whoever is suppressed has an entry that says so, and so has whatever was told before.
+# Every suppression and every recorded act has an entry.
 _BY_ENTRY: Final = select(ledger_entry.c.fingerprint).where(any_of(ledger_entry.c.fingerprint, "prints")).distinct()
-_IS_TOLD: Final = and_(any_of(ledger_entry.c.origin_ref, "refs"), ledger_entry.c.origin == Origin.IMPORT.value)
-_BY_REF: Final = select(ledger_entry.c.origin_ref).where(_IS_TOLD)
+_IS_RECORDED: Final = and_(any_of(ledger_entry.c.origin_ref, "refs"), ledger_entry.c.origin == Origin.IMPORT.value)
+_BY_REF: Final = select(ledger_entry.c.origin_ref).where(_IS_RECORDED)
 _SAME_SCOPE: Final = and_(
     preference.c.contact_id == ledger_entry.c.contact_id,
     preference.c.channel == ledger_entry.c.channel,
     preference.c.brand == ledger_entry.c.brand,
 )
-# An opt-out that holds, and of everything one beside which nobody has come back to a topic.
+# An opt-out that holds; one of everything holds while no topic is subscribed to.
 _HOLDS: Final = and_(
     exists().where(
         _SAME_SCOPE, preference.c.topic == ledger_entry.c.topic, preference.c.status == Status.UNSUBSCRIBED.value
@@ -188,102 +321,82 @@ _IS_SUPPRESSED: Final = exists().where(
     suppression.c.reason == ledger_entry.c.reason,
     suppression.c.active,
 )
-_HOLDING: Final = select(ledger_entry.c.origin_ref).where(_IS_TOLD, or_(_HOLDS, _IS_SUPPRESSED))
+_HOLDING: Final = select(ledger_entry.c.origin_ref).where(_IS_RECORDED, or_(_HOLDS, _IS_SUPPRESSED))
 
 
-def _pass_over(read: Read, again: Sequence[Told], block: Block, outcome: Outcome) -> None:
-    """Of people whose address is stored: count the acts that were told before, and hand back the others.
+def _count_recorded(read: Read, again: Sequence[FileRow], block: Block, outcome: Outcome) -> None:
+    """Of addresses that are stored: count the acts that are recorded already, and hand back the others.
 
-    An act may have been told while the address had another fingerprint, by a key from before a rotation.
+    An act may have been recorded while the address had another fingerprint, by a key from before a rotation.
     """
     prints: dict[str, list[str]] = {}
-    for candidate, one in block.prints.items():
-        prints.setdefault(one, []).append(candidate)
-    refs = [[stored_ref(one, row.ref) for one in prints[row.fingerprint]] if row.ref else [] for row in again]
-    told = set(read.execute(_BY_REF, {"refs": list(chain.from_iterable(refs))}).scalars())
-    undated = [one for row, ones in zip(again, refs, strict=True) if _is_undated(row) for one in ones]
+    for possible, fingerprint in block.prints.items():
+        prints.setdefault(fingerprint, []).append(possible)
+    refs = [[stored_ref(each, row.ref) for each in prints[row.fingerprint]] if row.ref else [] for row in again]
+    recorded = set(read.execute(_BY_REF, {"refs": list(chain.from_iterable(refs))}).scalars())
+    undated = [ref for row, candidates in zip(again, refs, strict=True) if _is_undated(row) for ref in candidates]
     holding = set(read.execute(_HOLDING, {"refs": undated}).scalars()) if undated else set()
     for row, candidates in zip(again, refs, strict=True):
         counts_again = _is_undated(row) and holding.isdisjoint(candidates)
         if row.flags or (counts_again and candidates):
             outcome.left.append(row)  # `ledger.record` decides
-        elif not told.isdisjoint(candidates):
+        elif not recorded.isdisjoint(candidates):
             outcome.unchanged += 1
         elif candidates:
             outcome.left.append(row)
 
 
-def _is_undated(row: Told) -> bool:
-    """Whether a row is an opt-out that does not say when: told again, it counts again if it does not hold any more."""
-    return row.verb is not None and Verb(row.verb) in OPT_OUTS and not is_known_time(row.occurred_at)
+def _is_undated(row: FileRow) -> bool:
+    """Whether a row is an opt-out without a time, which is recorded again if it does not hold any more."""
+    return row.verb is not None and Verb(row.verb) in OPT_OUTS and not _is_dated(row)
 
 
-def _put(write: Write, people: Sequence[PersonRows]) -> int:
-    """Write new people, and return how many entries they made."""
-    before = write.seq
-    form = form_of(write.connection.dialect.name)
-    put_rows(write, contact, columns=bulk_rows.CONTACT, rows=[one[0] for one in people])
-    put_rows(write, address, columns=bulk_rows.ADDRESS, rows=[one[1] for one in people])
-    if flags := list(chain.from_iterable(one[3] for one in people)):
-        put_rows(write, contact_flag, columns=bulk_rows.FLAG, rows=flags)
-    chained = _chained(form, chain.from_iterable(one[2] for one in people), before, write.hash)
-    for table, columns in _OF_ACTS:
-        if rows := chained.rows[table.name]:
-            put_rows(write, table, columns=columns, rows=rows)
-    set_head(write, chained.seq, chained.hash)
-    return write.seq - before
-
-
-_OF_ACTS: Final = (
-    (ledger_entry, bulk_rows.ENTRY),
-    (evidence, bulk_rows.EVIDENCE),
-    (preference, bulk_rows.PREFERENCE),
-    (suppression, bulk_rows.SUPPRESSION),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Chained:
-    """The rows of acts by table, and the newest entry's number and hash."""
-
-    rows: Mapping[str, Sequence[Fields]]
-    seq: int
-    hash: str
-
-
-def _chained(form: Form, acts: Iterable[ActRows], seq: int, sealed: str) -> _Chained:
-    """Number the acts and seal each with its hash, after the entry of this number and hash."""
-    number_of, text, sha256 = form.number, form.text, hashlib.sha256
-    rows: dict[str, list[Fields]] = {table.name: [] for table, _ in _OF_ACTS}
-    entries, proofs, wishes, suppressions = rows.values()
-    of_entry, of_proof, of_wish, of_suppression = (form.start(len(columns)) for _, columns in _OF_ACTS)
-    for covered, covered_after, entry, details, suppresses, state in acts:
+def _insert(write: Write, contacts: Sequence[NewContact]) -> int:
+    """Insert new contacts and their acts, numbered and chained, and return how many entries they made."""
+    seq, newest, dialect = write.seq, write.hash, write.connection.dialect
+    number_of, text = encoder(dialect, ledger_entry.c.seq), encoder(dialect, ledger_entry.c.hash)
+    starts = {table: start_of_row(dialect, len(columns)) for table, columns in _COLUMNS.items()}
+    rows: dict[Table, list[Fields]] = {table: [] for table in _COLUMNS}
+    of_entry, of_preference = starts[ledger_entry], starts[preference]
+    entries, preferences = rows[ledger_entry], rows[preference]
+    for before, after, entry, suppresses, state, proof in chain.from_iterable(acts for *_, acts in contacts):
         seq += 1
-        sealed = sha256(f"{sealed}{covered}{seq}{covered_after}".encode()).hexdigest()
+        newest = sha256(f"{newest}{before}{seq}{after}".encode()).hexdigest()
         number = number_of(seq)
-        entries.append(of_entry + number + entry + text(sealed))
-        if details is not None:
-            proofs.append(of_proof + number + details)
+        entries.append(of_entry + number + text(newest) + entry)
         if suppresses:
-            suppressions.append(of_suppression + number + state)
+            rows[suppression].append(starts[suppression] + number + state)
         else:
-            wishes.append(of_wish + number + state)
-    return _Chained(rows, seq, sealed)
+            preferences.append(of_preference + number + state)
+        if proof is not None:
+            rows[evidence].append(starts[evidence] + number + proof)
+    for itself, its_address, flags, _ in contacts:
+        rows[contact].append(itself)
+        rows[address].append(its_address)
+        rows[contact_flag].extend(flags)
+    for table, columns in _COLUMNS.items():
+        if rows[table]:
+            put_rows(write, table, columns=columns, rows=rows[table])
+    made = seq - write.seq
+    set_head(write, seq, newest)
+    return made
 
 
-def _address(row: Told) -> Address:
-    return Address(Channel(row.channel), row.value)
+def record_others(write: Write, rows: Sequence[FileRow], fingerprints: Fingerprints, now: datetime) -> Outcome:
+    """Record rows that were handed back, as all other acts are recorded."""
+    found = find_or_create(write, [_address(row) for row in rows], fingerprints, now)
+    acts = [act_of(row) for row in rows if row.verb is not None]
+    entries = ledger.record(write, acts, fingerprints=fingerprints, now=now)
+    _add_flags(write, rows, found)
+    changed = len({entry.seq for entry in entries if entry.changed and entry.recorded_at == now})
+    return Outcome(sum(each.created for each in found.values()), changed, len(entries) - changed)
 
 
-_VARIANT: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
-
-
-def _new_ids(count: int, now: datetime) -> list[str]:
-    """Many ids such as `contacts.new_id` makes, as text."""
-    time = f"{int(now.timestamp() * 1000):012x}"
-    random = os.urandom(10 * count).hex()
-    start = f"{time[:8]}-{time[8:]}-7"
-    return [
-        f"{start}{random[at : at + 3]}-{_VARIANT[random[at + 3]]}{random[at + 4 : at + 7]}-{random[at + 7 : at + 19]}"
-        for at in range(0, 20 * count, 20)
-    ]
+def _add_flags(write: Write, rows: Sequence[FileRow], found: Mapping[Address, Found]) -> None:
+    flags: dict[UUID, set[str]] = {}
+    for row in rows:
+        contact_id = found[_address(row)].contact_id
+        if row.flags and contact_id is not None:
+            flags.setdefault(contact_id, set()).update(row.flags.split())
+    if flags:
+        add_flags(write, flags)

@@ -197,7 +197,7 @@ def _is_opted_out_again(target: Entry, entry: Entry) -> bool:
 
 
 def _append_undo(batch: _Batch, act: Act, target: Entry, entries: Sequence[Entry]) -> Entry:
-    draft = replace(_draft(batch, act, {}), undoes=target.seq)
+    draft = replace(_draft(batch, act, {}, _keep_evidence(batch, act)), undoes=target.seq)
     after = consent.fold_by_topic([*entries, draft])
     back = after.get(target.topic)
     status, basis = (back.status, back.basis) if back else (Status.NEVER_ASKED, None)
@@ -207,7 +207,7 @@ def _append_undo(batch: _Batch, act: Act, target: Entry, entries: Sequence[Entry
     batch.touched_choices |= {(*scope, topic) for topic in topics if before.get(topic) != after.get(topic)}
     batch.choices[scope] = after
     changed = any(_status(before, topic) is not _status(after, topic) for topic in topics)
-    return _seal(batch, replace(draft, status=status, basis=basis, changed=changed), act.evidence)
+    return _seal(batch, replace(draft, status=status, basis=basis, changed=changed))
 
 
 def _alters(choices: Mapping[str, Preference], topic: str, new: Preference) -> bool:
@@ -282,23 +282,46 @@ def _contact_id(act: Act, found: Mapping[Address, Found]) -> UUID | None:
 
 def _append(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> Entry:
     """Number an act, apply it to the projection, and chain it."""
-    draft = _draft(batch, act, found)
-    return _seal(batch, draft if _project(batch, draft) else replace(draft, changed=False), act.evidence)
+    entry = _draft(batch, act, found, _keep_evidence(batch, act))
+    return _seal(batch, entry if _project(batch, entry) else replace(entry, changed=False))
 
 
 def _next_seq(batch: _Batch) -> int:
     return batch.write.seq + len(batch.entries) + 1
 
 
-def _draft(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> Entry:
-    return Entry(
+def _keep_evidence(batch: _Batch, act: Act) -> str | None:
+    """Store the evidence of the next entry apart, and return the digest that the entry has of it."""
+    if not act.evidence:
+        return None
+    text, salt = _EVIDENCE.encode(act.evidence), new_salt()
+    batch.evidence.append({"seq": _next_seq(batch), "details": text, "salt": salt})
+    return evidence_digest(salt, text)
+
+
+def _draft(batch: _Batch, act: Act, found: Mapping[Address, Found], digest: str | None = None) -> Entry:
+    return draft_entry(
+        act,
         seq=_next_seq(batch),
-        recorded_at=batch.now,
-        occurred_at=consent.clamp(act.occurred_at, batch.now),
-        verb=act.verb,
-        channel=act.channel,
         contact_id=_contact_id(act, found),
         fingerprint=found[act.who].fingerprint if isinstance(act.who, Address) else None,
+        digest=digest,
+        now=batch.now,
+    )
+
+
+def draft_entry(
+    act: Act, *, seq: int, contact_id: UUID | None, fingerprint: str | None, digest: str | None, now: datetime
+) -> Entry:
+    """The entry of an act before it is chained, as if it changed something. `digest` is that of its evidence."""
+    return Entry(
+        seq=seq,
+        recorded_at=now,
+        occurred_at=consent.clamp(act.occurred_at, now),
+        verb=act.verb,
+        channel=act.channel,
+        contact_id=contact_id,
+        fingerprint=fingerprint,
         brand=act.brand,
         topic=act.topic,
         status=STATUS_OF.get(act.verb),
@@ -314,15 +337,12 @@ def _draft(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> Entry:
         until=act.until,
         per_week=act.per_week,
         notice=act.notice,
+        evidence_digest=digest,
     )
 
 
-def _seal(batch: _Batch, draft: Entry, details: Mapping[str, str]) -> Entry:
-    """Chain an entry to the one before. Its evidence is stored apart, with the salt of the digest in the entry."""
-    if details:
-        text, salt = _EVIDENCE.encode(details), new_salt()
-        draft = replace(draft, evidence_digest=evidence_digest(salt, text))
-        batch.evidence.append({"seq": draft.seq, "details": text, "salt": salt})
+def _seal(batch: _Batch, draft: Entry) -> Entry:
+    """Chain an entry to the one before."""
     previous = batch.entries[-1].hash if batch.entries else batch.write.hash
     entry = replace(draft, hash=chain_hash(previous, draft))
     batch.entries.append(entry)

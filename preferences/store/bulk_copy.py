@@ -1,7 +1,7 @@
-"""Very many rows at once: written past SQLAlchemy (COPY on PostgreSQL, prepared tuples on SQLite), or read.
+"""Very many rows at once: written past SQLAlchemy (binary COPY on PostgreSQL, tuples on SQLite), or read.
 
-Owns the form of values for it, and how a transaction is made ready. Decides nothing and opens no transaction.
-Invariant: what is written here reads back as if `db.insert_rows` had written it.
+Owns how values are encoded for it, and how a transaction is made ready. Invariant: what is written here reads back as
+if `dialect.insert_rows` had written it.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
-from sqlalchemy import Table
+from sqlalchemy import BigInteger, Boolean, Column, Dialect, Integer, String, Table, Uuid
 from sqlalchemy.exc import DBAPIError
 
+from preferences.store.tables import UtcDateTime
 from preferences.store.transactions import Read, Snapshot, Write
 
 
 def expect_much(read: Read) -> None:
-    """Make SQLite ready for a transaction that writes very much: more pages are kept, and `move_log` moves the log."""
+    """Make SQLite ready for a large write: it keeps more pages, and leaves the log to `move_log`."""
     if read.is_sqlite:
         read.exec_driver_sql("PRAGMA cache_size = -131072")
         read.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
 
 
 def move_log(read: Read) -> None:
-    """After much was written, have SQLite move the pages in its log to their places, while others may write.
+    """Checkpoint SQLite's log after a large write, while others may write.
 
-    Otherwise the next commit of anybody does it, a click's too, with everybody else waiting for that.
+    Otherwise the next commit does it, which may be a click's, and all other writers wait for it.
     """
     if read.is_sqlite:
         read.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
@@ -37,8 +37,8 @@ def move_log(read: Read) -> None:
 
 @contextmanager
 def much_read(snapshot: Snapshot) -> Iterator[None]:
-    """While whole tables are read against each other, SQLite keeps more of their pages, and lets go of them then.
-    PostgreSQL, until the transaction ends, reads them from end to end, and not row by row in the order of an index."""
+    """Make whole tables fast to join: SQLite keeps more pages until the end of the block; PostgreSQL uses sequential
+    scans, not the order of an index, until the transaction ends."""
     if not snapshot.is_sqlite:
         snapshot.exec_driver_sql(
             "SELECT set_config('enable_mergejoin', 'off', true), set_config('work_mem', '64MB', true)"
@@ -55,87 +55,52 @@ def much_read(snapshot: Snapshot) -> Iterator[None]:
 
 
 Fields = Any
-"""Values of a row, one or more, as the database takes them: bytes for COPY, or a tuple. `+` puts them side by side."""
+"""Encoded values, side by side: the bytes of a binary COPY, or on SQLite a tuple. `+` appends more of them."""
+
+Encoder = Callable[[Any], Fields]
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How rows are written for `put_rows`: the start of a row of so many columns, and then its fields in order.
-
-    An instant is ISO text in UTC with six decimals, a UUID its usual text.
-    """
-
-    start: Callable[[int], Fields]
-    number: Callable[[int], Fields]
-    text: Callable[[str], Fields]
-    uuid: Callable[[str], Fields]
-    instant: Callable[[str], Fields]
-    null: Fields
-    true: Fields
-    false: Fields
-
-    def word(self, text: str | None) -> Fields:
-        """Text that may be missing."""
-        return self.null if text is None else self.text(text)
+def encoder(dialect: Dialect, column: Column[Any]) -> Encoder:
+    """Encodes values of a column for `put_rows`; None too."""
+    if dialect.name == "sqlite":
+        bind = column.type.dialect_impl(dialect).bind_processor(dialect)
+        return (lambda value: (value,)) if bind is None else (lambda value: (bind(value),))
+    encode = next(encode for kind, encode in _BINARY if isinstance(column.type, kind))
+    return lambda value: _NULL if value is None else encode(value)
 
 
-def _sqlite_form() -> Form:
-    return Form(
-        start=lambda _columns: (),
-        number=lambda number: (number,),
-        text=lambda text: (text,),
-        uuid=lambda uuid: (uuid.replace("-", ""),),
-        instant=lambda at: (f"{at[:10]} {at[11:26]}",),
-        null=(None,),
-        true=(1,),
-        false=(0,),
-    )
+# Fields of PostgreSQL's binary COPY: a length, and the value in network order. They are encoded before the lock is
+# taken; psycopg's `write_row`, which encodes under it, holds it for half as long again.
+# Source: the PostgreSQL manual on COPY, "Binary Format".
+_length: Final = struct.Struct(">i").pack
+_int8: Final = struct.Struct(">iq").pack
+_NULL: Final = _length(-1)
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def _postgresql_form() -> Form:
-    """Fields of PostgreSQL's binary COPY: the length in octets, and the value in network order.
-
-    Source: the PostgreSQL manual on COPY, "Binary Format". The server reads a time or a UUID many times as fast as
-    from text.
-    """
-    length = struct.Struct(">i").pack
-    number = struct.Struct(">iq").pack
-    began = datetime(2000, 1, 1, tzinfo=UTC)
-
-    def text(value: str) -> bytes:
-        octets = value.encode()
-        return length(len(octets)) + octets
-
-    def instant(at: str) -> bytes:
-        since = datetime.fromisoformat(at) - began
-        return number(8, (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
-
-    return Form(
-        start=struct.Struct(">h").pack,
-        number=lambda value: number(8, value),
-        text=text,
-        uuid=lambda uuid: length(16) + bytes.fromhex(uuid.replace("-", "")),
-        instant=instant,
-        null=length(-1),
-        true=length(1) + b"\x01",
-        false=length(1) + b"\x00",
-    )
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    return _length(len(encoded)) + encoded
 
 
-_FORMS: Final = {"postgresql": _postgresql_form(), "sqlite": _sqlite_form()}
+_BINARY: Final[Sequence[tuple[type[Any], Encoder]]] = (
+    (Uuid, lambda value: _length(16) + value.bytes),
+    (UtcDateTime, lambda value: _int8(8, (value - _EPOCH) // _MICROSECOND)),
+    (Boolean, lambda value: _length(1) + (b"\1" if value else b"\0")),
+    (BigInteger, lambda value: _int8(8, value)),
+    (Integer, lambda value: _length(4) + _length(value)),
+    (String, _text),
+)
 
 
-def form_of(dialect: str) -> Form:
-    """The form of rows that a database of this kind (its SQLAlchemy dialect's name) takes from `put_rows`."""
-    return _FORMS[dialect]
-
-
-_COPY_BEGINS: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_COPY_ENDS: Final = b"\xff\xff"
+def start_of_row(dialect: Dialect, columns: int) -> Fields:
+    """What a row of so many columns begins with."""
+    return () if dialect.name == "sqlite" else struct.pack(">h", columns)
 
 
 def put_rows(write: Write, table: Table, *, columns: Sequence[str], rows: Sequence[Fields]) -> None:
-    """Add very many rows, written in the form of `form_of`: by the shortest way that the engine has."""
+    """Insert very many encoded rows, by the shortest way that the engine has."""
     names = ", ".join(columns)
     if write.is_sqlite:
         marks = ", ".join("?" * len(columns))
@@ -145,6 +110,10 @@ def put_rows(write: Write, table: Table, *, columns: Sequence[str], rows: Sequen
     copying = f"COPY {table.name} ({names}) FROM STDIN (FORMAT BINARY)"
     with _driver_errors(write), cursor, cursor.copy(copying) as copy:
         copy.write(b"".join([_COPY_BEGINS, *rows, _COPY_ENDS]))
+
+
+_COPY_BEGINS: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_ENDS: Final = b"\xff\xff"
 
 
 @contextmanager

@@ -232,7 +232,7 @@ def test_long_proof_is_cut_and_the_row_is_taken(sqlite_site: Services, file_of: 
         ("address,status", f"{JANE.value},hunter2", "column status: must be empty or one of subscribed, "),
         ("address,status", f"{JANE.value},erased", "column status: must be empty or one of subscribed, "),
         ("address,status,topic", f"{JANE.value},unsubscribed,hunter2", "column topic: there is no such topic"),
-        ("address,status,topic", f"{JANE.value},unsubscribed,receipts", "column topic: nobody subscribes"),
+        ("address,status,topic", f"{JANE.value},unsubscribed,receipts", "column topic: this topic is not marketing"),
         (HEADER, f"{JANE.value},*,subscribed,2026-05-31,hunter2", "column topic: a subscription needs a topic"),
         (HEADER, f"{JANE.value},offers,subscribed,,hunter2", "column occurred_at: a subscription counts only"),
         (HEADER, f"{JANE.value},offers,subscribed,2026-05-31,", "column source: a subscription counts only"),

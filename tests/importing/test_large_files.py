@@ -127,7 +127,7 @@ def test_a_process_that_the_machine_has_no_memory_for_stops_the_import_with_one_
 ) -> None:
     services, path = services_of(sqlite_app), write_people(tmp_path / "people.csv", 20)
     monkeypatch.setattr(preparing, "LARGE", 0)
-    for kind, work in ((preparing.Parser, "parse"), (run._Making, "following")):
+    for kind, work in ((preparing.Parser, "parse"), (run._Blocks, "next")):
         with monkeypatch.context() as patching:
             patching.setattr(kind, work, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
             with pytest.raises(HelperLost, match="start it again"):

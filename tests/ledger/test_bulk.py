@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -20,11 +21,9 @@ from preferences.current import services_of
 from preferences.domain.records import Entry
 from preferences.domain.vocabulary import Channel, Verb
 from preferences.ledger import bulk, verify
-from preferences.ledger.bulk_rows import Told
+from preferences.ledger.bulk import FileRow
 from preferences.services import Services
 from preferences.store import feed
-from preferences.store.bulk_copy import form_of
-from preferences.store.contacts import new_id
 from preferences.store.tables import address, contact_flag, evidence, preference, suppression
 from preferences.store.transactions import Read, Write
 from tests.profiles import scaled
@@ -46,9 +45,9 @@ def told(
     when: str | None,
     note: str,
     flags: str | None = None,
-) -> Told:
+) -> FileRow:
     one = email(value)
-    row = Told(services.fingerprints.of(one), Channel.EMAIL.value, one.value, flags=flags)
+    row = FileRow(services.fingerprints.of(one), Channel.EMAIL.value, one.value, flags=flags)
     if what is None:
         return row
     ref = hashlib.sha256(repr((value, what, when, note)).encode()).hexdigest()
@@ -91,22 +90,22 @@ def two_sites(
         close(app)
 
 
-def long_way(services: Services, rows: Sequence[Told]) -> None:
-    services.database.write(bulk.record_plainly, rows, services.fingerprints, NOW)
+def long_way(services: Services, rows: Sequence[FileRow]) -> None:
+    services.database.write(bulk.record_others, rows, services.fingerprints, NOW)
 
 
-def block_of(services: Services, rows: Sequence[Told]) -> bulk.Block:
-    form = form_of(services.database.engine.dialect.name)
-    return bulk.Block.unpacked(bulk.prepare(rows, services.fingerprints, form, NOW).packed())
+def block_of(services: Services, rows: Sequence[FileRow]) -> bulk.Block:
+    block = bulk.prepare(rows, services.fingerprints, services.database.engine.dialect, NOW)
+    return cast("bulk.Block", pickle.loads(pickle.dumps(block)))
 
 
-def short_way(services: Services, rows: Sequence[Told]) -> list[Told]:
+def short_way(services: Services, rows: Sequence[FileRow]) -> list[FileRow]:
     block = block_of(services, rows)
 
-    def write(write: Write) -> list[Told]:
+    def write(write: Write) -> list[FileRow]:
         outcome = bulk.record_new(write, block)
         if outcome.left:
-            bulk.record_plainly(write, outcome.left, services.fingerprints, NOW)
+            bulk.record_others(write, outcome.left, services.fingerprints, NOW)
         return outcome.left
 
     return services.database.write(write)
@@ -151,7 +150,7 @@ def test_the_short_way_writes_what_the_long_way_would(
     for services, way in zip(two_sites, (long_way, short_way), strict=True):
         start = services.database.read(feed.head_seq)
 
-        def of(some: list[Any], services: Services = services) -> list[Told]:
+        def of(some: list[Any], services: Services = services) -> list[FileRow]:
             return [told(services, f"r{number}-{who}", *rest) for who, *rest in some]
 
         long_way(services, of(before))
@@ -176,10 +175,3 @@ def test_whoever_is_known_takes_the_long_way(services: Services) -> None:
     rows = [told(services, who, WISHES[1], TIMES[1], "") for who in PEOPLE[:2]]
     assert short_way(services, rows) == rows[:1]
     assert services.database.read(feed.head_seq) == 2
-
-
-def test_an_id_is_of_the_kind_that_a_contact_has() -> None:
-    for text in bulk._new_ids(50, NOW):
-        made, other = UUID(text), new_id(NOW)
-        assert str(made) == text
-        assert (made.version, made.variant, made.int >> 80) == (7, other.variant, other.int >> 80)

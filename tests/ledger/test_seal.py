@@ -18,7 +18,7 @@ from sqlalchemy import insert, select
 
 from preferences.domain.records import Entry
 from preferences.domain.vocabulary import Actor, Basis, Channel, Status, SuppressionReason, Verb
-from preferences.ledger.seal import GENESIS, canonical, chain_hash, evidence_digest
+from preferences.ledger.seal import GENESIS, canonical, canonical_template, chain_hash, evidence_digest
 from preferences.services import Services
 from preferences.store import codec
 from preferences.store.tables import ledger_entry
@@ -156,3 +156,31 @@ def first_canonical(entry: Entry) -> bytes:
 @given(ENTRIES)
 def test_canonical_form_is_json_with_sorted_keys_and_without_nulls(entry: Entry) -> None:
     assert canonical(entry) == first_canonical(entry)
+
+
+WORDS = st.text("abcXYZ019_-", max_size=12)
+
+
+@given(ENTRIES, st.uuids(), WORDS, WORDS, st.datetimes(datetime(1990, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
+def test_a_template_makes_the_canonical_form(entry: Entry, who: UUID, name: str, ref: str, at: datetime) -> None:
+    names = ("occurred_at", "contact_id", "fingerprint", "origin_ref", "evidence_digest")
+    draft = replace(entry, seq=0, contact_id=UUID(int=0), fingerprint="", origin_ref="")
+    before, after = canonical_template(draft, names)
+    given = {"contact_id": str(who), "fingerprint": name, "origin_ref": ref, "evidence_digest": name}
+    text = f"{before % (given | {'occurred_at': at.isoformat(timespec='microseconds')})}{entry.seq}{after}"
+    assert text.encode() == canonical(
+        replace(
+            entry,
+            contact_id=who,
+            fingerprint=name,
+            origin_ref=ref,
+            occurred_at=entry.occurred_at and at,
+            evidence_digest=entry.evidence_digest and name,
+        )
+    )
+
+
+def test_no_text_of_an_entry_is_taken_for_a_field() -> None:
+    for entry, *_ in golden_entries():
+        before, after = canonical_template(replace(entry, seq=0), ())
+        assert f"{before % {}}{entry.seq}{after}".encode() == canonical(entry)
