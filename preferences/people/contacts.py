@@ -116,5 +116,5 @@ def find_contact(services: Services, address: Address) -> ContactState | None:
 
 def find_by_id(services: Services, contact_id: UUID) -> ContactState | None:
     """The contact of this id, or None. Raises StoreBusy."""
-    standing = services.database.read(contact_state.state_of, contact_id)
-    return None if standing.created_at is None else standing
+    contact = services.database.read(contact_state.state_of, contact_id)
+    return None if contact.created_at is None else contact

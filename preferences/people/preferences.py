@@ -67,7 +67,7 @@ class Page:
     brand: Brand
     topics: Sequence[Topic]
     channels: Sequence[Channel]
-    standing: ContactState
+    contact: ContactState
     settings: Mapping[str, Setting]
     spoken: Spoken
 
@@ -81,29 +81,29 @@ class Page:
         """Since when the contact has stopped everything of the brand on every channel; None if anything may be sent."""
         topics = (setting for setting in self.settings.values() if not setting.control.topic.startswith("@"))
         statuses = [setting.value for setting in topics if setting.control.aspect is Aspect.STATUS]
-        blankets = [self.standing.choices.get((channel, self.brand.slug, BLANKET)) for channel in self.channels]
+        blankets = [self.contact.choices.get((channel, self.brand.slug, BLANKET)) for channel in self.channels]
         held = [blanket for blanket in blankets if blanket is not None]
         if not statuses or len(held) < len(blankets) or any(value != OFF for value in statuses):
             return None
         newest = max(held, key=lambda blanket: blanket.since)
-        return Stopped(newest.since, reference_of(self.standing.entry_hashes[newest.seq]))
+        return Stopped(newest.since, reference_of(self.contact.entry_hashes[newest.seq]))
 
     @property
     def cannot_be_reached(self) -> bool:
         """Whether marketing to every email address of the contact is suppressed, whatever they choose."""
-        known = self.standing.current_addresses(Channel.EMAIL)
+        known = self.contact.current_addresses(Channel.EMAIL)
         return bool(known) and all(address.cannot_be_reached for address in known)
 
     def stopped_since(self, control: Control) -> datetime | None:
         """When the contact unsubscribed from the topic of a control; None if an opt-out is not what counts."""
         key = control.channel, self.brand.slug
-        choice = effective(self.standing.choices.get((*key, control.topic)), self.standing.choices.get((*key, BLANKET)))
+        choice = effective(self.contact.choices.get((*key, control.topic)), self.contact.choices.get((*key, BLANKET)))
         return choice.since if choice is not None and choice.status is Status.UNSUBSCRIBED else None
 
     def tag(self, control: Control) -> str:
         """The reference of the entry that a control's value comes from: nothing sequential, as it is in the page."""
         seen = self.settings[control.name].seen
-        return reference_of(self.standing.entry_hashes[seen]) if seen in self.standing.entry_hashes else ""
+        return reference_of(self.contact.entry_hashes[seen]) if seen in self.contact.entry_hashes else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +165,16 @@ class Confirmation:
 
 def read_page(services: Services, contact_id: UUID, *, brand: Brand, spoken: Spoken) -> Page:
     """The page as it is now. Raises StoreBusy."""
-    standing = services.database.read(contact_state.state_of, contact_id)
+    contact = services.database.read(contact_state.state_of, contact_id)
     catalog = services.catalog.get()
     topics = catalog.topics_of(brand.slug, marketing=True)
-    settings = settings_of(brand.slug, topics, standing.choices, standing.paces, datetime.now(UTC))
-    having = slugs_had(settings, brand.slug, standing.choices)
+    settings = settings_of(brand.slug, topics, contact.choices, contact.paces, datetime.now(UTC))
+    having = slugs_had(settings, brand.slug, contact.choices)
     return Page(
         brand=brand,
-        topics=[topic for topic in topics if is_shown(topic, flags=standing.flags, has_it=topic.slug in having)],
+        topics=[topic for topic in topics if is_shown(topic, flags=contact.flags, has_it=topic.slug in having)],
         channels=channels_of(catalog.topics_of(brand.slug, marketing=True, retired=True)),
-        standing=standing,
+        contact=contact,
         settings={setting.control.name: setting for setting in settings},
         spoken=spoken,
     )
@@ -193,7 +193,7 @@ def read_confirmation(
 ) -> Confirmation:
     """Raises StaleLink for a link that its owner has revoked, or whose contact no longer exists."""
     page = read_page(services, link.contact_id, brand=brand, spoken=spoken)
-    if not page.standing.exists or _is_revoked(page, link.issued_at):
+    if not page.contact.exists or _is_revoked(page, link.issued_at):
         raise StaleLink("revoked, or of a contact that no longer exists")
     ref = services.links.confirm_ref(token)
     changes = list(_offered_changes(page, link))
@@ -267,12 +267,12 @@ def all_brands_stopped(services: Services, page: Page) -> bool:
 
 def fresh_manage_path(services: Services, page: Page) -> str:
     """The path of the contact's own page, by a link that can do no more than those in every email."""
-    link = ManageLink(page.standing.contact_id, Channel.EMAIL, page.brand.slug, datetime.now(UTC))
+    link = ManageLink(page.contact.contact_id, Channel.EMAIL, page.brand.slug, datetime.now(UTC))
     return f"{services.root_of(page.brand)}/p/{services.links.sign_manage(link)}"
 
 
 def _is_revoked(page: Page, issued_at: datetime) -> bool:
-    revoked_at = page.standing.revoked_at
+    revoked_at = page.contact.revoked_at
     return revoked_at is not None and issued_at <= revoked_at
 
 
@@ -364,10 +364,10 @@ def _ref_of(ref: str, control_name: str) -> str:
 
 def _request_confirmation(services: Services, page: Page, changes: Sequence[Change]) -> Address | None:
     """Queue an email that asks for confirmation. Returns its address, or None without a confirmed email address."""
-    mailboxes = own_mailboxes(page.standing.addresses)
+    mailboxes = own_mailboxes(page.contact.addresses)
     if not mailboxes:
         return None
-    details = {"contact": str(page.standing.contact_id), "items": [change.item for change in changes]}
+    details = {"contact": str(page.contact.contact_id), "items": [change.item for change in changes]}
     brand, language = page.brand.slug, page.spoken.language
     order_email(services, EmailKind.OPT_IN, to=mailboxes[0], brand=brand, language=language, details=details)
     return mailboxes[0]
@@ -384,11 +384,11 @@ def _scopes(services: Services, brands: Iterable[str]) -> list[tuple[Channel, st
 
 
 def _is_stopped(page: Page, channel: Channel, brand: str) -> bool:
-    choices = page.standing.choices
+    choices = page.contact.choices
     here = {slug: choice for (on, of, slug), choice in choices.items() if (on, of) == (channel, brand)}
     return is_stopped(here, BLANKET)
 
 
 def _is_stopped_again(page: Page, channel: Channel, brand: str) -> bool:
-    contact_id = page.standing.contact_id
+    contact_id = page.contact.contact_id
     return repeats.is_reached(contact_id, channel, brand=brand, topic=BLANKET) and _is_stopped(page, channel, brand)

@@ -122,16 +122,16 @@ def sign_in_with_identity(services: Services, address: Address, provider: str) -
     return SignedIn(Subject(SubjectKind.CONTACT, contact_id), provider)
 
 
-def revoke_access(services: Services, standing: ContactState, *, brand: str, language: str) -> None:
+def revoke_access(services: Services, contact: ContactState, *, brand: str, language: str) -> None:
     """Void every manage link, code, sign-in link, hand-off and session of the contact, and email a fresh manage link.
 
     Links that stop mail keep working.
     """
     orders = [
         email_order(services.fingerprints, EmailKind.MANAGE_LINK, to=mailbox, brand=brand, language=language)
-        for mailbox in own_mailboxes(standing.addresses)[:1]
+        for mailbox in own_mailboxes(contact.addresses)[:1]
     ]
-    services.database.save(_revoke_access, standing.contact_id, orders)
+    services.database.save(_revoke_access, contact.contact_id, orders)
 
 
 def _revoke_access(save: Save, contact_id: UUID, orders: Sequence[Order]) -> None:

@@ -101,13 +101,13 @@ def by_api_key() -> None:
 
 
 def by_session() -> Response | None:
-    """Leaves the session in `g.session`, and the contact's state in `g.standing`. Redirects others to the sign-in."""
+    """Leaves the session in `g.session`, and the contact's state in `g.contact`. Redirects others to the sign-in."""
     current = session.current_session()
     services = current_services()
     if current is not None and current.subject.kind is SubjectKind.CONTACT:
-        standing = services.database.read(contact_state.state_of, current.subject.id)
-        if not session.is_void(current, standing):
-            g.session, g.standing = current, standing
+        contact = services.database.read(contact_state.state_of, current.subject.id)
+        if not session.is_void(current, contact):
+            g.session, g.contact = current, contact
             return None
         session.end()
     brand = brand_here(services, request)

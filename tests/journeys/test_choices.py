@@ -61,8 +61,8 @@ class World:
 
     def choices(self, address: str) -> dict[tuple[str, str], str]:
         """What the owner of this address has chosen, by channel and topic."""
-        standing = self.services.database.read(contact_state.state_of, add_contact(self.services, email(address)))
-        return {(channel, topic): choice.status for (channel, _, topic), choice in standing.choices.items()}
+        contact = self.services.database.read(contact_state.state_of, add_contact(self.services, email(address)))
+        return {(channel, topic): choice.status for (channel, _, topic), choice in contact.choices.items()}
 
 
 @pytest.fixture(scope="module")

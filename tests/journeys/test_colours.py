@@ -147,6 +147,6 @@ def test_other_brands_are_stopped_and_undone_by_keyboard_without_script(
         assert page.evaluate("document.documentElement.scrollWidth") <= 320
     page.get_by_role("heading", name="Undone").wait_for()
     context.close()
-    standing = services.database.read(contact_state.state_of, jane)
+    contact = services.database.read(contact_state.state_of, jane)
     # The first press is another one, and stands: an undo takes back its own press alone.
-    assert [(brand, choice.status) for (_, brand, _), choice in standing.choices.items()] == [("white", "unsubscribed")]
+    assert [(brand, choice.status) for (_, brand, _), choice in contact.choices.items()] == [("white", "unsubscribed")]

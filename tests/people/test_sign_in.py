@@ -39,8 +39,8 @@ def begin(services: Services) -> tuple[UUID, str]:
 
 
 def revoke(services: Services, contact_id: UUID) -> None:
-    standing = services.database.read(contact_state.state_of, contact_id)
-    sign_in.revoke_access(services, standing, brand=BRAND.slug, language="en")
+    contact = services.database.read(contact_state.state_of, contact_id)
+    sign_in.revoke_access(services, contact, brand=BRAND.slug, language="en")
 
 
 def signed_in(contact_id: UUID, way: str, *, may_opt_in: bool = True) -> SignedIn:

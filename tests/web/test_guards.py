@@ -175,7 +175,7 @@ def test_a_session_is_left_with_its_contact(app: Flask, services: Services) -> N
     assert client.post(f"/sign-in/hand-off/{token}").status_code == 303
     with client:
         assert client.get("/account/").status_code == 200
-        assert (g.session.subject.id, g.standing.contact_id) == (contact_id, contact_id)
+        assert (g.session.subject.id, g.contact.contact_id) == (contact_id, contact_id)
     with app.test_request_context("/account/"):
         answer = app.preprocess_request()
         assert isinstance(answer, Response)

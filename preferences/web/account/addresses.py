@@ -64,7 +64,7 @@ def change(address_id: UUID) -> Response:
 @own.get("/addresses/<uuid:address_id>/remove")
 def ask_to_remove(address_id: UUID) -> Response:
     removed = _current(address_id)
-    if address_id not in addresses.removable(g.standing.addresses):
+    if address_id not in addresses.removable(g.contact.addresses):
         raise NotFound
     return account_page("account/address_remove.html", room="addresses", gone=removed)
 
@@ -119,7 +119,7 @@ def _page(template: str, *, status: int = 200, **context: Any) -> Response:
 
 def _list(removed: KnownAddress | None = None, *, status: int = 200) -> Response:
     services = current_services()
-    known = [entry for entry in g.standing.addresses if not entry.replaced and entry != removed]
+    known = [entry for entry in g.contact.addresses if not entry.replaced and entry != removed]
     return account_page(
         "account/addresses.html",
         room="addresses",
@@ -150,7 +150,7 @@ def _request(old: KnownAddress | None) -> Response:
 
 def _current(address_id: UUID) -> KnownAddress:
     """An address that the contact uses. Raises NotFound."""
-    for known in g.standing.addresses:
+    for known in g.contact.addresses:
         if known.id == address_id and not known.replaced:
             found: KnownAddress = known
             return found

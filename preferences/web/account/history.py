@@ -33,7 +33,7 @@ def show() -> Response:
         "account/history.html",
         room="history",
         here=f"?before={start.reference}" if start else "",
-        history=history.read_history(services, g.standing, start),
+        history=history.read_history(services, g.contact, start),
         connectors=provider_names(services),
         brands=catalog.brands,
         topics=catalog.topics,
@@ -75,7 +75,7 @@ def receipt_file(reference: str) -> Response:
 
 def _get_entry(reference: str) -> HistoryEntry:
     """Raises NotFound for what is not an entry of the contact."""
-    found = find_entry(current_services(), g.standing, reference)
+    found = find_entry(current_services(), g.contact, reference)
     if found is None:
         raise NotFound
     return found

@@ -38,7 +38,7 @@ def save() -> Response:
     page = _read(services)
     if not SessionForm(request.form).validate():
         return _page(services, page, refused=True)
-    by = Provenance(contact_id=page.standing.contact_id, brand=page.brand.slug, origin=Origin.ACCOUNT, evidence=proof())
+    by = Provenance(contact_id=page.contact.contact_id, brand=page.brand.slug, origin=Origin.ACCOUNT, evidence=proof())
     try:
         saved = preference_page.submit(services, page, request.form, by=by, fresh=g.session.may_opt_in)
     except BadValue as problem:
@@ -88,5 +88,5 @@ def _page(
 def _addresses_of(page: Page) -> str:
     """The addresses in use, in full; without postal ones, whose stored form is normalised beyond recognition."""
     channels = (Channel.EMAIL, Channel.SMS, Channel.VOICE)
-    known = [entry.address.value for channel in channels for entry in page.standing.current_addresses(channel)]
+    known = [entry.address.value for channel in channels for entry in page.contact.current_addresses(channel)]
     return ", ".join(dict.fromkeys(known))

@@ -60,6 +60,6 @@ def _subject() -> Subject | None:
     return next((Subject(kind, UUID(session[kind.value])) for kind in SubjectKind if kind.value in session), None)
 
 
-def is_void(current: Session, standing: ContactState) -> bool:
+def is_void(current: Session, contact: ContactState) -> bool:
     """Whether the contact no longer exists, or has revoked access since the session began."""
-    return not standing.exists or (standing.revoked_at is not None and current.since <= standing.revoked_at)
+    return not contact.exists or (contact.revoked_at is not None and current.since <= contact.revoked_at)

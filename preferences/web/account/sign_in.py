@@ -172,7 +172,7 @@ def sign_out_everywhere() -> Response:
     services = current_services()
     brand = brand_here(services, request)
     language = spoken_in(request, brand).language
-    sign_in.revoke_access(services, g.standing, brand=brand.slug, language=language)
+    sign_in.revoke_access(services, g.contact, brand=brand.slug, language=language)
     session.end()
     return sign_in_page("signed_out.html", everywhere=True)
 

@@ -184,13 +184,13 @@ def _saved(saved: SavedContact) -> dict[str, Any]:
     }
 
 
-def _contact(standing: ContactState | None) -> Response:
-    if standing is None or standing.created_at is None:
+def _contact(contact: ContactState | None) -> Response:
+    if contact is None or contact.created_at is None:
         raise NotFound
     return jsonify(
-        id=standing.contact_id,
-        created_at=standing.created_at.isoformat(),
-        flags=sorted(standing.flags),
+        id=contact.contact_id,
+        created_at=contact.created_at.isoformat(),
+        flags=sorted(contact.flags),
         addresses=[
             {
                 "channel": known.address.channel,
@@ -199,21 +199,21 @@ def _contact(standing: ContactState | None) -> Response:
                 "confirmed": known.confirmed,
                 "suppressed": sorted(known.suppressed),
             }
-            for known in standing.addresses
+            for known in contact.addresses
         ],
-        choices=list(_preferences(standing)),
-        paces=list(_paces(standing)),
+        choices=list(_preferences(contact)),
+        paces=list(_paces(contact)),
     )
 
 
-def _preferences(standing: ContactState) -> Iterator[dict[str, object]]:
-    for (channel, brand, topic), choice in sorted(standing.choices.items()):
+def _preferences(contact: ContactState) -> Iterator[dict[str, object]]:
+    for (channel, brand, topic), choice in sorted(contact.choices.items()):
         place = {"channel": channel, "brand": brand, "topic": topic}
         yield {**place, "status": choice.status, "since": choice.since.isoformat(), "entry": choice.seq}
 
 
-def _paces(standing: ContactState) -> Iterator[dict[str, object]]:
-    for (channel, brand, topic, verb), pace in sorted(standing.paces.items()):
+def _paces(contact: ContactState) -> Iterator[dict[str, object]]:
+    for (channel, brand, topic, verb), pace in sorted(contact.paces.items()):
         yield {
             "channel": channel,
             "brand": brand,

@@ -51,7 +51,7 @@ def revoke(token: str) -> Response:  # noqa: ARG001 - the guard has read it
     """Void this link, every other one and every session, and email a fresh link to the owner."""
     services = current_services()
     page = _read(services)
-    revoke_access(services, page.standing, brand=page.brand.slug, language=page.spoken.language)
+    revoke_access(services, page.contact, brand=page.brand.slug, language=page.spoken.language)
     here = f"{services.root_of(page.brand)}/link"
     return render(services, "center/revoked.html", brand=page.brand, spoken=page.spoken, here=here)
 
@@ -78,7 +78,7 @@ def _page(
     problem: str | None = None,
     form: Mapping[str, str] | None = None,
 ) -> Response:
-    known = page.standing.current_addresses(g.link.channel)
+    known = page.contact.current_addresses(g.link.channel)
     return render(
         services,
         "center/page.html",

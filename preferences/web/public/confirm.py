@@ -127,7 +127,7 @@ def _page(
 ) -> Response:
     """`action` names the language, so that the wording that is stored is the one that was shown."""
     page = asked.page
-    known = page.standing.current_addresses(Channel.EMAIL)
+    known = page.contact.current_addresses(Channel.EMAIL)
     return render(
         services,
         template,

@@ -1,4 +1,4 @@
-"""The frame of the pages behind the sign-in. `g.session` and `g.standing` are set by `guards.by_session`."""
+"""The frame of the pages behind the sign-in. `g.session` and `g.contact` are set by `guards.by_session`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from preferences.web.shared.visit import brand_here, spoken_in
 
 def contact_id() -> UUID:
     """The id of the contact who is signed in."""
-    signed_in: UUID = g.standing.contact_id
+    signed_in: UUID = g.contact.contact_id
     return signed_in
 
 
