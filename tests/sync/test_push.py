@@ -1,10 +1,9 @@
-"""One pass of one connector, and the comparison: every provider ends up with our truth, however it failed meanwhile."""
+"""One pass of one connector: every provider ends up with our truth, however it failed meanwhile."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -12,26 +11,19 @@ from uuid import UUID
 
 import pytest
 import time_machine
-from flask import Flask
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy import update
 
-from preferences.connectors.base import Listed, Push
-from preferences.current import services_of
+from preferences.connectors.base import Push
 from preferences.domain import acts
 from preferences.domain.acts import (
     EventKind,
     ImportedRow,
-    ProviderEvent,
     ReportedAct,
-    provider_event,
     restore_address,
     retire_address,
 )
-from preferences.domain.addresses import Fingerprints
 from preferences.domain.errors import Misconfigured, Rejected, TryLater
-from preferences.domain.records import Act, Address, Entry, Preference, Suppression
+from preferences.domain.records import Act, Entry
 from preferences.domain.suppressions import lift, suppress_for_soft_bounces
 from preferences.domain.vocabulary import (
     BLANKET,
@@ -45,284 +37,31 @@ from preferences.domain.vocabulary import (
     Verb,
     connector_origin,
 )
-from preferences.ledger import record as ledger
-from preferences.services import Services
-from preferences.store import contact_state, contacts, cursors, feed
-from preferences.store.contact_state import AddressState
-from preferences.store.contacts import new_id
+from preferences.store import contacts, cursors
 from preferences.store.cursors import LEASE, Cursor
 from preferences.store.tables import connector_cursor
-from preferences.sync.plan import required
 from preferences.sync.push import MAX_FAILURES, Outcome, run_once
-from preferences.sync.reconcile import Drift, compare, reconcile, repair
 from preferences.sync.worker import Worker
-from tests.connectors.fake import BUSY_SECONDS, FakeConnector, FakeProvider, Fault, Killed
-from tests.processes import contents
+from tests.connectors.fake import BUSY_SECONDS, FakeProvider, Fault, Killed
 from tests.support import add_contact, email
-
-NOW: Final = datetime(2026, 5, 31, 14, tzinfo=UTC)
-NEWS, OFFERS, EVERYTHING = "list-17", "list-18", "global"
-MAPPED: Final = {"product-news": NEWS, "offers": OFFERS, BLANKET: EVERYTHING}
-WITHOUT_BLANKET: Final = {"product-news": NEWS, "offers": OFFERS}
-JANE, ROSA, BEN = email("jane@example.com"), email("rosa@example.com"), email("ben@example.com")
-MAILER: Final = "mailer"
-
-STOPPED, SENT = Status.UNSUBSCRIBED.value, Status.SUBSCRIBED.value
-
-
-# What a provider must hold.
-
-
-def choice(status: Status = Status.UNSUBSCRIBED, at: datetime = NOW, seq: int = 1) -> Preference:
-    return Preference(status=status, at=at, since=at, seq=seq, trusted=True, basis=None)
-
-
-def suppressed(reason: SuppressionReason) -> Suppression:
-    return Suppression(reason=reason, active=True, at=NOW, since=NOW, seq=9)
-
-
-def state(*suppressions: SuppressionReason, brand: str = "default", **choices: Preference) -> AddressState:
-    """One address. Topics are named as arguments: `product_news`, `offers`, `everything`."""
-    names = {"everything": BLANKET}
-    return AddressState(
-        contact_id=new_id(NOW),
-        address=JANE,
-        added_at=NOW,
-        fingerprint="of Jane",
-        choices={(brand, names.get(name, name.replace("_", "-"))): one for name, one in choices.items()},
-        suppressions=[suppressed(reason) for reason in suppressions],
-    )
-
-
-def lists(one: AddressState, topics: dict[str, str] | None = None, brand: str = "default") -> set[str]:
-    pushes = required(one, MAPPED if topics is None else topics, brand)
-    assert all(push.status is Status.UNSUBSCRIBED for push in pushes)
-    assert len({push.list_ref for push in pushes}) == len(pushes)
-    return {push.list_ref for push in pushes}
-
-
-class TestWanted:
-    def test_a_stopped_topic_is_on_its_own_list_and_on_no_other(self) -> None:
-        assert lists(state(product_news=choice())) == {NEWS}
-        assert lists(state(product_news=choice()), WITHOUT_BLANKET) == {NEWS}
-
-    @pytest.mark.parametrize("topics", [{BLANKET: EVERYTHING}, {"offers": OFFERS}, {}])
-    def test_a_stopped_topic_without_a_list_of_its_own_is_on_none(self, topics: dict[str, str]) -> None:
-        assert lists(state(product_news=choice()), topics) == set()
-
-    def test_a_blanket_no_is_on_the_list_for_everything_alone(self) -> None:
-        assert lists(state(everything=choice())) == {EVERYTHING}
-
-    def test_a_blanket_no_is_on_each_list_where_there_is_none_for_everything(self) -> None:
-        assert lists(state(everything=choice()), WITHOUT_BLANKET) == {NEWS, OFFERS}
-
-    def test_a_newer_opt_in_to_a_topic_is_left_out_without_a_blanket_list(self) -> None:
-        back = choice(Status.SUBSCRIBED, NOW + timedelta(minutes=1))
-        assert lists(state(everything=choice(), offers=back), WITHOUT_BLANKET) == {NEWS}
-        assert lists(state(everything=choice(), offers=back)) == {EVERYTHING}
-
-    def test_an_older_yes_does_not_hold_against_a_blanket_no(self) -> None:
-        earlier = choice(Status.SUBSCRIBED, NOW - timedelta(minutes=1))
-        assert lists(state(everything=choice(), offers=earlier), WITHOUT_BLANKET) == {NEWS, OFFERS}
-
-    def test_a_blanket_no_and_a_stopped_topic_are_two_things(self) -> None:
-        assert lists(state(everything=choice(), offers=choice())) == {EVERYTHING, OFFERS}
-
-    @pytest.mark.parametrize("status", [Status.SUBSCRIBED, Status.NEVER_ASKED])
-    def test_whoever_did_not_say_no_is_on_no_list(self, status: Status) -> None:
-        assert lists(state(product_news=choice(status), everything=choice(status))) == set()
-
-    @pytest.mark.parametrize("reason", [one for one in SuppressionReason if one is not SuppressionReason.SOFT_BOUNCES])
-    def test_a_suppressed_address_is_on_the_list_for_everything_with_its_reason(
-        self, reason: SuppressionReason
-    ) -> None:
-        (push,) = required(state(reason), MAPPED, "default")
-        assert (push.list_ref, push.reason, push.entry) == (EVERYTHING, reason, 9)
-
-    def test_soft_bounces_are_told_to_nobody(self) -> None:
-        assert lists(state(SuppressionReason.SOFT_BOUNCES)) == set()
-
-    def test_a_suppressed_address_is_on_each_list_without_a_blanket_list(self) -> None:
-        assert lists(state(SuppressionReason.HARD_BOUNCE), WITHOUT_BLANKET) == {NEWS, OFFERS}
-
-    def test_what_another_brand_was_told_is_its_own(self) -> None:
-        elsewhere = state(brand="other", product_news=choice(), everything=choice())
-        assert lists(elsewhere) == set()
-        assert lists(elsewhere, WITHOUT_BLANKET) == set()
-        assert lists(elsewhere, brand="other") == {NEWS, EVERYTHING}
-
-    def test_a_suppressed_address_is_one_for_every_brand(self) -> None:
-        assert lists(state(SuppressionReason.COMPLAINT), brand="other") == {EVERYTHING}
-
-    @given(
-        topics=st.dictionaries(
-            st.sampled_from(["product-news", "offers", "events", BLANKET]), st.sampled_from("abcdef"), max_size=4
-        ),
-        stopped=st.dictionaries(
-            st.sampled_from(["product-news", "offers", "events", BLANKET]), st.sampled_from(Status), max_size=4
-        ),
-        reasons=st.sets(st.sampled_from(SuppressionReason), max_size=2),
-    )
-    def test_no_list_is_told_of_anything_but_its_own_topic(
-        self, topics: dict[str, str], stopped: dict[str, Status], reasons: set[SuppressionReason]
-    ) -> None:
-        topics = {topic: f"{list_ref} of {topic}" for topic, list_ref in topics.items()}
-        one = AddressState(
-            contact_id=new_id(NOW),
-            address=JANE,
-            added_at=NOW,
-            fingerprint="of Jane",
-            choices={("default", topic): choice(status) for topic, status in stopped.items()},
-            suppressions=[suppressed(reason) for reason in reasons],
-        )
-        blanket = stopped.get(BLANKET) is Status.UNSUBSCRIBED
-        suppresses = bool(reasons - {SuppressionReason.SOFT_BOUNCES})
-        told = {push.list_ref for push in required(one, topics, "default")}
-        reasons = reasons - {SuppressionReason.SOFT_BOUNCES}  # the provider reported them, and they end by themselves
-        for topic, list_ref in topics.items():
-            own = stopped.get(topic) is Status.UNSUBSCRIBED
-            here = topic == BLANKET or BLANKET not in topics
-            assert (list_ref in told) == (own or (here and (blanket or suppresses))), topic
-        assert told <= set(topics.values())
-
-
-# A desk at which people, providers and colleagues act, and the worker's passes are run by hand.
-
-
-class Desk:
-    """What happens here, in short, with a provider named `mailer` on the other side."""
-
-    def __init__(self, services: Services) -> None:
-        self.services = services
-        self.database = services.database
-        self.provider = FakeProvider()
-        self.connector = self.connect(self.provider)
-
-    def connect(self, provider: FakeProvider, topics: dict[str, str] | None = None, **changes: Any) -> FakeConnector:
-        """A connector at the ledger's head."""
-        connector = FakeConnector(provider, MAPPED if topics is None else topics, **changes)
-        self.database.save(cursors.start, connector.name)
-        return connector
-
-    def record(self, *many: Act) -> list[Entry]:
-        return self.database.write(ledger.record, many, fingerprints=self.services.fingerprints, now=datetime.now(UTC))
-
-    def stop(self, address: Address, topic: str = BLANKET, *, brand: str = "default") -> Entry:
-        """The person's own no."""
-        act = acts.unsubscribe(
-            add_contact(self.services, address),
-            address.channel,
-            brand=brand,
-            topic=topic,
-            origin=Origin.PAGE,
-            now=datetime.now(UTC),
-            evidence={},
-        )
-        return self.record(act)[0]
-
-    def undo(self, entry: Entry) -> Entry:
-        """The person's own return."""
-        assert entry.contact_id is not None
-        return self.database.write(
-            ledger.undo, entry.seq, contact_id=entry.contact_id, now=datetime.now(UTC), details={}
-        )
-
-    def choose(self, verb: Verb, who: UUID | Address, topic: str = "product-news", **more: Any) -> Entry:
-        """The person's own choice, from a door that is trusted for it."""
-        act = Act(
-            verb=verb,
-            channel=Channel.EMAIL,
-            who=who,
-            brand="default",
-            topic=topic,
-            origin=Origin.ACCOUNT,
-            actor=Actor.RECIPIENT,
-            occurred_at=datetime.now(UTC),
-            trusted=True,
-            **more,
-        )
-        return self.record(act)[0]
-
-    def event(
-        self, kind: EventKind, address: Address, topic: str = BLANKET, *, by: str = MAILER, at: datetime | None = None
-    ) -> Entry:
-        """A provider's report."""
-        event = ProviderEvent(kind=kind, address=address, event_id=None, occurred_at=at, brand="default", topic=topic)
-        return self.record(provider_event(event, by))[0]
-
-    def pass_(self, connector: FakeConnector | None = None, owner: str = "worker-1") -> Outcome:
-        return run_once(self.database, connector or self.connector, owner=owner, now=datetime.now(UTC))
-
-    def passes(self, connector: FakeConnector | None = None) -> None:
-        """Pass after pass until there is nothing to do."""
-        while self.pass_(connector) is Outcome.DONE:
-            pass
-
-    def compare(self) -> Drift:
-        return compare(self.database, self.connector, lambda _rows: None)
-
-    def reconcile(self, connector: FakeConnector | None = None) -> Drift:
-        return reconcile(
-            self.database,
-            connector or self.connector,
-            owner="reconcile",
-            fingerprints=self.services.fingerprints,
-            now=datetime.now(UTC),
-            progress=lambda _rows: None,
-        )
-
-    def cursor(self, name: str = MAILER) -> Cursor:
-        cursor = self.database.read(cursors.find_cursor, name)
-        assert cursor is not None
-        return cursor
-
-    @property
-    def head(self) -> int:
-        return self.database.read(feed.head_seq)
-
-    @property
-    def parked(self) -> int:
-        return self.database.read(cursors.count_parked, MAILER)
-
-    def entries(self) -> list[Entry]:
-        return self.database.read(feed.entries_after, 0, 1_000)
-
-    def status(self, address: Address, topic: str = BLANKET) -> Status | None:
-        """What counts for this topic alone."""
-        (one,) = self.database.read(contact_state.address_states, [add_contact(self.services, address)])
-        held = one.choices.get(("default", topic))
-        return None if held is None else held.status
-
-    def reasons(self, address: Address) -> set[SuppressionReason]:
-        (one,) = self.database.read(contact_state.address_states, [add_contact(self.services, address)])
-        return {held.reason for held in one.suppressions}
-
-
-def a_row(
-    address: Address, list_ref: str, kind: EventKind = EventKind.UNSUBSCRIBE, at: datetime | None = NOW
-) -> Listed:
-    return Listed(address=address, list_ref=list_ref, kind=kind, occurred_at=at)
-
-
-@pytest.fixture
-def desk(services: Services) -> Desk:
-    """On both engines."""
-    return Desk(services)
-
-
-@pytest.fixture
-def sqlite_desk(sqlite_app: Flask) -> Desk:
-    return Desk(services_of(sqlite_app))
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Traveller]:
-    """The time, to be moved by hand."""
-    with time_machine.travel(datetime.now(UTC), tick=True) as traveller:
-        yield traveller
-
-
-# A pass.
+from tests.sync.desk import (
+    BEN,
+    EVERYTHING,
+    JANE,
+    MAILER,
+    MAPPED,
+    NEWS,
+    NOW,
+    OFFERS,
+    ROSA,
+    SENT,
+    STOPPED,
+    WITHOUT_BLANKET,
+    Desk,
+    a_row,
+    in_blocks,
+    stop_of,
+)
 
 
 class TestPass:
@@ -415,22 +154,6 @@ class TestPass:
         assert desk.reconcile(new).count == 1
         assert new.provider.holds == {("rosa@example.com", EVERYTHING), ("jane@example.com", EVERYTHING)}
         assert new.provider.returns == []
-
-
-def stop_of(address: Address, topic: str = BLANKET) -> Act:
-    return acts.unsubscribe(
-        address,
-        address.channel,
-        brand="default",
-        topic=topic,
-        origin=Origin.PAGE,
-        now=datetime.now(UTC),
-        evidence={},
-    )
-
-
-def in_blocks(people: Sequence[Address], size: int) -> list[Sequence[Address]]:
-    return [people[start : start + size] for start in range(0, len(people), size)]
 
 
 def rewind(desk: Desk, connector: str) -> None:
@@ -1208,286 +931,3 @@ class TestLease:
         desk.provider.on_push = take_twenty_seconds
         assert desk.pass_(slow, owner="worker-1") is Outcome.DONE
         assert rivals == [None, None, None]
-
-
-# The comparison.
-
-
-class TestReconcile:
-    @pytest.mark.parametrize(("list_ref", "topic"), [(NEWS, "product-news"), (OFFERS, "offers"), (EVERYTHING, BLANKET)])
-    def test_a_no_that_is_found_there_becomes_an_entry_here(self, desk: Desk, list_ref: str, topic: str) -> None:
-        desk.provider.add(a_row(JANE, list_ref))
-        assert desk.reconcile().count == 1
-        (entry,) = desk.entries()
-        assert (entry.topic, entry.status, entry.origin) == (topic, Status.UNSUBSCRIBED, "connector.mailer")
-        assert (entry.occurred_at, entry.trusted, entry.actor) == (NOW, False, Actor.SYSTEM)
-        assert desk.status(JANE, topic) is Status.UNSUBSCRIBED
-
-    @pytest.mark.parametrize(
-        ("kind", "reason"),
-        [
-            (EventKind.HARD_BOUNCE, SuppressionReason.HARD_BOUNCE),
-            (EventKind.COMPLAINT, SuppressionReason.COMPLAINT),
-            (EventKind.INVALID, SuppressionReason.INVALID),
-        ],
-    )
-    @pytest.mark.parametrize("list_ref", [EVERYTHING, OFFERS, "a list of theirs"])
-    def test_a_listed_bounce_or_complaint_is_about_the_address_on_any_list(
-        self, desk: Desk, list_ref: str, kind: EventKind, reason: SuppressionReason
-    ) -> None:
-        desk.provider.add(a_row(JANE, list_ref, kind))
-        desk.reconcile()
-        assert desk.reasons(JANE) == {reason}
-        assert desk.status(JANE) is None
-        assert ("jane@example.com", EVERYTHING) in desk.provider.holds
-        assert desk.reconcile().count == 0
-        assert len(desk.entries()) == 1
-
-    def test_a_bounce_on_one_list_counts_on_each_without_a_blanket_list(self, desk: Desk) -> None:
-        narrow = desk.connect(FakeProvider(), WITHOUT_BLANKET, name="narrow")
-        narrow.provider.add(a_row(JANE, OFFERS, EventKind.HARD_BOUNCE))
-        assert [desk.reconcile(narrow).count, desk.reconcile(narrow).count] == [1, 0]
-        assert narrow.provider.said == [("jane@example.com", NEWS, STOPPED)]
-
-    def test_a_no_that_is_missing_there_is_told(self, desk: Desk) -> None:
-        desk.stop(JANE)
-        desk.stop(ROSA, "offers")
-        desk.passes()
-        desk.provider.rows.clear()
-        assert desk.reconcile().count == 2
-        assert desk.provider.holds == {("jane@example.com", EVERYTHING), ("rosa@example.com", OFFERS)}
-
-    def test_a_no_on_a_list_that_maps_to_nothing_is_counted_and_left_alone(self, desk: Desk) -> None:
-        desk.provider.add(a_row(JANE, "a list of theirs"))
-        desk.provider.add(a_row(ROSA, "another"))
-        drift = desk.reconcile()
-        assert (drift.unmapped, drift.count) == (2, 0)
-        assert desk.entries() == []
-
-    def test_looking_changes_nothing_on_either_side(self, desk: Desk, database_url: str) -> None:
-        desk.stop(JANE)
-        desk.provider.add(a_row(ROSA, OFFERS))
-        desk.provider.add(a_row(BEN, "a list of theirs"))
-        here, there = contents(database_url), dict(desk.provider.rows)
-        drift = desk.compare()
-        assert [push.address for push in drift.missing_there] == [JANE]
-        assert [row.address for row in drift.missing_here] == [ROSA]
-        assert (drift.count, drift.unmapped) == (2, 1)
-        assert (contents(database_url), desk.provider.rows, desk.provider.batches) == (here, there, [])
-
-    def test_after_two_both_sides_agree_and_nothing_goes_round_in_circles(self, desk: Desk) -> None:
-        crm = desk.connect(FakeProvider(), name="crm")
-        desk.provider.add(a_row(JANE, OFFERS))
-        desk.provider.add(a_row(BEN, EVERYTHING, EventKind.COMPLAINT))
-        crm.provider.add(a_row(JANE, OFFERS, at=NOW - timedelta(days=1)))
-        desk.stop(ROSA)
-        for connector in (desk.connector, crm) * 2:
-            desk.reconcile(connector)
-            desk.passes()
-            desk.passes(crm)
-        everything = {("jane@example.com", OFFERS), ("ben@example.com", EVERYTHING), ("rosa@example.com", EVERYTHING)}
-        assert desk.provider.holds == crm.provider.holds == everything
-        entries, told = len(desk.entries()), (len(desk.provider.told), len(crm.provider.told))
-
-        assert [desk.reconcile(connector).count for connector in (desk.connector, crm)] == [0, 0]
-
-        assert (len(desk.entries()), (len(desk.provider.told), len(crm.provider.told))) == (entries, told)
-        assert [push.address for push in desk.provider.told] == [ROSA]
-
-    def test_the_number_is_kept_and_the_next_one_is_a_day_away(self, desk: Desk) -> None:
-        assert desk.cursor().drift is None
-        desk.stop(JANE)
-        desk.passes()
-        desk.provider.rows.clear()
-        desk.provider.add(a_row(ROSA, OFFERS))
-        now = datetime.now(UTC)
-        desk.reconcile()
-        cursor = desk.cursor()
-        assert cursor.drift == 0, "what is left after the repair"
-        assert cursor.compared_at is not None
-        assert cursor.reconcile_due_at is not None
-        assert timedelta(hours=23) < cursor.reconcile_due_at - now < timedelta(hours=25)
-
-    def test_an_old_no_there_does_not_undo_a_newer_yes_and_is_recorded_once(self, desk: Desk) -> None:
-        desk.choose(Verb.SUBSCRIBE, add_contact(desk.services, JANE), "offers")
-        desk.passes()
-        desk.provider.add(a_row(JANE, OFFERS, at=datetime.now(UTC) - timedelta(days=1)))
-        for _ in range(3):
-            assert desk.reconcile().count == 1
-            assert desk.cursor().drift == 1, "it still stands there"
-        assert desk.status(JANE, "offers") is Status.SUBSCRIBED
-        assert [entry.changed for entry in desk.entries()] == [True, False]
-
-    def test_an_old_no_there_counts_where_an_undo_has_taken_a_newer_one_back(self, desk: Desk) -> None:
-        desk.undo(desk.stop(JANE, "offers"))
-        desk.passes()
-        desk.provider.add(a_row(JANE, OFFERS, at=datetime.now(UTC) - timedelta(days=1)))
-        desk.reconcile()
-        assert desk.status(JANE, "offers") is Status.UNSUBSCRIBED
-
-    def test_our_own_push_that_is_found_there_after_the_undo_stops_nothing(self, desk: Desk) -> None:
-        stop = desk.stop(JANE, "offers")
-        desk.passes()
-        desk.connector.can_lift = False
-        desk.undo(stop)
-        assert [desk.reconcile().count for _ in range(2)] == [1, 1]
-        assert desk.status(JANE, "offers") is None
-        assert [entry.changed for entry in desk.entries()] == [True, True, False]
-
-    def test_a_newer_no_there_undoes_an_older_yes(self, desk: Desk) -> None:
-        desk.undo(desk.stop(JANE, "offers"))
-        desk.passes()
-        desk.provider.add(a_row(JANE, OFFERS, at=datetime.now(UTC)))
-        desk.reconcile()
-        assert desk.status(JANE, "offers") is Status.UNSUBSCRIBED
-
-    def test_a_no_there_that_does_not_say_when_counts_from_now(self, desk: Desk) -> None:
-        desk.provider.add(a_row(JANE, OFFERS, at=None))
-        assert [desk.reconcile().count, desk.reconcile().count] == [1, 0]
-        (entry,) = desk.entries()
-        assert entry.occurred_at is None
-        assert desk.status(JANE, "offers") is Status.UNSUBSCRIBED
-
-    def test_our_own_opt_out_on_a_list_without_lifts_ends_no_opt_in(self, desk: Desk) -> None:
-        """It does not say since when it holds one, so what was told before the return looks as if it were new."""
-        deaf = desk.connect(FakeProvider(), name="deaf", can_lift=False)
-        entry = desk.stop(JANE, "offers")
-        desk.passes(deaf)
-        deaf.provider.add(a_row(JANE, OFFERS, at=None))
-        desk.undo(entry)
-        deaf.provider.add(a_row(ROSA, OFFERS, at=None))
-        for _ in range(2):
-            desk.passes(deaf)
-            desk.reconcile(deaf)
-        assert desk.status(JANE, "offers") is not Status.UNSUBSCRIBED
-        assert desk.status(ROSA, "offers") is Status.UNSUBSCRIBED
-        assert deaf.provider.returns == []
-
-    def test_what_names_a_row_in_the_ledger_tells_nothing_without_our_keys(self, desk: Desk) -> None:
-        drift = Drift(missing_here=[a_row(JANE, OFFERS)])
-        for fingerprints in (desk.services.fingerprints, Fingerprints([b"somebody else's key"])):
-            repair(
-                desk.database,
-                desk.connector,
-                drift,
-                owner="reconcile",
-                fingerprints=fingerprints,
-            )
-        ours, theirs = (entry.origin_ref for entry in desk.entries())
-        assert ours != theirs
-
-    def test_catches_up_first_so_that_what_is_on_its_way_is_no_drift(self, desk: Desk) -> None:
-        desk.stop(JANE)
-        assert desk.reconcile().count == 0
-        assert desk.provider.holds == {("jane@example.com", EVERYTHING)}
-
-    @pytest.mark.parametrize("fault", [Fault.DOWN, Fault.HALF, Fault.BUSY])
-    def test_a_list_that_cannot_be_read_to_its_end_mends_nothing(self, desk: Desk, fault: Fault) -> None:
-        desk.stop(JANE)
-        desk.passes()
-        desk.provider.add(a_row(ROSA, OFFERS))
-        desk.provider.list_faults.append(fault)
-        told, entries = len(desk.provider.told), len(desk.entries())
-        with pytest.raises(TryLater):
-            desk.reconcile()
-        assert (len(desk.provider.told), len(desk.entries())) == (told, entries)
-        assert desk.cursor().drift is None
-
-    @pytest.mark.parametrize("fault", [None, Fault.DOWN])
-    def test_leaves_nobody_waiting_for_its_lease(self, desk: Desk, fault: Fault | None) -> None:
-        desk.stop(JANE)
-        desk.passes()
-        desk.provider.rows.clear()
-        desk.provider.faults.extend([fault] if fault else [])
-        with suppress(TryLater):
-            desk.reconcile()
-        assert desk.database.save(cursors.claim, MAILER, "worker-2", datetime.now(UTC)) is not None
-
-    def test_does_not_push_while_another_worker_does(self, desk: Desk) -> None:
-        desk.stop(JANE)
-        desk.passes()
-        desk.provider.rows.clear()
-        assert desk.database.save(cursors.claim, MAILER, "worker-2", datetime.now(UTC)) is not None
-        with pytest.raises(TryLater, match="another worker"):
-            desk.reconcile()
-        assert len(desk.provider.batches) == 1
-
-    def test_everybody_of_a_large_list_is_found_on_both_sides(self, desk: Desk) -> None:
-        people = [email(f"person{number}@example.com") for number in range(1_203)]
-        for block in in_blocks(people[:602], 301):
-            desk.record(*(stop_of(address) for address in block))
-        for address in people[602:]:
-            desk.provider.add(a_row(address, EVERYTHING))
-        drift = desk.compare()
-        assert (len(drift.missing_there), len(drift.missing_here)) == (602, 601)
-        desk.reconcile()
-        assert desk.provider.holds == {(address.value, EVERYTHING) for address in people}
-        assert desk.reconcile().count == 0
-
-
-# The worker's part in it.
-
-
-class TestWorker:
-    def worker(self, desk: Desk, *connectors: FakeConnector) -> Worker:
-        return Worker(desk.database, connectors or [desk.connector], desk.services.fingerprints)
-
-    def test_a_new_connector_is_compared_at_once_and_then_daily(
-        self, desk: Desk, clock: time_machine.Traveller
-    ) -> None:
-        desk.stop(JANE)
-        new = FakeConnector(FakeProvider(), MAPPED, name="new")
-        worker = self.worker(desk, new)
-        worker.pass_over_all()
-        assert new.provider.holds == {("jane@example.com", EVERYTHING)}
-
-        new.provider.rows.clear()
-        worker.pass_over_all()
-        assert new.provider.holds == set()
-        clock.shift(timedelta(days=1, minutes=1))
-        worker.pass_over_all()
-        assert new.provider.holds == {("jane@example.com", EVERYTHING)}
-
-    def test_a_connector_that_fails_does_not_stop_the_others(self, desk: Desk) -> None:
-        crm = desk.connect(FakeProvider(), name="crm")
-        desk.stop(JANE)
-        desk.provider.faults.append(Fault.WRONG_KEY)
-        self.worker(desk, desk.connector, crm).pass_over_all()
-        assert desk.cursor().paused_because
-        assert crm.provider.holds == {("jane@example.com", EVERYTHING)}
-
-    @pytest.mark.parametrize(
-        ("fault", "seconds"), [(Fault.DOWN, 60), (Fault.WRONG_KEY, 60), (Fault.BUSY, BUSY_SECONDS)]
-    )
-    def test_a_comparison_that_fails_is_tried_again_when_it_may(
-        self, desk: Desk, clock: time_machine.Traveller, fault: Fault, seconds: float
-    ) -> None:
-        desk.provider.add(a_row(JANE, OFFERS))
-        desk.provider.list_faults.append(fault)
-        worker = self.worker(desk)
-        worker.pass_over_all()
-        clock.shift(seconds - 5)
-        worker.pass_over_all()
-        assert desk.entries() == []
-        clock.shift(6)
-        worker.pass_over_all()
-        assert len(desk.entries()) == 1
-
-    def test_a_comparison_that_fails_leaves_the_connector_to_the_other_workers(self, desk: Desk) -> None:
-        desk.provider.list_faults.append(Fault.DOWN)
-        self.worker(desk).pass_over_all()
-        desk.stop(JANE)
-        assert desk.pass_(owner="worker-2") is Outcome.DONE
-
-    def test_a_worker_that_leaves_in_good_order_makes_nobody_wait(self, desk: Desk) -> None:
-        worker = self.worker(desk)
-        thread = threading.Thread(target=worker.run)
-        thread.start()
-        desk.stop(JANE)
-        deadline = datetime.now(UTC) + timedelta(seconds=20)
-        while not desk.provider.holds and datetime.now(UTC) < deadline:
-            thread.join(0.02)
-        worker.stop()
-        thread.join()
-        desk.stop(ROSA)
-        assert desk.pass_(owner="worker-2") is Outcome.DONE
