@@ -1,7 +1,6 @@
-"""Addresses as people and programs write them: parsed into their normal form.
+"""Parses addresses into their normal form (docs/decisions/0004-addresses.md).
 
-Owns what makes two spellings the same address (docs/decisions/0004-addresses.md). `email-validator` and `phonenumbers`
-do no I/O here; each is imported by the first address that needs it.
+No I/O. `email-validator` and `phonenumbers` are slow to import, so only the addresses that need them import them.
 """
 
 from __future__ import annotations
@@ -17,25 +16,24 @@ from preferences.domain.records import Address
 from preferences.domain.vocabulary import Channel
 
 LONGEST: Final = 254
-"""Octets in an address: RFC 5321 §4.5.3.1.3 leaves 254 for it inside the path's angle brackets."""
+"""Bytes in an address: RFC 5321 §4.5.3.1.3 without the path's angle brackets."""
 
 _LOCAL: Final = "[a-z0-9!#$%&'*+/=?^_`{|}~.-]++"
 _LABEL: Final = "[a-z0-9]++(?:-[a-z0-9]++)*+"
 
 SHORT: Final = 64
-"""Octets in an address that is too short for any limit on its parts."""
+"""Bytes: a shorter address breaks no limit on its parts."""
 
 PLAIN_EMAIL: Final = rf"{_LOCAL}@(?:{_LABEL}\.)++(?![0-9]){_LABEL}"
-"""A pattern for the addresses that nearly everybody has, in normal form. What does not match, or is not `SHORT`, is
-looked at more closely. (`++` never tries a shorter match again: no text takes longer than its length.)"""
+"""Ordinary addresses in normal form; others, and those over `SHORT`, are parsed in full. `++` keeps it linear."""
 
 _is_plain: Final = re.compile(PLAIN_EMAIL).fullmatch
 
 LONGEST_MAILBOX: Final = 10 * LONGEST
-"""Characters in an address with a name and comments around it."""
+"""Characters in an address with its name and comments."""
 
 _IS_MORE: Final = re.compile(r"[<(\s]")
-"""What only a mailbox has that is more than an address."""
+"""Present only in a mailbox with a name or comments."""
 _PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|\[[^\[\]\\]*+\]|\\.|.', re.DOTALL)
 _IN_COMMENT: Final = re.compile(r"[^()\\]++|\\.|.", re.DOTALL)
 
@@ -46,7 +44,7 @@ _WHITE_SPACE: Final = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u20
 _AROUND: Final = (
     _WHITE_SPACE + "\xad\u061c\u180e\ufeff" + "".join(map(chr, [*range(0x200B, 0x2010), *range(0x202A, 0x2070)]))
 )
-"""What is cut off at both ends: white space, and the marks without a width that come along when text is copied."""
+"""Stripped at both ends: white space, and zero-width marks from copied text."""
 
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"@(.*)', re.DOTALL)
 _UNQUOTED: Final = re.compile("[a-z0-9!#$%&'*+/=?^_`{|}~.\u0080-\U0010ffff-]++")
@@ -55,22 +53,22 @@ _IN_QUOTES: Final = re.compile("[\x20-\x7e\u0080-\U0010ffff]++")
 _UNSEEN: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]|i\u0307"
 )
-"""Characters that nobody sees (those of Default_Ignorable_Code_Point that have another category than Cf, and the blank
-Braille pattern), and what a Turkish capital I becomes in small letters."""
+"""Invisible characters (Default_Ignorable_Code_Point outside category Cf, and the blank Braille pattern), and the lower
+case of the Turkish dotted I."""
 
 _WHOLE_LETTERS: Final = frozenset("\u0e33\u0eb3\u0edc\u0edd")
-"""Letters of Thai and Lao that Unicode calls compatible with two others, and that everybody writes so."""
+"""Thai and Lao letters in general use, although NFKC decomposes them."""
 
 
 _MEANS_MORE_IN_A_LINK: Final = frozenset("?&%#=<>\"'`\\;,:()[]{}|^ ")
-"""What can begin something else in a `mailto:` URI (RFC 6068 §2), in a header field or in HTML."""
+"""Special in a `mailto:` URI (RFC 6068 §2), a header field or HTML."""
 
 
 def read_address(channel: Channel, text: str) -> Address:
-    """The address in normal form: without surrounding space, lower case, an international domain as A-labels.
+    """The address in normal form: stripped, in lower case, international domains as A-labels.
 
-    Dots and plus signs stay: they belong to the mailbox's owner. What is one address, what are two and what is refused:
-    docs/decisions/0024-spellings.md. Raises BadAddress, whose message never holds the text.
+    Dots and plus signs stay, since they can distinguish mailboxes. For what is equal or refused see
+    docs/decisions/0024-spellings.md. Raises BadAddress, which never contains the text.
     """
     if "\x00" in text or len(text) > 4 * LONGEST:
         raise BadAddress("not an address")
@@ -82,12 +80,10 @@ def read_address(channel: Channel, text: str) -> Address:
 
 
 def read_mailbox(text: str) -> Address:
-    """The email address of a mailbox, as reports quote it from a message: `Jane Doe <jane@example.com>`, or alone.
+    """The email address in an RFC 5322 §3.4 mailbox such as `Jane Doe <jane@example.com>`.
 
-    RFC 5322 §3.4: the display name, quoted or not, is left out, and so are comments and the white space around the
-    parts. A comma that should have been quoted (`Doe, Jane <jane@example.com>`) is part of the name. A group, several
-    mailboxes and a route are refused, since they name nobody in particular. Raises BadAddress, whose message never
-    holds the text.
+    The name and comments are dropped; an unquoted comma (`Doe, Jane <jane@example.com>`) belongs to the name. Groups,
+    several mailboxes and routes are refused as ambiguous. Raises BadAddress, which never contains the text.
     """
     if not _IS_MORE.search(text.strip()):
         return read_address(Channel.EMAIL, text)
@@ -102,7 +98,7 @@ def read_mailbox(text: str) -> Address:
 
 
 def _angle(pieces: list[str]) -> list[str]:
-    """The pieces between the angle brackets, or all where there are none. Raises BadAddress."""
+    """The pieces in angle brackets, or all if there are none. Raises BadAddress."""
     if "<" not in pieces:
         return pieces
     opened = pieces.index("<")
@@ -115,8 +111,8 @@ def _angle(pieces: list[str]) -> list[str]:
 
 
 def _without_comments(text: str) -> Iterator[str]:
-    """The characters outside comments; a quoted string, an escaped character and a domain literal are one piece each.
-    Raises BadAddress for a quote or a comment that does not end."""
+    """Characters outside comments; quoted strings, escapes and domain literals are single pieces. Raises BadAddress for
+    an unclosed quote or comment."""
     at, depth = 0, 0
     while found := (_IN_COMMENT if depth else _PIECE).match(text, at):
         piece, at, was = found.group(), found.end(), depth
@@ -126,7 +122,7 @@ def _without_comments(text: str) -> Iterator[str]:
         if not was and not depth:
             yield piece
         elif not depth:
-            yield " "  # comments count as white space (§3.2.2)
+            yield " "  # a comment is white space (§3.2.2)
     if depth:
         raise BadAddress("a comment that does not end")
 
@@ -147,7 +143,7 @@ def _email(text: str) -> str:
 
 
 def _local_part(text: str, *, is_quoted: bool) -> str:
-    """Raises BadAddress. In quotes only where RFC 5321 §4.1.2 has no other way to write it: dots may stand anywhere."""
+    """Quoted only where RFC 5321 §4.1.2 requires it; dots may be anywhere. Raises BadAddress."""
     local = unicodedata.normalize("NFC", text).lower()
     if not local.isascii() and not _is_seen_as_written(local):
         raise BadAddress("not an e-mail address")
@@ -159,8 +155,8 @@ def _local_part(text: str, *, is_quoted: bool) -> str:
 
 
 def _is_seen_as_written(text: str) -> bool:
-    """Whether no other text looks the same: full-width letters, ligatures and the like are other spellings of plain
-    ones (RFC 8264 §9.17), and what has no width cannot be seen."""
+    """Whether no other text looks the same: excludes compatibility forms such as full-width letters (RFC 8264 §9.17)
+    and invisible characters."""
     if _UNSEEN.search(text) or unicodedata.category(text[0])[0] == "M":
         return False
     beyond = {character for character in text if not character.isascii()}
@@ -172,7 +168,7 @@ def _is_seen_as_written(text: str) -> bool:
 
 
 def _domain(text: str) -> str:
-    """As A-labels. A dot at the very end is the root (RFC 1034 §3.1) or the end of a sentence. Raises BadAddress."""
+    """As A-labels, without a final dot (the root, RFC 1034 §3.1, or a full stop). Raises BadAddress."""
     from email_validator import EmailNotValidError, validate_email
 
     domain = text[:-1] if text.endswith((".", "。", "．", "｡")) else text
@@ -186,23 +182,23 @@ def _domain(text: str) -> str:
 
 
 _ABROAD: Final = re.compile(r"[(\s]*\+?\s*(?:00|００|٠٠|۰۰)")
-"""`00` in place of `+`, as ITU-T E.164 recommends for calls abroad."""
+"""`00` for `+`, the prefix that ITU-T E.164 recommends."""
 _NO_DIGITS: Final = re.compile(r"^tel:|[\s;,]*(?:ext(?:ensio)?n?\.?|x)[\s=:]*[0-9]{1,8}$", re.IGNORECASE)
-"""Words that may stand with a number: what it is, and an extension, which is no address of its own."""
+"""A `tel:` prefix or an extension."""
 _OTHER_LETTER: Final = re.compile(r"[^\W\d_A-Z]")
 
 
 def _phone(text: str) -> str:
     import phonenumbers
 
-    told = text.strip(_AROUND)
-    if begins_abroad := _ABROAD.match(told):
-        told = f"+{told[begins_abroad.end() :]}"
-    if _OTHER_LETTER.search(_NO_DIGITS.sub("", told)):
-        # The library takes letters for the digits on their keys: `+1 202 555 0123 (home)` would be another number.
+    trimmed = text.strip(_AROUND)
+    if begins_abroad := _ABROAD.match(trimmed):
+        trimmed = f"+{trimmed[begins_abroad.end() :]}"
+    if _OTHER_LETTER.search(_NO_DIGITS.sub("", trimmed)):
+        # The library reads letters as keypad digits: `(home)` would change the number.
         raise BadAddress("not a telephone number with its country code, such as +1 202 555 0123")
     try:
-        number = phonenumbers.parse(told, None)
+        number = phonenumbers.parse(trimmed, None)
     except phonenumbers.NumberParseException:
         raise BadAddress("not a telephone number with its country code, such as +1 202 555 0123") from None
     if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
@@ -215,12 +211,12 @@ def _post(text: str) -> str:
     if not folded:
         raise BadAddress("an empty postal address")
     if re.search("[\ud800-\udfff]", folded):
-        raise BadAddress("half a character, which no text can hold")  # JSON can write one, UTF-8 cannot
+        raise BadAddress("half a character, which no text can hold")  # a lone surrogate from JSON
     return folded
 
 
 def is_contact_address(text: str) -> bool:
-    """Whether it is an email address that can stand in a link and in a header field as it is."""
+    """Whether this email address needs no escaping in links and header fields."""
     if not is_one_line(text) or _MEANS_MORE_IN_A_LINK.intersection(text):
         return False
     try:

@@ -1,14 +1,11 @@
-"""A client for sending systems, in one file to copy: it needs Python 3.11 and `requests`, and nothing of this package.
-
-Owns the calls of the API, their batches and their retries, and the list headers of a message. Invariants: a call that
-is repeated counts once; when no answer can be had, marketing is not sent and a transactional message is; no address,
-key or link stands in an exception or a log line.
+"""A client for sending systems: one file to copy, for Python 3.11 and `requests`.
 
     client = Client("https://preferences.example.com", "pref_…")
     if client.may_send("jane@example.com", topic="product-news").allowed:
         …
 
-A client may be shared between threads: each gets a connection of its own, which stays open from call to call.
+Invariants: a repeated call counts once; without an answer, marketing is not sent and a transactional message is; no
+address, key or link is in an exception or a log line. Threads may share a client; each keeps its own connection open.
 """
 
 from __future__ import annotations
@@ -33,17 +30,17 @@ from urllib.parse import quote
 import requests
 
 BATCH: Final = 10_000
-"""How many addresses, contacts or acts one call takes."""
+"""Items in a call."""
 
 LARGEST: Final = 3_500_000
-"""Characters of them in one call. The center reads 4 MB."""
+"""Characters of these; the center reads 4 MB."""
 
 LONGEST_WAIT: Final = 120.0
-"""Seconds to wait before a repetition at the most, whatever the center asks for."""
+"""Maximum seconds before a retry, whatever `Retry-After` says."""
 
 LIST_HEADERS: Final = ("List-Unsubscribe", "List-Unsubscribe-Post", "List-Id")
 LONGEST_LINE: Final = 998
-"""Characters in a line of a message, without its end (RFC 5322 §2.1.1)."""
+"""Characters (RFC 5322 §2.1.1)."""
 
 _PRINTABLE: Final = re.compile(r"[ -~]*[!-~]")
 _LIST_HEADER: Final = re.compile(r"List-[A-Za-z-]+")
@@ -56,8 +53,8 @@ T = TypeVar("T")
 class About(TypedDict, total=False):
     """The message that a decision is about.
 
-    Left out, `message_class` is marketing and `channel` is email. `message_ref` names the mailing: asked again under
-    the same one, nobody's cap per week is counted twice. With `count=False` a decision only looks.
+    Defaults: `message_class` is marketing, `channel` is email. `message_ref` names the mailing, which counts once
+    against a contact's frequency limit. `count=False` does not count.
     """
 
     message_class: MessageClass
@@ -71,12 +68,12 @@ class About(TypedDict, total=False):
 log = logging.getLogger(__name__)
 
 
-# What is answered.
+# Answers.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """May we send to this address? `entry` is the ledger entry behind a no, `degraded` says that not all was known."""
+    """`entry` is the ledger entry behind a refusal; `degraded` means that a fact was unknown."""
 
     address: str
     allowed: bool
@@ -88,27 +85,27 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Links:
-    """What a message to one address needs. The URLs are None, and the headers empty, where it must have none."""
+    """For a message to `address`. The URLs are None and the headers empty if it must not have any."""
 
     address: str
     unsubscribe_url: str | None
-    manage_url: str | None  # None, too, for an address that a system added, until its contact has confirmed it
+    manage_url: str | None  # also None until a contact confirms an address that a system added
     headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandOff:
-    """Where to send the browser of somebody who is logged in with you, and until when."""
+    """Where to send the browser of a logged-in customer, and until when."""
 
     url: str
     expires_at: datetime
 
 
-# What goes wrong, by what to do next.
+# Errors.
 
 
 class ApiError(Exception):
-    """The center did not do what was asked. `status` is the HTTP status, None when there was no answer."""
+    """A call failed. `status` is the HTTP status, or None without an answer."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -116,31 +113,31 @@ class ApiError(Exception):
 
 
 class TryLater(ApiError):
-    """No answer, or none now, after every retry. The same call again, later, does no harm."""
+    """No answer after every retry. It is safe to repeat the call later."""
 
 
 class Unauthorized(ApiError):
-    """The key is wrong, or no longer valid: make another one."""
+    """The key is wrong or expired: create another."""
 
 
 class NotAllowed(ApiError):
-    """The key is right and lacks the scope for this call."""
+    """The key lacks the scope for this call."""
 
 
 class Refused(ApiError):
-    """The call is wrong as a whole, or its address is."""
+    """The call, or its URL, is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrongField:
-    """A field and what is wrong with it. A place in a list, as in `addresses[10003]`, is that in your own list."""
+    """Indices, as in `addresses[10003]`, are those of your own list."""
 
     field: str
     detail: str
 
 
 class BadFields(Refused):
-    """Some of what was sent is wrong: correct `fields`. Of a list of many calls, those before it were done."""
+    """Correct `fields`. Earlier calls for the same list took effect."""
 
     def __init__(self, fields: Sequence[WrongField], status: int = 422) -> None:
         some = ", ".join(wrong.field for wrong in fields[:3])
@@ -148,15 +145,11 @@ class BadFields(Refused):
         self.fields = tuple(fields)
 
 
-# The client.
-
-
 class Client:
-    """Calls one preference center, `url`, with one key.
+    """Calls the preference center at `url` with a key.
 
-    `timeout` is the time in seconds to connect, and again to wait for each answer; `retries` how often a call is
-    repeated after an error that may pass: no connection, 429, or a 5xx. It waits as long as the center asks for, else
-    about 0.5, 1, 2, 4 … seconds. That is safe because every call may be made twice.
+    `timeout` is in seconds, to connect and again for each answer. After no connection, 429 or 5xx, a call is repeated
+    `retries` times at most, after `Retry-After` or about 0.5, 1, 2, 4 … seconds. Repeating is safe.
     """
 
     def __init__(self, url: str, key: str, *, timeout: float = 30.0, retries: int = 4) -> None:
@@ -167,20 +160,19 @@ class Client:
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
         self.unanswered = 0
-        """How many times `may_send` had to answer by itself: watch it."""
+        """How many times `may_send` decided alone: monitor it."""
 
     def close(self) -> None:
-        """Close the connections of all threads."""
         while self._sessions:
             self._sessions.pop().close()
         self._local = threading.local()
 
     def may_send(self, address: str, **about: Unpack[About]) -> Decision:
-        """May we send this one message now? Always answers, within about twice the timeout.
+        """May we send this message now? Always answers, within about twice the timeout.
 
-        When the center cannot be reached it answers by itself: no to marketing, yes (`degraded`) to a transactional
-        message or a notice, with the reason `unavailable`. A key that is not accepted stops no such message either; for
-        marketing it raises Unauthorized or NotAllowed. Raises BadFields for a call that is wrong.
+        If the center is unreachable, the reason is `unavailable`: no to marketing, yes (`degraded`) to a transactional
+        message or notice, even with an invalid key. For marketing, an invalid key raises Unauthorized or NotAllowed.
+        Raises BadFields.
         """
         question = _question(about)
         try:
@@ -194,10 +186,10 @@ class Client:
         return _picked(Decision, answer["decisions"][0])
 
     def decisions(self, addresses: Iterable[str], **about: Unpack[About]) -> Iterator[Decision]:
-        """May we send? One answer for each address, in their order, 10,000 to a call, read as you go.
+        """May we send? An answer for each address, in order, 10,000 per call, streamed.
 
-        Raises TryLater when the center cannot be reached: a list can wait. Name the mailing in `message_ref`, so that
-        starting over takes no second place of anybody's week; without one, this whole list is a mailing of its own.
+        Raises TryLater if the center is unreachable. Give a `message_ref`, so that a restart does not count twice;
+        without it, each use of this method is a new mailing.
         """
         question = _question(about)
         for first, batch in _batches(addresses):
@@ -213,37 +205,37 @@ class Client:
         brand: str | None = None,
         message_ref: str | None = None,
     ) -> Iterator[Links]:
-        """Links and headers for one message to each address, in their order. Contacts that are new are made."""
+        """Links and headers for a message to each address, in order. New contacts are created."""
         asked = _without_none(channel=channel, topic=topic, brand=brand, message_ref=message_ref)
         for first, batch in _batches(addresses):
             answer = self._call("POST", "/links", {**asked, "addresses": batch}, first=first)
             yield from (_picked(Links, links) for links in answer["links"])
 
     def hand_off(self, address: str, *, channel: Channel = "email", brand: str | None = None) -> HandOff:
-        """Where to send the browser of somebody who is logged in with you: it works once, for two minutes."""
+        """A sign-in URL for a customer who is logged in with you: single use, two minutes."""
         answer = self._call("POST", "/hand-offs", _without_none(address=address, channel=channel, brand=brand))
         return HandOff(url=answer["url"], expires_at=datetime.fromisoformat(answer["expires_at"]))
 
     def put_contacts(self, contacts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Bring in contacts, or give them more addresses, 10,000 to a call: what became of each, in their order."""
+        """Add contacts or addresses, 10,000 per call. Returns a result for each, in order."""
         done: list[dict[str, Any]] = []
         for first, batch in _batches(contacts):
             done += self._call("PUT", "/contacts", {"contacts": batch}, first=first)["contacts"]
         return done
 
     def get_contact(self, contact_id: str) -> dict[str, Any] | None:
-        """What is on record for a contact, or None when there is none."""
+        """A contact's data, or None."""
         return self._found("/contacts/" + quote(contact_id, safe=""))
 
     def find_contact(self, address: str, *, channel: Channel = "email") -> dict[str, Any] | None:
-        """What is on record for whoever has this address, or None when nobody has."""
+        """The data of the contact with this address, or None."""
         return self._found("/contacts", {"address": address, "channel": channel})
 
     def record(self, acts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Record what people did, in this order, 10,000 acts to a call: the entry of each. All is durable by then.
+        """Record acts in order, 10,000 per call, durably. Returns their entries.
 
-        Each act needs your own `origin_ref` (see `stable_ref`): told again, it counts once, so after any error the same
-        acts can be told again. Raises BadFields for acts that are wrong, or whose reference is another act's.
+        Each needs your own `origin_ref` (see `stable_ref`), so repetitions count once: after an error, send the same
+        acts again. Raises BadFields for wrong acts, or another act's reference.
         """
         done: list[dict[str, Any]] = []
         for first, batch in _batches(acts):
@@ -253,7 +245,7 @@ class Client:
     def suppressions(
         self, *, channel: Channel = "email", topic: str | None = None, brand: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Every address that said no to this topic, or cannot be reached; without a topic, to all of the brand's."""
+        """Addresses that opted out of this topic, or are undeliverable; without a topic, of all the brand's."""
         asked = _without_none(channel=channel, topic=topic, brand=brand)
         while True:
             page = self._call("GET", "/suppressions", query=asked)
@@ -263,8 +255,8 @@ class Client:
             asked["after"] = page["next"]
 
     def entries(self, after: int = 0) -> Iterator[dict[str, Any]]:
-        """The ledger after this position, to its end. Keep the `seq` of the last entry you have dealt with, and go on
-        from there next time: nothing is skipped, and nothing told twice."""
+        """The ledger after this position, to its end. Store the `seq` of the last entry that you processed and continue
+        there: nothing is skipped or repeated."""
         while True:
             page = self._call("GET", "/entries", query={"after": after})
             yield from page["entries"]
@@ -277,7 +269,7 @@ class Client:
         return list(self._call("GET", "/topics")["topics"])
 
     def put_topics(self, topics: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Add those that are not there and reword those that are, all or none. Answers with every topic."""
+        """Add or update topics, all or none. Returns every topic."""
         return list(self._call("PUT", "/topics", {"topics": [dict(topic) for topic in topics]})["topics"])
 
     def scrub(
@@ -290,7 +282,7 @@ class Client:
         brand: str | None = None,
         column: str | None = None,
     ) -> bytes:
-        """A CSV file of at most 8 MB and 100,000 rows, with `allowed` and `reason` added to each row. It only looks."""
+        """Adds `allowed` and `reason` to a CSV file of at most 8 MB and 100,000 rows. Does not count."""
         query = _without_none(topic=topic, channel=channel, brand=brand, column=column, **{"class": message_class})
         response = self._send("POST", "/scrubs", rows, content_type="text/csv", query=query)
         return response.content if response.status_code == 200 else bytes(_read(response, 0))
@@ -303,12 +295,10 @@ class Client:
                 return None
             raise
 
-    # Calls.
-
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | list[Any] | None = None, *, first: int = 0, **how: Any
     ) -> Any:
-        """The JSON answer to a JSON body. `first` is the place in the caller's list of the first that is sent."""
+        """The JSON answer. `first` is the index of the batch in the caller's list."""
         data = None if body is None else json.dumps(body).encode()
         return _read(self._send(method, path, data, **how), first)
 
@@ -323,7 +313,7 @@ class Client:
         retries: int | None = None,
         longest_wait: float = LONGEST_WAIT,
     ) -> requests.Response:
-        """The first answer that is one. Raises TryLater when there is none."""
+        """Raises TryLater."""
         request = requests.Request(method, self._root + path, data=data, params=query, auth=self._auth)
         if data is not None:
             request.headers = {"Content-Type": content_type}
@@ -341,7 +331,7 @@ class Client:
         raise TryLater(f"the preference center does not answer ({trouble})", getattr(response, "status_code", None))
 
     def _once(self, request: requests.Request) -> tuple[requests.Response | None, str]:
-        """The answer, or None, and what is to be said of it. What `requests` says of an error would repeat the URL."""
+        """The answer or None, and a description without the URL, which `requests` errors contain."""
         session = self._session()
         prepared = session.prepare_request(request)
         how = session.merge_environment_settings(prepared.url, {}, None, None, None)
@@ -360,7 +350,7 @@ class Client:
 
 
 class _Bearer(requests.auth.AuthBase):
-    """The key, on each call. As `auth`, so that no `.netrc` of the machine takes its place."""
+    """As `auth`, so that `.netrc` does not replace it."""
 
     def __init__(self, key: str) -> None:
         self._header = f"Bearer {key}"
@@ -371,10 +361,8 @@ class _Bearer(requests.auth.AuthBase):
 
 
 def stable_ref(*parts: object) -> str:
-    """An `origin_ref` that is the same whenever it is made of the same parts: your own words for what happened.
-
-    `stable_ref("unsubscribe form", 4711)`: what the parts say cannot be read from it, so an address may be one of them.
-    """
+    """An `origin_ref` from your own words, as in `stable_ref("unsubscribe form", 4711)`. Hashed, so addresses are
+    allowed."""
     return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:32]
 
 
@@ -382,7 +370,7 @@ def _question(about: About) -> dict[str, Any]:
     fields = {"channel": "email", "count": True, **about}
     fields["class"] = fields.pop("message_class", "marketing")
     if fields["count"] and not fields.get("message_ref"):
-        # Made here and once, so that a repeated call takes no second place of a week.
+        # Made once, so that a retry does not count twice.
         fields["message_ref"] = uuid.uuid4().hex
     return _without_none(**fields)
 
@@ -392,7 +380,7 @@ def _without_none(**fields: Any) -> dict[str, Any]:
 
 
 def _batches(items: Iterable[T]) -> Iterator[tuple[int, list[T]]]:
-    """The items in lists of a call's size, each with the place of its first."""
+    """Batches, each with the index of its first item."""
     batch: list[T] = []
     first = size = 0
     for item in items:
@@ -407,7 +395,7 @@ def _batches(items: Iterable[T]) -> Iterator[tuple[int, list[T]]]:
 
 
 def _picked(kind: type[T], answer: Mapping[str, Any]) -> T:
-    """The answer as this class. A field that a newer center adds is left out."""
+    """Ignores fields that a newer center adds."""
     return kind(**{name: answer[name] for name in kind.__slots__})  # type: ignore[attr-defined]
 
 
@@ -417,7 +405,7 @@ def _decision_alone(address: str, message_class: str) -> Decision:
 
 
 def _read(response: requests.Response, first: int) -> Any:
-    """What the answer holds. Raises what its status means."""
+    """The JSON of an answer. Raises the error for its status."""
     status = response.status_code
     if status == 401:
         raise Unauthorized("the key is not valid; `flask api-key create NAME` makes one", status)
@@ -439,13 +427,13 @@ def _read(response: requests.Response, first: int) -> Any:
 
 
 def _wrong(error: Mapping[str, str], first: int) -> WrongField:
-    """A wrong field, its place counted in the caller's own list."""
+    """With the index in the caller's list."""
     field = re.sub(r"\[(\d+)\]", lambda found: f"[{int(found[1]) + first}]", error["field"], count=1)
     return WrongField(field, error["detail"])
 
 
 def _wait(response: requests.Response | None, pause: float, longest: float) -> float:
-    """Seconds until the next try: what `Retry-After` asks for, or a pause; not for all clients at the same moment."""
+    """Seconds until a retry: `Retry-After` or `pause`, randomised to spread clients."""
     text = response.headers.get("Retry-After", "") if response is not None else ""
     least = float(text) if text.isdecimal() else pause / 2
     return min(random.uniform(least, least + pause / 2), longest)  # noqa: S311 - spreads load, hides nothing
@@ -455,17 +443,17 @@ def _wait(response: requests.Response | None, pause: float, longest: float) -> f
 
 
 class BadHeader(ValueError):
-    """A list header that a message cannot carry as it is. Names the header, never its value."""
+    """A message cannot carry this header. The value is not shown."""
 
 
 def put_list_headers(message: Message[Any, Any], headers: Mapping[str, str]) -> None:
-    """Put the `headers` of a `Links` on a message, each once, on one line, exactly as they are.
+    """Set the `headers` of a `Links` on a message, each on a single line, replacing its list headers; `{}` removes
+    them.
 
-    Whatever the message had of them before is taken away, so none (`{}`) leaves it without list headers. With its usual
-    policies, Python encodes a `List-Unsubscribe` of more than 75 characters into something that mail programs do not
-    read (python/cpython#85725); what is put here passes every policy untouched. `str(message["List-Id"])` reads one.
+    Python's usual policies encode a long `List-Unsubscribe` so that mail programs cannot read it
+    (python/cpython#85725); these pass every policy unchanged. Read one with `str(message["List-Id"])`.
 
-    Raises BadHeader, and leaves the message alone, for a header that would not fit or is not plain ASCII.
+    Raises BadHeader, before any change, for a header that is too long or not plain ASCII.
     """
     for name, value in headers.items():
         _check_header(name, value)
@@ -485,8 +473,8 @@ def _check_header(name: str, value: str) -> None:
 
 
 class _AsItIs(UserString):
-    """A header that the policies of `email` write as it is. They fold what is a `str`; this is not one, but reads like
-    one. They ask it to fold itself if it has a name, and the oldest of them to encode itself."""
+    """A header that the policies of `email` write unchanged: they fold a `str`, but call `fold` of a named object, or
+    `encode` in the oldest policy."""
 
     def __init__(self, name: str, value: str) -> None:
         super().__init__(value)

@@ -1,7 +1,7 @@
-"""Settings: typed, complete, and refused when wrong.
+"""Settings from the environment and the configuration file, as validated types.
 
-Owns what each setting means and what it may be. Reads the environment once, when asked; reports every problem at once;
-never shows a value, since most of them are secrets. Each `NAME` may instead be given as `NAME_FILE`, a file holding it.
+Invariant: an error names every problem and never a value, since most are secrets. Each `NAME` can instead be given as
+`NAME_FILE`, the path of a file that contains it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SHORTEST_KEY: Final = 16
 STANDARD_SECRET: Final = f"each must be whsec_ and the base64 of {SHORTEST_KEY} octets or more"
 
 SETTINGS_FILE: Final = Path("instance/settings.env")
-"""Where `flask init` writes settings, for a shell or systemd to load."""
+"""Written by `flask init`, for a shell or systemd to load."""
 
 _VISIBLE: Final = re.compile(r"[!-~]+")
 _HOST_NAME: Final = re.compile(r"[a-z0-9._:-]+")
@@ -42,36 +42,36 @@ Listed = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
 class Settings(BaseModel):
-    """Everything that the process needs to know. See docs/operator.md for each in words."""
+    """The settings of a process, explained in docs/operator.md."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid", defer_build=True)
 
     public_url: str
-    """Where recipients reach the site: the beginning of every link. https, or http on this machine alone."""
+    """The public address of the site, which begins every link. https, or http on this machine only."""
     secret_keys: Listed
-    """Keys of sessions and forms, oldest first; the last one signs."""
+    """Session and form keys, oldest first; the last signs."""
     link_keys: Listed
-    """Keys of the links in mails, oldest first; the last one signs. Removing one kills the links it signed."""
+    """Link keys, oldest first; the last signs. Removing a key invalidates its links."""
     fingerprint_keys: Listed
-    """Keys of fingerprints, oldest first; the last one is used. Removing one forgets erased people's opt-outs."""
+    """Fingerprint keys, oldest first; the last is used. Removing a key loses the opt-outs of erased contacts."""
     database_url: str = "sqlite:///instance/preferences.db"
     """`sqlite:///path` or `postgresql://…`."""
     database_pool: Annotated[int, Field(ge=1, le=200)] = 10
-    """The most database connections a process keeps."""
+    """Maximum database connections per process."""
     config_file: Path = Path("instance/config.toml")
-    """The connectors and the ways to sign in elsewhere. May be missing: then there are none."""
+    """The connectors, feeds and sign-in providers. May be missing."""
     rate_limit_url: str = "memory://"
-    """Where counts of requests are kept: `memory://` per process, or `redis://…` for many."""
+    """Storage of rate limits: `memory://` per process, or shared `redis://…`."""
     api_limit: str = "6000 per minute"
-    """How often one API key may call, such as `100 per second` or `6000 per minute`. No opt-out is ever put off."""
+    """Calls per API key, such as `100 per second`. Opt-outs are never limited."""
     smtp_url: str = ""
-    """The mail server for our own email: `smtp://user:password@host:587`, or `smtps://…`. Without it none is sent."""
+    """Server for our own email: `smtp://user:password@host:587` or `smtps://…`. None is sent without it."""
     embed_origins: Listed = ()
-    """Origins of the company's own pages that may show `/account/` in a frame, such as `https://shop.example.com`."""
+    """Origins, such as `https://shop.example.com`, that may embed `/account/`."""
     trusted_hosts: Listed = ()
-    """Other names under which the site is reached, such as `web.internal`; brands' hosts need not be named."""
+    """Further host names of the site, such as `web.internal`, besides those of brands."""
     trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
-    """How many reverse proxies stand in front and set X-Forwarded-For and -Proto."""
+    """Number of reverse proxies in front that set X-Forwarded-For and -Proto."""
 
     @field_validator("public_url")
     @classmethod
@@ -150,26 +150,24 @@ class Settings(BaseModel):
 
     @property
     def root(self) -> str:
-        """The path under which the site lives; empty at the root of a host."""
+        """The path of the site; empty at the root of a host."""
         return urlsplit(self.public_url).path.rstrip("/")
 
     @property
     def is_local(self) -> bool:
-        """Whether the site can be reached on this machine alone."""
+        """Whether only this machine can reach the site."""
         return _is_local(self.host)
 
     @property
     def host(self) -> str:
-        """The host of `public_url`."""
         return urlsplit(self.public_url).hostname or ""
 
     def key_bytes(self, keys: tuple[str, ...]) -> list[bytes]:
-        """Keys as the signing libraries take them."""
         return [key.encode() for key in keys]
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
-        """Settings from the environment. Raises Misconfigured naming every problem, and no value."""
+        """Raises Misconfigured with every problem and no value."""
         values, given_wrong = _given(environment, cls.model_fields)
         problems = list(given_wrong.values())
         try:
@@ -183,7 +181,7 @@ class Settings(BaseModel):
 
 
 def _given(environment: Mapping[str, str], fields: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """The values by field, and for each field that could not be taken, why."""
+    """The values by field, and the problems by field."""
     values: dict[str, str] = {}
     problems: dict[str, str] = {}
     for field in fields:
@@ -209,7 +207,7 @@ def _problem(detail: Mapping[str, Any]) -> str:
 
 
 def _where_from(problems: Sequence[str]) -> list[str]:
-    """What to do when settings are missing: load the file that is there, or have one written."""
+    """How to get missing settings."""
     if not any(problem.endswith("is not set") for problem in problems):
         return []
     if SETTINGS_FILE.exists():
@@ -222,7 +220,7 @@ def _why(error: OSError | UnicodeDecodeError) -> str:
 
 
 def _url_parts(value: str, example: str) -> SplitResult:
-    """The parts of an http or https address. The library's own errors quote it, and it may hold a password."""
+    """Like `urlsplit`, whose errors quote the URL and so perhaps a password."""
     try:
         parts = urlsplit(value)
         fine = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
@@ -243,7 +241,7 @@ def _is_local(host: str) -> bool:
 
 
 class ConnectorSettings(BaseModel):
-    """One `[connectors.NAME]` table of the configuration file, with its secrets resolved."""
+    """A `[connectors.NAME]` table of the configuration file, secrets resolved."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid", defer_build=True)
 
@@ -252,13 +250,13 @@ class ConnectorSettings(BaseModel):
     base_url: str
     brand: str = "default"
     label: Annotated[str, Field(max_length=80)] = ""
-    """Its name for people, such as in their history. Empty for the usual name of the kind."""
+    """The name that people see, such as in their history. Defaults to the kind's."""
     api_key: str = ""
     signing_secrets: tuple[str, ...] = ()
     webhook_secrets: tuple[str, ...] = ()
     topics: Mapping[str, str] = Field(default_factory=dict)
     options: Mapping[str, Any] = Field(default_factory=dict)
-    """What only this kind of connector has; the connector itself says what may stand here."""
+    """Options of this kind, which the connector validates."""
 
     @field_validator("topics")
     @classmethod
@@ -277,17 +275,17 @@ class ConnectorSettings(BaseModel):
 
 
 class SignInSettings(BaseModel):
-    """One `[sign_in.NAME]` table: an OpenID provider at which the company's customers have an account already."""
+    """A `[sign_in.NAME]` table: an OpenID provider of the company's customers."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid", defer_build=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
     issuer: str
-    """Exactly as the provider writes it: its metadata is found below it."""
+    """Exactly as the provider writes it; its metadata is found below this URL."""
     client_id: Annotated[str, Field(min_length=1)]
     client_secret: Annotated[str, Field(min_length=1)]
     label: Annotated[str, Field(min_length=1, max_length=80)]
-    """What the button says, such as `Sign in with your Maple & Finch account`."""
+    """The text of the button."""
 
     @field_validator("issuer")
     @classmethod
@@ -299,14 +297,14 @@ class SignInSettings(BaseModel):
 
 
 class FeedSettings(BaseModel):
-    """One `[feeds.NAME]` table: a receiver of every entry of the ledger (docs/feed.md)."""
+    """A `[feeds.NAME]` table: a receiver of every ledger entry (docs/feed.md)."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid", defer_build=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
     url: str
     signing_secrets: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Each message is signed with all of them, so that the receiver can change its own while both are valid."""
+    """All of them sign each message, so that the receiver can rotate."""
 
     @field_validator("url")
     @classmethod
@@ -325,12 +323,12 @@ class FeedSettings(BaseModel):
 
     @property
     def cursor(self) -> str:
-        """The name of its cursor. No connector's name can have a dot."""
+        """The key of its ledger position. Connector names have no dot."""
         return f"feed.{self.name}"
 
 
 def is_standard_secret(secret: str) -> bool:
-    """Whether it is a secret of Standard Webhooks, and not a public key or a password."""
+    """Whether this is a symmetric secret of Standard Webhooks."""
     try:
         text = secret.removeprefix("whsec_").rstrip("=")
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -340,28 +338,19 @@ def is_standard_secret(secret: str) -> bool:
 
 
 def read_connectors(path: Path, environment: Mapping[str, str]) -> dict[str, ConnectorSettings]:
-    """The connectors in the configuration file, by name; none if there is no file.
-
-    Raises Misconfigured naming the file, the connector and the setting.
-    """
+    """The configured connectors by name. Raises Misconfigured."""
     tables = _tables(path, "connectors", "my-platform")
     return {name: _checked(ConnectorSettings, "connector", name, tables[name], environment) for name in tables}
 
 
 def read_feeds(path: Path, environment: Mapping[str, str]) -> dict[str, FeedSettings]:
-    """The feeds in the configuration file, by name; none if there is no file.
-
-    Raises Misconfigured naming the file, the feed and the setting.
-    """
+    """The configured feeds by name. Raises Misconfigured."""
     tables = _tables(path, "feeds", "warehouse")
     return {name: _checked(FeedSettings, "feed", name, tables[name], environment) for name in tables}
 
 
 def read_sign_in(path: Path, environment: Mapping[str, str]) -> dict[str, SignInSettings]:
-    """The ways to sign in elsewhere that the configuration file names; none if there is no file.
-
-    Raises Misconfigured naming the file, the table and the setting.
-    """
+    """The configured sign-in providers by name. Raises Misconfigured."""
     tables = _tables(path, "sign_in", "my-shop")
     return {name: _checked(SignInSettings, "sign_in", name, tables[name], environment) for name in tables}
 
@@ -389,24 +378,23 @@ def _checked(
         raise Misconfigured(f"{word} {name}: {'; '.join(problems)}") from None
 
 
-def _resolved(whose: str, value: Any, environment: Mapping[str, str]) -> Any:
-    """Replace each `{ env = "NAME" }` and `{ file = "PATH" }` by the secret it names."""
+def _resolved(where: str, value: Any, environment: Mapping[str, str]) -> Any:
+    """The value with each `{ env = "NAME" }` and `{ file = "PATH" }` replaced by the secret."""
     if isinstance(value, list):
-        return [_resolved(whose, item, environment) for item in value]
+        return [_resolved(where, item, environment) for item in value]
     if not isinstance(value, dict):
         return value
     if value.keys() == {"env"}:
         if not environment.get(str(value["env"])):
-            raise Misconfigured(f"{whose}: the environment has no {value['env']}")
+            raise Misconfigured(f"{where}: the environment has no {value['env']}")
         return environment[str(value["env"])]
     if value.keys() == {"file"}:
         try:
             return Path(str(value["file"])).read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise Misconfigured(f"{whose}: {value['file']} cannot be read ({_why(error)})") from None
-    return {key: _resolved(whose, item, environment) for key, item in value.items()}
+            raise Misconfigured(f"{where}: {value['file']} cannot be read ({_why(error)})") from None
+    return {key: _resolved(where, item, environment) for key, item in value.items()}
 
 
 def from_process() -> Settings:
-    """The settings of this process."""
     return Settings.from_env(os.environ)

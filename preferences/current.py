@@ -1,4 +1,4 @@
-"""The services of the Flask application at work."""
+"""Access to the services of a Flask application."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ EXTENSION: Final = "preferences"
 
 
 def current_services() -> Services:
-    """The services of the Flask application at work."""
     return services_of(current_app)
 
 
 def services_of(app: Flask) -> Services:
-    """The services of this Flask application."""
     return cast(Services, app.extensions[EXTENSION])
 
 
 def own_folders(app: Flask) -> frozenset[str]:
-    """The first path segments of the site's own pages: a brand in a folder of that name could not be reached."""
+    """The first path segments of the site's own pages, which no brand may use."""
     segments = {rule.rule.split("/")[1] for rule in app.url_map.iter_rules()}
     return frozenset(segment for segment in segments if segment and not segment.startswith("<"))

@@ -1,4 +1,4 @@
-"""The application factories: the site, and what a command needs of it. They wire every part and decide nothing."""
+"""The application factories, for the site and for commands. They only connect components."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from preferences.tokens import Links
 ROOT: Final = Path(__file__).parent.parent
 STATIC: Final = Path(__file__).parent / "static"
 MOST_BODY: Final = 8 * 1024 * 1024
-"""Bytes in a request: a provider's batch of a thousand events is about half a megabyte."""
+"""Bytes; a batch of a thousand provider events has about 500,000."""
 
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The site as a WSGI application."""
-    # Imported here, so that a command without pages does without them.
+    # Imported here, since commands need no pages.
     from preferences import web
     from preferences.web.front import Front
     from preferences.web.proxies import BehindProxies
@@ -49,7 +49,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def create_command_app(settings: Settings | None = None, *, static_folder: str | None = None) -> Flask:
-    """The services without any page, which is what a command needs."""
+    """The services without pages, for commands."""
     settings = settings or from_process()
     app = Flask("preferences", static_folder=static_folder)
     app.extensions[EXTENSION] = make_services(
@@ -59,7 +59,7 @@ def create_command_app(settings: Settings | None = None, *, static_folder: str |
 
 
 def site_options(settings: Settings) -> dict[str, Any]:
-    """Flask's configuration. The session's cookie and the tokens of its forms end with the session."""
+    """Flask's configuration. Cookie and form tokens expire with the session."""
     from preferences.web.account.session import SESSION_LIFE
 
     return {
@@ -79,7 +79,6 @@ def site_options(settings: Settings) -> dict[str, Any]:
 
 
 def make_services(settings: Settings, database: Database) -> Services:
-    """The parts of the site, from its settings."""
     fingerprints = Fingerprints(settings.key_bytes(settings.fingerprint_keys))
     return Services(
         settings=settings,
@@ -98,7 +97,7 @@ def make_services(settings: Settings, database: Database) -> Services:
 
 
 def configure_logging() -> None:
-    """One line of JSON for each event, on standard output."""
+    """JSON lines on standard output."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

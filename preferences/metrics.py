@@ -1,4 +1,4 @@
-"""Counters for `/metrics`. Invariant: no label holds anything about a person."""
+"""Prometheus metrics, for `/metrics`. Invariant: no label contains personal data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _OF_CONNECTORS: Final[Mapping[str, tuple[str, Callable[[ConnectorStatus], float 
 
 
 def of_connectors(statuses: Mapping[str, ConnectorStatus], *, workers_alive: int) -> bytes:
-    """The state of each connector, from the database: workers are processes of their own, without `/metrics`."""
+    """The connectors' state from the database, since workers have no `/metrics`."""
     registry = CollectorRegistry()
     Gauge("preferences_workers_alive", "Workers seen in the last minute", registry=registry).set(workers_alive)
     for name, (text, value) in _OF_CONNECTORS.items():
@@ -57,7 +57,7 @@ def of_connectors(statuses: Mapping[str, ConnectorStatus], *, workers_alive: int
 
 
 def exposition(multiprocess_folder: str | None) -> bytes:
-    """All counters in the Prometheus text format: of every web process where they share a folder, else of this one."""
+    """All counters; of every web process if they share a folder."""
     if not multiprocess_folder:
         return generate_latest(PROCESS_REGISTRY)
     registry = CollectorRegistry()

@@ -1,7 +1,4 @@
-"""The parts of one installation, made once: its settings, database, keys, catalog and connectors.
-
-Owns the parts and nothing that they do.
-"""
+"""The components of an installation, created once: settings, database, keys, catalog and connectors."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ CATALOG_SECONDS: Final = 2.0
 
 
 class CatalogCache:
-    """Brands and topics, read again every two seconds: they change a few times a year and are needed on each page."""
+    """Brands and topics, which every page needs, reread every two seconds."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -35,14 +32,12 @@ class CatalogCache:
         self._read_at = float("-inf")
 
     def last(self) -> Catalog | None:
-        """What was read last, however old, without asking the database: for pages that say it is away."""
+        """The last catalog of any age, for when the database is unavailable."""
         return self._catalog
 
     def get(self, topic: str | None = None) -> Catalog:
-        """The catalog, at most two seconds old, and quite fresh when `topic` is not in it: it may have just been added.
-
-        Raises StoreBusy when it has to be read and cannot be.
-        """
+        """At most two seconds old; reread if `topic` is not in it, since it may be new. Raises StoreBusy if a read
+        fails."""
         catalog = self._fresh()
         if catalog is not None and (topic is None or topic in catalog.topics):
             return catalog
@@ -59,8 +54,6 @@ class CatalogCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The parts of one installation."""
-
     settings: Settings
     database: Database
     fingerprints: Fingerprints
@@ -75,25 +68,22 @@ class Services:
     style_version: str
 
     def root_of(self, brand: Brand | None) -> str:
-        """The path under which a brand's pages live, without the slash at its end."""
+        """The path of a brand's pages, without a final slash."""
         return self.settings.root + (f"/{brand.path}" if brand and brand.path else "")
 
     def url_of(self, brand: Brand | None) -> str:
-        """The beginning of every address of a brand's pages.
-
-        A host of its own is reached as `PUBLIC_URL` is: by the same scheme, port and path.
-        """
+        """The base URL of a brand's pages. A brand's host uses the scheme, port and path of `PUBLIC_URL`."""
         public = urlsplit(self.settings.public_url)
         port = f":{public.port}" if public.port else ""
-        place = f"{brand.host}{port}" if brand and brand.host else public.netloc
-        return f"{public.scheme}://{place}{self.root_of(brand)}"
+        netloc = f"{brand.host}{port}" if brand and brand.host else public.netloc
+        return f"{public.scheme}://{netloc}{self.root_of(brand)}"
 
     def unsubscribe_url(self, link: UnsubscribeLink) -> str:
-        """The address for `List-Unsubscribe` and for the mail's own text. Raises StoreBusy."""
+        """For `List-Unsubscribe` and the text of the email. Raises StoreBusy."""
         return f"{self.url_of(self._brand(link.brand))}/u/{self.links.sign_unsubscribe(link)}"
 
     def manage_url(self, link: ManageLink) -> str:
-        """The address of a contact's choices. Raises StoreBusy."""
+        """Raises StoreBusy."""
         return f"{self.url_of(self._brand(link.brand))}/p/{self.links.sign_manage(link)}"
 
     def _brand(self, slug: str) -> Brand | None:

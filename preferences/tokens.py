@@ -1,12 +1,8 @@
-"""Signed links: sign them, read them.
+"""Signs and reads the tokens in links.
 
-Owns the tokens in every address that we hand out. Invariants: everything a view uses is inside the signature; a token
-of one purpose is never read as another; a token is one string, so not one of its bits can be changed; the purposes'
-formats only ever grow (tests/test_tokens.py pins one token of each version).
-
-A token is `base64url(payload) "." signature`. The signature is HMAC-SHA-256 cut to 144 bits: 128 are enough to be
-unguessable, and a multiple of 24 leaves no spare bits in the last base64 character for anybody to change. What stands
-at the end of a token, and what may be missing or added there, is in docs/decisions/0008-tokens.md.
+Invariants: all that a view uses is signed; tokens of one purpose are never accepted for another; formats only grow
+(tests/test_tokens.py pins a token of each version). A token is `base64url(payload) "." signature`: HMAC-SHA-256 cut to
+144 bits, a multiple of 24, so that no bit of the base64 is spare. For its end see docs/decisions/0008-tokens.md.
 """
 
 from __future__ import annotations
@@ -33,28 +29,28 @@ UNDO_LIFE: Final = timedelta(minutes=30)
 
 LONGEST_TOKEN: Final = 4096
 MESSAGE_REF: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-"""What a message reference may be. It travels inside a link, so it must not be an address."""
+"""It stands in links, so it cannot be an address."""
 
 _NEEDED: Final = 22
-"""Characters of a signature that must be there and right, whatever becomes of its end: 132 bits."""
+"""Characters of the signature that must be present and correct: 132 bits."""
 
 TOKEN_START: Final = rf"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{{{_NEEDED},24}}"
-"""A pattern for a token without what was put behind it."""
+"""Pattern of a token without what follows it."""
 
 _find_token: Final = re.compile(TOKEN_START).match
 
 _LAST: Final = {"-": "A", "_": "B"}
-"""What stands at the end of a token instead: some mail programs leave these out of a link in plain text."""
+"""Replacements for a token's last character: some mail programs leave these out of links in plain text."""
 
 _ANYTHING: Final = re.compile(r"[-_]*(?:[^A-Za-z0-9_-].*)?", re.DOTALL)
-"""What may follow a token that can only reduce mail: all that cannot be more of the token."""
+"""What may follow a token that only reduces mail: anything that cannot belong to it."""
 
 _CLOSING: Final = re.compile(r"(?:%[0-9A-Fa-f]{2}|&(?:gt|lt|quot|amp|#[0-9]+);?|[^A-Za-z0-9]){0,8}")
-"""What may follow the other tokens: the marks that end a sentence, a bracket or a quotation."""
+"""What may follow other tokens: closing punctuation, brackets or quotes."""
 
 _NOTHING: Final = re.compile("")
 
-# Never reorder: the numbers are in people's inboxes.
+# Never renumber: links in mailboxes contain these.
 _CHANNEL_CODES: Final = {Channel.EMAIL: 1, Channel.SMS: 2, Channel.VOICE: 3, Channel.POST: 4}
 _CHANNELS: Final = {code: channel for channel, code in _CHANNEL_CODES.items()}
 _BETWEEN: Final = "\x1f"
@@ -62,7 +58,7 @@ _BETWEEN: Final = "\x1f"
 
 @dataclass(frozen=True, slots=True)
 class UnsubscribeLink:
-    """May only reduce mail, and never expires. `topic` is a slug or `*`; `message_ref` the sender's own reference."""
+    """Only reduces mail; never expires. `topic` is a slug or `*`, `message_ref` the sender's reference."""
 
     contact_id: UUID
     channel: Channel
@@ -73,7 +69,7 @@ class UnsubscribeLink:
 
 @dataclass(frozen=True, slots=True)
 class ManageLink:
-    """Shows and changes a contact's choices for 30 days from `issued_at`."""
+    """Shows and changes preferences for 30 days."""
 
     contact_id: UUID
     channel: Channel
@@ -83,7 +79,7 @@ class ManageLink:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmLink:
-    """Asks for what lets more mail through, for 7 days from `issued_at`: `items` are `domain.choices.Change.item`."""
+    """Confirms opt-ins for 7 days. `items` are `Change.item` of `domain.preference_form`."""
 
     contact_id: UUID
     brand: str
@@ -93,7 +89,7 @@ class ConfirmLink:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Names a row or a contact (`id`), for a while from `issued_at`; what for is the method that signs it."""
+    """Names a row or a contact. The signing method determines the purpose and the lifetime."""
 
     id: UUID
     issued_at: datetime
@@ -101,14 +97,14 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class HandOff(Ticket):
-    """Signs a contact in, for two minutes. `may_opt_in`: whether they may then opt in without confirming by email."""
+    """Signs a contact in, for 2 minutes. `may_opt_in` allows opt-ins without a confirmation email."""
 
     may_opt_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class UndoToken:
-    """Stands on the done page only, for 30 minutes from `issued_at`: puts back what entry `seq` changed."""
+    """Reverses entry `seq`, for 30 minutes; only on the done page."""
 
     contact_id: UUID
     seq: int
@@ -116,10 +112,10 @@ class UndoToken:
 
 
 class _Purpose:
-    """Signs and reads the tokens of one purpose. `ending` says what may follow a token."""
+    """Tokens of one purpose. `ending` matches what may follow a token."""
 
     def __init__(self, keys: Sequence[bytes], name: str, ending: re.Pattern[str]) -> None:
-        # What itsdangerous calls the derivation "hmac", done once here and not for each token.
+        # The "hmac" key derivation of itsdangerous.
         self._newest_first = tuple(_derived(key, name) for key in reversed(keys))
         self._ending = ending
 
@@ -128,11 +124,11 @@ class _Purpose:
         return f"{text}.{_spellings(_signature(self._newest_first[0], text))[0]}"
 
     def read(self, token: str) -> bytes:
-        """The payload. Raises BadLink."""
+        """Raises BadLink."""
         return _decode(self.in_full(token).partition(".")[0])
 
     def in_full(self, token: str) -> str:
-        """The token with its whole signature, in one spelling. Raises BadLink."""
+        """The token with its whole signature in canonical form. Raises BadLink."""
         if len(token) > LONGEST_TOKEN or not _find_token(token):
             raise BadLink("not a link of ours")
         text, _, rest = token.partition(".")
@@ -152,7 +148,7 @@ class _Purpose:
 
 
 def _spellings(signature: str) -> tuple[str, ...]:
-    """How a signature may be written: as now; whole, as it was once; and so, without what a mail program cuts off."""
+    """Accepted forms of a signature: current, former, and former with its end cut off."""
     if signature[-1] not in _LAST:
         return (signature,)
     cut = signature[:_NEEDED] + signature[_NEEDED:].rstrip("-_")
@@ -160,7 +156,7 @@ def _spellings(signature: str) -> tuple[str, ...]:
 
 
 class Links:
-    """Signs with the newest key and reads with any. Keys run from the oldest to the newest (`LINK_KEYS`)."""
+    """Signs with the newest key, reads with any. Keys run from oldest to newest."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._unsubscribe = _Purpose(keys, "unsubscribe.1", _ANYTHING)
@@ -173,47 +169,43 @@ class Links:
         self._code_key = _derived(keys[-1], "sign-in-code.1")
 
     def sign_unsubscribe(self, link: UnsubscribeLink) -> str:
-        """The token of an unsubscribe link."""
         names = _BETWEEN.join((link.brand, link.topic, link.message_ref)).encode()
-        return self._unsubscribe.sign(_who(link.contact_id, link.channel) + names)
+        return self._unsubscribe.sign(_contact_bytes(link.contact_id, link.channel) + names)
 
     def read_unsubscribe(self, token: str) -> UnsubscribeLink:
-        """Raises BadLink for anything that `sign_unsubscribe` did not make."""
-        contact_id, channel, rest = _read_who(self._unsubscribe.read(token))
+        """Raises BadLink."""
+        contact_id, channel, rest = _read_contact(self._unsubscribe.read(token))
         brand, topic, message_ref = _names(rest, 3)
         return UnsubscribeLink(contact_id, channel, brand, topic, message_ref)
 
     def sign_manage(self, link: ManageLink) -> str:
-        """The token of a manage link."""
-        who = _who(link.contact_id, link.channel)
-        return self._manage.sign(who + _seconds(link.issued_at) + link.brand.encode())
+        contact = _contact_bytes(link.contact_id, link.channel)
+        return self._manage.sign(contact + _seconds(link.issued_at) + link.brand.encode())
 
     def read_manage(self, token: str, now: datetime) -> ManageLink:
-        """Raises BadLink for a token that is not ours, StaleLink for one older than 30 days."""
-        contact_id, channel, rest = _read_who(self._manage.read(token))
+        """Raises BadLink, or StaleLink after 30 days."""
+        contact_id, channel, rest = _read_contact(self._manage.read(token))
         issued_at = _instant(rest[:5])
         _refuse_stale(issued_at, MANAGE_LIFE, now)
         (brand,) = _names(rest[5:], 1)
         return ManageLink(contact_id, channel, brand, issued_at)
 
     def sign_undo(self, undo: UndoToken) -> str:
-        """The token in the done page's undo form."""
         return self._undo.sign(undo.contact_id.bytes + undo.seq.to_bytes(8, "big") + _seconds(undo.issued_at))
 
     def read_undo(self, token: str, now: datetime) -> UndoToken:
-        """Raises BadLink for a token that is not ours, StaleLink for one older than 30 minutes."""
+        """Raises BadLink, or StaleLink after 30 minutes."""
         payload = self._undo.read(token)
         undo = UndoToken(UUID(bytes=payload[:16]), int.from_bytes(payload[16:24], "big"), _instant(payload[24:]))
         _refuse_stale(undo.issued_at, UNDO_LIFE, now)
         return undo
 
     def sign_confirm(self, link: ConfirmLink) -> str:
-        """The token of a confirm link."""
         names = _BETWEEN.join((link.brand, *link.items)).encode()
         return self._confirm.sign(link.contact_id.bytes + _seconds(link.issued_at) + names)
 
     def read_confirm(self, token: str, now: datetime) -> ConfirmLink:
-        """Raises BadLink for a token that is not ours, StaleLink for one older than 7 days."""
+        """Raises BadLink, or StaleLink after 7 days."""
         payload = self._confirm.read(token)
         issued_at = _instant(payload[16:21])
         _refuse_stale(issued_at, CONFIRM_LIFE, now)
@@ -221,48 +213,48 @@ class Links:
         return ConfirmLink(UUID(bytes=payload[:16]), brand, tuple(items), issued_at)
 
     def confirm_ref(self, token: str) -> str:
-        """What a confirm link is known by, whatever stands at its end. Raises BadLink."""
+        """A stable id of a confirm link. Raises BadLink."""
         return hashlib.sha256(self._confirm.in_full(token).encode()).hexdigest()
 
     def sign_address(self, ticket: Ticket) -> str:
-        """The token that proves a new address. Names a row of `address_request`."""
+        """To confirm a new address: names a row of `address_request`."""
         return _sign_ticket(self._address, ticket)
 
     def read_address(self, token: str, now: datetime) -> Ticket:
-        """Raises BadLink for a token that is not ours, StaleLink for one older than a day."""
+        """Raises BadLink, or StaleLink after a day."""
         return _read_ticket(self._address, token, ADDRESS_LIFE, now)
 
     def sign_sign_in(self, ticket: Ticket) -> str:
-        """The token of the link in a sign-in email. Names a row of `sign_in`."""
+        """For sign-in emails: names a row of `sign_in`."""
         return _sign_ticket(self._sign_in, ticket)
 
     def read_sign_in(self, token: str, now: datetime) -> Ticket:
-        """Raises BadLink for a token that is not ours, StaleLink for one older than 10 minutes."""
+        """Raises BadLink, or StaleLink after 10 minutes."""
         return _read_ticket(self._sign_in, token, SIGN_IN_LIFE, now)
 
     def sign_hand_off(self, ticket: Ticket, *, may_opt_in: bool = False) -> str:
-        """The token with which a company's own logged-in page hands somebody over. Names a contact."""
+        """For a company's logged-in customers: names a contact."""
         return self._hand_off.sign(_ticket_bytes(ticket) + bytes([may_opt_in]))
 
     def read_hand_off(self, token: str, now: datetime) -> HandOff:
-        """Raises BadLink for a token that is not ours, StaleLink for one older than 2 minutes."""
+        """Raises BadLink, or StaleLink after 2 minutes."""
         ticket = _read_ticket(self._hand_off, token, HAND_OFF_LIFE, now)
-        # A token from before the last byte was added may not.
+        # Old tokens lack the last byte.
         return HandOff(ticket.id, ticket.issued_at, may_opt_in=self._hand_off.read(token)[25:] == b"\x01")
 
     def code_digest(self, sign_in_id: UUID, code: str) -> str:
-        """What is stored of a sign-in code: six digits are too few for a hash without a key."""
+        """What is stored of a sign-in code. Keyed, since six digits are too few for a plain hash."""
         return hmac.digest(self._code_key, sign_in_id.bytes + code.encode(), "sha256").hex()
 
 
 def trim(token: str) -> str:
-    """The token without what was put behind it, to be shown again. It is as good as before, and no better."""
+    """The token without what follows it, for display. Does not verify it."""
     found = _find_token(token)
     return found[0] if found else token
 
 
 def stem(token: str) -> str:
-    """The part of a token that has one spelling: what limits count by."""
+    """The payload, which has only one spelling: the key for rate limits."""
     return token.partition(".")[0]
 
 
@@ -275,7 +267,7 @@ def _sign_ticket(purpose: _Purpose, ticket: Ticket) -> str:
 
 
 def _ticket_bytes(ticket: Ticket) -> bytes:
-    # The random part makes two tickets of one second differ, so that each can be used once.
+    # Random bytes distinguish tickets of the same second: each can be used once.
     return ticket.id.bytes + _seconds(ticket.issued_at) + os.urandom(4)
 
 
@@ -294,11 +286,10 @@ _URL_SAFE, _STANDARD = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+
 
 
 def _signature(key: bytes, text: str) -> str:
-    """HMAC-SHA-256, cut to 144 bits."""
     return _encode(hmac.digest(key, text.encode(), "sha256")[:18])
 
 
-# Not `base64`, nor a Signer: each costs several calls for what is done once or twice for every click.
+# Faster than `base64` or a Signer, on every click.
 def _encode(data: bytes) -> str:
     return b2a_base64(data, newline=False).translate(_URL_SAFE).decode("ascii").rstrip("=")
 
@@ -307,11 +298,11 @@ def _decode(text: str) -> bytes:
     return a2b_base64(text.encode().translate(_STANDARD) + b"=" * (-len(text) % 4))
 
 
-def _who(contact_id: UUID, channel: Channel) -> bytes:
+def _contact_bytes(contact_id: UUID, channel: Channel) -> bytes:
     return contact_id.bytes + bytes([_CHANNEL_CODES[channel]])
 
 
-def _read_who(payload: bytes) -> tuple[UUID, Channel, bytes]:
+def _read_contact(payload: bytes) -> tuple[UUID, Channel, bytes]:
     return UUID(bytes=payload[:16]), _CHANNELS[payload[16]], payload[17:]
 
 

@@ -1,4 +1,1 @@
-"""Rules, and nothing else: no clock, no input or output, no framework.
-
-Everything here can be read aloud to a lawyer and run in a loop a million times. What needs the time is given it.
-"""
+"""The rules, as pure functions: standard library only, no clock and no I/O. Callers pass the time."""

@@ -1,7 +1,6 @@
-"""Acts made from what a person, a provider, a system or a file says.
+"""Builds the acts that the ledger records, from what people, providers and files report.
 
-Owns the translation from each origin to `Act`; decides nothing about state. Invariant: no act built here overrules an
-opt-out with an opt-in unless its origin is trusted for that.
+Invariant: no act built here can reverse an opt-out unless its origin is trusted to.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ from preferences.domain.vocabulary import (
 
 
 def one_click_topic(setting: OneClick, topic: str) -> str:
-    """The topic that one click on a link of `topic` stops, by the brand's setting."""
     return BLANKET if setting is OneClick.EVERYTHING else topic
 
 
@@ -47,7 +45,7 @@ def unsubscribe(
     evidence: Mapping[str, str],
     ref: str | None = None,
 ) -> Act:
-    """A recipient stops one topic, or everything (`*`), on one channel. `ref` names the press of a button."""
+    """A recipient's opt-out from a topic or `*`. `ref` identifies the form submission."""
     return Act(
         verb=Verb.UNSUBSCRIBE,
         channel=channel,
@@ -62,28 +60,26 @@ def unsubscribe(
     )
 
 
-_PRESS: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_FORM_FIELD: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 
 def press_ref(press: str, who: UUID, channel: Channel, *, brand: str, topic: str) -> str | None:
-    """The reference of one press of a button about a preference, from the form's random field; None without it.
-
-    It covers contact, channel, brand and topic, so no other press has the same reference.
-    """
-    if not _PRESS.fullmatch(press):
+    """The `origin_ref` of a form submission, from the form's random field; None without a valid field. It covers all
+    that was submitted, so submissions of different contacts never share it."""
+    if not _FORM_FIELD.fullmatch(press):
         return None
     parts = "|".join((str(who), channel, brand, topic, press))
     return f"press:{hashlib.sha256(parts.encode()).hexdigest()[:32]}"
 
 
-def retire_address(old: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
-    """A contact replaced this address by another, or took it away."""
-    return _own_address(Verb.SUPPRESS, old, now, evidence)
+def retire_address(address: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
+    """A contact has replaced or removed this address."""
+    return _own_address(Verb.SUPPRESS, address, now, evidence)
 
 
-def restore_address(again: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
-    """A contact confirmed an address of theirs that was retired. Lifts that suppression alone."""
-    return _own_address(Verb.LIFT, again, now, evidence)
+def restore_address(address: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
+    """A contact has confirmed a retired address. Lifts no other suppression."""
+    return _own_address(Verb.LIFT, address, now, evidence)
 
 
 def _own_address(verb: Verb, address: Address, now: datetime, evidence: Mapping[str, str]) -> Act:
@@ -101,25 +97,25 @@ def _own_address(verb: Verb, address: Address, now: datetime, evidence: Mapping[
 
 
 class EventKind(StrEnum):
-    """What providers report, in one vocabulary. Kinds that are not in `RECORDED` are counted and acknowledged."""
+    """What providers report. Kinds outside `RECORDED` are only counted."""
 
     UNSUBSCRIBE = "unsubscribe"
     RESUBSCRIBE = "resubscribe"
-    """By the person, as the provider says; never by an import, an API call or staff there."""
+    """By the person, according to the provider; not by an import, an API call or staff."""
     HARD_BOUNCE = "bounce.hard"
     SOFT_BOUNCE = "bounce.soft"
-    """Given up for a temporary reason. Counted outside the ledger: `domain.suppressions`."""
+    """Delivery failed for a temporary reason. Counted outside the ledger (`domain.suppressions`)."""
     DEFERRED = "bounce.deferred"
-    """Not delivered yet: the provider retries."""
+    """Not delivered yet; the provider keeps trying."""
     BLOCK = "bounce.block"
-    """Refused because of the sender or the message, not the mailbox."""
+    """Refused because of the sender or the content, not the mailbox."""
     COMPLAINT = "complaint"
     INVALID = "invalid"
     SEND_SUPPRESSED = "send.suppressed"
-    """Not sent, because the address is suppressed there."""
+    """Not sent, because the provider suppresses the address. Not a decision of the person."""
     SUPPRESSION_ADDED = "suppression.added"
-    """Added by others than the person, often by our own push. It counts as an opt-out; where it is the echo of a push,
-    the undo of what was pushed undoes it too (`consent.Undone`)."""
+    """Added there by somebody other than the person, often by our own push. Counts as an opt-out; if it is an echo,
+    undoing the original removes it (`consent.Undone`)."""
     SUPPRESSION_REMOVED = "suppression.removed"
     ADDRESS_CHANGED = "address.changed"
     CONTACT_DELETED = "contact.deleted"
@@ -136,24 +132,20 @@ PREFERENCE_VERBS: Final = {
     EventKind.SUPPRESSION_ADDED: Verb.UNSUBSCRIBE,
     EventKind.RESUBSCRIBE: Verb.SUBSCRIBE,
 }
-"""Kinds about one topic, and their verb."""
 
 RECORDED: Final = frozenset({*SUPPRESSING, *PREFERENCE_VERBS})
-"""Kinds that bear on permission."""
+"""Kinds that affect permission."""
 
 
 def bears_on_permission(event: ProviderEvent) -> bool:
-    """Whether a report is recorded. An opt-in to everything is not: it would cover topics that do not exist yet."""
+    """Whether the event is recorded. An opt-in to `*` is not: it names no topic."""
     return event.kind in RECORDED and (event.kind is not EventKind.RESUBSCRIBE or event.topic != BLANKET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderEvent:
-    """A provider's report. `topic` is a topic of ours or `*`.
-
-    `event_id` is the provider's id, or a digest where it gives none, and None for a row of its list; `occurred_at` is
-    None where it gives no time.
-    """
+    """A provider's event. `topic` is one of our slugs or `*`. `event_id` is the provider's id, or a digest without one,
+    and None for a row of its list."""
 
     kind: EventKind
     address: Address
@@ -165,10 +157,10 @@ class ProviderEvent:
 
 
 def provider_event(event: ProviderEvent, connector: str) -> Act:
-    """The act of a report that `bears_on_permission`. Bounces and complaints suppress the address.
+    """The act for an event that `bears_on_permission`.
 
-    An opt-in is never trusted: it can start a subscription, and overrules no opt-out. An opt-out that the person did
-    not make there has the actor `system` (`consent.is_echo`).
+    An opt-in is never trusted: it can start a subscription but never revive it. An opt-out not made by the person has
+    the actor `system` (`consent.is_echo`).
     """
     reason = SUPPRESSING.get(event.kind)
     is_added = event.kind is EventKind.SUPPRESSION_ADDED
@@ -190,7 +182,7 @@ def provider_event(event: ProviderEvent, connector: str) -> Act:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedRow:
-    """One line of a file: a preference or a suppression, and where it comes from."""
+    """A line of a file: a preference or a suppression."""
 
     address: Address
     verb: Verb
@@ -205,7 +197,7 @@ class ImportedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedAct:
-    """What a company's own system reports: a preference, a pause, a frequency limit, or an unusable address."""
+    """A preference, limit or suppression reported by a company's own system."""
 
     address: Address
     verb: Verb
@@ -221,10 +213,8 @@ class ReportedAct:
 
 
 def reported(report: ReportedAct, key_name: str, *, trusted: bool) -> Act:
-    """The act that a system reports with its API key. Only an opt-in can be trusted; an opt-out always counts.
-
-    A purpose is about the person, so it is kept under email whichever address is named.
-    """
+    """The act for an API report. Only an opt-in can be trusted: an opt-out needs no trust to count. A purpose belongs
+    to the person, so it is recorded under email for any channel."""
     return Act(
         verb=report.verb,
         channel=Channel.EMAIL if report.topic in set(Purpose) else report.address.channel,
@@ -245,7 +235,7 @@ def reported(report: ReportedAct, key_name: str, *, trusted: bool) -> Act:
 
 
 def imported(row: ImportedRow) -> Act:
-    """The act of an imported line. Never trusted: an opt-in can start a subscription, and overrules no opt-out."""
+    """The act for a line of an import. Never trusted: it can start a subscription but never revive it."""
     return Act(
         verb=row.verb,
         channel=row.address.channel,

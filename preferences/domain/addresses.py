@@ -1,4 +1,4 @@
-"""Addresses: the fingerprint that survives erasure, and the mask that pages show.
+"""Keyed fingerprints of addresses, and the masked form that pages show.
 
 Invariant: equal addresses have equal fingerprints. `preferences.address_parsing` makes the normal form.
 """
@@ -16,11 +16,8 @@ from preferences.domain.vocabulary import Channel
 
 
 class Fingerprints:
-    """Keyed hashes of addresses: HMAC-SHA-256 over channel and normal form, in base64url (43 characters).
-
-    Keys run from the oldest to the newest, as in `LINK_KEYS`. A new fingerprint uses the newest; looking one up tries
-    every key, so a rotation forgets nobody.
-    """
+    """HMAC-SHA-256 over channel and normal form, in base64url (43 characters). Keys run from oldest to newest. The
+    newest makes new fingerprints; lookups try all."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys:
@@ -28,17 +25,16 @@ class Fingerprints:
         self._newest_first = tuple(_Keyed(key) for key in reversed(keys))
 
     def of(self, address: Address) -> str:
-        """The fingerprint to store."""
         return self._newest_first[0].fingerprint(address)
 
     def candidates(self, address: Address) -> tuple[str, ...]:
-        """Every fingerprint that may stand in the database for this address, the newest first."""
+        """Every fingerprint that the database may hold for the address, newest key first."""
         forms = [address] if address.channel is not Channel.POST else [address, *_earlier_forms(address)]
         return tuple(keyed.fingerprint(form) for keyed in self._newest_first for form in forms)
 
     def digests(self, channel: Channel, values: Sequence[bytes]) -> Iterator[bytes]:
-        """For each key, the newest first: the 32 bytes behind the fingerprint of each of the addresses, joined; and so
-        again for earlier normal forms, where there are any."""
+        """For each key, newest first: the addresses' raw fingerprints (32 bytes each), joined; then the same for
+        earlier normal forms, if any."""
         forms = [values]
         if channel is Channel.POST:
             earlier = [_earlier_post(value.decode()).encode() for value in values]
@@ -48,7 +44,7 @@ class Fingerprints:
                 yield keyed.digests(channel, form)
 
     def by_print(self, addresses: Iterable[Address]) -> dict[str, Address]:
-        """The addresses by every fingerprint that may stand in the database for them."""
+        """Each address by every fingerprint that the database may hold for it."""
         known = list(addresses)
         found = {keyed.fingerprint(address): address for address in known for keyed in self._newest_first}
         post = [address for address in known if address.channel is Channel.POST]
@@ -57,32 +53,32 @@ class Fingerprints:
 
 
 def _earlier_forms(address: Address) -> Iterator[Address]:
-    """The normal form that some spellings of a postal address once had, if it is another."""
+    """An earlier version normalised some postal addresses differently."""
     earlier = "" if address.value.isascii() else _earlier_post(address.value)
     if earlier not in {"", address.value}:
         yield Address(Channel.POST, earlier)
 
 
 def _earlier_post(value: str) -> str:
-    """What became of letters and accents that were written apart (NFD), before both spellings were one."""
+    """That normal form: NFD, where NFC is used now."""
     return " ".join(unicodedata.normalize("NFD", value).casefold().split())
 
 
 _BLOCK: Final = 64
-"""Octets in a block of SHA-256: what RFC 2104 §2 fills a key up to."""
+"""Bytes in a SHA-256 block; keys are padded to it (RFC 2104 §2)."""
 
 _PREFIXES: Final = {channel: f"{channel.value}:".encode() for channel in Channel}
 
 
 class _Keyed:
-    """HMAC-SHA-256 (RFC 2104) under one key. The key's part is done once and copied for each address: with `hmac` it
-    is done again each time, which takes three times as long."""
+    """HMAC-SHA-256 (RFC 2104). Hashes the key once and copies the state for each address: three times as fast as
+    `hmac`."""
 
     def __init__(self, key: bytes) -> None:
         key = key if len(key) <= _BLOCK else hashlib.sha256(key).digest()
         padded = key.ljust(_BLOCK, b"\0")
-        self._inner = hashlib.sha256(bytes(octet ^ 0x36 for octet in padded))
-        self._outer = hashlib.sha256(bytes(octet ^ 0x5C for octet in padded))
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
 
     def fingerprint(self, address: Address) -> str:
         inner, outer = self._inner.copy(), self._outer.copy()
@@ -91,7 +87,7 @@ class _Keyed:
         return base64.urlsafe_b64encode(outer.digest()).rstrip(b"=").decode("ascii")
 
     def digests(self, channel: Channel, values: Sequence[bytes]) -> bytes:
-        """Written for millions of addresses: the channel, too, is hashed once and copied."""
+        """For millions of addresses: the channel is hashed once, too."""
         begun, copy_outer = self._inner.copy(), self._outer.copy
         begun.update(_PREFIXES[channel])
         copy_begun = begun.copy
@@ -105,7 +101,7 @@ class _Keyed:
 
 
 def mask(address: Address) -> str:
-    """Enough of an address for its owner to know it, too little for anybody else: `j•••@example.com`."""
+    """Recognisable to the owner alone, such as `j•••@example.com`."""
     if address.channel is Channel.EMAIL:
         local, _, domain = address.value.rpartition("@")
         local = local.removeprefix('"')
@@ -117,8 +113,7 @@ GMAIL: Final = frozenset({"gmail.com", "googlemail.com"})
 
 
 def mailbox_of(address: Address) -> Address:
-    """The mailbox that an email address leads to at most providers: without `+tag`, at Gmail without dots. For limits
-    alone, never for whose it is: somebody else's name may have a plus sign."""
+    """Without `+tag`, and at Gmail without dots. Only for limits, never to identify a contact."""
     if address.channel is not Channel.EMAIL:
         return address
     local, _, domain = address.value.rpartition("@")

@@ -1,7 +1,7 @@
-"""The text colour that is readable on a background, for email, where no style sheet can compute it.
+"""A readable text colour for emails, which cannot compute it in CSS.
 
-Invariant: the contrast is 4.5 to 1 or more on every background, since black or white always reaches it. Source: WCAG
-2.2, "relative luminance" and "contrast ratio".
+Invariant: contrast is at least 4.5 to 1, which black or white always reaches. Source: WCAG 2.2, "relative luminance"
+and "contrast ratio".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ WHITE: Final = "#ffffff"
 
 
 def luminance(colour: str) -> float:
-    """How light a colour such as `#0b57d0` is: 0 for black, 1 for white."""
+    """From 0 for black to 1 for white."""
     red, green, blue = (_linear(int(colour[at : at + 2], 16) / 255) for at in (1, 3, 5))
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
@@ -23,11 +23,11 @@ def _linear(part: float) -> float:
 
 
 def contrast(colour: str, other: str) -> float:
-    """From 1, for the same colour, to 21, for black and white."""
+    """From 1 to 21."""
     darker, lighter = sorted((luminance(colour), luminance(other)))
     return (lighter + 0.05) / (darker + 0.05)
 
 
 def ink_on(colour: str) -> str:
-    """White or black: the one that is easier to read on this colour."""
+    """Black or white, whichever contrasts more."""
     return WHITE if contrast(colour, WHITE) >= contrast(colour, BLACK) else BLACK

@@ -1,21 +1,11 @@
 """The fold: which entries count, and the state that they add up to.
 
-Owns the order between entries. Invariant: the state is the greatest entry of a total order among those that were not
-undone, so it is the same in whatever order entries arrive and however often one is repeated.
+Invariant: the state is the greatest entry of a total order, so neither the order of arrival nor repetition changes it.
 
-Preferences, from the weightiest consideration to the lightest:
-
-1. An opt-in from an origin that is not trusted for it (an import, a provider's list) yields to everything else, so it
-   can start a subscription and never revive one.
-2. The newer act wins. An act is never newer than the moment it was recorded.
-3. At the same instant an opt-out wins.
-
-An opt-in of unknown or impossible time weighs nothing; an opt-out of such a time counts from when it was recorded.
-
-Pauses and frequency limits have an order of their own: the newer one wins, and at the same instant the stricter one.
-
-An undo has no weight. It removes the entry that it names, and the echoes of that entry: what held before keeps its
-time, its trust and its basis.
+For preferences, an opt-in from an untrusted origin loses to any other entry; else the newer act wins, and an opt-out
+wins ties. An opt-in of unknown or impossible time is ignored; an opt-out of such a time counts from `recorded_at`. For
+pauses and frequency limits the newer wins, and the stricter wins ties. An undo removes the entry that it names, and the
+echoes of that entry.
 """
 
 from __future__ import annotations
@@ -36,30 +26,29 @@ EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
 
 
 def known_time(occurred_at: datetime | None) -> datetime | None:
-    """The stated time, or None for an impossible one."""
+    """The stated time; None if it is impossible."""
     return None if occurred_at is None or occurred_at < EARLIEST else occurred_at
 
 
 def clamp(occurred_at: datetime | None, recorded_at: datetime) -> datetime | None:
-    """The stated time, but never later than it was recorded. None for an unknown one."""
+    """The stated time, but not later than `recorded_at`; None if it is unknown."""
     at = known_time(occurred_at)
     return None if at is None else min(at, recorded_at)
 
 
 def weigh(status: Status, at: datetime, *, trusted: bool, basis: Basis | None) -> Weight:
-    """The weight of a preference: the greater one is the state."""
+    """The greatest weight wins."""
     is_opt_out = status is Status.UNSUBSCRIBED
     return (is_opt_out or trusted, at, is_opt_out, basis or "")
 
 
 def _effective_time(entry: Entry, *, is_opt_out: bool) -> datetime | None:
-    # Entries from before impossible times were left out still bear them.
+    # Old entries may contain impossible times.
     at = known_time(entry.occurred_at)
     return entry.recorded_at if at is None and is_opt_out else at
 
 
 def apply(old: Preference | None, entry: Entry) -> Preference | None:
-    """The preference after `entry`, given the one before it."""
     if entry.status is None or entry.undoes is not None:
         raise ValueError("a suppression or an undo is no preference")
     at = _effective_time(entry, is_opt_out=entry.status is Status.UNSUBSCRIBED)
@@ -81,7 +70,7 @@ def apply(old: Preference | None, entry: Entry) -> Preference | None:
 
 
 def apply_suppression(old: Suppression | None, entry: Entry) -> Suppression | None:
-    """The suppression after `entry`: newest wins, suppressing wins ties, and only a trusted origin lifts one."""
+    """Newest wins, suppressing wins ties, and only a trusted origin lifts."""
     if entry.reason is None:
         raise ValueError("a preference is no suppression")
     active = entry.verb is Verb.SUPPRESS
@@ -101,7 +90,6 @@ def apply_suppression(old: Suppression | None, entry: Entry) -> Suppression | No
 
 
 def apply_limit(old: SendingLimit | None, entry: Entry) -> SendingLimit | None:
-    """The pause or the frequency limit after `entry`: newest wins, and the stricter one wins ties."""
     if entry.verb not in LIMIT_VERBS:
         raise ValueError("neither a pause nor a frequency limit")
     slows = entry.until is not None or entry.per_week is not None
@@ -113,7 +101,6 @@ def apply_limit(old: SendingLimit | None, entry: Entry) -> SendingLimit | None:
 
 
 def _strictness(limit: SendingLimit) -> float:
-    """Greater for what lets less through."""
     if limit.verb is Verb.PAUSE:
         return limit.until.timestamp() if limit.until else float("-inf")
     return -limit.per_week if limit.per_week is not None else float("-inf")
@@ -121,11 +108,11 @@ def _strictness(limit: SendingLimit) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undone:
-    """What one undo takes out of the fold: the opt-out `seq`, and its echoes.
+    """What an undo removes: the opt-out `seq`, and its echoes.
 
-    An echo is a connector's report of an opt-out that the person did not make there, most often of our own push. It
-    belongs to this opt-out if it was recorded later, is about the same topic (any topic, for an opt-out of everything)
-    and happened from `since` to `until`. Providers give whole seconds, so `since` is cut to the second.
+    An echo is a connector's report of an opt-out that the person did not make there, usually of our own push. It counts
+    as this opt-out's if it was recorded later, is about the same topic (any, for a blanket opt-out) and happened from
+    `since` to `until`. Providers report whole seconds, so `since` is cut to the second.
     """
 
     seq: int
@@ -134,7 +121,6 @@ class Undone:
     until: datetime
 
     def takes(self, entry: Entry) -> bool:
-        """Whether the entry no longer counts."""
         if entry.seq == self.seq:
             return True
         if entry.seq < self.seq or self.topic not in {entry.topic, BLANKET} or not is_echo(entry):
@@ -144,23 +130,21 @@ class Undone:
 
 
 def is_echo(entry: Entry) -> bool:
-    """Whether an opt-out was reported by a connector as not made by the person."""
+    """Whether this is an opt-out that a connector reported as not made by the person."""
     return entry.status is Status.UNSUBSCRIBED and entry.actor is Actor.SYSTEM and is_connector(entry.origin)
 
 
 def undone_by(undo: Entry, target: Entry) -> Undone:
-    """What `undo` takes back: `target`, the entry that it names, and the echoes of that one."""
     at = _effective_time(target, is_opt_out=True) or target.recorded_at
     return Undone(seq=target.seq, topic=target.topic, since=at.replace(microsecond=0), until=undo.recorded_at)
 
 
 def counts(entry: Entry, undone: Iterable[Undone]) -> bool:
-    """Whether an entry is part of the fold."""
     return entry.undoes is None and not any(undo.takes(entry) for undo in undone)
 
 
 def without_undone(entries: Collection[Entry]) -> Iterator[Entry]:
-    """The entries that count, of all about the preferences of one contact, channel and brand."""
+    """`entries` must be all about the preferences of a contact, channel and brand."""
     by_seq = {entry.seq: entry for entry in entries}
     undos = [entry for entry in entries if entry.undoes in by_seq]
     undone = [undone_by(undo, by_seq[undo.undoes]) for undo in undos if undo.undoes is not None]
@@ -168,25 +152,25 @@ def without_undone(entries: Collection[Entry]) -> Iterator[Entry]:
 
 
 def fold(entries: Iterable[Entry]) -> Preference | None:
-    """The preference that its entries add up to. None of them may have been undone."""
-    choice: Preference | None = None
+    """The preference that these entries add up to; undone ones must be left out."""
+    preference: Preference | None = None
     for entry in entries:
-        choice = apply(choice, entry)
-    return choice
+        preference = apply(preference, entry)
+    return preference
 
 
 def fold_by_topic(entries: Collection[Entry]) -> dict[str, Preference]:
-    """The preference for each topic, from all entries of one contact, channel and brand, undone ones included."""
-    choices: dict[str, Preference] = {}
+    """The preference for each topic, from all entries of a contact, channel and brand."""
+    preferences: dict[str, Preference] = {}
     for entry in without_undone(entries):
-        choice = apply(choices.get(entry.topic), entry)
-        if choice is not None:
-            choices[entry.topic] = choice
-    return choices
+        preference = apply(preferences.get(entry.topic), entry)
+        if preference is not None:
+            preferences[entry.topic] = preference
+    return preferences
 
 
 def effective(own: Preference | None, blanket: Preference | None) -> Preference | None:
-    """What counts for a topic: its own preference or a blanket opt-out, whichever weighs more; an opt-out wins ties."""
+    """The topic's own preference or the blanket opt-out, whichever weighs more; an opt-out wins ties."""
     if blanket is None or blanket.status is not Status.UNSUBSCRIBED:
         return own
     if own is None:
@@ -196,21 +180,21 @@ def effective(own: Preference | None, blanket: Preference | None) -> Preference 
 
 
 def is_stopped(choices: Mapping[str, Preference], topic: str) -> bool:
-    """Whether one more opt-out of this topic, or of everything, would change nothing. `choices` are of one brand on one
-    channel; everything covers purposes too."""
+    """Whether another opt-out of this topic, or of everything, would change nothing. `choices` are those of a brand and
+    channel; `*` covers purposes too."""
     blanket = choices.get(BLANKET)
     covered = {topic, *choices} if topic == BLANKET else {topic}
     counting = (effective(choices.get(slug), blanket) for slug in covered)
-    return all(choice is not None and choice.status is Status.UNSUBSCRIBED for choice in counting)
+    return all(found is not None and found.status is Status.UNSUBSCRIBED for found in counting)
 
 
 def answer_to_new(
     topic_added_at: datetime | None, own: Preference | None, answer: Preference | None
 ) -> Preference | None:
-    """The contact's opt-out from new kinds of mail, if that is what counts for this topic.
+    """The contact's opt-out from new topics, if it decides about this topic.
 
-    It covers topics that were added later and that the contact has no preference for. An opt-in is not consent to a
-    topic that was not named, so it changes nothing.
+    It covers topics that were added later and that the contact has no preference for. An opt-in has no effect: it is no
+    consent to a topic that was not named.
     """
     if answer is None or answer.status is not Status.UNSUBSCRIBED or topic_added_at is None:
         return None

@@ -1,7 +1,6 @@
-"""Errors, named by what the caller does next.
+"""The errors that several packages share, by what the caller does next.
 
-Invariant: no message here carries an address, a token or the body of a request; what a caller needs to say more is an
-attribute with a safe value (a field, a row number, seconds).
+Invariant: no message contains an address, a token or a request body; attributes hold safe values only.
 """
 
 from __future__ import annotations
@@ -10,14 +9,11 @@ from collections.abc import Sequence
 
 
 class PreferencesError(Exception):
-    """The root of all errors that this package raises on purpose."""
+    """Base class of this package's errors."""
 
 
 class BadFields(PreferencesError):
-    """Values that cannot be taken as they are. Correct these fields.
-
-    `faults` are pairs of a field's name and what to do about it; neither repeats a value.
-    """
+    """Invalid values. `faults` are pairs of field name and correction, without the value."""
 
     def __init__(self, faults: Sequence[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{field}: {detail}" for field, detail in faults[:3]))
@@ -25,27 +21,27 @@ class BadFields(PreferencesError):
 
 
 class BadAddress(PreferencesError):
-    """Not an address of that channel. Ask for another."""
+    """Not an address of the channel."""
 
 
 class BadLink(PreferencesError):
-    """Not a link of ours: forged, cut off, changed, or meant for another purpose. Offer the address box."""
+    """Forged, truncated, changed, or of another purpose. Offer the address form."""
 
 
 class StaleLink(BadLink):
-    """A link of ours whose time has passed. Offer another way to do the same."""
+    """A valid link that has expired. Offer another way."""
 
 
 class NotAllowed(PreferencesError):
-    """Understood, and refused as things stand, such as an undo that was used already."""
+    """Valid, but refused in the current state, such as a second undo."""
 
 
 class TooOften(PreferencesError):
-    """Repeated too many times in a minute. What was asked first has been done. Answer 429."""
+    """Rate limit exceeded; earlier calls took effect. Answer 429."""
 
 
 class StoreBusy(PreferencesError):
-    """The database could not be reached, or could not take it now. Nothing was recorded. Try again."""
+    """The database is unavailable. Nothing was recorded. Try again."""
 
 
 class BadSignature(PreferencesError):
@@ -53,11 +49,11 @@ class BadSignature(PreferencesError):
 
 
 class BadPayload(PreferencesError):
-    """Authentic, but not what the provider documents."""
+    """Authentic, but not as the provider documents it."""
 
 
 class TryLater(PreferencesError):
-    """The provider cannot take it now. Stop this connector for a while; `after` is its own wish in seconds."""
+    """The provider is unavailable. Back off; `after` is its `Retry-After` in seconds."""
 
     def __init__(self, why: str, after: float | None = None) -> None:
         super().__init__(why)
@@ -65,8 +61,8 @@ class TryLater(PreferencesError):
 
 
 class Rejected(PreferencesError):
-    """The provider will never take this one contact. Park it and go on."""
+    """The provider will never accept this contact. Skip it."""
 
 
 class Misconfigured(PreferencesError):
-    """Nothing will go through until somebody changes a setting. Pause the connector and say so."""
+    """A setting must change first. Pause the connector and report it."""

@@ -1,10 +1,7 @@
-"""Dates and times as other programs write them.
+"""Parses dates and times as other programs write them.
 
-Owns what a text says about when something happened. Invariant: a text that can be read in two ways is refused, never
-guessed; a date alone is not taken for its first moment.
-
-Everything that reads a date from a file, a command line or a request uses this, so that all doors read it alike: an
-opt-out, a suppression or a pause counts from `latest` (the fold clamps it to receipt), an opt-in from `earliest`.
+Invariant: an ambiguous text is refused, and a date alone is the whole day. An opt-out, suppression or pause counts from
+`latest` (clamped to receipt), an opt-in from `earliest`. Every file, command and request is parsed here.
 """
 
 from __future__ import annotations
@@ -16,20 +13,20 @@ from typing import Final, NamedTuple, NoReturn
 
 
 class Instant(NamedTuple):
-    """When something happened: both are equal, in UTC, where the text names a moment."""
+    """A span in UTC; both ends are equal if the text names a moment."""
 
     earliest: datetime
     latest: datetime
 
 
 NO_DATE: Final = "0000-00-00"
-"""What MySQL writes where there is no date."""
+"""MySQL's missing date."""
 
 MILLISECONDS: Final = 1e11
-"""From this number on, a number is milliseconds since 1970 (in seconds it would be the year 5138)."""
+"""Numbers from here on are milliseconds since 1970 (as seconds: the year 5138)."""
 
 LONGEST: Final = 100
-"""Characters in the longest text that is looked at."""
+"""Characters in the longest text that is parsed."""
 
 _LAST: Final = timedelta(days=1) - timedelta(microseconds=1)
 
@@ -49,7 +46,7 @@ _CLOCK: Final = (
     r"(?: ?(?P<half>[ap])\.?m\b\.?)?"
 )
 _OFFSET: Final = r"(?:utc|gmt)?(?P<sign>[+-])(?P<hours>[0-9]{1,2})(?::?(?P<minutes>[0-9]{2}))?"
-# A zone's name behind its offset is how Go, JavaScript and RFC 5322 (as a comment) write it, and adds nothing.
+# Go, JavaScript and RFC 5322 (in a comment) repeat the zone's name after the offset.
 _ZONE: Final = (
     rf"(?: ?(?:{_OFFSET}(?: (?:[a-z]{{2,5}}|[+-][0-9]{{2,4}}|\([^()]*\)))?|(?P<zone>[a-z]{{1,5}})(?: \([^()]*\))?))"
 )
@@ -70,28 +67,25 @@ _FORMS: Final = tuple(
 _PLAIN: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})?", re.ASCII
 ).fullmatch
-"""What nearly every file has, and Python reads many times as fast."""
+"""The usual form, which Python parses many times as fast."""
 
 _NUMBER: Final = re.compile(r"[0-9]{1,16}(?:\.[0-9]{1,9})?", re.ASCII).fullmatch
 
 _UTC_NAMES: Final = ("z", "utc", "gmt", "ut")
 _AMERICAN: Final = {"edt": -4, "est": -5, "cdt": -5, "cst": -6, "mdt": -6, "mst": -7, "pdt": -7, "pst": -8}
-"""Hours from UTC of the names that RFC 5322 §4.3 fixes for dates in its form. Elsewhere they mean other zones, too."""
+"""Hours from UTC of the zones in RFC 5322 §4.3; outside that format the names are ambiguous."""
 
 
 _ZONES: Final = (timedelta(hours=-14), timedelta(hours=12))
-"""From the moment at which a clock first shows a time (UTC+14) to that at which one last does (UTC-12), from UTC's."""
+"""How far from UTC a local time can be: from UTC+14 to UTC-12."""
 
 
 def parse_instant(text: str, *, day_first: bool | None = None, is_local: bool = False) -> Instant:
-    """What a text says; without a zone it is UTC, and a date alone is the whole of that day.
+    """Parses ISO 8601, RFC 5322, Go's `Time.String()` or English text. Raises ValueError, which never contains the
+    text.
 
-    With `is_local`, for a program that writes its users' times and names no zone, such a text is the whole span that it
-    can mean anywhere.
-
-    It may be ISO 8601, RFC 5322, Go's `Time.String()`, or English words, with a clock of 24 or, with am or pm, of 12
-    hours. `day_first` is for a program that is known to write 05/03/2024 in one order. Raises ValueError, which never
-    holds the text.
+    Without a zone the text is in UTC; with `is_local`, for programs that write local times, it is the span over all
+    zones. `day_first` is for programs with a known order of 05/03/2024.
     """
     if _PLAIN(text):
         with suppress(ValueError, OverflowError):
@@ -104,14 +98,14 @@ def parse_instant(text: str, *, day_first: bool | None = None, is_local: bool = 
     part = found.groupdict()
     numbers, offset = _numbers(part, day_first), _offset(part)
     try:
-        told = _span(part, numbers, timezone(offset))
-        return _anywhere(told) if is_local and not (part.get("zone") or part.get("sign")) else told
+        span = _span(part, numbers, timezone(offset))
+        return _anywhere(span) if is_local and not (part.get("zone") or part.get("sign")) else span
     except (ValueError, OverflowError):
         _refuse()
 
 
 def epoch_instant(text: str) -> Instant:
-    """A number of seconds or milliseconds since 1970, for programs that are known to write one. Raises ValueError."""
+    """Seconds or milliseconds since 1970. Raises ValueError."""
     if not _NUMBER(text):
         _refuse()
     number = float(text)
@@ -167,13 +161,13 @@ def _span(part: dict[str, str | None], numbers: tuple[int, int, int], zone: time
 
 
 def _anywhere(found: Instant) -> Instant:
-    """Raises OverflowError at both ends of the calendar."""
+    """Raises OverflowError at the calendar's ends."""
     first, last = _ZONES
     return Instant(found.earliest + first, found.latest + last)
 
 
 def _moment(at: datetime) -> Instant:
-    """Raises OverflowError at both ends of the calendar."""
+    """Raises OverflowError at the calendar's ends."""
     moment = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     return Instant(moment, moment)
 

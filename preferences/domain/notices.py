@@ -1,7 +1,6 @@
-"""The wording that people are shown when they say yes, as evidence.
+"""Notices: the wording shown for an opt-in, as evidence.
 
-Owns what a notice is and its hash. Invariant: the same words under the same slug in the same language are the same
-notice, wherever and whenever they were shown. Source: GDPR 7(1), ISO/IEC TS 27560 (privacy notice).
+Invariant: equal slug, language and text make the same notice. Source: GDPR 7(1), ISO/IEC TS 27560 (privacy notice).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Words about one thing (`slug`, such as `default/email/product-news`) in one language."""
+    """A wording in one language. `slug` is like `default/email/product-news`."""
 
     slug: str
     language: str
@@ -20,13 +19,13 @@ class Notice:
 
     @property
     def hash(self) -> str:
-        """SHA-256, in hex, over slug, language and text."""
+        """SHA-256 of slug, language and text, in hex."""
         return hashlib.sha256(f"{self.slug}\x1f{self.language}\x1f{self.text}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptNotice:
-    """A notice as it is kept: its version counts the different wordings of one slug in one language."""
+    """A stored notice. Each slug and language has its own versions."""
 
     notice: Notice
     version: int

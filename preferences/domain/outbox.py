@@ -17,14 +17,14 @@ from preferences.domain.backoff import Bounds
 
 class EmailKind(StrEnum):
     SIGN_UP = "sign_up"
-    """Confirm the topics ticked in the sign-up form."""
+    """Confirm topics from the sign-up form."""
     OPT_IN = "opt_in"
-    """Confirm what was opted in to behind a manage link."""
+    """Confirm opt-ins behind a manage link."""
     MANAGE_LINK = "manage_link"
     SIGN_IN = "sign_in"
-    """A code and a link to sign in with."""
+    """A code and a link."""
     NEW_ADDRESS = "new_address"
-    """Confirm an address that a contact wants to use."""
+    """Confirm a new address."""
     ADDRESS_CHANGED = "address_changed"
     """Warn an address that was replaced or removed."""
     ADDRESS_ADDED = "address_added"
@@ -65,7 +65,7 @@ SIGN_IN_LIFE: Final = timedelta(minutes=10)
 """Of a code and its link."""
 
 ADDRESS_LIFE: Final = timedelta(days=1)
-"""Of a link to confirm an address."""
+"""Of a confirm link."""
 
 EMAIL_LIFE: Final = timedelta(days=1)
 """How long sending is tried, for kinds not in `LIVES`."""
@@ -74,12 +74,12 @@ LIVES: Final = {EmailKind.SIGN_IN: SIGN_IN_LIFE, **dict.fromkeys(WARNINGS, timed
 """An expired code is useless; a late warning is not."""
 
 WAITS: Final = Bounds(first=5.0, longest=600.0)
-"""Between attempts to send an email, and to use a mail server that is away."""
+"""Between attempts to send, and to reach a mail server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedEmail:
-    """`details` holds what the kind needs, as JSON values."""
+    """`details` are JSON values."""
 
     id: UUID
     kind: EmailKind
@@ -96,7 +96,7 @@ def is_expired(queued: QueuedEmail, now: datetime) -> bool:
 
 
 def is_limited(kind: EmailKind, requests: Sequence[Request], now: datetime) -> bool:
-    """Whether the mailbox of these requests may get no more of this kind now."""
+    """Whether this mailbox may get no more now."""
     if _is_reached(LIMITS[kind], [at for requested, at in requests if requested is kind], now):
         return True
     others = [at for requested, at in requests if requested not in WARNINGS]

@@ -1,7 +1,7 @@
-"""May we send? A table that counsel can read, and one loop over it.
+"""May we send? The table of rules, and the function that applies it to the facts.
 
-Owns the rules; `store.decision_facts` reads the facts. Invariant: a marketing message is allowed only when no fact
-forbids it and every fact is known; a transactional one is stopped only by an address that is unreachable or unusable.
+Invariant: marketing is allowed only when every fact is known and none forbids it; a transactional message is stopped
+only by an unusable address. `store.decision_facts` reads the facts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from preferences.domain.vocabulary import Basis, Channel, MessageClass, Purpose,
 
 
 class Reason(StrEnum):
-    """Why a message is refused, or `ok`. Where several hold, the first in this order is the one reported."""
+    """Why a message is refused, or `ok`. The first that applies, in this order, is reported."""
 
     ERASED = "erased"
     CHILD = "child"
@@ -46,7 +46,7 @@ OPT_OUTS: Final = frozenset({Reason.UNSUBSCRIBED_ALL, Reason.UNSUBSCRIBED})
 
 
 class Answer(StrEnum):
-    """What a rule says for one message class. DEGRADED allows, and reports that not every fact is known."""
+    """DEGRADED allows, and reports that a fact is unknown."""
 
     YES = "yes"
     DEGRADED = "yes, degraded"
@@ -57,8 +57,8 @@ YES, DEGRADED, NO = Answer.YES, Answer.DEGRADED, Answer.NO
 MARKETING, TRANSACTIONAL, NOTICE = MessageClass.MARKETING, MessageClass.TRANSACTIONAL, MessageClass.NOTICE
 
 # Sources: 15 USC 7704(a)(3)-(4) and 16 CFR 316 (opt-out stops commercial mail, not transactional), GDPR 7(3), 17,
-# 21(3), ICO direct marketing guidance (keep a suppression record after erasure). A notice to an unreachable address or
-# a child's needs another way: another channel, or the parent.
+# 21(3), ICO direct marketing guidance (keep a suppression record after erasure). Where a notice is
+# refused, use another channel.
 TABLE: Final[dict[Reason, dict[MessageClass, Answer]]] = {
     Reason.ERASED: {MARKETING: NO, TRANSACTIONAL: YES, NOTICE: YES},
     Reason.CHILD: {MARKETING: NO, TRANSACTIONAL: NO, NOTICE: YES},
@@ -85,10 +85,7 @@ TABLE: Final[dict[Reason, dict[MessageClass, Answer]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """`rule` names the cell of the table (`marketing.unsubscribed`), `entry` the ledger entry behind it, if any.
-
-    `degraded` says that not every fact was known.
-    """
+    """`rule` is the cell of the table, such as `marketing.unsubscribed`. `degraded`: not every fact was known."""
 
     allowed: bool
     reason: Reason
@@ -99,10 +96,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known about one address for one message: each reason that holds, with the entry behind it.
-
-    `contact_id` is set where the owner of the address has entries. `limit` is their frequency limit for the topic.
-    """
+    """The reasons that apply to an address, each with its entry. `limit` is the frequency limit for the topic."""
 
     reasons: Mapping[Reason, int | None]
     contact_id: UUID | None = None
@@ -111,10 +105,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A message to be decided about: the deciding class, the channel, and the topic, None where there is none.
-
-    `reasons` hold for every address, such as a topic that is not sent on the channel.
-    """
+    """What a decision is about. `reasons` apply to every address."""
 
     channel: Channel
     message_class: MessageClass
@@ -123,7 +114,7 @@ class Message:
 
 
 LIMIT_PERIOD: Final = timedelta(days=7)
-"""The week of a frequency limit: any seven days in a row, so that a Sunday and a Monday are not two weeks."""
+"""A frequency limit covers any seven consecutive days, not a calendar week."""
 
 PURPOSE_BASIS: Final = {
     Purpose.TRACKING: Basis.LEGITIMATE_INTEREST,
@@ -131,11 +122,10 @@ PURPOSE_BASIS: Final = {
     Purpose.LOCATION: Basis.CONSENT,
     Purpose.NEW_TOPICS: Basis.LEGITIMATE_INTEREST,
 }
-"""The lawful basis of each purpose. Location needs an opt-in (consent); the others last until an opt-out."""
+"""Location needs an opt-in; the others apply until an opt-out."""
 
 
 def purpose_topic(purpose: Purpose, brand: str) -> Topic:
-    """A purpose as a topic, so that it is decided about like one."""
     return Topic(
         slug=purpose.value,
         brand=brand,
@@ -158,8 +148,8 @@ def facts_of(
     paces: Sequence[SendingLimit] = (),
     contact_id: UUID | None = None,
 ) -> Facts:
-    """The facts about one address. `choice` is the effective preference (`consent.effective`); `blanket` says that it
-    is the one about everything; `paces` are the pauses and frequency limits for the topic."""
+    """The facts about an address. `choice` is the effective preference (`consent.effective`), `blanket` whether it is
+    the blanket opt-out, `paces` the pauses and frequency limits for the topic."""
     reasons: dict[Reason, int | None] = {Reason(reason): seq for reason, seq in suppressions.items()}
     if choice is not None and choice.status is Status.UNSUBSCRIBED:
         reasons[Reason.UNSUBSCRIBED_ALL if blanket else Reason.UNSUBSCRIBED] = choice.seq
@@ -175,24 +165,21 @@ def facts_of(
 
 
 def needs_opt_in(topic: Topic) -> bool:
-    """Whether the topic is sent only to contacts who opted in."""
     return topic.opt_in or topic.basis is Basis.CONSENT
 
 
 def stricter_class(asked: MessageClass, topic: Topic | None) -> MessageClass:
-    """The deciding class where the caller's and the topic's differ: marketing, if either is.
-
-    16 CFR 316.3: what carries a promotion is commercial, whatever its sender calls it.
-    """
+    """Marketing if the caller's class or the topic's is. 16 CFR 316.3: a message with a promotion is commercial,
+    whatever the sender calls it."""
     if topic is not None and MARKETING in (asked, topic.message_class):
         return MARKETING
     return asked
 
 
 def may_send(message_class: MessageClass, facts: Facts) -> Decision:
-    """The first reason whose rule is NO; else the first that is DEGRADED; else `ok`.
+    """The first reason whose rule is NO, else the first DEGRADED, else `ok`.
 
-    A reason whose rule is YES is never reported: a transactional message must not reveal a marketing opt-out.
+    Reasons whose rule is YES are never reported: a transactional message must not reveal an opt-out.
     """
     degraded: Decision | None = None
     for reason, answers in TABLE.items():

@@ -1,7 +1,7 @@
-"""The controls of the preference page: their values, and the acts that changing them means.
+"""The controls of the preference page: their values, and the acts that changes mean.
 
-Owns the way from preferences to form values and back. Invariants: only what was moved becomes an act; what lets more
-mail through is told apart from what lets less through, because only the first needs proof of identity.
+Invariants: only a changed control makes an act; changes that let more mail through are separate, since only they need
+proof of identity.
 """
 
 from __future__ import annotations
@@ -22,21 +22,18 @@ from preferences.domain.vocabulary import BLANKET, Actor, Basis, Channel, Origin
 ON: Final = "on"
 OFF: Final = "off"
 UNANSWERED: Final = ""
-"""The value of an unanswered question, of no pause, and of no frequency limit."""
+"""No answer, no pause, or no frequency limit."""
 
 WEEKLY_LIMITS: Final = tuple(range(1, 8))
-"""The frequency limits on offer, in messages a week: a higher one would mean nothing."""
+"""Frequency limits on offer, in messages a week."""
 
 LONGEST_PAUSE: Final = timedelta(days=366)
-"""For longer than a year, unsubscribing is what is meant."""
 
 Choices = Mapping[tuple[Channel, str, str], Preference]
 Limits = Mapping[tuple[Channel, str, str, Verb], SendingLimit]
 
 
 class Aspect(StrEnum):
-    """What a control is about."""
-
     STATUS = "status"
     PAUSE = "pause"
     LIMIT = "cap"
@@ -46,7 +43,7 @@ LIMIT_VERB: Final = {Aspect.PAUSE: Verb.PAUSE, Aspect.LIMIT: Verb.CAP}
 
 
 class BadValue(PreferencesError):
-    """A control was given a value that it cannot have. Holds the control, and nothing that was typed."""
+    """Invalid value for a control. Holds no input."""
 
     def __init__(self, control: Control) -> None:
         super().__init__("a value that this control cannot have")
@@ -55,7 +52,7 @@ class BadValue(PreferencesError):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A control of the page: an aspect of a topic or a purpose on a channel."""
+    """An aspect of a topic or purpose on a channel."""
 
     channel: Channel
     topic: str
@@ -63,13 +60,13 @@ class Control:
 
     @property
     def name(self) -> str:
-        """Its name in forms and confirm links, such as `email.product-news.pause`. No slug contains a dot."""
+        """The form field, such as `email.product-news.pause`. Slugs contain no dot."""
         return f"{self.channel}.{self.topic}.{self.aspect}"
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The value of a control, and the newest entry behind it (0 for none)."""
+    """`seen` is the newest entry behind the value, or 0."""
 
     control: Control
     value: str
@@ -78,7 +75,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A control that was moved. `seen` is the entry that the page knew of."""
+    """A changed control. `seen` is the newest entry that the page knew of."""
 
     control: Control
     value: str
@@ -86,19 +83,19 @@ class Change:
 
     @property
     def item(self) -> str:
-        """Its form in a confirm link: `email.product-news.status=on`."""
+        """In confirm links: `email.product-news.status=on`."""
         return f"{self.control.name}={self.value}"
 
 
 def read_item(item: str) -> Change:
-    """The change of a `Change.item`. Raises ValueError."""
+    """Parses `Change.item`. Raises ValueError."""
     name, _, value = item.partition("=")
     channel, topic, aspect = name.split(".")
     return Change(Control(Channel(channel), topic, Aspect(aspect)), value)
 
 
 def controls_of(topics: Iterable[Topic]) -> Iterator[Control]:
-    """The controls of a brand's page: three for each topic and channel, one for each purpose."""
+    """Three for each topic and channel, one for each purpose."""
     for topic in topics:
         for channel in topic.channels:
             yield from (Control(channel, topic.slug, aspect) for aspect in Aspect)
@@ -106,19 +103,18 @@ def controls_of(topics: Iterable[Topic]) -> Iterator[Control]:
 
 
 def settings_of(brand: str, topics: Iterable[Topic], choices: Choices, limits: Limits, now: datetime) -> list[Setting]:
-    """The current value of each control."""
     known = {topic.slug: topic for topic in topics}
     known |= {purpose.value: purpose_topic(purpose, brand) for purpose in Purpose}
     return [_setting(control, brand, known[control.topic], choices, limits, now) for control in controls_of(topics)]
 
 
 def slugs_had(settings: Iterable[Setting], brand: str, choices: Choices) -> set[str]:
-    """The topics that may be sent to the contact on some channel, and those that they have a preference for."""
+    """Topics that may be sent to the contact, or with a preference."""
     sent = {state.control.topic for state in settings if state.control.aspect is Aspect.STATUS and state.value == ON}
     chosen = {
         topic
-        for (_, whose, topic), choice in choices.items()
-        if whose == brand and choice.status is not Status.NEVER_ASKED
+        for (_, of_brand, topic), choice in choices.items()
+        if of_brand == brand and choice.status is not Status.NEVER_ASKED
     }
     return sent | chosen
 
@@ -135,7 +131,7 @@ def _setting(control: Control, brand: str, topic: Topic, choices: Choices, limit
 
 def _status_value(control: Control, topic: Topic, own: Preference | None, blanket: Preference | None) -> str:
     if control.topic == Purpose.NEW_TOPICS:
-        # A question of its own: earlier opt-outs do not answer it.
+        # Earlier opt-outs do not answer this question.
         answers = {Status.SUBSCRIBED: ON, Status.UNSUBSCRIBED: OFF}
         return answers.get(own.status, UNANSWERED) if own else UNANSWERED
     choice = effective(own, blanket)
@@ -153,15 +149,15 @@ def _limit_value(limit: SendingLimit | None, now: datetime) -> str:
 
 
 def _first_free_day(until: datetime) -> date:
-    """The day with whose start a pause is over. A pause that a system reported may end within a day: the next day is
-    shown, so that submitting the value never shortens it."""
+    """The day on which a pause has ended. A reported pause may end within a day; the next day is shown, so that
+    submitting it does not shorten the pause."""
     end = until.astimezone(UTC)
     ends_within = end.time() != time() and end.date() != date.max
     return end.date() + timedelta(days=1) if ends_within else end.date()
 
 
 def check_value(control: Control, value: str, now: datetime) -> None:
-    """Raises BadValue for a value that the control cannot have."""
+    """Raises BadValue."""
     is_valid = value in {ON, OFF}
     if control.aspect is Aspect.LIMIT:
         is_valid = value == UNANSWERED or value in {str(limit) for limit in WEEKLY_LIMITS}
@@ -173,32 +169,32 @@ def check_value(control: Control, value: str, now: datetime) -> None:
 
 
 def _pause_end(control: Control, value: str) -> datetime | None:
-    """The start of the day, in UTC, on which a pause is over."""
+    """The start of the day in UTC. Raises BadValue."""
     if value == UNANSWERED:
         return None
     try:
         day = date.fromisoformat(value)
     except ValueError:
         raise BadValue(control) from None
-    if day.isoformat() != value:  # another way to write the day, which does not sort as days do
+    if day.isoformat() != value:  # other ISO forms do not sort by date
         raise BadValue(control)
     return datetime.combine(day, time(), UTC)
 
 
 def lets_more_through(change: Change, was: str) -> bool:
-    """Whether the change from the value `was` lets more mail through."""
+    """Whether changing the value `was` lets more mail through."""
     if change.control.aspect is Aspect.STATUS:
         return change.value == ON
     if UNANSWERED in {change.value, was}:
         return change.value == UNANSWERED
     if change.control.aspect is Aspect.PAUSE:
-        return change.value < was  # dates in ISO form sort as days
+        return change.value < was  # ISO dates sort as text
     return int(change.value) > int(was)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Who changes preferences, from which origin, on what evidence. `asked_at` is when a confirm link was asked for."""
+    """Who changes preferences, where and on what evidence. `asked_at` is when a confirm link was requested."""
 
     contact_id: UUID
     brand: str
@@ -208,7 +204,7 @@ class Provenance:
 
 
 def edit_for(change: Change, by: Provenance, *, more: bool, notice: str | None, now: datetime, ref: str | None) -> Edit:
-    """The change as an edit for the ledger. Only one that lets more through can be refused as stale."""
+    """An edit for the ledger. Only one that lets more through can be refused as stale."""
     return Edit(
         act=_act(change, by, notice=notice, now=now, ref=ref),
         seen=change.seen if more and by.asked_at is None else None,
@@ -239,6 +235,6 @@ def _act(change: Change, by: Provenance, *, notice: str | None, now: datetime, r
 
 
 def channels_of(topics: Iterable[Topic]) -> list[Channel]:
-    """The channels on which these topics are sent, in the order of the vocabulary."""
+    """The channels of these topics, in the order of the enum."""
     used = {channel for topic in topics for channel in topic.channels}
     return [channel for channel in Channel if channel in used]

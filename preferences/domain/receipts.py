@@ -1,10 +1,8 @@
-"""A consent as a receipt that its giver can keep: the fields of ISO/IEC TS 27560:2023, and what the GDPR adds.
+"""Consent receipts: the document of `docs/consent-receipt.schema.json`.
 
-Owns the form of the document (`docs/consent-receipt.schema.json`). Pure: facts in, a document out. Invariant: a receipt
-says nothing that is not on record, and what is not on record it says is not.
+Invariant: a receipt contains only what is recorded, and says what is not. In English, which prevails; pages translate.
 
-Sources: ISO/IEC TS 27560:2023 by way of the W3C DPV guide "consent-27560" (header, processing, party, event); GDPR
-7(3), 13(2), 15 to 21, 77(1). In English, which prevails; the page shows the same in the reader's language.
+Sources: ISO/IEC TS 27560:2023 after the W3C DPV guide "consent-27560"; GDPR 7(3), 13(2), 15 to 21, 77(1).
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from preferences.domain.vocabulary import Actor, Basis, Channel, Origin, Status,
 SCHEMA_VERSION: Final = "ISO/IEC TS 27560:2023, consent receipt 1"
 UNTIL_WITHDRAWN: Final = "until withdrawn"
 UNKNOWN_LANGUAGE: Final = "und"
-"""What BCP 47 calls a language that nobody noted."""
+"""BCP 47."""
 
 PII_OF: Final = {
     Channel.EMAIL: "email address",
@@ -60,11 +58,8 @@ PROCESSING: Final = "stored in this preference center, and used to decide what i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consent:
-    """One yes, and all that belongs to its receipt.
-
-    `later` is what changed the same wish since. `recipients` are who else gets the address; `home` is where the
-    preference center is. `notice` is None where the wording was shown elsewhere and is not on record.
-    """
+    """An opt-in with what its receipt needs. `later` are entries that changed the preference since; `recipients` are
+    third parties; `notice` is None if the wording is not on record."""
 
     entry: Entry
     later: Sequence[Entry]
@@ -77,23 +72,23 @@ class Consent:
 
     @property
     def stands(self) -> bool:
-        """Whether nothing has taken it back since."""
+        """Whether it was not withdrawn since."""
         newest = self.later[-1] if self.later else self.entry
         return newest.status is Status.SUBSCRIBED
 
     @property
     def given_at(self) -> datetime:
-        """When it was given, or, where nobody said, when we learned of it."""
+        """When it was given, or else recorded."""
         return _time(self.entry)
 
 
 def is_consent(entry: Entry) -> bool:
-    """Whether an entry is somebody's consent. A yes on another ground is none, and an undo only brings one back."""
+    """Opt-ins on another basis are none, and an undo only restores one."""
     return entry.verb is Verb.SUBSCRIBE and entry.basis is Basis.CONSENT and entry.contact_id is not None
 
 
 def document(consent: Consent) -> dict[str, Any]:
-    """The receipt, ready to be written as JSON."""
+    """The receipt as JSON values."""
     entry, brand = consent.entry, consent.brand
     return {
         "header": {

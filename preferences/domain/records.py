@@ -1,6 +1,6 @@
-"""The records that the other rooms exchange: addresses, brands, topics, acts, entries and the state folded from them.
+"""The records that packages exchange: addresses, brands, topics, acts, entries and the state folded from them.
 
-Frozen values without behaviour of their own; the words in them are those of `vocabulary`.
+Frozen values; the fields' terms are defined in `vocabulary`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from preferences.domain.vocabulary import (
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One email address or telephone number, in normal form (see `domain.addresses.read_address`)."""
+    """An email address, telephone number or postal address in normal form (see `address_parsing.read_address`)."""
 
     channel: Channel
     value: str
@@ -34,11 +34,8 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brand:
-    """Whose name the mail bears.
-
-    `host` and `path` say where its pages are, when not at `PUBLIC_URL` itself: under a host of its own, or in a folder.
-    `colour` is like `#0b57d0`, or empty. `language` is what its pages speak to who asks for none that we have.
-    """
+    """`host` or `path` is where its pages are, if not at `PUBLIC_URL`. `colour` is like `#0b57d0`, or empty. `language`
+    is a fallback."""
 
     slug: str
     name: str
@@ -53,8 +50,6 @@ class Brand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicText:
-    """A topic's words in one language."""
-
     name: str
     description: str
     frequency: str
@@ -63,13 +58,9 @@ class TopicText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """One thing that people can choose.
-
-    Nothing is sent about a retired one; its links, its name and what people chose about it stay. A hidden one is
-    offered on no public page, and one with `visible_to` only to contacts with that flag; neither bears on a decision.
-    `opt_in` says that only those who asked for it get it, whatever the basis. `position` orders topics, and topics of
-    one `section` stand under it as their heading.
-    """
+    """A retired topic is not sent, but its links, name and preferences remain. `hidden` topics are on no public page,
+    those with `visible_to` only on pages of contacts with that flag; neither affects decisions. `opt_in` requires an
+    opt-in whatever the basis. `section` is a heading."""
 
     slug: str
     brand: str
@@ -89,24 +80,24 @@ class Topic:
     position: int = 0
 
     def text(self, language: str) -> TopicText:
-        """Its words in this language, or in the one they were first written in."""
+        """The texts in this language, or else the original."""
         first = TopicText(name=self.name, description=self.description, frequency=self.frequency, section=self.section)
         return dict(self.texts).get(language, first)
 
     def language(self, language: str) -> str:
-        """The language that `text` answers in: the one asked for, or the one that prevails."""
+        """The language of what `text` returns."""
         return language if language in dict(self.texts) else LANGUAGES[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """What someone did, before the ledger has numbered it.
+    """What someone did, before the ledger numbers it.
 
-    `who` is a contact's id, or an address whose contact is found or made while recording. `topic` and `brand` name a
-    preference; `reason` a suppression; exactly one of the two is meant, by `verb`. `occurred_at` None means that
-    nobody said when. `trusted` says that this door may turn a no into a yes. (`origin`, `origin_ref`) is unique: the
-    same act told twice is recorded once. `evidence` may name a person, so it is kept outside the ledger. `until` is
-    the end of a pause, and `per_week` a cap; None takes it away. `notice` is the hash of the wording that was shown.
+    `who` is a contact's id, or an address whose contact is found or created on recording. By `verb`, `topic` and
+    `brand` name a preference, or `reason` a suppression. `occurred_at` is None if unknown. `trusted` allows an opt-in
+    to reverse an opt-out. (`origin`, `origin_ref`) is unique: repetitions are recorded once. `evidence` may identify a
+    person, so it is stored outside the ledger. `until` or `per_week` None removes the limit. `notice` is the hash of
+    the wording shown.
     """
 
     verb: Verb
@@ -128,7 +119,7 @@ class Act:
 
     @property
     def actor_id(self) -> str | None:
-        """As of `Entry`. None for a contact who is found or made while recording."""
+        """As in `Entry`."""
         if self.actor is not Actor.RECIPIENT:
             return named_in(self.origin)
         return None if isinstance(self.who, Address) else str(self.who)
@@ -136,11 +127,8 @@ class Act:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
-    """An act from a page that its person may have had open for long, or from a link that lay in a mailbox.
-
-    `seen` is the newest entry about the same thing that the page knew of, and `asked_at` when the link was asked for.
-    Whoever leaves needs neither: a no is always recorded. See `store.ledger.record_edits`.
-    """
+    """An act from a page or link that may be out of date: `seen` is the newest entry that the page knew of, `asked_at`
+    when the link was requested. Opt-outs need neither: they are always recorded."""
 
     act: Act
     seen: int | None = None
@@ -149,12 +137,11 @@ class Edit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One row of the ledger. Holds no name and no address: a contact's random id and a keyed fingerprint only.
+    """A row of the ledger. It identifies nobody: it has a random contact id and a keyed fingerprint.
 
-    `occurred_at` is never later than `recorded_at`, and None where nobody said when. `status` is what the contact
-    wished with it (None for a suppression, a pause or a cap). `changed` says whether it altered the projection; one
-    that did not is kept as evidence and never passed on. `undoes` is the seq that an undo takes back; its `status` and
-    `basis` say what counted again then, and weigh nothing. `hash` chains it to the one before.
+    `occurred_at` is at most `recorded_at`; None if unknown. `status` is None for a suppression or limit. `changed` says
+    whether the projection changed; if not, the entry is evidence and never propagated. `undoes` is the seq that an undo
+    reverses; its `status` and `basis` describe the result and have no weight. `hash` includes the previous entry's.
     """
 
     seq: int
@@ -183,10 +170,8 @@ class Entry:
 
     @property
     def actor_id(self) -> str | None:
-        """Which contact, connector, API key or staff member the actor is (docs/decisions/0026-actor-id.md).
-
-        None where it is nobody in particular, such as a file or a rule of ours, and for an address without a contact.
-        """
+        """The contact, connector, API key or staff member (docs/decisions/0026-actor-id.md). None for files and
+        rules."""
         if self.actor is not Actor.RECIPIENT:
             return named_in(self.origin)
         return str(self.contact_id) if self.contact_id else None
@@ -194,10 +179,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendingLimit:
-    """How a contact slows one topic down: not before `until` (a pause), or at most `per_week` (a cap).
-
-    None means that the person has taken it away again. `seq` is the entry that says so, `at` when it was said.
-    """
+    """A pause (`until`) or a frequency limit (`per_week`) for a topic; None means removed."""
 
     verb: Verb
     until: datetime | None
@@ -208,11 +190,8 @@ class SendingLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preference:
-    """A contact's current wish about one topic, or about everything: the projection of its entries.
-
-    `at` is the instant that weighs against later news; `since` is when this status began; `seq` is the entry that
-    began it.
-    """
+    """A contact's current preference for a topic or `*`: the projection of its entries. `at` is compared with newer
+    entries; `since` and `seq` are when and by which entry this status began."""
 
     status: Status
     at: datetime
@@ -224,7 +203,7 @@ class Preference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suppression:
-    """Whether an address is suppressed for one reason, and since which entry."""
+    """Whether an address is suppressed for a reason, since entry `seq`."""
 
     reason: SuppressionReason
     active: bool

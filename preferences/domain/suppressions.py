@@ -1,7 +1,7 @@
-"""Suppressions that end: which may be lifted and by what act, and those that soft bounces make for a while.
+"""Which suppressions can be lifted, and the temporary ones that soft bounces make.
 
-Owns the rules for every door. Invariants: a lift is about one address and one reason, and says why; it lifts no other
-reason and no opt-out; a newer report suppresses the address again.
+Invariants: a lift covers a single address and reason, with its grounds, and no opt-out; a newer report suppresses
+again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from preferences.domain.records import Act, Address
 from preferences.domain.vocabulary import Actor, Origin, SuppressionReason, Verb
 
 SOFT_BOUNCE_DAYS: Final = 5
-"""On so many different days mail must have come back before the address is suppressed: several on one day are one."""
+"""Days with a soft bounce before the address is suppressed."""
 SOFT_BOUNCE_PERIOD: Final = timedelta(days=30)
-"""How far back those days are counted, and after how long without a soft bounce the suppression ends."""
+"""For counting these days; without a soft bounce for as long, the suppression ends."""
 
 BECAUSE: Final = "because"
-"""The name under which the evidence of a lift says why."""
+"""The key of the grounds in the evidence."""
 
 NOT_LIFTED: Final = {
     SuppressionReason.ERASED: "the person was erased, and the address stays suppressed for good",
@@ -29,7 +29,7 @@ NOT_LIFTED: Final = {
 
 
 def refuse_to_lift(reason: SuppressionReason) -> None:
-    """Raises NotAllowed for a reason that nobody may lift, saying why."""
+    """Raises NotAllowed for a reason that cannot be lifted."""
     if reason in NOT_LIFTED:
         raise NotAllowed(f"{reason} cannot be lifted: {NOT_LIFTED[reason]}")
 
@@ -44,7 +44,7 @@ def lift(
     origin_ref: str | None = None,
     decided_at: datetime,
 ) -> Act:
-    """End the suppression of this address for this reason. Raises NotAllowed where nobody may, or nothing says why."""
+    """Ends a suppression. Raises NotAllowed if it cannot be lifted, or without grounds."""
     refuse_to_lift(reason)
     if not because.strip():
         raise NotAllowed("a lift needs the reason why")
@@ -63,7 +63,7 @@ def lift(
 
 
 def suppress_for_soft_bounces(address: Address, *, origin: str, now: datetime) -> Act:
-    """Mail to this address has come back on SOFT_BOUNCE_DAYS days."""
+    """After SOFT_BOUNCE_DAYS days."""
     return Act(
         verb=Verb.SUPPRESS,
         channel=address.channel,
@@ -77,7 +77,7 @@ def suppress_for_soft_bounces(address: Address, *, origin: str, now: datetime) -
 
 
 def end_soft_bounces(address: Address, suppressed_by: int, *, now: datetime) -> Act:
-    """Nothing has come back for SOFT_BOUNCE_PERIOD. `suppressed_by` is the entry of the suppression that ends."""
+    """After SOFT_BOUNCE_PERIOD. `suppressed_by` is the entry that this ends."""
     return lift(
         address,
         SuppressionReason.SOFT_BOUNCES,
@@ -90,6 +90,6 @@ def end_soft_bounces(address: Address, suppressed_by: int, *, now: datetime) -> 
 
 
 def day_of(occurred_at: datetime | None, now: datetime) -> str | None:
-    """The UTC day under which a soft bounce is counted: today where nobody knows, None for one of long ago."""
+    """The UTC day of a soft bounce: today if unknown, None if too long ago."""
     at = now if occurred_at is None or occurred_at > now else occurred_at
     return None if at <= now - SOFT_BOUNCE_PERIOD else at.astimezone(UTC).date().isoformat()

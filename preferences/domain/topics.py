@@ -1,7 +1,7 @@
-"""Where a topic is offered, how topics are arranged on a page, and what may be changed.
+"""Where topics are offered, how pages arrange them, and how they may be edited.
 
-Invariants: a topic that may be sent to a contact, or that they have a preference for, is on their page; no change of a
-topic allows a message that was not allowed before.
+Invariants: topics that may be sent to a contact, or that they have a preference for, are on their page; no edit lets
+more mail through. Decisions are in `domain.permission`.
 """
 
 from __future__ import annotations
@@ -17,27 +17,25 @@ from preferences.domain.vocabulary import LANGUAGES, Basis, Channel, Default, Me
 
 
 def default_of(topic: Topic) -> Default:
-    """The topic's state for a contact without a preference. A topic based on consent is never on."""
+    """What applies without a preference. Topics based on consent are never on."""
     if topic.message_class is not MessageClass.MARKETING:
         return Default.REQUIRED
     return Default.OFF if needs_opt_in(topic) else Default.ON
 
 
 def is_public(topic: Topic) -> bool:
-    """Whether the topic is offered on public pages."""
     return topic.retired_at is None and not topic.hidden and not topic.visible_to
 
 
 def is_shown(topic: Topic, *, flags: Collection[str], has_it: bool) -> bool:
-    """Whether the topic is on the page of a contact with these flags. `has_it`: it may be sent to them, or they have a
-    preference for it."""
+    """Whether a contact's page shows the topic. `has_it`: it may be sent to them, or they have a preference for it."""
     if topic.retired_at is not None:
         return False
     return has_it or (not topic.hidden and topic.visible_to in {"", *flags})
 
 
 def removed_topic(slug: str, brand: str, channel: Channel) -> Topic:
-    """A topic that is no longer in the catalog, as far as its slug tells: a link in an old email still names it."""
+    """For a topic that left the catalog: old links name it."""
     return Topic(
         slug=slug,
         brand=brand,
@@ -52,7 +50,7 @@ def removed_topic(slug: str, brand: str, channel: Channel) -> Topic:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Topics under one heading, if they have any."""
+    """Topics under a common heading, or without one."""
 
     topics: tuple[Topic, ...]
 
@@ -61,17 +59,17 @@ class Section:
         return bool(self.topics[0].section)
 
     def heading(self, language: str) -> str:
-        """The heading in this language where a topic has it, else as first written."""
-        said = (dict(topic.texts)[language].section for topic in self.topics if language in dict(topic.texts))
-        return next(filter(None, said), self.topics[0].section)
+        """In this language if a topic has it, else in the original."""
+        headings = (dict(topic.texts)[language].section for topic in self.topics if language in dict(topic.texts))
+        return next(filter(None, headings), self.topics[0].section)
 
     def language(self, language: str) -> str:
-        """The language that `heading` answers in."""
+        """The language of what `heading` returns."""
         return language if self.heading(language) != self.topics[0].section else LANGUAGES[0]
 
 
 def sections_of(topics: Iterable[Topic]) -> list[Section]:
-    """The topics by section: those without a section first, then each section at its first topic's place."""
+    """Topics without a section first, then sections by their first topic."""
     found: dict[str, list[Topic]] = {"": []}
     for topic in topics:
         found.setdefault(topic.section, []).append(topic)
@@ -79,24 +77,22 @@ def sections_of(topics: Iterable[Topic]) -> list[Section]:
 
 
 def arranged(topic: Topic, given: Mapping[str, Any]) -> Topic:
-    """The topic with the given `section`, `hidden`, `visible_to`, `position` and `default`; None is not given.
-
-    Check the result with `faults_of`.
-    """
+    """The topic with new `section`, `hidden`, `visible_to`, `position` or `default`; None keeps the old value. Check
+    the result with `faults_of`."""
     fields = {name: value for name, value in given.items() if name != "default" and value is not None}
     becomes_opt_in = given.get("default") is Default.OFF and not needs_opt_in(topic)
     return replace(topic, **fields, opt_in=topic.opt_in or becomes_opt_in)
 
 
 def checked(topic: Topic, default: Default | None) -> Topic:
-    """The topic. Raises NotAllowed where `faults_of` finds a fault."""
+    """Raises NotAllowed if the topic, or this default for it, is invalid."""
     for _, why in faults_of(topic, default):
         raise NotAllowed(f"topic {topic.slug}: {why}")
     return topic
 
 
 def faults_of(topic: Topic, default: Default | None) -> Iterator[tuple[str, str]]:
-    """The faults of a topic for which this default was asked: each field, and what to do about it."""
+    """Problems with the topic or this default, as pairs of field and correction."""
     if default not in {None, default_of(topic)}:
         yield "default", _why_not(topic, default)
     if topic.visible_to and default_of(topic) is Default.ON:

@@ -1,7 +1,6 @@
-"""The vocabulary: the words this project uses, as types.
+"""The project's terms as types and constants, without rules about them.
 
-Owns what the terms mean; owns no rule about them. Invariant: every value is immutable, and every instant carries its
-time zone.
+Enum values are stored and public: they never change.
 """
 
 from __future__ import annotations
@@ -10,21 +9,19 @@ from enum import StrEnum
 from typing import Final
 
 BLANKET: Final = "*"
-"""The topic that stands for all marketing of a brand on a channel."""
+"""The topic that means all marketing of a brand on a channel."""
 
 MOST_ADDRESSES: Final = 10_000
-"""The most addresses one call may name."""
+"""Addresses in an API call."""
 
 LANGUAGES: Final = ("en", "es", "fr", "de", "pt", "ar")
-"""The languages of every page and email. The first prevails."""
+"""Languages of every page and email. Where they differ, the first prevails."""
 
 SHORTEST_FOLDER: Final = 2
-"""Characters in the folder of a brand's pages: one alone is what the links in mails begin with."""
+"""Characters in a brand's folder; folders of a single character are link prefixes."""
 
 
 class Channel(StrEnum):
-    """By what means a message travels."""
-
     EMAIL = "email"
     SMS = "sms"
     VOICE = "voice"
@@ -35,7 +32,7 @@ PHONE_CHANNELS: Final = frozenset({Channel.SMS, Channel.VOICE})
 
 
 class MessageClass(StrEnum):
-    """What kind of message it is; opting out of one kind never touches another."""
+    """Opting out of a class does not affect the others."""
 
     MARKETING = "marketing"
     TRANSACTIONAL = "transactional"
@@ -43,7 +40,7 @@ class MessageClass(StrEnum):
 
 
 class Basis(StrEnum):
-    """On what lawful ground a topic is sent."""
+    """The lawful basis of a topic."""
 
     CONSENT = "consent"
     SOFT_OPT_IN = "soft_opt_in"
@@ -53,40 +50,36 @@ class Basis(StrEnum):
 
 
 class Default(StrEnum):
-    """What holds for a topic while a contact has said nothing about it."""
+    """What applies to a topic while a contact has no preference."""
 
     ON = "on"
     OFF = "off"
-    """Sent to those who asked for it alone."""
+    """Sent only after an opt-in."""
     REQUIRED = "required"
-    """Always sent, so the page offers no switch for it. Never of marketing."""
+    """Always sent, so pages show no switch. Never for marketing."""
 
 
 class Status(StrEnum):
-    """What a contact wishes about one topic."""
-
     SUBSCRIBED = "subscribed"
     UNSUBSCRIBED = "unsubscribed"
     NEVER_ASKED = "never_asked"
 
 
 class SuppressionReason(StrEnum):
-    """Why an address gets no mail, whatever its owner wishes."""
-
     HARD_BOUNCE = "hard_bounce"
     COMPLAINT = "complaint"
     INVALID = "invalid"
     SOFT_BOUNCES = "soft_bounces"
-    """Mail came back again and again, for the time being: it ends by itself (see `domain.suppressions`)."""
+    """Temporary (`domain.suppressions`)."""
     ERASED = "erased"
     CHILD = "child"
     LEGAL = "legal"
     REPLACED = "replaced"
-    """Its owner has given another address in its place, or taken it away."""
+    """Its owner replaced or removed it."""
 
 
 class Verb(StrEnum):
-    """What was done. Undo takes one earlier opt-out back; pause and cap slow a topic down."""
+    """UNDO reverses an earlier opt-out; CAP is a frequency limit."""
 
     SUBSCRIBE = "subscribe"
     UNSUBSCRIBE = "unsubscribe"
@@ -101,10 +94,10 @@ LIMIT_VERBS: Final = frozenset({Verb.PAUSE, Verb.CAP})
 
 
 class Purpose(StrEnum):
-    """What may be done beside sending, each a choice of its own.
+    """A use of data besides sending, with a preference of its own.
 
-    A purpose stands where a topic stands, in acts, entries and questions; no topic's slug can begin with `@`. It is
-    about the person and not about a channel, so it is kept under email whichever channel is asked about.
+    Used in place of a topic in acts, entries and decisions; topic slugs cannot begin with `@`. A purpose belongs to the
+    person, so it is recorded under email whatever the channel.
     """
 
     TRACKING = "@tracking"
@@ -114,8 +107,6 @@ class Purpose(StrEnum):
 
 
 class Actor(StrEnum):
-    """Who did it."""
-
     RECIPIENT = "recipient"
     PROVIDER = "provider"
     STAFF = "staff"
@@ -123,14 +114,14 @@ class Actor(StrEnum):
 
 
 class OneClick(StrEnum):
-    """What one click stops: a setting of the brand."""
+    """What one-click unsubscribe stops: a setting of the brand."""
 
     EVERYTHING = "everything"
     TOPIC = "topic"
 
 
 class Origin(StrEnum):
-    """The doors of our own. A connector's entries bear `connector.<name>` instead: see `connector_origin`."""
+    """Our own origins. For a connector's entries see `connector_origin`, for an API key's `api_origin`."""
 
     ONE_CLICK = "one_click"
     PAGE = "page"
@@ -148,31 +139,29 @@ _CONNECTOR: Final = "connector."
 
 
 def connector_origin(name: str) -> str:
-    """The origin of what the connector of this name reports."""
     return f"{_CONNECTOR}{name}"
 
 
 def is_connector(origin: str) -> bool:
-    """Whether an entry of this origin was reported by a connector."""
     return origin.startswith(_CONNECTOR)
 
 
 def is_reported(origin: str) -> bool:
-    """Whether an act of this origin was told by somebody who was there, with a time of its own, rather than done at one
-    of our own doors, where what happens is recorded as it happens."""
-    return origin not in _OWN_DOORS
+    """Whether acts of this origin are reported, with a time of their own. Acts of the other origins happen when they
+    are recorded."""
+    return origin not in _OWN_ORIGINS
 
 
-_OWN_DOORS: Final = frozenset(Origin) - {Origin.IMPORT}
+_OWN_ORIGINS: Final = frozenset(Origin) - {Origin.IMPORT}
 
 
 def api_origin(key_name: str) -> str:
-    """The origin of what a system tells with the API key of this name: the same before and after it is rotated."""
+    """The origin of what is reported with this API key; rotation keeps it."""
     return f"api.{key_name}"
 
 
 def named_in(origin: str) -> str | None:
-    """The connector, the API key or the staff member that an origin names, as in `api.shop`; None for our own pages."""
+    """The connector, API key or staff member in an origin such as `api.shop`, if any."""
     return origin.partition(".")[2] or None
 
 
@@ -182,27 +171,27 @@ class KeyScope(StrEnum):
     DECISIONS = "decisions"
     LINKS = "links"
     HAND_OFFS = "hand-offs"
-    """Whoever holds the key can sign in as anybody. Never given unless it is asked for by name."""
+    """Can sign in as any contact. Given only by name."""
     CONTACTS = "contacts"
     ACTS = "acts"
     RETURNS = "returns"
-    """A yes told with this key may turn a no into a yes. Never given unless it is asked for by name."""
+    """Opt-ins may reverse opt-outs. Given only by name."""
     UNSUPPRESS = "unsuppress"
-    """A lift told with this key ends a suppression. Never given unless it is asked for by name."""
+    """May lift suppressions. Given only by name."""
     SUPPRESSIONS = "suppressions"
     ENTRIES = "entries"
     TOPICS = "topics"
 
 
 DEFAULT_SCOPES: Final = frozenset(KeyScope) - {KeyScope.RETURNS, KeyScope.HAND_OFFS, KeyScope.UNSUPPRESS}
-"""What a new key may do where nothing else is said."""
+"""The scopes of a new key, unless others are given."""
 
 
 class Relation(StrEnum):
-    """How we came by an address, as far as it bears on who may sign in with it."""
+    """Where an address came from, as far as it decides who may sign in with it."""
 
     KNOWN = "known"
     UNCONFIRMED = "unconfirmed"
-    """Told by a system as one more address of a contact. Signs nobody in until the contact has confirmed it."""
+    """Added to a contact by a system. No sign-in until the contact confirms it."""
     STRANGER = "stranger"
-    """Typed by somebody to opt out or to sign up, and nothing else since. Gets no code and no link."""
+    """Only typed into an opt-out or sign-up form. No sign-in."""
