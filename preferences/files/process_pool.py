@@ -1,7 +1,6 @@
-"""Processes that help with one long piece of work, each with a copy of this one's memory.
+"""Process pools for long work: forked, so that each process starts with a copy of this one's memory.
 
-Owns starting them and their end, and what such work does without. Invariant: no helper outlives the process that it
-helps, however that one ends.
+Owns their start and their end. Invariant: no process of a pool outlives its parent, however the parent ends.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from preferences.domain.errors import PreferencesError
 
 
 class HelperLost(PreferencesError):
-    """A helper was stopped from outside. Begin the whole work again."""
+    """A process of the pool was killed from outside. The whole work must be started again."""
 
 
 def can_fork() -> bool:
@@ -35,8 +34,8 @@ def cores() -> int:
 
 @contextmanager
 def nothing_collected() -> Iterator[None]:
-    """Without the search for objects that refer to themselves: where millions are made that do not, it takes longer
-    than making them, and it copies what processes share."""
+    """Disable the cyclic garbage collector: among millions of new objects without cycles it takes longer than making
+    them, and it copies memory that forked processes share."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -48,9 +47,9 @@ def nothing_collected() -> Iterator[None]:
 
 @contextmanager
 def helpers(count: int, begin: Callable[..., None], *given: Any) -> Iterator[ProcessPoolExecutor]:
-    """Processes that have called `begin` with what is given; their memory is a copy, so nothing is sent.
+    """A pool of processes that have called `begin` with what is given, which is not pickled.
 
-    Raises HelperLost when one of them is stopped, such as for want of memory.
+    Raises HelperLost when one of them is killed, such as for want of memory.
     """
     context = multiprocessing.get_context("fork")
     try:

@@ -1,8 +1,8 @@
-"""Files of contacts and opt-outs: read, checked, recorded.
+"""Imports of contacts and opt-outs from files.
 
-Owns nothing itself: `columns` says what a row means, `files` and `formats` how it is written, `preparing` checks the
-whole file, `run` records it. Invariants: an import never turns a no into a yes; a file that was imported before
-changes nothing; unless bad rows are wanted apart, one of them stops the whole file before anything is written.
+`columns` defines what a row means, `files` and `formats` how it is written; `preparing` checks the whole file and `run`
+records it. Invariants: an import never ends an opt-out; a file that was imported before changes nothing; a bad row
+stops the whole file before anything is written, unless bad rows are collected.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""The first half of an import: the whole file read, checked and laid down as acts, before anything is recorded.
+"""The first half of an import: reads and checks the whole file, before anything is recorded.
 
-Owns the parsing processes and the folder of what they made. Invariants: nothing is written to the database here; the
-rows of one address keep the file's order.
-
-The rows of a large file are laid down by fingerprint, since a database takes keys that lie close together with far
-fewer pages touched than keys from all over.
+Owns the parsing processes and the temporary folder of parsed rows. Invariants: nothing is written to the database; the
+rows of an address keep the file's order. The rows of a large file are sorted by fingerprint: inserting keys that lie
+close together touches far fewer pages of an index.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from preferences.ledger.bulk import FileRow
 from preferences.store.catalog import Catalog
 
 LARGE: Final = 4_000_000
-"""Octets from which on a file is parsed by several processes and laid down by fingerprint."""
+"""Bytes from which on a file is parsed by several processes and sorted by fingerprint."""
 
 Progress = Callable[[int], None]
 
@@ -48,7 +46,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Parser:
-    """Turns lines of one file into acts."""
+    """Turns the lines of a file into rows for the ledger."""
 
     names: Sequence[str]
     delimiter: str
@@ -58,7 +56,7 @@ class Parser:
     sorted: bool
 
     def parse(self, chunk: Chunk) -> tuple[dict[str, bytes], int, list[Reject]]:
-        """What the rows tell, packed, by the first character of the fingerprint; how many acts; what is wrong."""
+        """The pickled rows by the first character of the fingerprint; how many they are; what is wrong."""
         parts: dict[str, list[tuple[str | None, ...]]] = {}
         rejects: list[Reject] = []
         count = 0
@@ -141,9 +139,9 @@ def prepared(
         for parts, count, rejects in _parsed(parser, found.chunks, several=large):
             if rejects and reject is None:
                 raise BadRow(rejects[0].line, rejects[0].column, rejects[0].why)
-            for one in rejects:
+            for rejected in rejects:
                 if reject is not None:
-                    reject(one)
+                    reject(rejected)
             laid.add(parts)
             laid.rows += count
             laid.rejects += len(rejects)

@@ -1,7 +1,7 @@
-"""The second half of an import: what a file tells, recorded block by block.
+"""The second half of an import: records a prepared file block by block.
 
-Owns the size of a block. Invariants: no block holds the ledger's lock for much longer than a moment, and between two
-blocks whoever waits comes first; a block that was told is durable; run again, it goes on where it stopped.
+Owns the size of a block. Invariants: no block holds the ledger's lock for much longer than MOMENT, and other writers
+take the lock between two blocks; a block that was reported is durable; run again, an import goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MOMENT: Final = 0.1
 """Seconds for which a block may hold the ledger's lock: clicks wait for it."""
 
 PAUSE: Final = 0.005
-"""Seconds between two blocks, in which those who wait take the lock."""
+"""Seconds between two blocks, in which waiting writers take the lock."""
 
 OURS: Final = Source()
 

@@ -140,16 +140,16 @@ def _is_stale(batch: _Batch, edit: Edit, contact_id: UUID) -> bool:
     if act.verb in LIMIT_VERBS:
         pace_now = batch.paces.get((*key, act.topic, act.verb.value))
         held = [] if pace_now is None else [pace_now]
-    if edit.seen is not None and any(one.seq > edit.seen for one in held):
+    if edit.seen is not None and any(newer.seq > edit.seen for newer in held):
         return True
     asked_at = edit.asked_at
-    return asked_at is not None and any(one.at > asked_at and _lets_less_through(one) for one in held)
+    return asked_at is not None and any(newer.at > asked_at and _lets_less_through(newer) for newer in held)
 
 
-def _lets_less_through(one: Preference | SendingLimit) -> bool:
-    if isinstance(one, Preference):
-        return one.status is Status.UNSUBSCRIBED
-    return one.until is not None or one.per_week is not None
+def _lets_less_through(held: Preference | SendingLimit) -> bool:
+    if isinstance(held, Preference):
+        return held.status is Status.UNSUBSCRIBED
+    return held.until is not None or held.per_week is not None
 
 
 def undo(write: Write, seq: int, *, contact_id: UUID, now: datetime, details: Mapping[str, str]) -> Entry:
@@ -214,7 +214,7 @@ def _alters(choices: Mapping[str, Preference], topic: str, new: Preference) -> b
     """Whether something that a choice covers has another status with it: its own topic, and with `*` every topic."""
     after = {**choices, topic: new}
     covered = after if topic == BLANKET else (topic,)
-    return any(_status(choices, one) is not _status(after, one) for one in covered)
+    return any(_status(choices, name) is not _status(after, name) for name in covered)
 
 
 def _status(choices: Mapping[str, Preference], topic: str) -> Status | None:
