@@ -313,7 +313,7 @@ def _undo_all(write: Write, undos: Sequence[UndoToken], *, now: datetime, eviden
 
 
 def _undo_tokens(services: Services, entries: Sequence[Entry], states: Sequence[ChannelPreferences]) -> list[str]:
-    """A token for each brand that takes back what this submission stopped, and nothing that somebody else stopped."""
+    """A token for each brand that takes back what this submission stopped, and nothing that another one stopped."""
     now = datetime.now(UTC)
     return [
         services.links.sign_undo(UndoToken(entry.contact_id, entry.seq, entry.recorded_at))

@@ -36,11 +36,13 @@ ROUTES: Final = (
     Route(sign_up.blueprint, guards.open_to_all, PUBLIC, open_because="it only orders an email that asks"),
     Route(lost_link.blueprint, guards.open_to_all, PUBLIC, open_because="it only orders an email to the address"),
     Route(brand_style.blueprint, guards.open_to_all, FILES, open_because="a colour"),
-    Route(sign_in.blueprint, guards.open_to_all, PUBLIC, open_because="nobody is signed in yet; codes are the proof"),
+    Route(sign_in.blueprint, guards.open_to_all, PUBLIC, open_because="there is no session yet; codes are the proof"),
     Route(sign_in.by_email, guards.by_sign_in_link, PUBLIC),
     Route(sign_in.handing_over, guards.by_hand_off, ACCOUNT),
     Route(sign_in.leaving, guards.by_session, ACCOUNT),
-    Route(openid.blueprint, guards.open_to_all, PUBLIC, open_because="nobody is signed in yet; the provider proves"),
+    Route(
+        openid.blueprint, guards.open_to_all, PUBLIC, open_because="there is no session yet; the provider is the proof"
+    ),
     Route(page.blueprint, guards.by_session, ACCOUNT, "/account"),
     Route(history.blueprint, guards.by_session, ACCOUNT, "/account"),
     Route(addresses.own, guards.by_session, ACCOUNT, "/account"),

@@ -44,7 +44,7 @@ def get_connector(app: Flask, name: str) -> Connector:
         try:
             made[name] = make_connector(settings)
         except Misconfigured as error:
-            # What is sent meanwhile must not be lost: the provider keeps it while somebody fixes the settings.
+            # What is sent meanwhile must not be lost: the provider keeps it until the settings are fixed.
             log.error("connector misconfigured", connector=name, why=str(error))
             abort(plain("try again\n", kind.busy_code))
     if not made[name].takes_webhooks:

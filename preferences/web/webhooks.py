@@ -58,7 +58,7 @@ def refuse(_error: BadSignature) -> Response:
 
 @blueprint.errorhandler(BadPayload)
 def unreadable(_error: BadPayload) -> Response:
-    """Never final: the provider keeps the report and sends it again while somebody looks."""
+    """Never final: the provider keeps the report and sends it again until it is fixed."""
     metrics.EVENTS.labels(g.connector.name, "unreadable").inc()
     log.warning("webhook not understood", connector=g.connector.name)
     return plain("not understood\n", g.connector.busy_code)

@@ -1,8 +1,8 @@
 """The sign-up form: tick topics, type an address, confirm from that mailbox.
 
-Owns `/sign-up`. Invariants: it writes nothing but an order for one email, so nobody can sign up somebody else; the
-answer is the same for a known address and an unknown one; it needs no cookie and no token, since pages of the company's
-own may hold the form.
+Owns `/sign-up`. Invariants: it writes nothing but an order for one email, so only the owner of a mailbox can sign it
+up; the answer is the same for a known address and an unknown one; it needs no cookie and no token, since pages of the
+company's own may hold the form.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def _page(services: Services, request: Request, token: str, state: LinkState) ->
         spoken=spoken_in(request, brand),
         address=state.address,
         action=f"{services.root_of(brand)}/u/{trim(token)}",
-        press=_new_submission(),
+        submission=_new_submission(),
         channel=subject.link.channel,
         topic=subject.topic,
         all_stopped=state.everything,
@@ -121,7 +121,7 @@ def _outcome_context(outcome: Outcome) -> dict[str, Any]:
         "address": outcome.address,
         "reference": outcome.reference,
         "at": outcome.at,
-        "press": _new_submission(),
+        "submission": _new_submission(),
     }
 
 

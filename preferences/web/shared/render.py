@@ -96,21 +96,21 @@ class Skeleton:
         spoken: Spoken,
         address: str | None,
         action: str,
-        press: str,
+        submission: str,
         **context: Any,
     ) -> str:
-        """The same page, rendered once for all other values, which must be hashable. `press` is hexadecimal."""
+        """The same page, rendered once for all other values, which must be hashable. `submission` is hexadecimal."""
         key = (services.settings.root, services.style_version, brand, spoken, address is None, *context.values())
         html = self._filled_in.get(key)
         if html is None:
             marked = None if address is None else self._ADDRESS
-            marks = {"address": marked, "action": self._ACTION, "press": self._SUBMISSION}
+            marks = {"address": marked, "action": self._ACTION, "submission": self._SUBMISSION}
             html = self.render(services, brand=brand, spoken=spoken, **marks, **context)
             if len(self._filled_in) < MOST_SKELETONS:
                 self._filled_in[key] = html
         if address is not None:
             html = html.replace(self._ADDRESS, escape(address))
-        return html.replace(self._ACTION, escape(action)).replace(self._SUBMISSION, press)
+        return html.replace(self._ACTION, escape(action)).replace(self._SUBMISSION, submission)
 
 
 def plain(text: str, status: int = 200) -> Response:
