@@ -181,9 +181,10 @@ def test_a_lock_of_a_hanging_process_raises_busy_after_the_timeout(postgresql_si
     impatient.dispose()
 
 
-def test_an_sqlite_file_locked_by_another_process_raises_busy(tmp_path: Path) -> None:
+def test_an_sqlite_file_locked_by_another_process_raises_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("preferences.store.engine.SQLITE_BUSY_SECONDS", 1)
     url = engine_url(new_sqlite(tmp_path))
-    engine = create_engine(url, connect_args={"timeout": 0.1})
+    engine = create_engine(url)
     database = Database(engine)
     other = sqlite3.connect(url.database or "", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
