@@ -19,6 +19,8 @@ from preferences.files.archives import BadArchive, member, opened_archive, start
 from preferences.importing.export import MANIFEST, write_archive
 from tests.support import add_contact
 
+pytestmark = pytest.mark.slow
+
 LARGE = 300 << 20
 """Bytes: more than a command may take more of than it takes anyway."""
 

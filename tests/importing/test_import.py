@@ -454,6 +454,7 @@ def test_rows_without_a_topic_mean_the_one_that_is_given(sqlite_app: Flask, file
     assert set(choices(services_of(sqlite_app))) == {"offers"}
 
 
+@pytest.mark.slow
 def test_a_large_file_is_read_by_several_processes_and_keeps_each_persons_order(
     services: Services, file_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,8 @@ from tests.processes import ROOT, as_environment
 from tests.profiles import scaled
 from tests.support import close, new_app, settings
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 60
 PEOPLE = 60_000
 CELLS = st.sampled_from(["a", "", '"', '""', '"b"', '"c,d"', '"e\nf"', '"g\r\nh', " ", "ü", 'i"j'])

@@ -26,6 +26,8 @@ from preferences.store.engine import engine_options, engine_url
 from preferences.store.tables import contact
 from preferences.store.transactions import Database, Write
 
+pytestmark = pytest.mark.slow
+
 PROCESSES, THREADS, EACH = 8, 5, 50
 PEOPLE = [Address(Channel.EMAIL, f"person-{number}@example.com") for number in range(25)]
 REPORTS = [f"evt-{number}" for number in range(5)]
