@@ -19,8 +19,8 @@ WRITES = {
     "importing/run.py": "acts of a file, in its own blocks",
     "importing/export.py": "a restore",
     "sending/links.py": "contacts alone",
-    "web/api/contacts.py": "contacts alone",
-    "mail/messages.py": "contacts alone",
+    "people/contacts.py": "contacts alone",
+    "mail/prepare.py": "contacts alone",
     "cli/checks.py": "contacts alone",
 }
 """The modules that open a write transaction, and what they write in it."""
