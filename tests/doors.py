@@ -181,7 +181,7 @@ class Doors:
         (wishes,) = self.services.database.read(
             contact_state.channel_preferences, [ChannelKey(self.contact_id, Channel.EMAIL, "default")]
         )
-        return dict(wishes.choices)
+        return dict(wishes.preferences)
 
     @property
     def entries(self) -> list[Entry]:

@@ -117,13 +117,13 @@ def read_state(services: Services, link: UnsubscribeLink) -> LinkState:
     """What the link's page shows. Raises StoreBusy."""
     subject = read_subject(services, link)
     state = _state(services, link, link.brand)
-    blanket = state.choices.get(BLANKET)
+    blanket = state.preferences.get(BLANKET)
     everything = _stopped(state, blanket)
     return LinkState(
         subject,
         _masked(state),
         everything,
-        _stopped(state, effective(state.choices.get(link.topic), blanket)),
+        _stopped(state, effective(state.preferences.get(link.topic), blanket)),
         everything is not None and _is_stopped_everywhere(services, subject),
     )
 
@@ -151,7 +151,7 @@ def stop(
     brands = _all_brands(subject) if intent == ALL_BRANDS else [link.brand]
     entries = _record(services, link, topic, Origin.PAGE, brands=brands, evidence=evidence, submission=submission)
     states = [_state_after(services, link, brand) for brand in brands]
-    choice = states[0].choices.get(topic)
+    choice = states[0].preferences.get(topic)
     return Outcome(
         subject=subject,
         entry=entries[0],
@@ -175,7 +175,7 @@ def undo(services: Services, link: UnsubscribeLink, tokens: Sequence[str], evide
     entries = services.writer.run(_undo_all, undos, now=now, evidence=evidence)
     metrics.RECORDED.labels(Origin.UNDO).inc(len(undos))
     state, topic = _state_after(services, link, link.brand), entries[0].topic
-    choice = effective(state.choices.get(topic), state.choices.get(BLANKET))
+    choice = effective(state.preferences.get(topic), state.preferences.get(BLANKET))
     return Outcome(
         subject=subject,
         entry=entries[0],
@@ -190,8 +190,8 @@ def undo(services: Services, link: UnsubscribeLink, tokens: Sequence[str], evide
 def give_reason(services: Services, link: UnsubscribeLink, reason: str, undo_tokens: Sequence[str]) -> list[str]:
     """Record the stated reason of an opt-out that is in force. Returns the undo tokens that still work."""
     state = _state(services, link, link.brand)
-    blanket = state.choices.get(BLANKET)
-    choice = _opt_out(effective(state.choices.get(link.topic), blanket)) or _opt_out(blanket)
+    blanket = state.preferences.get(BLANKET)
+    choice = _opt_out(effective(state.preferences.get(link.topic), blanket)) or _opt_out(blanket)
     if choice is None:
         return []
     now = datetime.now(UTC)
@@ -284,7 +284,7 @@ def _is_repetition(services: Services, link: UnsubscribeLink, topic: str, brands
     for brand in brands:
         if not repeats.is_reached(link.contact_id, link.channel, brand=brand, topic=topic):
             return False
-    return all(is_stopped(_state(services, link, brand).choices, topic) for brand in brands)
+    return all(is_stopped(_state(services, link, brand).preferences, topic) for brand in brands)
 
 
 def _is_address_repetition(services: Services, address: Address, brand: str, owner: Found | None) -> bool:
@@ -295,7 +295,7 @@ def _is_address_repetition(services: Services, address: Address, brand: str, own
         reasons = services.database.read(contacts.suppressed_for, address, services.fingerprints)
         return not reasons.isdisjoint(contacts.BARRED_REASONS)
     held = services.reader.channel_preferences(ChannelKey(contact_id, address.channel, brand))
-    return is_stopped(held.choices, BLANKET)
+    return is_stopped(held.preferences, BLANKET)
 
 
 def _all_brands(subject: Subject) -> list[str]:
@@ -305,7 +305,7 @@ def _all_brands(subject: Subject) -> list[str]:
 
 def _is_stopped_everywhere(services: Services, subject: Subject) -> bool:
     """Whether stopping every brand once more would change nothing."""
-    return all(is_stopped(_state(services, subject.link, brand).choices, BLANKET) for brand in _all_brands(subject))
+    return all(is_stopped(_state(services, subject.link, brand).preferences, BLANKET) for brand in _all_brands(subject))
 
 
 def _undo_all(write: Write, undos: Sequence[UndoToken], *, now: datetime, evidence: Mapping[str, str]) -> list[Entry]:
@@ -324,7 +324,7 @@ def _undo_tokens(services: Services, entries: Sequence[Entry], states: Sequence[
 
 def _is_stopped_by(state: ChannelPreferences, entry: Entry) -> bool:
     """Whether what the entry stopped is stopped since then, and not only again."""
-    choice = _opt_out(state.choices.get(entry.topic))
+    choice = _opt_out(state.preferences.get(entry.topic))
     return choice is not None and choice.seq <= entry.seq
 
 
@@ -337,7 +337,7 @@ def _undoes_for(services: Services, token: str, link: UnsubscribeLink, now: date
 def _hash_in_force(services: Services, link: UnsubscribeLink, topic: str) -> str:
     """The hash of the entry by which the topic, or everything, is stopped."""
     state = _state(services, link, link.brand)
-    choice = effective(state.choices.get(topic), state.choices.get(BLANKET))
+    choice = effective(state.preferences.get(topic), state.preferences.get(BLANKET))
     return state.entry_hashes[choice.seq] if choice else ""
 
 
@@ -351,7 +351,7 @@ def _state_after(services: Services, link: UnsubscribeLink, brand: str) -> Chann
     try:
         return _state(services, link, brand)
     except StoreBusy:
-        return ChannelPreferences(address=None, choices={}, entry_hashes={})
+        return ChannelPreferences(address=None, preferences={}, entry_hashes={})
 
 
 def _opt_out(choice: Preference | None) -> Preference | None:

@@ -81,7 +81,7 @@ class Page:
         """Since when the contact has stopped everything of the brand on every channel; None if anything may be sent."""
         topics = (setting for setting in self.settings.values() if not setting.control.topic.startswith("@"))
         statuses = [setting.value for setting in topics if setting.control.aspect is Aspect.STATUS]
-        blankets = [self.contact.choices.get((channel, self.brand.slug, BLANKET)) for channel in self.channels]
+        blankets = [self.contact.preferences.get((channel, self.brand.slug, BLANKET)) for channel in self.channels]
         held = [blanket for blanket in blankets if blanket is not None]
         if not statuses or len(held) < len(blankets) or any(value != OFF for value in statuses):
             return None
@@ -97,7 +97,9 @@ class Page:
     def stopped_since(self, control: Control) -> datetime | None:
         """When the contact unsubscribed from the topic of a control; None if an opt-out is not what counts."""
         key = control.channel, self.brand.slug
-        choice = effective(self.contact.choices.get((*key, control.topic)), self.contact.choices.get((*key, BLANKET)))
+        choice = effective(
+            self.contact.preferences.get((*key, control.topic)), self.contact.preferences.get((*key, BLANKET))
+        )
         return choice.since if choice is not None and choice.status is Status.UNSUBSCRIBED else None
 
     def tag(self, control: Control) -> str:
@@ -168,8 +170,8 @@ def read_page(services: Services, contact_id: UUID, *, brand: Brand, spoken: Spo
     contact = services.database.read(contact_state.state_of, contact_id)
     catalog = services.catalog.get()
     topics = catalog.topics_of(brand.slug, marketing=True)
-    settings = settings_of(brand.slug, topics, contact.choices, contact.paces, datetime.now(UTC))
-    having = slugs_had(settings, brand.slug, contact.choices)
+    settings = settings_of(brand.slug, topics, contact.preferences, contact.limits, datetime.now(UTC))
+    having = slugs_had(settings, brand.slug, contact.preferences)
     return Page(
         brand=brand,
         topics=[topic for topic in topics if is_shown(topic, flags=contact.flags, has_it=topic.slug in having)],
@@ -384,7 +386,7 @@ def _scopes(services: Services, brands: Iterable[str]) -> list[tuple[Channel, st
 
 
 def _is_stopped(page: Page, channel: Channel, brand: str) -> bool:
-    choices = page.contact.choices
+    choices = page.contact.preferences
     here = {slug: choice for (on, of, slug), choice in choices.items() if (on, of) == (channel, brand)}
     return is_stopped(here, BLANKET)
 

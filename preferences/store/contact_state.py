@@ -37,7 +37,7 @@ class ChannelPreferences:
     """A contact's preferences on one channel of one brand. `address` is None when it is no longer stored."""
 
     address: Address | None
-    choices: Mapping[str, Preference]
+    preferences: Mapping[str, Preference]
     entry_hashes: Mapping[int, str]
 
 
@@ -96,7 +96,7 @@ def _of_key(key: ChannelKey, values: Mapping[tuple[UUID, str], str], rows: Seque
     value = values.get((key.contact_id, key.channel))
     return ChannelPreferences(
         address=None if value is None else Address(key.channel, value),
-        choices={row.topic: preference_of(row) for row in rows},
+        preferences={row.topic: preference_of(row) for row in rows},
         entry_hashes={row.seq: row.hash for row in rows},
     )
 
@@ -129,8 +129,8 @@ class KnownAddress:
 class ContactState:
     """Everything that a contact's own page shows, on all channels and of all brands.
 
-    `choices` by channel, brand and topic; `paces` by these and the verb. `entry_hashes` has the hash of each entry that
-    they name. `exists` is False for a contact that was deleted; links from before `revoked_at` are void.
+    `preferences` by channel, brand and topic; `limits` by these and the verb. `entry_hashes` has the hash of each entry
+    that they name. `exists` is False for a contact that was deleted; links from before `revoked_at` are void.
     """
 
     contact_id: UUID
@@ -140,8 +140,8 @@ class ContactState:
     flags: frozenset[str]
     """See `Topic.visible_to`."""
     addresses: Sequence[KnownAddress]
-    choices: Mapping[tuple[Channel, str, str], Preference]
-    paces: Mapping[tuple[Channel, str, str, Verb], SendingLimit]
+    preferences: Mapping[tuple[Channel, str, str], Preference]
+    limits: Mapping[tuple[Channel, str, str, Verb], SendingLimit]
     entry_hashes: Mapping[int, str]
 
     def current_addresses(self, channel: Channel) -> list[KnownAddress]:
@@ -177,8 +177,8 @@ _ABOUT: Final = (
 def state_of(read: Read, contact_id: UUID) -> ContactState:
     about = read.execute(_ABOUT, {"contact_id": contact_id}).all()
     first = about[0] if about else None
-    choices = read.execute(select(preference).where(preference.c.contact_id == contact_id))
-    paces = read.execute(select(pace).where(pace.c.contact_id == contact_id))
+    preferences = read.execute(select(preference).where(preference.c.contact_id == contact_id))
+    limits = read.execute(select(pace).where(pace.c.contact_id == contact_id))
     hashes = read.execute(_HASHES_OF, {"contact_id": contact_id})
     return ContactState(
         contact_id=contact_id,
@@ -187,8 +187,8 @@ def state_of(read: Read, contact_id: UUID) -> ContactState:
         revoked_at=first.revoked_at if first else None,
         flags=frozenset(row.flag for row in about if row.flag is not None),
         addresses=addresses_of(read, contact_id),
-        choices={(Channel(row.channel), row.brand, row.topic): preference_of(row) for row in choices},
-        paces={(Channel(row.channel), row.brand, row.topic, Verb(row.verb)): limit_of(row) for row in paces},
+        preferences={(Channel(row.channel), row.brand, row.topic): preference_of(row) for row in preferences},
+        limits={(Channel(row.channel), row.brand, row.topic, Verb(row.verb)): limit_of(row) for row in limits},
         entry_hashes={row.seq: row.hash for row in hashes},
     )
 
@@ -224,7 +224,7 @@ class AddressState:
     address: Address
     added_at: datetime
     fingerprint: str
-    choices: Mapping[tuple[str, str], Preference]
+    preferences: Mapping[tuple[str, str], Preference]
     suppressions: Sequence[Suppression]
 
 
@@ -239,9 +239,9 @@ def address_states(read: Read, contact_ids: Sequence[UUID]) -> list[AddressState
     if not contact_ids:
         return []
     addresses = read.execute(_ADDRESSES_OF, {"contact_ids": list(contact_ids)}).all()
-    choices: dict[tuple[UUID, str], dict[tuple[str, str], Preference]] = {}
+    preferences: dict[tuple[UUID, str], dict[tuple[str, str], Preference]] = {}
     for row in read.execute(_CHOICES_OF, {"contact_ids": list(contact_ids)}):
-        choices.setdefault((row.contact_id, row.channel), {})[row.brand, row.topic] = preference_of(row)
+        preferences.setdefault((row.contact_id, row.channel), {})[row.brand, row.topic] = preference_of(row)
     suppressions = active_suppressions(read, [row.fingerprint for row in addresses])
     return [
         AddressState(
@@ -249,7 +249,7 @@ def address_states(read: Read, contact_ids: Sequence[UUID]) -> list[AddressState
             address=Address(Channel(row.channel), row.value),
             added_at=row.created_at,
             fingerprint=row.fingerprint,
-            choices=choices.get((row.contact_id, row.channel), {}),
+            preferences=preferences.get((row.contact_id, row.channel), {}),
             suppressions=suppressions.get((row.fingerprint, row.channel), []),
         )
         for row in addresses

@@ -50,7 +50,7 @@ def changes(read: Read, connector: Connector, entries: Sequence[Entry]) -> tuple
     states = [
         state
         for state in reachable(connector, contact_state.address_states(read, ids))
-        if state.contact_id in changed or any(preference.seq in seqs for preference in state.choices.values())
+        if state.contact_id in changed or any(preference.seq in seqs for preference in state.preferences.values())
     ]
     opt_ins = _opt_ins(read, connector, news) if connector.can_lift else {}
     ended = _ended(read, opt_ins.values())
@@ -157,11 +157,11 @@ def required(state: AddressState, topics: Mapping[str, str], brand: str) -> list
     opt-out is pushed to each list.
     """
     pushes: dict[str, Push] = {}
-    blanket = _opt_out(state.choices.get((brand, BLANKET)))
+    blanket = _opt_out(state.preferences.get((brand, BLANKET)))
     for topic, list_ref in topics.items():
         opt_out = blanket
         if topic != BLANKET:
-            own = state.choices.get((brand, topic))
+            own = state.preferences.get((brand, topic))
             opt_out = _opt_out(own if BLANKET in topics else effective(own, blanket))
         if opt_out is not None:
             pushes[list_ref] = _push(state, list_ref, opt_out.since, opt_out.seq)
@@ -224,8 +224,8 @@ def _may_be_sent(connector: Connector, state: AddressState, list_ref: str) -> bo
     topics, brand = connector.settings.topics, connector.settings.brand
     if _pushed_suppressions(state) or list_ref in {push.list_ref for push in required(state, topics, brand)}:
         return False
-    own = state.choices.get((brand, connector.topic_of(list_ref) or BLANKET))
-    preference = effective(own, state.choices.get((brand, BLANKET)))
+    own = state.preferences.get((brand, connector.topic_of(list_ref) or BLANKET))
+    preference = effective(own, state.preferences.get((brand, BLANKET)))
     return preference is None or preference.status is not Status.UNSUBSCRIBED
 
 

@@ -83,7 +83,7 @@ def test_a_bounce_or_complaint_elsewhere_is_told_and_stands_for_no_wish(
     walk.settle()
     assert walk.fake.holds(who.value, walk.contract.topics[BLANKET])
     (state,) = walk.database.read(contact_state.address_states, [add_contact(walk.services, who)])
-    assert state.choices == {}
+    assert state.preferences == {}
 
 
 def test_a_backfill_gives_up_on_a_vendor_that_stays_away(run: Callable[..., Run]) -> None:
@@ -109,4 +109,4 @@ def test_an_old_bounce_there_is_one_here(run: Callable[..., Run]) -> None:
     walk.settle()
     (state,) = walk.database.read(contact_state.address_states, [add_contact(walk.services, walk.people[0])])
     assert [held.reason.value for held in state.suppressions] == ["hard_bounce"]
-    assert not any(choice.status is Status.UNSUBSCRIBED for choice in state.choices.values())
+    assert not any(choice.status is Status.UNSUBSCRIBED for choice in state.preferences.values())

@@ -76,7 +76,7 @@ class World:
         wishes = self.services.reader.channel_preferences(
             contact_state.ChannelKey(contact_id, Channel.EMAIL, "default")
         )
-        return {topic for topic, choice in wishes.choices.items() if choice.status == "unsubscribed"}
+        return {topic for topic, choice in wishes.preferences.items() if choice.status == "unsubscribed"}
 
     def post(self, url: str, body: str = "") -> int:
         """A post by a program."""

@@ -62,7 +62,7 @@ class World:
     def choices(self, address: str) -> dict[tuple[str, str], str]:
         """What the owner of this address has chosen, by channel and topic."""
         contact = self.services.database.read(contact_state.state_of, add_contact(self.services, email(address)))
-        return {(channel, topic): choice.status for (channel, _, topic), choice in contact.choices.items()}
+        return {(channel, topic): choice.status for (channel, _, topic), choice in contact.preferences.items()}
 
 
 @pytest.fixture(scope="module")

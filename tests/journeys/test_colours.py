@@ -149,4 +149,6 @@ def test_other_brands_are_stopped_and_undone_by_keyboard_without_script(
     context.close()
     contact = services.database.read(contact_state.state_of, jane)
     # The first press is another one, and stands: an undo takes back its own press alone.
-    assert [(brand, choice.status) for (_, brand, _), choice in contact.choices.items()] == [("white", "unsubscribed")]
+    assert [(brand, choice.status) for (_, brand, _), choice in contact.preferences.items()] == [
+        ("white", "unsubscribed")
+    ]

@@ -167,7 +167,7 @@ def owner(proxied: Proxied, request: pytest.FixtureRequest) -> UUID:
 
 
 def is_stopped(services: Services, owner: UUID) -> bool:
-    choice = services.reader.channel_preferences(ChannelKey(owner, Channel.EMAIL, "default")).choices.get(BLANKET)
+    choice = services.reader.channel_preferences(ChannelKey(owner, Channel.EMAIL, "default")).preferences.get(BLANKET)
     return choice is not None and choice.status is Status.UNSUBSCRIBED
 
 
@@ -191,7 +191,7 @@ def test_slow_bodies_wait_in_the_proxy_and_forms_are_read(proxied: Proxied, owne
         status, _ = proxied.send(
             "POST", link_for(proxied.services, owner, "product-news"), b"intent=topic", headers={"Accept": "text/html"}
         )
-        wishes = proxied.services.reader.channel_preferences(ChannelKey(owner, Channel.EMAIL, "default")).choices
+        wishes = proxied.services.reader.channel_preferences(ChannelKey(owner, Channel.EMAIL, "default")).preferences
         assert (status, set(wishes)) == (200, {"product-news"}), "the form was read, not only the link"
 
 

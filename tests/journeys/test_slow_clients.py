@@ -77,7 +77,7 @@ def click(live: Installation, path: str, body: bytes = b"List-Unsubscribe=One-Cl
 
 
 def is_stopped(services: Services, owner: UUID, topic: str = BLANKET) -> bool:
-    choice = services.reader.channel_preferences(ChannelKey(owner, Channel.EMAIL, "default")).choices.get(topic)
+    choice = services.reader.channel_preferences(ChannelKey(owner, Channel.EMAIL, "default")).preferences.get(topic)
     return choice is not None and choice.status is Status.UNSUBSCRIBED
 
 

@@ -155,7 +155,9 @@ class World:
         after: UUID | None = None
         while ids := self.services.database.read(feed.opted_out_contacts, after, 1_000):
             for state in self.services.database.read(contact_state.address_states, ids):
-                stopped = {topic for (_, topic), held in state.choices.items() if held.status is Status.UNSUBSCRIBED}
+                stopped = {
+                    topic for (_, topic), held in state.preferences.items() if held.status is Status.UNSUBSCRIBED
+                }
                 if state.suppressions:
                     stopped.add(BLANKET)
                 rows |= {(state.address.value, LISTS[topic]) for topic in stopped}

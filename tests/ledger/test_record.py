@@ -73,7 +73,7 @@ def choices(services: Services, contact_id: UUID) -> dict[str, Preference]:
     (found,) = services.database.read(
         contact_state.channel_preferences, [ChannelKey(contact_id, Channel.EMAIL, "default")]
     )
-    return dict(found.choices)
+    return dict(found.preferences)
 
 
 def status(services: Services, contact_id: UUID, topic: str = "offers") -> Status | None:
@@ -572,7 +572,7 @@ def cap(who: UUID | Address, per_week: int | None, **more: Any) -> Act:
 
 
 def paces(services: Services, contact_id: UUID) -> dict[Verb, tuple[datetime | None, int | None, int]]:
-    found = services.database.read(contact_state.state_of, contact_id).paces
+    found = services.database.read(contact_state.state_of, contact_id).limits
     return {verb: (one.until, one.per_week, one.seq) for (_, _, _, verb), one in found.items()}
 
 
@@ -595,7 +595,7 @@ def test_a_pause_and_a_cap_stand_beside_each_other_and_leave_the_wish_alone(serv
         services, pause(contact_id, minute(60)), cap(contact_id, 2), cap(contact_id, 3, topic="product-news")
     )
     assert [(entry.status, entry.changed) for entry in entries] == [(None, True)] * 3
-    found = services.database.read(contact_state.state_of, contact_id).paces
+    found = services.database.read(contact_state.state_of, contact_id).limits
     assert {(topic, verb): one.seq for (_, _, topic, verb), one in found.items()} == {
         ("offers", Verb.PAUSE): 2,
         ("offers", Verb.CAP): 3,

@@ -477,7 +477,7 @@ class SyncMachine(RuleBasedStateMachine):
         for topic, list_ref in self.mapping.items():
             facts = self.facts(topic) if topic != BLANKET else {}
             for who, state in states.items():
-                choice = state.choices.get(("default", topic))
+                choice = state.preferences.get(("default", topic))
                 stopped = choice is not None and choice.status is Status.UNSUBSCRIBED
                 if topic == BLANKET:
                     stopped = stopped or bool(state.suppressions)

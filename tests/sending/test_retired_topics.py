@@ -183,7 +183,7 @@ def test_stop_everything_reaches_the_channels_of_retired_topics(app: Flask, clie
     contact_id = add_contact(services)
     retire(app, "product-news")  # the only one by SMS
     client.post(manage_link_for(services, contact_id), data={"intent": "all"})
-    held = services.database.read(contact_state.state_of, contact_id).choices
+    held = services.database.read(contact_state.state_of, contact_id).preferences
     assert {channel for channel, _, topic in held if topic == "*"} == {Channel.EMAIL, Channel.SMS}
 
 

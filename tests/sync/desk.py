@@ -144,7 +144,7 @@ class Desk:
     def status(self, address: Address, topic: str = BLANKET) -> Status | None:
         """What counts for this topic alone."""
         (one,) = self.database.read(contact_state.address_states, [add_contact(self.services, address)])
-        held = one.choices.get(("default", topic))
+        held = one.preferences.get(("default", topic))
         return None if held is None else held.status
 
     def reasons(self, address: Address) -> set[SuppressionReason]:

@@ -576,7 +576,7 @@ def told_of(services: Services, who: UUID) -> list[dict[str, Any]]:
 def here(services: Services, who: UUID) -> dict[str, str]:
     """What counts here, topic by topic."""
     (state,) = services.database.read(address_states, [who])
-    choices = {topic: choice for (_, topic), choice in state.choices.items()}
+    choices = {topic: choice for (_, topic), choice in state.preferences.items()}
     counting = {
         topic: choice if topic.startswith("@") else effective(choice, choices.get(BLANKET))
         for topic, choice in choices.items()

@@ -44,7 +44,7 @@ def state(*suppressions: SuppressionReason, brand: str = "default", **choices: P
         address=JANE,
         added_at=NOW,
         fingerprint="of Jane",
-        choices={(brand, names.get(name, name.replace("_", "-"))): one for name, one in choices.items()},
+        preferences={(brand, names.get(name, name.replace("_", "-"))): one for name, one in choices.items()},
         suppressions=[suppressed(reason) for reason in suppressions],
     )
 
@@ -127,7 +127,7 @@ class TestWanted:
             address=JANE,
             added_at=NOW,
             fingerprint="of Jane",
-            choices={("default", topic): choice(status) for topic, status in stopped.items()},
+            preferences={("default", topic): choice(status) for topic, status in stopped.items()},
             suppressions=[suppressed(reason) for reason in reasons],
         )
         blanket = stopped.get(BLANKET) is Status.UNSUBSCRIBED

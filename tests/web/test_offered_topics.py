@@ -95,7 +95,7 @@ def test_an_opt_out_of_a_topic_that_is_not_shown_works(
     path = link_for(services, contact_id, "trade")
     assert "Trade prices" in client.get(path).text
     client.post(path, data={"intent": "topic"})
-    held = services.database.read(contact_state.state_of, contact_id).choices
+    held = services.database.read(contact_state.state_of, contact_id).preferences
     assert [(topic, choice.status) for (_, _, topic), choice in held.items()] == [("trade", "unsubscribed")]
 
 
@@ -357,5 +357,5 @@ def test_who_is_waiting_in_a_mailbox_can_still_confirm(app: Flask, client: Flask
     )
     tell(app, "topic", "set", "offers", *(("--hidden",) if "hidden" in how else ("--default", "off")))
     assert client.post(f"/confirm/{token}").status_code == 200
-    held = services.database.read(contact_state.state_of, contact_id).choices
+    held = services.database.read(contact_state.state_of, contact_id).preferences
     assert [choice.status for choice in held.values()] == ["subscribed"]

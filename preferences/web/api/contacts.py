@@ -207,13 +207,13 @@ def _contact(contact: ContactState | None) -> Response:
 
 
 def _preferences(contact: ContactState) -> Iterator[dict[str, object]]:
-    for (channel, brand, topic), choice in sorted(contact.choices.items()):
+    for (channel, brand, topic), choice in sorted(contact.preferences.items()):
         place = {"channel": channel, "brand": brand, "topic": topic}
         yield {**place, "status": choice.status, "since": choice.since.isoformat(), "entry": choice.seq}
 
 
 def _paces(contact: ContactState) -> Iterator[dict[str, object]]:
-    for (channel, brand, topic, verb), pace in sorted(contact.paces.items()):
+    for (channel, brand, topic, verb), pace in sorted(contact.limits.items()):
         yield {
             "channel": channel,
             "brand": brand,

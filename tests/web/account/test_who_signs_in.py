@@ -119,7 +119,7 @@ def opt_in(client: FlaskClient) -> TestResponse:
 
 
 def status_of(services: Services, contact_id: UUID) -> Status | None:
-    choices = services.database.read(contact_state.state_of, contact_id).choices
+    choices = services.database.read(contact_state.state_of, contact_id).preferences
     return next((choice.status for (_, _, topic), choice in choices.items() if topic == "offers"), None)
 
 
@@ -247,7 +247,7 @@ def test_a_hand_off_opts_in_at_once_only_if_its_key_may(
 def test_a_hand_off_opts_out_at_once(client: FlaskClient, services: Services, jane: UUID) -> None:
     client.post(path_from(hand_off(client, services)))
     client.post("/account/", data={"csrf_token": csrf(client), "intent": "all"})
-    choices = services.database.read(contact_state.state_of, jane).choices
+    choices = services.database.read(contact_state.state_of, jane).preferences
     assert {choice.status for choice in choices.values()} == {Status.UNSUBSCRIBED}
 
 

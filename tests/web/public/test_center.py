@@ -172,7 +172,7 @@ def test_stopping_everything_stops_every_channel_and_says_so(
     assert page.status_code == 200
     assert "Saved. This takes effect immediately." in page.text, "the heading says what was stopped"
     assert "<h1>You are unsubscribed from everything</h1>" in page.text
-    choices = state_of(services, contact_id).choices
+    choices = state_of(services, contact_id).preferences
     assert set(choices) == {(Channel.EMAIL, "default", BLANKET), (Channel.SMS, "default", BLANKET)}
     assert all(reference_of(entry.hash) in page.text for entry in seqs(services)[-1:])
     again = client.get(path)
@@ -189,7 +189,7 @@ def test_stopping_one_topic_on_one_channel_leaves_all_else(
     assert "I do not want Product news by email from" in page.text
     assert state(page, "email.product-news.status") == "off"
     assert state(page, "sms.product-news.status") == state(page, "email.offers.status") == "on"
-    assert state_of(services, contact_id).choices.keys() == {
+    assert state_of(services, contact_id).preferences.keys() == {
         (Channel.EMAIL, "default", "product-news"),
         (Channel.EMAIL, "default", "offers"),
     }
@@ -229,11 +229,11 @@ def test_a_pause_that_a_system_told_of_is_shortened_only_by_confirmation(
     for asked in (day, day - timedelta(days=1)):
         form = {"set.email.product-news.pause": asked.isoformat(), "was.email.product-news.pause": ""}
         assert "One more step" in press(client, path, intent="save", **form).text
-        assert state_of(services, contact_id).paces[key].until == until
+        assert state_of(services, contact_id).limits[key].until == until
     press(client, path, intent="save", **{"set.email.product-news.pause": shown, "was.email.product-news.pause": shown})
-    assert state_of(services, contact_id).paces[key].until == until, "what was not moved stays"
+    assert state_of(services, contact_id).limits[key].until == until, "what was not moved stays"
     press(client, path, intent="save", **{"set.email.product-news.pause": shown, "was.email.product-news.pause": ""})
-    kept = state_of(services, contact_id).paces[key].until
+    kept = state_of(services, contact_id).limits[key].until
     assert kept is not None
     assert kept >= until, "chosen again, the day that is shown ends it no earlier"
 
@@ -324,7 +324,7 @@ def test_a_page_left_open_for_a_day_restores_no_newer_opt_out(
     with time_machine.travel(datetime.now(UTC) + timedelta(days=1)):
         page = save(client, path, old, email__product_news__cap="3")
     assert state(page, "email.product-news.status") == state(page, "email.offers.status") == "off"
-    assert channel_preferences(services, contact_id).choices[BLANKET].status is Status.UNSUBSCRIBED
+    assert channel_preferences(services, contact_id).preferences[BLANKET].status is Status.UNSUBSCRIBED
 
 
 def test_saving_twice_is_the_same_as_once(client: FlaskClient, services: Services, path: str) -> None:
@@ -412,7 +412,7 @@ def test_the_link_is_good_for_thirty_days(
     with time_machine.travel(datetime.now(UTC) + timedelta(days=days)):
         assert client.get(path).status_code == status
         assert press(client, path, intent="all").status_code == status
-    assert (BLANKET in channel_preferences(services, contact_id).choices) is (status == 200)
+    assert (BLANKET in channel_preferences(services, contact_id).preferences) is (status == 200)
 
 
 def test_a_stale_link_still_leads_to_stopping_everything(
@@ -457,7 +457,7 @@ def test_the_link_works_when_the_contacts_rows_are_gone(
 
     assert client.get(path).status_code == 200
     assert press(client, path, intent="all").status_code == 200
-    assert channel_preferences(services, contact_id).choices[BLANKET].status is Status.UNSUBSCRIBED
+    assert channel_preferences(services, contact_id).preferences[BLANKET].status is Status.UNSUBSCRIBED
 
 
 def test_the_evidence_is_the_circumstances_and_no_more(client: FlaskClient, services: Services, path: str) -> None:
@@ -480,7 +480,7 @@ def test_submissions_that_come_at_once_are_all_kept(app: Flask) -> None:
         answers = list(pool.map(stop, ["email", "sms"] * 8))
 
     assert {answer.status_code for answer in answers} == {200}
-    assert len(state_of(services, contact_id).choices) == 2
+    assert len(state_of(services, contact_id).preferences) == 2
 
 
 def test_the_forms_lead_back_to_the_same_page(client: FlaskClient, path: str) -> None:

@@ -115,7 +115,7 @@ def test_a_mailed_link_of_the_same_person_knows_of_it(app: Flask) -> None:
     contact_id = add_contact(services, email(KNOWN))
     type_in(app.test_client(), KNOWN)
     wishes = services.reader.channel_preferences(contact_state.ChannelKey(contact_id, Channel.EMAIL, "default"))
-    assert wishes.choices["*"].status is Status.UNSUBSCRIBED
+    assert wishes.preferences["*"].status is Status.UNSUBSCRIBED
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_a_link_stops_its_owners_mail_and_no_other_contacts(app: Flask) -> None:
     services = services_of(app)
     other = add_contact(services, email("somebody.else@example.com"))
     app.test_client().post(link_of(app))
-    assert channel_preferences(services, other).choices == {}
+    assert channel_preferences(services, other).preferences == {}
 
 
 # The same, through the server that is used in production.
@@ -265,7 +265,7 @@ def test_a_real_server_takes_every_shape(real: tuple[Installation, Flask]) -> No
         status, got, _ = call(installation, link_for(services, contact_id), headers, body)
 
         assert is_acknowledged(status, got), shape
-        assert channel_preferences(services, contact_id).choices[BLANKET].status is Status.UNSUBSCRIBED, shape
+        assert channel_preferences(services, contact_id).preferences[BLANKET].status is Status.UNSUBSCRIBED, shape
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_a_body_in_chunks_without_a_length_is_understood(
     status, got, _ = call(installation, link_for(services, contact_id), {"Content-Type": FORM}, iter(chunks))
 
     assert is_acknowledged(status, got)
-    assert list(channel_preferences(services, contact_id).choices) == [stopped]
+    assert list(channel_preferences(services, contact_id).preferences) == [stopped]
 
 
 def test_a_client_that_sends_far_too_much_still_reads_its_answer(real: tuple[Installation, Flask]) -> None:
@@ -721,7 +721,7 @@ def test_a_link_works_when(app: Flask, statements: tuple[str, ...], intent: str 
     assert "<button" in page.text
     assert is_acknowledged(answer.status_code, answer.headers)
     stopped = "product-news" if intent == "topic" else BLANKET
-    assert channel_preferences(services, contact_id).choices[stopped].status is Status.UNSUBSCRIBED
+    assert channel_preferences(services, contact_id).preferences[stopped].status is Status.UNSUBSCRIBED
     assert client.get(path).status_code == 200
 
 
@@ -829,7 +829,7 @@ def test_a_link_works_with_what_a_mail_program_puts_behind_it(app: Flask, behind
     assert page.status_code == 200
     assert f'action="{path}"' in page.text
     assert client.post(path + behind, data=ONE_CLICK, content_type=FORM).status_code == 200
-    assert channel_preferences(services, contact_id).choices[BLANKET].status is Status.UNSUBSCRIBED
+    assert channel_preferences(services, contact_id).preferences[BLANKET].status is Status.UNSUBSCRIBED
 
 
 @pytest.mark.parametrize("end", ["-", "_"])
@@ -840,7 +840,7 @@ def test_an_old_link_works_without_the_end_that_was_cut_off(app: Flask, end: str
     page = client.get(path.removesuffix(end))
     assert page.status_code == 200
     assert client.post(path.removesuffix(end), data=ONE_CLICK, content_type=FORM).status_code == 200
-    assert channel_preferences(services, contact_id).choices[BLANKET].status is Status.UNSUBSCRIBED
+    assert channel_preferences(services, contact_id).preferences[BLANKET].status is Status.UNSUBSCRIBED
 
 
 def old_link(services: Services, contact_id: UUID, end: str) -> str:
@@ -859,7 +859,7 @@ def test_a_link_that_is_undone_keeps_working_however_it_ended(app: Flask) -> Non
     path, undo = re.search(r'action="([^"]+/undo)"', done.text), undo_in(done)
     assert path is not None
     assert client.post(path[1], data={"undo": undo}).status_code == 200
-    assert not is_stopped(channel_preferences(services, contact_id).choices, "product-news")
+    assert not is_stopped(channel_preferences(services, contact_id).preferences, "product-news")
 
 
 def test_however_a_link_ends_its_posts_are_counted_together(app: Flask) -> None:
@@ -895,13 +895,13 @@ def test_whose_form_could_not_be_read_is_told_what_was_stopped(app: Flask, inten
     with too_many_slow_bodies():
         done = press(client, path, intent)
     assert (done.status_code, LOST in done.text) == (200, True)
-    assert is_stopped(channel_preferences(services, contact_id).choices, BLANKET), "an opt-out is never lost"
+    assert is_stopped(channel_preferences(services, contact_id).preferences, BLANKET), "an opt-out is never lost"
     assert "You are unsubscribed from all marketing email" in done.text
     assert 'value="all-brands"' in done.text, "the other choices are offered"
 
     undone = client.post(f"{path}/undo", data={"undo": undo_in(done)})
     assert 'value="topic"' in undone.text
-    assert not is_stopped(channel_preferences(services, contact_id).choices, "product-news")
+    assert not is_stopped(channel_preferences(services, contact_id).preferences, "product-news")
     assert LOST not in press(client, path, "topic").text
 
 
@@ -910,7 +910,7 @@ def test_a_mail_program_whose_body_could_not_be_read_is_answered_as_ever(app: Fl
     with too_many_slow_bodies():
         answer = client.post(link_for(services, contact_id), data=ONE_CLICK)
     assert (answer.status_code, answer.mimetype) == (200, "text/plain")
-    assert is_stopped(channel_preferences(services, contact_id).choices, BLANKET)
+    assert is_stopped(channel_preferences(services, contact_id).preferences, BLANKET)
 
 
 # The front is only faster.

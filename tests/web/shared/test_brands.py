@@ -112,7 +112,7 @@ def stopped(services: Services, contact_id: UUID) -> set[str]:
     """The brands whose marketing email this contact has stopped altogether."""
     found = set()
     for slug in services.database.read(read_catalog).brands:
-        choice = services.reader.channel_preferences(ChannelKey(contact_id, Channel.EMAIL, slug)).choices.get("*")
+        choice = services.reader.channel_preferences(ChannelKey(contact_id, Channel.EMAIL, slug)).preferences.get("*")
         found |= {slug} if choice is not None and choice.status == "unsubscribed" else set()
     return found
 

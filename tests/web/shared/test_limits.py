@@ -59,7 +59,7 @@ def press(client: FlaskClient, path: str, intent: str) -> int:
 
 
 def choices_of(services: Services, contact_id: UUID) -> Mapping[str, Preference]:
-    return services.reader.channel_preferences(ChannelKey(contact_id, Channel.EMAIL, "default")).choices
+    return services.reader.channel_preferences(ChannelKey(contact_id, Channel.EMAIL, "default")).preferences
 
 
 def count_entries(services: Services) -> int:
