@@ -30,10 +30,10 @@ from urllib.parse import quote
 import requests
 
 BATCH: Final = 10_000
-"""Items in a call."""
+"""Addresses, contacts or acts in a call."""
 
 LARGEST: Final = 3_500_000
-"""Characters of these; the center reads 4 MB."""
+"""Characters in a call; the center reads 4 MB."""
 
 LONGEST_WAIT: Final = 120.0
 """Maximum seconds before a retry, whatever `Retry-After` says."""
@@ -228,7 +228,7 @@ class Client:
         return self._found("/contacts/" + quote(contact_id, safe=""))
 
     def find_contact(self, address: str, *, channel: Channel = "email") -> dict[str, Any] | None:
-        """The data of the contact with this address, or None."""
+        """Like `get_contact`, by address."""
         return self._found("/contacts", {"address": address, "channel": channel})
 
     def record(self, acts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -255,8 +255,8 @@ class Client:
             asked["after"] = page["next"]
 
     def entries(self, after: int = 0) -> Iterator[dict[str, Any]]:
-        """The ledger after this position, to its end. Store the `seq` of the last entry that you processed and continue
-        there: nothing is skipped or repeated."""
+        """The ledger after this position, to its end. Store the `seq` of the last entry processed and continue there:
+        nothing is skipped or repeated."""
         while True:
             page = self._call("GET", "/entries", query={"after": after})
             yield from page["entries"]

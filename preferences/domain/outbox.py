@@ -65,7 +65,7 @@ SIGN_IN_LIFE: Final = timedelta(minutes=10)
 """Of a code and its link."""
 
 ADDRESS_LIFE: Final = timedelta(days=1)
-"""Of a confirm link."""
+"""Of a link to confirm an address."""
 
 EMAIL_LIFE: Final = timedelta(days=1)
 """How long sending is tried, for kinds not in `LIVES`."""

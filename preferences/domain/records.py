@@ -1,6 +1,6 @@
 """The records that packages exchange: addresses, brands, topics, acts, entries and the state folded from them.
 
-Frozen values; the fields' terms are defined in `vocabulary`.
+Frozen values, in the terms of `vocabulary`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from preferences.domain.vocabulary import (
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An email address, telephone number or postal address in normal form (see `address_parsing.read_address`)."""
+    """An address in normal form (see `address_parsing.read_address`)."""
 
     channel: Channel
     value: str
@@ -34,8 +34,8 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brand:
-    """`host` or `path` is where its pages are, if not at `PUBLIC_URL`. `colour` is like `#0b57d0`, or empty. `language`
-    is a fallback."""
+    """Pages are at `host` or `path`, else at `PUBLIC_URL`. `colour` is like `#0b57d0`, or empty. `language` is for
+    visitors whose languages we lack."""
 
     slug: str
     name: str
@@ -80,12 +80,12 @@ class Topic:
     position: int = 0
 
     def text(self, language: str) -> TopicText:
-        """The texts in this language, or else the original."""
+        """In this language, else the original."""
         first = TopicText(name=self.name, description=self.description, frequency=self.frequency, section=self.section)
         return dict(self.texts).get(language, first)
 
     def language(self, language: str) -> str:
-        """The language of what `text` returns."""
+        """Of what `text` returns."""
         return language if language in dict(self.texts) else LANGUAGES[0]
 
 
@@ -127,8 +127,8 @@ class Act:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
-    """An act from a page or link that may be out of date: `seen` is the newest entry that the page knew of, `asked_at`
-    when the link was requested. Opt-outs need neither: they are always recorded."""
+    """An act from a page or link that may be out of date. `seen` is the newest entry on the page, `asked_at` when the
+    link was requested. Opt-outs need neither: they are always recorded."""
 
     act: Act
     seen: int | None = None
@@ -170,8 +170,7 @@ class Entry:
 
     @property
     def actor_id(self) -> str | None:
-        """The contact, connector, API key or staff member (docs/decisions/0026-actor-id.md). None for files and
-        rules."""
+        """Contact, connector, API key or staff member (docs/decisions/0026-actor-id.md). None for files and rules."""
         if self.actor is not Actor.RECIPIENT:
             return named_in(self.origin)
         return str(self.contact_id) if self.contact_id else None
@@ -203,7 +202,7 @@ class Preference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suppression:
-    """Whether an address is suppressed for a reason, since entry `seq`."""
+    """Whether an address is suppressed, since entry `seq`."""
 
     reason: SuppressionReason
     active: bool
