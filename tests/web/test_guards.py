@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import time_machine
 from flask import Flask, g
 from standardwebhooks.webhooks import Webhook
 from werkzeug.exceptions import HTTPException, NotFound, Unauthorized
@@ -26,6 +27,13 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 CONFIG = f'[connectors.shop]\nkind = "webhook"\nbase_url = "https://shop.example"\nwebhook_secrets = ["{SECRET}"]\n'
 NOW = datetime.now(UTC).replace(microsecond=0)
 SOMEBODY = UUID(int=7)
+
+
+@pytest.fixture(autouse=True)
+def _links_are_fresh() -> Iterator[None]:
+    """Stop the clock at NOW: some links live for two minutes, and a test may run later than that after its import."""
+    with time_machine.travel(NOW):
+        yield
 
 
 @pytest.fixture
