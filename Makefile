@@ -9,10 +9,10 @@ SPECS := specs
 
 # Many tests wait for a server or a browser, so that one worker more than two cores is never idle.
 WORKERS := 3
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+PYTEST := $(BIN)/python -m pytest --dist worksteal
 
-# What `make test-fast` runs of: no pages, no commands, no connectors.
-FAST := tests/domain tests/files tests/importing tests/ledger tests/people tests/sending tests/store tests/sync \
+# What `make test-fast` runs: the rules and the rooms above them, without pages, commands, imports and connectors.
+FAST := tests/domain tests/files tests/ledger tests/people tests/sending tests/store tests/sync \
 	tests/test_address_parsing.py tests/test_architecture.py tests/test_config.py tests/test_tokens.py
 
 .DEFAULT_GOAL := help
@@ -35,10 +35,10 @@ browser: # Installs Chromium where that is possible; without it the browser test
 	@tests/get-browser.sh
 
 test: dev browser ## Run all tests, on SQLite and PostgreSQL, and in a browser
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -n $(WORKERS) $(ARGS)
 
 test-fast: dev ## Run the tests of the rules and of SQLite, without processes or browser, in a minute
-	@$(PYTEST) -m "not (postgresql or browser or slow)" $(FAST) $(ARGS)
+	@$(PYTEST) -n 2 -m "not (postgresql or browser or slow)" $(FAST) $(ARGS)
 
 # All three run even if one fails, so that one round shows everything.
 check: dev ## Check format, lint and types
