@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
 from sqlalchemy import BigInteger, Boolean, Column, Dialect, Integer, String, Table, Uuid
-from sqlalchemy.exc import DBAPIError
 
+from preferences.store.prepared import driver_error, translated
 from preferences.store.tables import UtcDateTime
 from preferences.store.transactions import Read, Snapshot, Write
 
@@ -108,23 +108,12 @@ def put_rows(write: Write, table: Table, *, columns: Sequence[str], rows: Sequen
         return
     cursor = cast("Any", write.connection.connection.cursor())
     copying = f"COPY {table.name} ({names}) FROM STDIN (FORMAT BINARY)"
-    with _driver_errors(write), cursor, cursor.copy(copying) as copy:
-        copy.write(b"".join([_COPY_BEGINS, *rows, _COPY_ENDS]))
+    try:
+        with cursor, cursor.copy(copying) as copy:
+            copy.write(b"".join([_COPY_BEGINS, *rows, _COPY_ENDS]))
+    except driver_error(write.connection.dialect) as error:
+        raise translated(write.connection, error) from None
 
 
 _COPY_BEGINS: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_ENDS: Final = b"\xff\xff"
-
-
-@contextmanager
-def _driver_errors(write: Write) -> Iterator[None]:
-    """Errors of a driver that is called past SQLAlchemy, as SQLAlchemy would have raised them."""
-    dialect, driver = write.connection.dialect, write.connection.connection.driver_connection
-    kind = cast("type[Exception]", dialect.loaded_dbapi.Error)
-    try:
-        yield
-    except kind as error:
-        gone = dialect.is_disconnect(cast("Any", error), cast("Any", driver), None)
-        raise DBAPIError.instance(
-            None, None, error, kind, hide_parameters=True, connection_invalidated=gone, dialect=dialect
-        ) from None

@@ -111,10 +111,14 @@ def driver_of(connection: Connection) -> Any:
 
 
 def translated(connection: Connection, error: Exception) -> DBAPIError:
-    """The driver's error as SQLAlchemy raises it; a connection that is gone leaves the pool."""
+    """The driver's error as SQLAlchemy raises it. After a lost connection, SQLAlchemy replaces the whole pool."""
     dialect: Any = connection.dialect
     gone = dialect.is_disconnect(error, driver_of(connection), None)
     if gone:
+        try:
+            connection.exec_driver_sql("SELECT 1")
+        except DBAPIError as noticed:
+            return noticed
         connection.invalidate(error)
     return cast(
         DBAPIError,

@@ -166,7 +166,7 @@ class Database:
     def _writing(self) -> Iterator[Write]:
         if self.is_sqlite:
             with self._saving() as save:
-                yield Write(save.connection, *_HEAD.rows(save.connection, {})[0])
+                yield _write(save.connection, *_HEAD.rows(save.connection, {}))
             return
         with self._reads.connect() as connection:
             try:
@@ -183,8 +183,13 @@ _HEAD: Final = Prepared(_SELECT_HEAD)
 
 def lock_head(save: Save) -> Write:
     """Lock the ledger's head in an open transaction, before anything is read. (On SQLite, BEGIN IMMEDIATE has.)"""
-    seq, head_hash = save.execute(_SELECT_HEAD.with_for_update()).one()
-    return Write(save.connection, seq, head_hash)
+    return _write(save.connection, *save.execute(_SELECT_HEAD.with_for_update()))
+
+
+def _write(connection: Connection, *heads: Any) -> Write:
+    if not heads:
+        raise StoreFault("the ledger has no head: restore the row of ledger_head from a backup", None)
+    return Write(connection, *heads[0])
 
 
 def _begin_locked(connection: Connection) -> Write:
@@ -192,7 +197,7 @@ def _begin_locked(connection: Connection) -> Write:
     try:
         cursor = driver_of(connection).execute(_BEGIN_LOCKED, prepare=False)
         cursor.nextset()
-        return Write(connection, *cursor.fetchone())
+        return _write(connection, *cursor.fetchall())
     except driver_error(connection.dialect) as error:
         raise translated(connection, error) from None
 
