@@ -1,4 +1,4 @@
-"""No room is entered twice: one click, one decision, one report and one push, followed call by call (DESIGN §3).
+"""One click, one decision, one report and one push, followed call by call: no room calls a room above it.
 
 Each Python call of the package is recorded with the room that made it. A library in between (Flask, Jinja, SQLAlchemy)
 calls for the room that called it. So does what runs work that is handed to it (`RUNNERS`): the work runs in the room
@@ -126,7 +126,7 @@ def push(services: Services, connector: Connector) -> None:
     run_once(services.database, connector, owner="worker", now=datetime.now(UTC))
 
 
-def test_one_click_enters_no_room_twice(app: Flask) -> None:
+def test_one_click_calls_no_room_above_it(app: Flask) -> None:
     services, client = services_of(app), app.test_client()
     link = link_for(services, add_contact(services))
     services.catalog.get()
@@ -134,7 +134,7 @@ def test_one_click_enters_no_room_twice(app: Flask) -> None:
     assert trace.rooms == ["web", "tokens", "people", "services", "domain", "ledger", "store"]
 
 
-def test_the_pages_of_a_link_enter_no_room_twice(app: Flask) -> None:
+def test_the_pages_of_a_link_call_no_room_above_them(app: Flask) -> None:
     services, client = services_of(app), app.test_client()
     link = link_for(services, add_contact(services))
     for act in (
@@ -146,7 +146,7 @@ def test_the_pages_of_a_link_enter_no_room_twice(app: Flask) -> None:
         followed(act)
 
 
-def test_one_decision_enters_no_room_twice(app: Flask) -> None:
+def test_one_decision_calls_no_room_above_it(app: Flask) -> None:
     services, client = services_of(app), app.test_client()
     add_contact(services)
     headers = api_headers(services)
@@ -157,7 +157,7 @@ def test_one_decision_enters_no_room_twice(app: Flask) -> None:
     assert "store" in trace.rooms
 
 
-def test_one_report_enters_no_room_twice(app: Flask) -> None:
+def test_one_report_calls_no_room_above_it(app: Flask) -> None:
     services, client, at = services_of(app), app.test_client(), datetime.now(UTC)
     add_contact(services)
     data = {"channel": "email", "address": email().value, "list": "everything"}
@@ -171,7 +171,7 @@ def test_one_report_enters_no_room_twice(app: Flask) -> None:
     assert {"web", "connectors", "domain", "ledger", "store"} <= set(trace.rooms)
 
 
-def test_one_push_enters_no_room_twice(app: Flask) -> None:
+def test_one_push_calls_no_room_above_it(app: Flask) -> None:
     services = services_of(app)
     provider = FakeProvider()
     away, taking = make_connector(services.connectors["shop"]), FakeConnector(provider, LISTS, name="fake")

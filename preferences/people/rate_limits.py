@@ -27,8 +27,12 @@ MOST_PREFERENCES: Final = 100_000
 PreferenceKey = tuple[UUID | None, Channel, str, str, Verb]
 
 
-class _PerMinute:
-    """Counts within fixed windows of a minute, which begin with the first call of a key."""
+def _minute() -> int:
+    return int(time.monotonic() // 60)
+
+
+class RequestLimit:
+    """At most this many requests a minute for each key, from its first. Never used for what stops mail."""
 
     def __init__(self, per_minute: int) -> None:
         self._limit = RateLimitItemPerMinute(per_minute)
@@ -38,30 +42,35 @@ class _PerMinute:
         # Made on first use: the storage starts a thread, which removes what has expired.
         return FixedWindowRateLimiter(MemoryStorage())
 
-
-class RequestLimit(_PerMinute):
-    """At most this many requests a minute for each key. Never used for what stops mail."""
-
     def check(self, key: str) -> None:
         """Count a request. Raises TooOften beyond the limit."""
         if not self._counter.hit(self._limit, key):
             raise TooOften("too many requests in a minute")
 
 
-class NewAddressLimit(_PerMinute):
+class NewAddressLimit:
     """At most this many addresses a minute that no contact has: each creates rows.
 
-    The only limit that an opt-out can meet. A contact that we write to has a stored address, which is not counted.
+    The only limit that an opt-out can meet, so its minutes do not depend on a clock that can be set back. A contact
+    that we write to has a stored address, which is not counted.
     """
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._lock = threading.Lock()
+        self._minute = 0
+        self._counted = 0
 
     def is_reached(self) -> bool:
         """Whether no further address is accepted now."""
-        return not self._counter.test(self._limit)
+        return self._counted >= self._per_minute and self._minute == _minute()
 
     def count(self, addresses: int) -> None:
         """Count new addresses."""
-        if addresses:
-            self._counter.hit(self._limit, cost=addresses)
+        with self._lock:
+            if self._minute != _minute():
+                self._minute, self._counted = _minute(), 0
+            self._counted += addresses
 
 
 class RepeatLimit:
@@ -82,7 +91,7 @@ class RepeatLimit:
         self, contact_id: UUID | None, channel: Channel, *, brand: str, topic: str, verb: Verb = Verb.UNSUBSCRIBE
     ) -> bool:
         """Whether one more act that changes nothing need not be recorded."""
-        if not self._seqs or self._minute != int(time.monotonic() // 60):
+        if not self._seqs or self._minute != _minute():
             return False
         return len(self._seqs.get((contact_id, channel, brand, topic, verb), ())) >= self._per_minute
 
@@ -93,7 +102,7 @@ class RepeatLimit:
                 self._add((entry.contact_id, entry.channel, entry.brand, entry.topic, entry.verb), entry.seq)
 
     def _add(self, key: PreferenceKey, seq: int) -> None:
-        minute = int(time.monotonic() // 60)
+        minute = _minute()
         with self._lock:
             if minute != self._minute or len(self._seqs) > MOST_PREFERENCES:
                 self._minute, self._seqs = minute, {}

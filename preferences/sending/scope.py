@@ -73,7 +73,7 @@ def get_topic(
     """As `find_topic`. Raises BadFields for an unknown topic, and for one that is not sent on the channel, too."""
     topic = find_topic(catalog, slug, brand=brand, purposes=purposes)
     if topic is None:
-        raise BadFields([("topic", "there is no such topic; `flask topic add` makes one")])
+        raise BadFields([("topic", "there is no such topic; PUT /topics or `flask topic add` makes one")])
     if channel is not None and channel not in topic.channels:
         raise BadFields([("channel", f"this topic is not sent by {channel}")])
     return topic

@@ -1,6 +1,6 @@
 """Transactions, as types: a function takes the weakest handle that it needs, and mypy holds its callers to it.
 
-Owns the only `commit()` in the project. Invariant: a transaction that adds to the ledger locks the ledger's head before
+Owns every commit. Invariant: a transaction that adds to the ledger locks the ledger's head before
 it reads anything (`write`), so the order of numbers is the order of commits.
 """
 
