@@ -10,7 +10,6 @@ import json
 import secrets
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -194,7 +193,7 @@ def _canary(services: Services) -> Canary:
     from preferences.checks.selftest import Canary
     from preferences.domain.permission import OPT_OUTS, Message
     from preferences.sending.decide import decide
-    from preferences.store import contacts
+    from preferences.sending.links import contacts_of
     from preferences.tokens import UnsubscribeLink
 
     catalog = services.catalog.get()
@@ -203,8 +202,7 @@ def _canary(services: Services) -> Canary:
     if topic is None:
         fail("there is no marketing topic by email to leave; `flask topic add` makes one")
     address = read_address(Channel.EMAIL, f"canary+{secrets.token_hex(8)}@preferences-selftest.invalid")
-    found = services.database.write(contacts.find_or_create, [address], services.fingerprints, datetime.now(UTC))
-    contact_id = found[address].contact_id
+    contact_id = contacts_of(services, [address])[address].contact_id
     if contact_id is None:
         fail("the canary's address is never stored again here; try once more")
 

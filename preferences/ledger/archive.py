@@ -40,7 +40,6 @@ from preferences.store.tables import (
     topic,
     topic_text,
 )
-from preferences.store.tables import metadata as _metadata
 from preferences.store.transactions import Read, Snapshot, Write
 
 ENTRIES: Final = "entries.jsonl"
@@ -97,14 +96,6 @@ LEFT_OUT: Final = {
     "worker": "which processes are alive just now",
 }
 """Tables that do not leave the house, and why."""
-
-_PLAN: Final = {part.table.name for part in PARTS} | LEFT_OUT.keys()
-
-
-def unplanned() -> set[str]:
-    """Tables that an export knows nothing of: there must be none."""
-    return set(_metadata.tables) - _PLAN
-
 
 # Out.
 

@@ -218,11 +218,6 @@ def unpark(save: Save, connector: str, before: datetime) -> None:
     save.execute(delete(connector_rejection).where(mine, connector_rejection.c.at < before))
 
 
-def count_parked(read: Read, connector: str) -> int:
-    statement = select(connector_rejection.c.contact_id).where(connector_rejection.c.connector == connector)
-    return len(read.execute(statement).all())
-
-
 @dataclass(frozen=True, slots=True)
 class ConnectorStatus:
     """A cursor with the entries it has not read, the age of the oldest of them, the contacts that the provider

@@ -863,7 +863,7 @@ def test_a_header_tells_whose_export_it_is(golden: Golden) -> None:
     header, _ = lines_of(golden.name)
     tool = golden.arguments[0].partition(":")[0]
     assert recognise(header) == tool
-    assert FORMATS[tool].recognises([name.upper() for name in header])
+    assert FORMATS[tool].matches([name.upper() for name in header])
 
 
 def test_an_export_without_its_tool_is_answered_with_what_to_say(sqlite_app: Flask) -> None:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy import select
+
 from preferences.connectors.base import Listed
 from preferences.domain import acts
 from preferences.domain.acts import (
@@ -28,6 +30,7 @@ from preferences.ledger import record as ledger
 from preferences.services import Services
 from preferences.store import contact_state, cursors, feed
 from preferences.store.cursors import Cursor
+from preferences.store.tables import connector_rejection
 from preferences.sync.push import Outcome, run_once
 from preferences.sync.reconcile import Drift, compare, reconcile
 from tests.connectors.fake import FakeConnector, FakeProvider
@@ -136,7 +139,8 @@ class Desk:
 
     @property
     def parked(self) -> int:
-        return self.database.read(cursors.count_parked, MAILER)
+        mine = select(connector_rejection).where(connector_rejection.c.connector == MAILER)
+        return len(self.database.read(lambda read: read.execute(mine).all()))
 
     def entries(self) -> list[Entry]:
         return self.database.read(feed.entries_after, 0, 1_000)

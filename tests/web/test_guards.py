@@ -21,6 +21,7 @@ from preferences.domain.errors import BadLink, BadPayload, BadSignature, StaleLi
 from preferences.domain.vocabulary import Channel
 from preferences.services import Services
 from preferences.tokens import ConfirmLink, ManageLink, Ticket, UnsubscribeLink
+from preferences.web import ROUTES, Route, guards
 from tests.support import add_contact, api_headers, close, new_app, new_sqlite
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -203,3 +204,26 @@ def g_after(app: Flask, path: str) -> Any:
         except HTTPException:
             pytest.fail("it is open")
         return g._get_current_object()
+
+
+VALUES = {"token": "junk", "contact_id": SOMEBODY, "address_id": SOMEBODY, "ref": SOMEBODY}
+
+
+GUARDED = [route for route in ROUTES if route.guard is not guards.open_to_all]
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.blueprint.name)
+def test_no_view_of_a_guarded_blueprint_runs_without_proof(app: Flask, route: Route) -> None:
+    rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint.partition(".")[0] == route.blueprint.name]
+    assert rules
+    for rule in rules:
+        method = "POST" if "POST" in (rule.methods or ()) else "GET"
+        values = VALUES | {"name": "shop" if method == "POST" else "nobody"}
+        built = rule.build({name: values.get(name, "junk") for name in rule.arguments}, append_unknown=False)
+        assert built is not None
+        with app.test_request_context(built[1], method=method):
+            try:
+                answer = app.preprocess_request()
+            except (HTTPException, BadLink, BadSignature):
+                continue
+            assert answer is not None, rule

@@ -258,9 +258,6 @@ class Format:
     title: str
     kinds: tuple[Kind, ...]
 
-    def recognises(self, header: Sequence[str]) -> bool:
-        return bool(self.matches(header))
-
     def matches(self, header: Sequence[str]) -> list[Kind]:
         """The kinds that the header shows; of those that ask for more columns, only the ones that ask for most."""
         shown = [kind for kind in self._shown(header) if not self._passed_over(kind, header)]
