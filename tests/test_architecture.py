@@ -61,7 +61,7 @@ MAY_IMPORT = {
     "current": {"services"},
     "metrics": {"domain", "store"},
     "sending": BELOW_USE_CASES,
-    "people": BELOW_USE_CASES | {"sending", "metrics"},
+    "people": BELOW_USE_CASES | {"metrics"},
     "importing": BELOW_USE_CASES | {"sending"},
     "checks": BELOW_USE_CASES,
     "mail": BELOW_USE_CASES | {"people"},

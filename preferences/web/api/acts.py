@@ -18,7 +18,7 @@ from werkzeug.wrappers import Response
 from preferences import metrics
 from preferences.current import current_services
 from preferences.domain.vocabulary import MOST_ADDRESSES, Basis, Channel, KeyScope, SuppressionReason, Verb
-from preferences.people.reported_acts import Recorded, ReferenceTaken, Report, record_reports
+from preferences.sending.reported_acts import Recorded, ReferenceTaken, Report, record_reports
 from preferences.web.api.bodies import MOST_FIELDS, AddressText, Slug, Strict, read_body
 from preferences.web.api.operations import MissingScope, blueprint, operation, problem
 

@@ -16,7 +16,7 @@ from preferences.domain.records import Act, Address
 from preferences.domain.vocabulary import Actor, Channel, Origin, SuppressionReason, Verb
 from preferences.ledger import record as ledger
 from preferences.ledger.group_commit import BLOCK
-from preferences.people.reported_acts import MOST_SHARED
+from preferences.sending.reported_acts import MOST_SHARED
 from preferences.services import Services
 from preferences.store import contacts, outbox
 from preferences.store.tables import contact
