@@ -293,10 +293,6 @@ def test_no_module_is_longer_than_500_lines() -> None:
     assert {name: length for name, length in lengths.items() if length > 500} == {}
 
 
-NOT_YET_CLEAN = {"importing", "sending"}
-"""The parts that still have a variable `one`."""
-
-
 def vague_names(module: ast.Module) -> list[str]:
     """Where a variable or a parameter is called `one`, and does not say what it is."""
     named = [(node, getattr(node, "id", getattr(node, "arg", ""))) for node in ast.walk(module)]
@@ -304,7 +300,7 @@ def vague_names(module: ast.Module) -> list[str]:
 
 
 def test_every_variable_says_what_it_is() -> None:
-    found = {name_of(path): vague_names(tree(path)) for path in modules() if part_of(path) not in NOT_YET_CLEAN}
+    found = {name_of(path): vague_names(tree(path)) for path in modules()}
     assert {name: lines for name, lines in found.items() if lines} == {}
 
 

@@ -43,7 +43,7 @@ MOST_ROWS: Final = 2**63 - 1
 """What a database can count to."""
 LONGEST_MANIFEST: Final = 1 << 20
 
-CSV_COLUMNS: Final = tuple(one.name for one in fields(current_state.StateRow))
+CSV_COLUMNS: Final = tuple(field.name for field in fields(current_state.StateRow))
 """Of the CSV that an import reads."""
 
 _CHECK: Final = Address(Channel.EMAIL, "fingerprint-check")

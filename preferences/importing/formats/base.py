@@ -297,9 +297,9 @@ class Format:
         raise BadExport("", f"the header does not tell what kind of file this is; say --from {names}")
 
     def _named(self, header: Sequence[str], kind_name: str) -> Kind:
-        kind = next((one for one in self.kinds if one.name == kind_name), None)
+        kind = next((kind for kind in self.kinds if kind.name == kind_name), None)
         if kind is None:
-            raise BadExport("", f"the kinds of {self.title} are {', '.join(one.name for one in self.kinds)}")
+            raise BadExport("", f"the kinds of {self.title} are {', '.join(kind.name for kind in self.kinds)}")
         if absent := kind.missing(header):
             raise BadExport(
                 absent,
@@ -382,7 +382,7 @@ def _by_group(fields: Fields, options: Options) -> list[str]:
     for name, topic in options.mapping.items():
         column, slash, group = name.partition("/")
         groups = re.split(r"(?<!\\),", fields.get(column.strip(), ""))
-        if slash and group.strip() in {folded(one.replace("\\,", ",")) for one in groups}:
+        if slash and group.strip() in {folded(name.replace("\\,", ",")) for name in groups}:
             found.append(topic)
     return found
 

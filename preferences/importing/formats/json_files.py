@@ -23,9 +23,9 @@ def read_json(text: str) -> tuple[list[str], list[dict[str, str]]]:
     if isinstance(found, dict):
         _check_whole(found)
         found = next((found[name] for name in _LISTS if name in found), found)
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+    if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
         raise BadExport("", "the JSON is not a list of records, and has none under a name that is known")
-    lines = [_line(one) for one in found]
+    lines = [_line(record) for record in found]
     return list(dict.fromkeys(name for line in lines for name in line)), lines
 
 
@@ -61,9 +61,9 @@ def _line(record: dict[str, Any]) -> dict[str, str]:
 def _preferences(values: list[Any]) -> dict[str, str]:
     """Choices by topic, under the names that they have in a contact list's CSV file."""
     pairs = [
-        (f"topicPreferences.{one.get('TopicName')}", _text(one.get("SubscriptionStatus")))
-        for one in values
-        if isinstance(one, dict)
+        (f"topicPreferences.{preference.get('TopicName')}", _text(preference.get("SubscriptionStatus")))
+        for preference in values
+        if isinstance(preference, dict)
     ]
     return _record(pairs)
 

@@ -63,7 +63,7 @@ def _plain_addresses(piece: Piece, rows: Sequence[bytes], layout: Layout) -> lis
     else:
         found = _plain_rows(layout).findall(piece.data)
     if max(map(len, found), default=0) > SHORT:
-        return [one if len(one) <= SHORT else b"" for one in found]
+        return [address if len(address) <= SHORT else b"" for address in found]
     return found
 
 
@@ -107,7 +107,7 @@ def with_cells(row: bytes, added: bytes) -> bytes:
 
 def added_cells(layout: Layout, cells: Sequence[bytes]) -> bytes:
     """Cells for the end of a row; they hold no quote, and no delimiter but in what is quoted here."""
-    quoted = [b'"%b"' % one if layout.delimiter in one else one for one in cells]
+    quoted = [b'"%b"' % cell if layout.delimiter in cell else cell for cell in cells]
     return layout.delimiter + layout.delimiter.join(quoted)
 
 
