@@ -1,7 +1,7 @@
-"""Languages: the catalogues in `translations/`, the choice of a language, dates and lists, and the templates.
+"""Languages: catalogues, language selection, date and list formats, templates.
 
-Uses Babel without Flask-Babel, which needs an application context that the unsubscribe link does not have
-(docs/decisions/0010-languages.md). Invariant: a text without a translation is shown in English.
+Uses Babel without Flask-Babel, which needs an application context (docs/decisions/0010-languages.md). Invariant:
+untranslated text is shown in English.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CATALOGUES: Final = Path(__file__).parent / "translations"
 
 
 def to_translate(text: str) -> str:
-    """Mark a text for the catalogues. The template that shows it translates it."""
+    """Mark a text for extraction. The template translates it."""
     return text
 
 
@@ -38,59 +38,55 @@ NAMES: Final = {
     "pt": "Português",
     "ar": "العربية",
 }
-"""The name of each language in that language."""
+"""Each language's name in itself."""
 
 RIGHT_TO_LEFT: Final = frozenset({"ar"})
-"""Not from Babel, which reads a megabyte per language for it."""
+"""Babel reads a megabyte per language for these."""
 
-# British English for the day before the month, Brazilian Portuguese for its number of readers.
+# `en_GB` puts the day before the month; `pt_BR` has the most readers.
 _LOCALES: Final = {"en": "en_GB", "pt": "pt_BR"}
 
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """The language of a response. `query` repeats it in the links of the page, if the URL of the page named it."""
+    """The language of a response. `query` repeats it in links if the URL named it."""
 
     language: str
     query: str = ""
 
     @property
     def direction(self) -> str:
-        """`ltr` or `rtl`, for the `dir` attribute."""
         return "rtl" if self.language in RIGHT_TO_LEFT else "ltr"
 
 
 def choose(asked: str | None, accepted: Iterable[str], usual: str) -> Spoken:
-    """The language that the URL names, else one that the browser accepts, else `usual`.
-
-    The link in an email names the language of the email, and the language switch of a page names another.
-    """
+    """The URL's language, else the first accepted and supported one, else `usual`."""
     if asked in LANGUAGES:
         return Spoken(asked, f"?lang={asked}")
-    languages = (tag.partition("-")[0].lower() for tag in accepted)  # `pt` for `pt-BR`
+    languages = (tag.partition("-")[0].lower() for tag in accepted)  # `pt-BR` → `pt`
     return Spoken(next((language for language in languages if language in LANGUAGES), usual))
 
 
 def translations_of(language: str) -> NullTranslations:
-    """The catalogue of a language. English has none: its texts are the keys."""
+    """The catalogue of a language; empty for English."""
     return Translations.load(CATALOGUES, [language])
 
 
 def day(at: date, language: str) -> str:
-    """A day, such as `23 November 2026`, `23 de noviembre de 2026`."""
+    """Format a date, such as `23 de noviembre de 2026`."""
     return format_date(at, "long", _locale(language))
 
 
 def listed(things: Iterable[str], language: str) -> Markup:
-    """A list in words, such as `email, text message and post`, each item isolated from the direction of the others."""
+    """Join items, each isolated from the text direction of the others."""
     apart = [Markup("<bdi>{}</bdi>").format(thing) for thing in things]
     return Markup(format_list(apart, locale=_locale(language)))  # noqa: S704 - the things were escaped above
 
 
 def moment(at: datetime, language: str) -> str:
-    """An instant to the minute, in UTC, since the time zone of the reader is unknown."""
+    """Format a time to the minute, in UTC: the reader's time zone is unknown."""
     utc, locale = at.astimezone(UTC), _locale(language)
-    joined: str = locale.datetime_formats["medium"]  # `{1}, {0}`; the comma differs
+    joined: str = locale.datetime_formats["medium"]  # `{1}, {0}` with the locale's comma
     return joined.format(f"{utc:%H:%M} UTC", day(utc, language))
 
 
@@ -101,7 +97,7 @@ def _locale(language: str) -> Locale:
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """The templates of a folder, by language, loaded on first use."""
+    """Templates of a folder by language, loaded on first use."""
 
     folder: Path
 
@@ -111,7 +107,7 @@ class Templates:
 
 @cache
 def _environment(folder: Path, language: str) -> Environment:
-    """Not Flask's environment, which copies a dozen globals for every page: a third of the time of rendering."""
+    """Not Flask's environment: copying its globals takes a third of the rendering time."""
     templates = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,

@@ -1,1 +1,1 @@
-"""What a person does: choose, stop, sign up, change addresses. One function for each request."""
+"""What a person does: set preferences, opt out, sign up, change addresses."""

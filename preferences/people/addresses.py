@@ -1,7 +1,7 @@
-"""What contacts do with their addresses: request another one, confirm it from its own mailbox, remove one.
+"""A contact's addresses: request, confirm from its mailbox, remove.
 
-Invariants: nothing changes before the owner of the requested address confirms; a request gets the same answer, and the
-address an email, whether any contact has it or not; an address that is no longer used receives a last email.
+Invariants: nothing changes before the new address is confirmed; known and unknown addresses get the same answer and
+email; a retired address gets a final email.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from preferences.store.transactions import Read, Save, Write
 
 @dataclass(frozen=True, slots=True)
 class OpenRequest:
-    """An address that can be confirmed. `taken_back` is True for an address that the contact had retired."""
+    """An address that can be confirmed. `taken_back`: the contact had retired it."""
 
     address: Address
     taken_back: bool
@@ -38,7 +38,7 @@ class OpenRequest:
 
 @dataclass(frozen=True, slots=True)
 class _Emails:
-    """Makes orders for emails of one brand, in one language."""
+    """Email orders with one brand and language."""
 
     fingerprints: Fingerprints
     brand: str
@@ -51,7 +51,7 @@ class _Emails:
 def request_address(
     services: Services, contact_id: UUID, wanted: Address, *, replaces: UUID | None, brand: str, language: str
 ) -> None:
-    """Email a confirm link to the address. `replaces` is the id of an address that it shall take the place of."""
+    """Email a confirm link. `replaces` is the id of the address to retire."""
     order = _Emails(services.fingerprints, brand, language).order(EmailKind.NEW_ADDRESS, wanted, {})
     services.database.save(_request, AddressRequest(contact_id, wanted, replaces), order)
 
@@ -63,12 +63,12 @@ def _request(save: Save, request: AddressRequest, order: Order) -> None:
 
 
 def removable(known: Sequence[KnownAddress]) -> set[UUID]:
-    """The ids of the addresses that can be removed: all but the last one of each channel."""
+    """Ids of removable addresses: all but the last of each channel."""
     return {entry.id for entry in known if ledger.can_remove(known, entry)}
 
 
 def find_request(services: Services, request_id: UUID) -> OpenRequest:
-    """Raises NotAllowed for a request that can no longer be confirmed."""
+    """Raises NotAllowed for a request that is no longer open."""
     return services.database.read(_find_request, request_id, datetime.now(UTC))
 
 
@@ -81,7 +81,7 @@ def _find_request(read: Read, request_id: UUID, now: datetime) -> OpenRequest:
 def confirm_address(
     services: Services, request_id: UUID, *, brand: str, language: str, evidence: Mapping[str, str]
 ) -> ConfirmedAddress:
-    """Give the contact the requested address. Raises NotAllowed for a request that can no longer be confirmed."""
+    """Add the requested address. Raises NotAllowed for a request that is no longer open."""
     emails = _Emails(services.fingerprints, brand, language)
     return services.writer.run(_confirm, request_id, emails, evidence)
 
@@ -116,7 +116,7 @@ def remove_address(
     language: str,
     evidence: Mapping[str, str],
 ) -> None:
-    """Retire an address of the contact. Raises NotAllowed for the last address of its channel."""
+    """Retire an address. Raises NotAllowed for the last one of its channel."""
     emails = _Emails(services.fingerprints, brand, language)
     services.writer.run(_remove, contact_id, address_id, emails=emails, evidence=evidence)
 
@@ -137,7 +137,7 @@ def _remove(write: Write, contact_id: UUID, address_id: UUID, *, emails: _Emails
 def _notify_replaced(
     write: Write, contact_id: UUID, emails: _Emails, *, old: Address, new: Address, now: datetime
 ) -> None:
-    """Email the retired address, so that a contact who lost it to a thief learns of it and can take it back."""
+    """Email the retired address, so that the victim of a takeover can take it back."""
     if old.channel is not Channel.EMAIL:
         return
     details = {"new": mask(new)}
@@ -148,7 +148,7 @@ def _notify_replaced(
 
 
 def _may_take_back(read: Read, contact_id: UUID, *, old: Address, new: Address) -> bool:
-    """Only the older address: a thief who replaced it with their own must not be able to undo the repair."""
+    """Only the older address: a thief must not be able to undo the recovery."""
     added_at = {entry.address: entry.added_at for entry in addresses_of(read, contact_id)}
     return added_at[old] < added_at[new]
 

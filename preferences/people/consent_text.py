@@ -1,6 +1,6 @@
-"""Consent texts: the wording of a change, for pages, emails and the notices of the ledger.
+"""Consent texts for pages, emails and the notices of the ledger.
 
-Invariant: a wording is made here only, from the same template wherever it is shown, so what is shown is what is stored.
+Invariant: one template makes a wording everywhere, so the wording shown is the wording stored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from preferences.services import Services
 
 
 def notice_for(services: Services, brand: Brand, change: Change, spoken: Spoken) -> Notice:
-    """The wording of a change, in the language of the page. Raises StoreBusy."""
+    """The wording of a change. Raises StoreBusy."""
     control = change.control
     template = services.templates[spoken.language].get_template("notices/change.txt")
     text = template.render(
@@ -33,7 +33,7 @@ def notice_for(services: Services, brand: Brand, change: Change, spoken: Spoken)
 
 
 def topic_of(services: Services, brand: Brand, control: Control) -> Topic:
-    """The topic or purpose of a control. Raises KeyError for a topic that no longer exists."""
+    """The topic or purpose of a control. Raises KeyError for a removed topic."""
     if control.topic in set(Purpose):
         return purpose_topic(Purpose(control.topic), brand.slug)
     return services.catalog.get(control.topic).topics[control.topic]

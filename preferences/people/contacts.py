@@ -1,7 +1,7 @@
-"""Contacts that a company's own systems bring in and look up.
+"""Contacts that a company's systems save and look up.
 
-Invariants: contacts are created a block at a time, so that opt-outs never wait long for the ledger's lock; a contact
-hears of every address that a system adds to theirs.
+Invariants: contacts are created in blocks, so that opt-outs wait for the ledger's lock only briefly; a contact is
+notified of each address that a system adds.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from preferences.store.transactions import Write
 from preferences.tokens import UnsubscribeLink
 
 BLOCK: Final = 500
-"""Contacts created in one transaction."""
+"""Contacts per transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewContact:
-    """A contact by all of their addresses. `flags` replace those from before; None keeps them."""
+    """A contact with all addresses. `flags` replace the stored ones; None keeps them."""
 
     addresses: Sequence[Address]
     flags: Sequence[str] | None = None
@@ -40,17 +40,16 @@ class NewContact:
 
 @dataclass(frozen=True, slots=True)
 class SavedContact:
-    """What became of a contact. `unsubscribe_url` never expires; it is None without an email address."""
+    """The result for one contact. `unsubscribe_url` never expires; None without an email address."""
 
     result: Upserted
     unsubscribe_url: str | None
 
 
 def save_contacts(services: Services, wanted: Sequence[NewContact]) -> list[SavedContact]:
-    """Create contacts, or give them more addresses. Twice is the same as once. Raises StoreBusy.
+    """Create contacts or add addresses. Idempotent. Raises StoreBusy.
 
-    Refused, each by itself, are contacts whose addresses belong to different contacts, and addresses that are never
-    stored again.
+    Refuses, individually, contacts whose addresses belong to different contacts, and addresses that must not be stored.
     """
     brand = services.catalog.get().first_brand
     results: list[Upserted] = []
@@ -88,7 +87,7 @@ def _save(
 
 
 def _warnings(write: Write, results: Sequence[Upserted], fingerprints: Fingerprints, *, brand: Brand) -> list[Order]:
-    """An email to each contact's own mailboxes about each address added beside them: it may be a thief's."""
+    """Emails to the contact's own mailboxes about each added address, which may be a thief's."""
     changed = [(result.contact_id, result.added) for result in results if result.contact_id and result.added]
     if not changed:
         return []
@@ -109,12 +108,12 @@ def _warnings(write: Write, results: Sequence[Upserted], fingerprints: Fingerpri
 
 
 def find_contact(services: Services, address: Address) -> ContactState | None:
-    """The contact who has this address, or None. Raises StoreBusy."""
+    """Raises StoreBusy."""
     found = services.database.read(contacts.find_addresses, [address], services.fingerprints).get(address)
     return find_by_id(services, found.contact_id) if found and found.contact_id else None
 
 
 def find_by_id(services: Services, contact_id: UUID) -> ContactState | None:
-    """The contact of this id, or None. Raises StoreBusy."""
+    """Raises StoreBusy."""
     contact = services.database.read(contact_state.state_of, contact_id)
     return None if contact.created_at is None else contact

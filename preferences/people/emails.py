@@ -1,6 +1,6 @@
 """Orders for our own email.
 
-Invariant: nothing is looked up here, so ordering an email takes as long for a known address as for an unknown one.
+Invariant: no lookup, so that known and unknown addresses take the same time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def email_order(
     language: str,
     details: Mapping[str, Any] | None = None,
 ) -> Order:
-    """An order to add to the outbox in a transaction of the caller. `brand` is a slug."""
+    """An order for the caller's transaction. `brand` is a slug."""
     return Order(
         kind=kind,
         address=to.value,
@@ -47,6 +47,6 @@ def order_email(
     details: Mapping[str, Any] | None = None,
     after: timedelta = timedelta(),
 ) -> None:
-    """Add an email to the outbox, due `after` a delay, unless the mailbox has reached a limit. Raises StoreBusy."""
+    """Queue an email, due after the delay, unless the mailbox has reached its limit. Raises StoreBusy."""
     order = email_order(services.fingerprints, kind, to=to, brand=brand, language=language, details=details)
     services.database.save(outbox.enqueue, order, datetime.now(UTC), after=after)

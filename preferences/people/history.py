@@ -1,6 +1,6 @@
-"""What contacts can read about themselves: their entries, the wording behind each, and receipts of their consents.
+"""A contact's history: entries, their wording, consent receipts.
 
-Invariant: everything is looked up among the contact's own entries, so an entry of another contact is not found.
+Invariant: entries are looked up among the contact's own only.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ PURPOSES: Final = {
     Purpose.LOCATION: "Offers from nearby, by where the person is",
     Purpose.NEW_TOPICS: "News of new kinds of messages",
 }
-"""The purposes as a receipt names them, in English, which prevails."""
+"""Purposes on receipts, which are in English."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContactHistory:
-    """Entries and added addresses, the newest first. `start` is the entry that they are older than; `older` names the
-    last of them if there are more."""
+    """Entries and added addresses, newest first, older than `start`. `older` is the last of them if there are more."""
 
     rows: Sequence[HistoryEntry | KnownAddress]
     start: HistoryEntry | None
@@ -40,19 +39,19 @@ class ContactHistory:
 
 
 def read_history(services: Services, contact: ContactState, start: HistoryEntry | None) -> ContactHistory:
-    """Fifty entries of the contact, older than `start`. Raises StoreBusy."""
+    """Read up to fifty entries older than `start`. Raises StoreBusy."""
     page = services.database.read(history.read, _owner(services, contact), start.entry if start else None)
     rows = _with_addresses(page, contact, before=start.entry.recorded_at if start else None)
     return ContactHistory(rows, start, page.entries[-1].reference if page.more else None)
 
 
 def find_entry(services: Services, contact: ContactState, reference: str) -> HistoryEntry | None:
-    """The contact's entry with this reference."""
+    """Return the contact's entry with this reference, or None."""
     return services.database.read(history.find, _owner(services, contact), reference)
 
 
 def read_consent(services: Services, found: HistoryEntry, default_brand: Brand) -> Consent | None:
-    """The facts of a receipt; None for an entry that is no consent."""
+    """The data of a receipt; None if the entry is no consent."""
     entry = found.entry
     if not is_consent(entry):
         return None
@@ -70,7 +69,7 @@ def read_consent(services: Services, found: HistoryEntry, default_brand: Brand) 
 
 
 def provider_names(services: Services) -> Mapping[str, str]:
-    """What contacts see as the name of each provider, by the origin of its entries."""
+    """Provider display names by origin."""
     return {connector_origin(name): shown_as(settings) for name, settings in services.connectors.items()}
 
 
@@ -82,7 +81,7 @@ def _owner(services: Services, contact: ContactState) -> HistoryOwner:
 def _with_addresses(
     page: HistoryPage, contact: ContactState, before: datetime | None
 ) -> list[HistoryEntry | KnownAddress]:
-    """The entries, and by time between them the addresses added later, which have no entry."""
+    """Merge the entries with added addresses, which have no entry, by time."""
     oldest = page.entries[-1].entry.recorded_at if page.more else None
     added = [
         known
@@ -109,7 +108,7 @@ def _purpose(services: Services, entry: Entry) -> str:
 
 
 def _withdrawal_url(services: Services, brand: Brand, entry: Entry) -> str:
-    """An unsubscribe link for the topic. A purpose has none, and is withdrawn on the preference page."""
+    """An unsubscribe link for the topic, or the preference page for a purpose, which has no such link."""
     if entry.topic in PURPOSES or entry.contact_id is None:
         return f"{services.url_of(brand)}/account/"
     return services.unsubscribe_url(UnsubscribeLink(entry.contact_id, entry.channel, brand.slug, entry.topic))

@@ -1,7 +1,7 @@
-"""The conversation with a company's own OpenID provider (OpenID Connect Core 1.0, authorization code flow with PKCE).
+"""OpenID Connect Core 1.0 client: authorization code flow with PKCE.
 
 Invariants: an address is accepted only if the configured provider signed it as verified, for this client and attempt;
-only the errors named here are raised. Nothing is cached, so that a rotated key counts at once.
+only the errors named here are raised. Nothing is cached, so a rotated key takes effect at once.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from preferences.domain.records import Address
 from preferences.domain.vocabulary import Channel
 
 TIMEOUT: Final = 5.0
-"""Seconds to wait for each answer, while a person looks at a blank page."""
+"""Seconds per request."""
 
 LEEWAY: Final = 60
-"""Seconds by which the provider's clock may differ from ours."""
+"""Allowed clock difference in seconds."""
 
 SCOPE: Final = "openid email"
 
-# Asymmetric alone: never `none`, nor HS256, whose key we share with the provider.
+# Asymmetric only: `none` proves nothing, and the HS256 key is shared with the provider.
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 
 
-# What the libraries raise for a malformed answer.
+# Raised by the libraries for malformed answers.
 _MALFORMED: Final = (
     *(AuthlibBaseError, JoseError),
     *(ValueError, TypeError, LookupError, AttributeError, RecursionError),
@@ -47,16 +47,16 @@ _MALFORMED: Final = (
 
 
 class Provider:
-    """One provider. `redirect_uri` is the callback that its settings must allow."""
+    """One provider. `redirect_uri` is the callback registered there."""
 
     def __init__(self, settings: SignInSettings, redirect_uri: str) -> None:
         self._settings = settings
         self._redirect_uri = redirect_uri
 
     def authorization(self) -> tuple[str, dict[str, str]]:
-        """The URL to send the browser to, and the secrets of this attempt, which its session must keep.
+        """Return the authorization URL, and the secrets of this attempt to keep in the session.
 
-        Raises TryLater when the provider cannot be reached, BadSignature for malformed metadata.
+        Raises TryLater when the provider is unreachable, BadSignature for malformed metadata.
         """
         attempt = {name: secrets.token_urlsafe(32) for name in ("state", "nonce", "code_verifier")}
         with _translated():
@@ -65,11 +65,8 @@ class Provider:
             return str(url), attempt
 
     def verified_address(self, attempt: Mapping[str, str], answer: Mapping[str, str]) -> Address:
-        """The address that the provider has verified for the person who came back with this answer.
-
-        Raises TryLater when the provider cannot be reached, NotAllowed when it has verified no address, and
-        BadSignature for everything else.
-        """
+        """Raises TryLater when the provider is unreachable, NotAllowed without a verified address, BadSignature
+        otherwise."""
         if not hmac.compare_digest(answer.get("state", "").encode(), attempt["state"].encode()):
             raise BadSignature("another attempt than the one that began here")
         if "code" not in answer:
@@ -97,11 +94,11 @@ class Provider:
             redirect_uri=self._redirect_uri,
             code_challenge_method="S256",
             default_timeout=TIMEOUT,
-            leeway=0,  # a token is used within the second, however short its life
+            leeway=0,  # a token is used within a second of its issue
         )
 
     def _metadata(self, client: Any) -> Mapping[str, Any]:
-        """The provider's metadata (OpenID Connect Discovery 1.0 §4)."""
+        """OpenID Connect Discovery 1.0 §4."""
         issuer = self._settings.issuer
         metadata = _fetch(client, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
         if metadata["issuer"] != issuer:
@@ -115,7 +112,7 @@ class Provider:
     def _claims(
         self, client: Any, metadata: Mapping[str, Any], token: Mapping[str, Any], nonce: str
     ) -> Mapping[str, Any]:
-        """The claims of the ID token, verified (OpenID Connect Core 1.0 §3.1.3.7)."""
+        """Verify the ID token (OpenID Connect Core 1.0 §3.1.3.7)."""
         client_id = self._settings.client_id
         keys = KeySet.import_key_set(_fetch(client, metadata["jwks_uri"]))  # type: ignore[arg-type]
         decoded = jwt.decode(token["id_token"], keys, algorithms=ALGORITHMS)
@@ -139,13 +136,13 @@ def _fetch(client: Any, url: str) -> dict[str, Any]:
 
 
 def _method_of(metadata: Mapping[str, Any]) -> str:
-    """How to authenticate to the provider: the standard's default, unless it does not offer that."""
+    """The token endpoint's authentication method: the standard's default if the provider offers it."""
     offered = metadata.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
     return "client_secret_basic" if "client_secret_basic" in offered else "client_secret_post"
 
 
 def _with_email(client: Any, metadata: Mapping[str, Any], claims: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The claims, with those of the userinfo endpoint for providers that leave `email` out of the ID token."""
+    """Add the userinfo claims if the ID token has no `email`."""
     if "email" in claims or "userinfo_endpoint" not in metadata:
         return claims
     answer = client.get(metadata["userinfo_endpoint"])
@@ -167,7 +164,7 @@ def _verified_address(claims: Mapping[str, Any]) -> Address:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Translate the libraries' errors, whose messages quote what was sent."""
+    """Translate library errors, whose messages quote their input."""
     try:
         yield
     except RequestException as error:

@@ -1,7 +1,7 @@
-"""Opt-outs by an unsubscribe link or a typed address: read the state, stop, undo, give a reason.
+"""Opt-outs by unsubscribe link or typed address, without signing in: state, stop, undo, reason.
 
-Owns what a page, a mail program or a mailbox can request without signing in. Invariants: an opt-out is durable before
-any of these functions returns; an undo token takes back the entries of its own submission and nothing else.
+Invariants: an opt-out is durable before a function returns; an undo token reverts only the entries of its own
+submission.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from preferences.store.transactions import Write
 from preferences.tokens import UNDO_LIFE, UndoToken, UnsubscribeLink
 
 ALL, TOPIC, ALL_BRANDS = "all", "topic", "all-brands"
-"""What the page's buttons stop: everything of the link's brand, the link's topic, everything of every brand."""
+"""The brand, the topic, every brand."""
 
 REASONS: Final = {
     "too_many": to_translate("Too many messages"),
@@ -48,7 +48,7 @@ REASONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What an unsubscribe link names. `brand` is None for one that no longer exists, `topic` for `*`."""
+    """The scope of an unsubscribe link. `brand` is None if deleted, `topic` for `*`."""
 
     link: UnsubscribeLink
     brand: Brand | None
@@ -57,26 +57,22 @@ class Subject:
 
     @property
     def brand_names(self) -> tuple[str, ...]:
-        """The names of all brands."""
         return tuple(brand.name for brand in self.catalog.brands.values())
 
     @property
     def one_click_topic(self) -> str:
-        """What one click stops, by the brand's setting."""
         return acts.one_click_topic(self.brand.one_click if self.brand else OneClick.EVERYTHING, self.link.topic)
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Since when something is stopped, and the reference of that."""
-
     since: datetime
     reference: str
 
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """What is stopped of what a link could stop. `address` is masked."""
+    """What is stopped within the link's scope. `address` is masked."""
 
     subject: Subject
     address: str | None
@@ -87,7 +83,7 @@ class LinkState:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a submission stopped or an undo restored. `entry` is its first entry; `brands` counts the brands."""
+    """The result of a submission or an undo. `entry` is its first entry; `brands` the number of brands."""
 
     subject: Subject
     entry: Entry
@@ -100,12 +96,11 @@ class Outcome:
 
     @property
     def topic(self) -> str:
-        """The slug of the topic, or `*`."""
         return self.entry.topic
 
 
 def read_subject(services: Services, link: UnsubscribeLink) -> Subject:
-    """The brand and the topic of a link. Raises StoreBusy."""
+    """Raises StoreBusy."""
     catalog = services.catalog.get()
     topic = None
     if link.topic != BLANKET:
@@ -114,7 +109,7 @@ def read_subject(services: Services, link: UnsubscribeLink) -> Subject:
 
 
 def read_state(services: Services, link: UnsubscribeLink) -> LinkState:
-    """What the link's page shows. Raises StoreBusy."""
+    """Raises StoreBusy."""
     subject = read_subject(services, link)
     state = _state(services, link, link.brand)
     blanket = state.preferences.get(BLANKET)
@@ -129,14 +124,14 @@ def read_state(services: Services, link: UnsubscribeLink) -> LinkState:
 
 
 def one_click(services: Services, link: UnsubscribeLink, evidence: Mapping[str, str]) -> tuple[str, str]:
-    """RFC 8058: stop what the brand's setting says. Returns the name of what is stopped, and the reference."""
+    """One click (RFC 8058). Returns the name of what is stopped, and the reference."""
     subject = read_subject(services, link)
     topic = subject.one_click_topic
     try:
         (entry,) = _record(services, link, topic, Origin.ONE_CLICK, brands=[link.brand], evidence=evidence)
         entry_hash = entry.hash
     except TooOften:
-        # It is stopped, so a mail program must not report a failure.
+        # Already stopped: the mail program gets a success.
         entry_hash = _hash_in_force(services, link, topic)
     return subject.topic.name if topic != BLANKET and subject.topic else "all marketing", reference_of(entry_hash)
 
@@ -144,8 +139,8 @@ def one_click(services: Services, link: UnsubscribeLink, evidence: Mapping[str, 
 def stop(
     services: Services, link: UnsubscribeLink, *, intent: str, submission: str, evidence: Mapping[str, str]
 ) -> Outcome:
-    """Stop what a button of the page names, or what one click stops. `submission` is the random field of the form: the
-    same one sent twice finds its own entries. Raises TooOften for what changes nothing and need not be recorded."""
+    """Stop what the intent names. `submission` is the form's random field: a repeated one finds its own entries. Raises
+    TooOften for a repetition without effect."""
     subject = read_subject(services, link)
     topic = {ALL: BLANKET, ALL_BRANDS: BLANKET, TOPIC: link.topic}.get(intent) or subject.one_click_topic
     brands = _all_brands(subject) if intent == ALL_BRANDS else [link.brand]
@@ -164,9 +159,9 @@ def stop(
 
 
 def undo(services: Services, link: UnsubscribeLink, tokens: Sequence[str], evidence: Mapping[str, str]) -> Outcome:
-    """Restore what the entries of these undo tokens changed: all of it, or nothing.
+    """Revert the entries of these undo tokens, all or none.
 
-    Raises BadLink, StaleLink, and NotAllowed once anything newer counts.
+    Raises BadLink, StaleLink, and NotAllowed if a newer entry counts.
     """
     now, subject = datetime.now(UTC), read_subject(services, link)
     undos = [services.links.read_undo(token, now) for token in dict.fromkeys(tokens or [""])]
@@ -188,7 +183,7 @@ def undo(services: Services, link: UnsubscribeLink, tokens: Sequence[str], evide
 
 
 def give_reason(services: Services, link: UnsubscribeLink, reason: str, undo_tokens: Sequence[str]) -> list[str]:
-    """Record the stated reason of an opt-out that is in force. Returns the undo tokens that still work."""
+    """Record the reason of an opt-out in force. Returns the undo tokens that still work."""
     state = _state(services, link, link.brand)
     blanket = state.preferences.get(BLANKET)
     choice = _opt_out(effective(state.preferences.get(link.topic), blanket)) or _opt_out(blanket)
@@ -201,9 +196,9 @@ def give_reason(services: Services, link: UnsubscribeLink, reason: str, undo_tok
 
 
 def read_typed_address(services: Services, typed: str, *, postal: bool) -> list[Address]:
-    """The typed address on each channel that it belongs to and some topic uses; empty where it is no address.
+    """Parse an address for each channel in use; empty if invalid.
 
-    A phone number takes text messages as well as calls, and is stopped on both where topics use both.
+    A phone number yields both text messages and calls.
     """
     used = services.catalog.get().marketing_channels
     if postal:
@@ -221,8 +216,8 @@ def read_typed_address(services: Services, typed: str, *, postal: bool) -> list[
 def stop_addresses(
     services: Services, addresses: Collection[Address], brands: Collection[str], evidence: Mapping[str, str]
 ) -> bool:
-    """Stop all marketing of these brands to these addresses, known or not. Returns False while no new addresses are
-    accepted, whether or not these are new: known ones are stopped all the same."""
+    """Stop all marketing of the brands to known or unknown addresses. Returns False while new addresses are refused,
+    whether or not these are new; known ones are stopped in any case."""
     found = services.database.read(contacts.find_addresses, set(addresses), services.fingerprints)
     accepts_new = not new_addresses.is_reached()
     if accepts_new:
@@ -253,7 +248,7 @@ def _record(
     evidence: Mapping[str, str],
     submission: str = "",
 ) -> list[Entry]:
-    """Stop the topic of each brand. Returns an entry for each. Raises TooOften for what need not be recorded."""
+    """Stop the topic for each brand; one entry each. Raises TooOften at the repeat limit."""
     if _is_repetition(services, link, topic, brands):
         raise TooOften("an opt-out that changes nothing, too many times in a minute")
     now = datetime.now(UTC)
@@ -280,7 +275,6 @@ def _record(
 
 
 def _is_repetition(services: Services, link: UnsubscribeLink, topic: str, brands: Sequence[str]) -> bool:
-    """Whether this was recorded so often in this minute that once more would change nothing."""
     for brand in brands:
         if not repeats.is_reached(link.contact_id, link.channel, brand=brand, topic=topic):
             return False
@@ -291,7 +285,7 @@ def _is_address_repetition(services: Services, address: Address, brand: str, own
     contact_id = owner.contact_id if owner else None
     if not repeats.is_reached(contact_id, address.channel, brand=brand, topic=BLANKET):
         return False
-    if contact_id is None:  # nothing can change for an address that is never stored again
+    if contact_id is None:  # an address that must not be stored has no preferences to change
         reasons = services.database.read(contacts.suppressed_for, address, services.fingerprints)
         return not reasons.isdisjoint(contacts.BARRED_REASONS)
     held = services.reader.channel_preferences(ChannelKey(contact_id, address.channel, brand))
@@ -299,12 +293,10 @@ def _is_address_repetition(services: Services, address: Address, brand: str, own
 
 
 def _all_brands(subject: Subject) -> list[str]:
-    """Every brand, the link's own first."""
     return list(dict.fromkeys((subject.link.brand, *subject.catalog.brands)))
 
 
 def _is_stopped_everywhere(services: Services, subject: Subject) -> bool:
-    """Whether stopping every brand once more would change nothing."""
     return all(is_stopped(_state(services, subject.link, brand).preferences, BLANKET) for brand in _all_brands(subject))
 
 
@@ -313,7 +305,7 @@ def _undo_all(write: Write, undos: Sequence[UndoToken], *, now: datetime, eviden
 
 
 def _undo_tokens(services: Services, entries: Sequence[Entry], states: Sequence[ChannelPreferences]) -> list[str]:
-    """A token for each brand that takes back what this submission stopped, and nothing that another one stopped."""
+    """A token per brand that reverts only what this submission stopped."""
     now = datetime.now(UTC)
     return [
         services.links.sign_undo(UndoToken(entry.contact_id, entry.seq, entry.recorded_at))
@@ -323,7 +315,7 @@ def _undo_tokens(services: Services, entries: Sequence[Entry], states: Sequence[
 
 
 def _is_stopped_by(state: ChannelPreferences, entry: Entry) -> bool:
-    """Whether what the entry stopped is stopped since then, and not only again."""
+    """Whether this entry, not an earlier one, is what stopped it."""
     choice = _opt_out(state.preferences.get(entry.topic))
     return choice is not None and choice.seq <= entry.seq
 
@@ -335,7 +327,6 @@ def _undoes_for(services: Services, token: str, link: UnsubscribeLink, now: date
 
 
 def _hash_in_force(services: Services, link: UnsubscribeLink, topic: str) -> str:
-    """The hash of the entry by which the topic, or everything, is stopped."""
     state = _state(services, link, link.brand)
     choice = effective(state.preferences.get(topic), state.preferences.get(BLANKET))
     return state.entry_hashes[choice.seq] if choice else ""
@@ -346,8 +337,7 @@ def _state(services: Services, link: UnsubscribeLink, brand: str) -> ChannelPref
 
 
 def _state_after(services: Services, link: UnsubscribeLink, brand: str) -> ChannelPreferences:
-    """The state to show once something was recorded. If the database goes away just then, the page shows less, and
-    never that nothing was saved."""
+    """The state after recording. If the database fails here, the page shows less instead of an error."""
     try:
         return _state(services, link, brand)
     except StoreBusy:

@@ -1,8 +1,7 @@
-"""The preference page: read it, save changes, stop everything, confirm changes from a confirm link.
+"""The preference page: read, save, stop everything, and confirm by link.
 
-Owns the way from submitted controls to the ledger. Invariants: only what was moved is written; what lets less mail
-through is recorded at once for everybody; what lets more through is recorded at once only after a fresh sign-in or from
-a confirm link, and is otherwise confirmed by email.
+Invariants: only changed controls are recorded; changes to less mail at once; changes to more mail only after a fresh
+sign-in or from a confirm link, else after confirmation by email.
 """
 
 from __future__ import annotations
@@ -58,10 +57,9 @@ from preferences.tokens import ConfirmLink, ManageLink
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A contact's preferences about one brand.
+    """A contact's preferences for one brand.
 
-    `settings` holds the state of every control by name, also of topics that are not shown. `channels` are those of all
-    marketing topics of the brand, retired ones included, which may come back.
+    `settings` holds all controls by name, `channels` those of all marketing topics, hidden and retired ones included.
     """
 
     brand: Brand
@@ -73,12 +71,11 @@ class Page:
 
     @property
     def sections(self) -> list[Section]:
-        """The topics shown, by section."""
         return sections_of(self.topics)
 
     @property
     def all_stopped(self) -> Stopped | None:
-        """Since when the contact has stopped everything of the brand on every channel; None if anything may be sent."""
+        """Since when all marketing of the brand is stopped on every channel; None if any may be sent."""
         topics = (setting for setting in self.settings.values() if not setting.control.topic.startswith("@"))
         statuses = [setting.value for setting in topics if setting.control.aspect is Aspect.STATUS]
         blankets = [self.contact.preferences.get((channel, self.brand.slug, BLANKET)) for channel in self.channels]
@@ -90,12 +87,11 @@ class Page:
 
     @property
     def cannot_be_reached(self) -> bool:
-        """Whether marketing to every email address of the contact is suppressed, whatever they choose."""
         known = self.contact.current_addresses(Channel.EMAIL)
         return bool(known) and all(address.cannot_be_reached for address in known)
 
     def stopped_since(self, control: Control) -> datetime | None:
-        """When the contact unsubscribed from the topic of a control; None if an opt-out is not what counts."""
+        """When the contact opted out of the topic; None if no opt-out is in force."""
         key = control.channel, self.brand.slug
         choice = effective(
             self.contact.preferences.get((*key, control.topic)), self.contact.preferences.get((*key, BLANKET))
@@ -103,14 +99,14 @@ class Page:
         return choice.since if choice is not None and choice.status is Status.UNSUBSCRIBED else None
 
     def tag(self, control: Control) -> str:
-        """The reference of the entry that a control's value comes from: nothing sequential, as it is in the page."""
+        """A non-sequential reference to the entry behind a control's value."""
         seen = self.settings[control.name].seen
         return reference_of(self.contact.entry_hashes[seen]) if seen in self.contact.entry_hashes else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A control as submitted: the value, the value that the page showed, and the tag that the page had."""
+    """A submitted control: the new value, and the value and tag that the page showed."""
 
     value: str
     shown: str
@@ -119,8 +115,6 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """What became of a submission: what was recorded, what waits for a confirmation, and what was out of date."""
-
     recorded: Sequence[Change] = ()
     stale: Sequence[Change] = ()
     mailed: Sequence[Change] = ()
@@ -131,20 +125,18 @@ class Saved:
 
     @property
     def newest(self) -> Entry | None:
-        """The entry whose reference and time the page shows."""
         return self.entries[-1] if self.entries else None
 
     @property
     def is_nothing(self) -> bool:
-        """Whether nothing was moved."""
         return not (self.recorded or self.mailed or self.stale or self.stopped_all)
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What a confirm link asks for, as far as it can still be chosen, and the entries that it led to before.
+    """The changes of a confirm link that are still possible, and its earlier entries.
 
-    `ref` names the link in the ledger.
+    `ref` is the link's origin reference.
     """
 
     ref: str
@@ -155,18 +147,17 @@ class Confirmation:
 
     @property
     def now(self) -> list[Change]:
-        """The same controls as they are now."""
         return [Change(change.control, self.page.settings[change.control.name].value) for change in self.changes]
 
     @property
     def is_ended(self) -> bool:
-        """Whether something that was switched on is off again."""
+        """Whether something that the link switched on is off again."""
         pairs = zip(self.changes, self.now, strict=True)
         return any(change.value == ON and current.value == OFF for change, current in pairs)
 
 
 def read_page(services: Services, contact_id: UUID, *, brand: Brand, spoken: Spoken) -> Page:
-    """The page as it is now. Raises StoreBusy."""
+    """Raises StoreBusy."""
     contact = services.database.read(contact_state.state_of, contact_id)
     catalog = services.catalog.get()
     topics = catalog.topics_of(brand.slug, marketing=True)
@@ -183,7 +174,7 @@ def read_page(services: Services, contact_id: UUID, *, brand: Brand, spoken: Spo
 
 
 def read_linked_page(services: Services, link: ManageLink, *, brand: Brand, spoken: Spoken) -> Page:
-    """The page behind a manage link. Raises StaleLink for a link that its owner has revoked."""
+    """Raises StaleLink for a revoked link."""
     page = read_page(services, link.contact_id, brand=brand, spoken=spoken)
     if _is_revoked(page, link.issued_at):
         raise StaleLink("revoked by its owner")
@@ -193,7 +184,7 @@ def read_linked_page(services: Services, link: ManageLink, *, brand: Brand, spok
 def read_confirmation(
     services: Services, token: str, *, link: ConfirmLink, brand: Brand, spoken: Spoken
 ) -> Confirmation:
-    """Raises StaleLink for a link that its owner has revoked, or whose contact no longer exists."""
+    """Raises StaleLink for a revoked link or a missing contact."""
     page = read_page(services, link.contact_id, brand=brand, spoken=spoken)
     if not page.contact.exists or _is_revoked(page, link.issued_at):
         raise StaleLink("revoked, or of a contact that no longer exists")
@@ -205,9 +196,9 @@ def read_confirmation(
 
 
 def save(services: Services, page: Page, submitted: Mapping[str, Submitted], *, by: Provenance, fresh: bool) -> Saved:
-    """Save what was moved. `fresh` says that the contact has just signed in.
+    """Record changed controls. `fresh` means that the contact has just signed in.
 
-    Raises BadValue, StoreBusy, and TooOften for what lets more through, once what lets less through is recorded.
+    Raises BadValue, StoreBusy, and TooOften for changes to more mail, after changes to less mail are recorded.
     """
     less: list[Change] = []
     more: list[Change] = []
@@ -230,9 +221,9 @@ def save(services: Services, page: Page, submitted: Mapping[str, Submitted], *, 
 
 
 def stop_all(services: Services, page: Page, *, by: Provenance, everywhere: bool) -> Saved:
-    """Stop all marketing of the page's brand on every channel, or of every brand.
+    """Stop all marketing of the page's brand, or of every brand.
 
-    Raises TooOften for what changes nothing and need not be recorded.
+    Raises TooOften for a repetition without effect.
     """
     scopes = _scopes(services, services.catalog.get().brands if everywhere else [page.brand.slug])
     if all(_is_stopped_again(page, channel, brand) for channel, brand in scopes):
@@ -251,7 +242,7 @@ def stop_all(services: Services, page: Page, *, by: Provenance, everywhere: bool
 
 
 def confirm(services: Services, asked: Confirmation, evidence: Mapping[str, str]) -> Saved:
-    """Record what a confirm link asks for, but for what was opted out of since."""
+    """Record the changes of a confirm link, except where a newer opt-out exists."""
     by = Provenance(
         contact_id=asked.link.contact_id,
         brand=asked.page.brand.slug,
@@ -263,12 +254,11 @@ def confirm(services: Services, asked: Confirmation, evidence: Mapping[str, str]
 
 
 def all_brands_stopped(services: Services, page: Page) -> bool:
-    """Whether all marketing of every brand is stopped on every channel."""
     return all(_is_stopped(page, *scope) for scope in _scopes(services, services.catalog.get().brands))
 
 
 def fresh_manage_path(services: Services, page: Page) -> str:
-    """The path of the contact's own page, by a link that can do no more than those in every email."""
+    """A manage link with the rights of those in every email."""
     link = ManageLink(page.contact.contact_id, Channel.EMAIL, page.brand.slug, datetime.now(UTC))
     return f"{services.root_of(page.brand)}/p/{services.links.sign_manage(link)}"
 
@@ -279,7 +269,7 @@ def _is_revoked(page: Page, issued_at: datetime) -> bool:
 
 
 def _offered_changes(page: Page, link: ConfirmLink) -> Iterator[Change]:
-    """What the link asks for, without what can no longer be chosen: a removed topic, a day that has passed."""
+    """The link's changes, without removed topics and past days."""
     now = datetime.now(UTC)
     for item in link.items:
         with suppress(ValueError, BadValue):
@@ -290,21 +280,21 @@ def _offered_changes(page: Page, link: ConfirmLink) -> Iterator[Change]:
 
 
 def _moved(page: Page, submitted: Mapping[str, Submitted]) -> list[Change]:
-    """The controls that were moved. Raises BadValue for the first value that its control cannot have."""
+    """Raises BadValue for an invalid value."""
     now, changes = datetime.now(UTC), []
     for name, setting in page.settings.items():
         field = submitted.get(name)
         if field is None or field.value == field.shown:
             continue
         check_value(setting.control, field.value, now)
-        # A page with the tag of another entry, or with none, has not shown what counts now.
+        # A missing or different tag means that the page did not show the current value.
         seen = setting.seen if field.tag == page.tag(setting.control) else 0
         changes.append(Change(setting.control, field.value, seen))
     return [*changes, *_pauses_to_end(page, changes)]
 
 
 def _pauses_to_end(page: Page, changes: Iterable[Change]) -> list[Change]:
-    """A pause that the page did not show, since its topic was off, ends when the topic is switched on."""
+    """End the pause of a topic that is switched on: the page hid the pause while the topic was off."""
     named = {change.control for change in changes}
     switched_on = (change.control for change in changes if change.value == ON)
     pauses = (Control(control.channel, control.topic, Aspect.PAUSE) for control in switched_on)
@@ -313,14 +303,13 @@ def _pauses_to_end(page: Page, changes: Iterable[Change]) -> list[Change]:
 
 
 def _is_repetition(change: Change, by: Provenance) -> bool:
-    """Whether this was recorded so often in this minute that once more is not needed."""
     control = change.control
     verb = LIMIT_VERB.get(control.aspect, Verb.UNSUBSCRIBE)
     return repeats.is_reached(by.contact_id, control.channel, brand=by.brand, topic=control.topic, verb=verb)
 
 
 def _record(services: Services, page: Page, changes: Sequence[Change], by: Provenance, *, ref: str = "") -> Saved:
-    """Record changes, but for those that are out of date. `ref` names a confirm link, which counts once."""
+    """Record changes that are not out of date. `ref` is a confirm link, which counts once."""
     if not changes:
         return Saved()
     now, wordings, edits = datetime.now(UTC), list[Notice](), list[Edit]()
@@ -347,7 +336,7 @@ def _record_edits(
     now: datetime,
     confirmed: UUID | None,
 ) -> tuple[list[Entry], list[Edit]]:
-    """`confirmed` is a contact who answers from their own mailbox, which is their own from then on."""
+    """`confirmed` is a contact whose address is confirmed by this link."""
     if confirmed is not None:
         contacts.become_known(write, confirmed)
     notices.keep(write, wordings, now)
@@ -360,12 +349,11 @@ def _count(entries: Sequence[Entry], origin: Origin) -> None:
 
 
 def _ref_of(ref: str, control_name: str) -> str:
-    """The origin reference of an entry made by a confirm link."""
     return f"{ref}.{control_name}"
 
 
 def _request_confirmation(services: Services, page: Page, changes: Sequence[Change]) -> Address | None:
-    """Queue an email that asks for confirmation. Returns its address, or None without a confirmed email address."""
+    """Returns the address, or None without a confirmed email address."""
     mailboxes = own_mailboxes(page.contact.addresses)
     if not mailboxes:
         return None
@@ -376,7 +364,7 @@ def _request_confirmation(services: Services, page: Page, changes: Sequence[Chan
 
 
 def _scopes(services: Services, brands: Iterable[str]) -> list[tuple[Channel, str]]:
-    """The channels on which each of the brands sends marketing, or may again."""
+    """Channel and brand pairs with marketing topics, retired ones included."""
     catalog = services.catalog.get()
     return [
         (channel, brand)

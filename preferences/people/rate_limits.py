@@ -1,7 +1,7 @@
-"""Rate limits of what people do, counted in this process for a minute.
+"""Per-minute rate limits of this process.
 
-Owns the counters. Invariant: an opt-out of a known contact that would change something is never refused, whatever
-anybody did before. Limited are acts that change nothing, requests for more mail, and addresses that are not stored.
+Invariant: an effective opt-out of a known contact is never refused. Acts without effect, requests for more mail, and
+unknown addresses are limited.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from preferences.domain.records import Entry
 from preferences.domain.vocabulary import Channel, Verb
 
 MOST_PREFERENCES: Final = 100_000
-"""How many preferences are counted in a minute, as a bound on memory."""
+"""Bounds memory."""
 
 PreferenceKey = tuple[UUID | None, Channel, str, str, Verb]
 
@@ -32,27 +32,27 @@ def _minute() -> int:
 
 
 class RequestLimit:
-    """At most this many requests a minute for each key, from its first. Never used for what stops mail."""
+    """Limits requests a minute per key, from its first. Never used for opt-outs."""
 
     def __init__(self, per_minute: int) -> None:
         self._limit = RateLimitItemPerMinute(per_minute)
 
     @cached_property
     def _counter(self) -> FixedWindowRateLimiter:
-        # Made on first use: the storage starts a thread, which removes what has expired.
+        # Created on first use, because the storage starts a thread.
         return FixedWindowRateLimiter(MemoryStorage())
 
     def check(self, key: str) -> None:
-        """Count a request. Raises TooOften beyond the limit."""
+        """Raises TooOften beyond the limit."""
         if not self._counter.hit(self._limit, key):
             raise TooOften("too many requests in a minute")
 
 
 class NewAddressLimit:
-    """At most this many addresses a minute that no contact has: each creates rows.
+    """Limits unknown addresses a minute, since each creates rows.
 
-    The only limit that an opt-out can meet, so its minutes do not depend on a clock that can be set back. A contact
-    that we write to has a stored address, which is not counted.
+    The only limit on opt-outs, so it uses a clock that cannot be set back. Contacts that receive mail have stored
+    addresses, which are not counted.
     """
 
     def __init__(self, per_minute: int) -> None:
@@ -62,11 +62,9 @@ class NewAddressLimit:
         self._counted = 0
 
     def is_reached(self) -> bool:
-        """Whether no further address is accepted now."""
         return self._counted >= self._per_minute and self._minute == _minute()
 
     def count(self, addresses: int) -> None:
-        """Count new addresses."""
         with self._lock:
             if self._minute != _minute():
                 self._minute, self._counted = _minute(), 0
@@ -74,11 +72,11 @@ class NewAddressLimit:
 
 
 class RepeatLimit:
-    """At most this many acts a minute that change nothing, for each preference; further ones need not be recorded.
+    """Limits acts without effect a minute per preference; further ones need not be recorded.
 
-    Counted are the distinct entries that changed nothing, whichever page recorded them (`limits` counts calls, and a
-    repeated submission finds its own entry again). So at the limit that many newer opt-outs of the very preference
-    are in the ledger, and one more would neither refuse an undo nor outweigh anything that they do not.
+    Counts distinct entries from every page (`limits` counts calls, and a repeated submission finds its own entry). At
+    the limit, the ledger holds that many newer opt-outs of this preference, and another would neither refuse an undo
+    nor outweigh anything more.
     """
 
     def __init__(self, per_minute: int) -> None:
@@ -90,13 +88,11 @@ class RepeatLimit:
     def is_reached(
         self, contact_id: UUID | None, channel: Channel, *, brand: str, topic: str, verb: Verb = Verb.UNSUBSCRIBE
     ) -> bool:
-        """Whether one more act that changes nothing need not be recorded."""
         if not self._seqs or self._minute != _minute():
             return False
         return len(self._seqs.get((contact_id, channel, brand, topic, verb), ())) >= self._per_minute
 
     def count(self, entries: Iterable[Entry]) -> None:
-        """Count the entries that changed nothing."""
         for entry in entries:
             if not entry.changed:
                 self._add((entry.contact_id, entry.channel, entry.brand, entry.topic, entry.verb), entry.seq)
@@ -110,13 +106,13 @@ class RepeatLimit:
 
 
 repeats: Final = RepeatLimit(per_minute=120)
-"""For every page. Mail programs repeat a request a few times, and nothing repeats it 120 times in a minute."""
+"""For every page. Mail programs repeat a request a few times, never 120 times a minute."""
 
 opt_ins: Final = RequestLimit(per_minute=120)
-"""For each contact's changes on the preference page that let more mail through."""
+"""Per contact, for changes to more mail."""
 
 confirmations: Final = RequestLimit(per_minute=60)
-"""For each confirm link."""
+"""Per confirm link."""
 
 new_addresses: Final = NewAddressLimit(per_minute=600)
-"""For the address box."""
+"""For the opt-out form."""

@@ -1,7 +1,7 @@
-"""Signing in without a password: by a code or link sent by email, by hand-off, or with a provider's verified identity.
+"""Sign-in by emailed code or link, hand-off, or a provider's verified identity.
 
-Invariants: requesting a code looks nothing up; a code, a link and a hand-off work once; nothing that was issued before
-the contact revoked all access signs anybody in.
+Invariants: requesting a code does no lookup; a code, link or hand-off works once; nothing issued before the contact
+revoked access is accepted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from preferences.store.transactions import Read, Save
 from preferences.tokens import HandOff, Ticket
 
 FRESH_LINK_DELAY: Final = timedelta(seconds=2)
-"""Links are dated to the second, so a fresh link must be dated after the second in which access was revoked."""
+"""Links are dated in whole seconds, so a fresh one must date from after the revocation."""
 
 
 class SubjectKind(StrEnum):
@@ -37,7 +37,7 @@ class SubjectKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who signed in, with the id of the contact or staff member."""
+    """Who signed in: the id of a contact or staff member."""
 
     kind: SubjectKind
     id: UUID
@@ -45,8 +45,8 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """`way` is `code`, `link`, `hand_off` or the name of an OpenID provider. `may_opt_in` is False for a hand-off by a
-    system that may not opt people in: opt-ins are then confirmed by email."""
+    """`way` is `code`, `link`, `hand_off` or the OpenID provider's name. `may_opt_in` is False for a hand-off by a
+    system without that right: opt-ins are then confirmed by email."""
 
     subject: Subject
     way: str
@@ -54,11 +54,11 @@ class SignedIn:
 
 
 class CodeExpired(NotAllowed):
-    """Too old, used, revoked, or tried too often. Ask for a new code."""
+    """Expired, used, revoked, or too many tries."""
 
 
 class WrongCode(NotAllowed):
-    """`left` is the number of tries that remain."""
+    """`left` is the number of remaining tries."""
 
     def __init__(self, left: int) -> None:
         super().__init__("not the code that was sent")
@@ -66,11 +66,11 @@ class WrongCode(NotAllowed):
 
 
 class UnknownContact(NotAllowed):
-    """The address was proven, but belongs to no contact."""
+    """The verified address belongs to no contact."""
 
 
 def request_code(services: Services, address: Address, *, brand: str, language: str) -> UUID:
-    """Order the email with a code and a link. Returns the id of the sign-in. Raises StoreBusy."""
+    """Queue the email with a code and a link. Returns the sign-in's id. Raises StoreBusy."""
     order = email_order(services.fingerprints, EmailKind.SIGN_IN, to=address, brand=brand, language=language)
     return services.database.save(_request_code, services.fingerprints.of(address), order)
 
@@ -83,7 +83,7 @@ def _request_code(save: Save, fingerprint: str, order: Order) -> UUID:
 
 
 def issue_code(services: Services, sign_in_id: UUID, fingerprint: str) -> str:
-    """Return a new code, which replaces any earlier one. `fingerprint` is that of the stored address."""
+    """Replace the sign-in's code. `fingerprint` is that of the stored address."""
     code = f"{secrets.randbelow(1_000_000):06}"
     digest = services.links.code_digest(sign_in_id, code)
     services.database.save(sign_ins.set_code, sign_in_id, digest, fingerprint)
@@ -102,12 +102,12 @@ def sign_in_with_code(services: Services, sign_in_id: UUID, code: str) -> Signed
 
 
 def sign_in_with_link(services: Services, link: Ticket) -> SignedIn:
-    """Raises NotAllowed when the link was used before, CodeExpired and UnknownContact."""
+    """Raises NotAllowed for a used link, CodeExpired and UnknownContact."""
     return _signed_in(services, services.database.save(sign_ins.use_link, link.id, datetime.now(UTC)), "link")
 
 
 def sign_in_with_hand_off(services: Services, hand_off: HandOff, token: str) -> SignedIn:
-    """`token` is the one that the hand-off was read from. Raises NotAllowed when it was used before, and StaleLink."""
+    """`token` is the signed hand-off. Raises NotAllowed for a used hand-off, and StaleLink."""
     services.database.save(sign_ins.use_once, token, datetime.now(UTC))
     if services.database.read(_is_revoked, hand_off.id, hand_off.issued_at):
         raise StaleLink("revoked by the contact")
@@ -115,7 +115,7 @@ def sign_in_with_hand_off(services: Services, hand_off: HandOff, token: str) -> 
 
 
 def sign_in_with_identity(services: Services, address: Address, provider: str) -> SignedIn:
-    """Sign in the contact whose address the provider has verified. Raises UnknownContact."""
+    """Raises UnknownContact."""
     contact_id = services.database.read(contacts.find_owner, address, services.fingerprints)
     if contact_id is None:
         raise UnknownContact("no contact uses the address")
@@ -123,9 +123,9 @@ def sign_in_with_identity(services: Services, address: Address, provider: str) -
 
 
 def revoke_access(services: Services, contact: ContactState, *, brand: str, language: str) -> None:
-    """Void every manage link, code, sign-in link, hand-off and session of the contact, and email a fresh manage link.
+    """Revoke all manage links, codes, sign-in links, hand-offs and sessions, and email a new manage link.
 
-    Links that stop mail keep working.
+    Unsubscribe links keep working.
     """
     orders = [
         email_order(services.fingerprints, EmailKind.MANAGE_LINK, to=mailbox, brand=brand, language=language)

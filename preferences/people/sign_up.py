@@ -1,7 +1,6 @@
-"""The sign-up form: what is offered, and the plain HTML of it that other pages embed.
+"""The sign-up form: offered topics, and the HTML that other sites embed.
 
-Owns the form's fields. Invariants: nothing is ticked beforehand; each box stands beside the wording that is shown
-again, and stored, when it is confirmed.
+Invariants: nothing is ticked in advance; each box shows the wording that is stored at confirmation.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from preferences.people.consent_text import notice_for
 from preferences.services import Services
 
 HONEYPOT: Final = "homepage"
-"""A field that no person sees. Programs that fill in every field get the usual answer, and no email is sent."""
+"""Hidden field for bots: if it is filled in, the answer is the usual and no email is sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A topic on offer, the wording of opting in to it, and the section that begins with it."""
+    """An offered topic, the wording of its opt-in, and the section that starts with it."""
 
     topic: Topic
     wording: str
@@ -32,7 +31,7 @@ class Offer:
 
 
 def offers_of(services: Services, brand: Brand, spoken: Spoken) -> list[Offer]:
-    """What the brand offers to anybody by email. Raises StoreBusy."""
+    """Topics that the brand offers publicly by email. Raises StoreBusy."""
     live = services.catalog.get().topics_of(brand.slug, marketing=True)
     sections = sections_of(topic for topic in live if Channel.EMAIL in topic.channels and is_public(topic))
     return [
@@ -47,12 +46,11 @@ def offers_of(services: Services, brand: Brand, spoken: Spoken) -> list[Offer]:
 
 
 def opt_in_to(topic: Topic) -> Change:
-    """The change that a ticked box stands for."""
     return Change(Control(Channel.EMAIL, topic.slug), ON)
 
 
 def embeddable(services: Services, brand: Brand, spoken: Spoken, *, offers: Sequence[Offer]) -> str:
-    """The form for a page of the company's own: HTML alone, without script or style."""
+    """The form for another site: HTML without script or style."""
     template = services.templates[spoken.language].get_template("sign_up/embed.html")
     url = f"{services.url_of(brand)}/sign-up"
     return template.render(brand=brand, url=url, offers=offers, trap=HONEYPOT).strip() + "\n"

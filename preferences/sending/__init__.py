@@ -1,1 +1,1 @@
-"""What sending systems ask: may we send, links, suppressions, scrubs, and why."""
+"""Calls of sending systems: decisions, links, suppressions, scrubs, explanations."""

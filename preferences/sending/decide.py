@@ -1,7 +1,7 @@
 """Decisions: may this message be sent to these addresses?
 
-Owns the order of a decision: resolve the scope, read the facts, apply `domain.permission`, reserve under frequency
-limits. Invariant: without the database marketing is refused, and the rest allowed and marked as degraded.
+Resolves the scope, reads facts, applies `domain.permission`, reserves under frequency limits. Invariant: without the
+database, marketing is refused and the rest allowed, marked as degraded.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ Reasons = Mapping[Reason, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """The decision and the facts for each address, in order, at least as new as entry `seq`.
+    """Decision and facts per address, in order, at least as new as entry `seq`.
 
-    `seq` is None when the database was away.
+    `seq` is None without the database.
     """
 
     seq: int | None
@@ -52,9 +52,9 @@ def decide(
     message_ref: str = "",
     ignore: Collection[Reason] = (),
 ) -> Decisions:
-    """Decide about each address; None stands for text that is no address. Raises StoreBusy.
+    """Decide about each address; None is text that is no address. Raises StoreBusy.
 
-    `message_ref` names the mailing: its own reservations do not count. `ignore` are reasons to leave out.
+    Reservations under the same `message_ref` are not counted; `ignore` are reasons to leave out.
     """
     known = list(dict.fromkeys(address for address in addresses if address is not None))
     seq, facts = services.database.read(_facts, message, known, fingerprints=services.fingerprints, ref=message_ref)
@@ -65,7 +65,7 @@ def decide(
 def _facts(
     read: Read, message: Message, known: Sequence[Address], *, fingerprints: Fingerprints, ref: str
 ) -> tuple[int, Mapping[Address, Facts]]:
-    # The position is read first: what is read after it is at least as new.
+    # Position first: facts read later are at least as new.
     return feed.head_seq(read), facts_for(
         read,
         known,
@@ -78,7 +78,7 @@ def _facts(
 
 
 def _apply(message: Message, found: Sequence[Facts], ignore: Collection[Reason]) -> list[Decision]:
-    """Addresses with nothing on record share one `Facts`, and so one call of `may_send`."""
+    """Addresses without records share one `Facts`, so `may_send` is called once for them."""
     made: dict[int, Decision] = {}
     for facts in found:
         if id(facts) not in made:
@@ -88,17 +88,17 @@ def _apply(message: Message, found: Sequence[Facts], ignore: Collection[Reason])
 
 
 def message_about(topic: Topic, channel: Channel, *, message_class: MessageClass | None = None) -> Message:
-    """A message about a topic. Its class is the topic's own if left out, and always marketing for a purpose."""
+    """The class defaults to the topic's; a purpose is always marketing."""
     asked = MessageClass.MARKETING if topic.slug in PURPOSES else message_class or topic.message_class
     return Message(channel=channel, message_class=stricter_class(asked, topic), topic=topic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRequest:
-    """What a sending system asks. Unknown words are answered with a reason, and not refused.
+    """A request of a sending system. Unknown words yield a reason instead of an error.
 
-    `message_class` is None for an unknown class. With `reserve`, each allowed marketing message counts against its
-    contact's frequency limit, once for each `message_ref`.
+    `message_class` is None if unknown. With `reserve`, each allowed marketing message counts against the contact's
+    frequency limit, once per `message_ref`.
     """
 
     channel: Channel
@@ -112,7 +112,7 @@ class DecisionRequest:
 def decide_request(
     services: Services, request: DecisionRequest, addresses: Sequence[Address | None], *, database_away: bool = False
 ) -> Decisions:
-    """The whole decision for a sending system. Raises BadFields for a brand that is unknown or not the topic's."""
+    """Raises BadFields for a brand that is unknown or not the topic's."""
     try:
         if database_away:
             raise StoreBusy("the key could not be checked")
@@ -139,7 +139,7 @@ def _message(request: DecisionRequest, catalog: Catalog) -> Message:
 
 
 def _deciding_class(request: DecisionRequest, topic: Topic | None) -> MessageClass:
-    """Every purpose, known or not, is decided about as strictly as marketing."""
+    """A purpose, known or not, is decided as marketing."""
     if request.topic is not None and request.topic.startswith("@"):
         return MessageClass.MARKETING
     return stricter_class(request.message_class or MessageClass.MARKETING, topic)
@@ -160,13 +160,10 @@ def _without_database(
     return Decisions(None, _apply(message, found, ()), found)
 
 
-# Frequency limits.
-
-
 def _reserve(
     services: Services, topic: Topic, decided: Decisions, *, channel: Channel, message_ref: str | None
 ) -> Decisions:
-    """The same decisions, with one message reserved for each contact who has a limit and may be written to."""
+    """Reserve one message for each allowed contact with a frequency limit."""
     limits = {
         facts.contact_id: facts.limit.per_week
         for facts, decision in zip(decided.facts, decided.decisions, strict=True)
@@ -175,7 +172,7 @@ def _reserve(
     if not limits:
         return decided
     now = datetime.now(UTC)
-    # Made once, so that work which is run again on a new connection reserves nothing twice.
+    # Created once: a retry on a new connection must not reserve twice.
     ref = message_ref or str(new_id(now))
     try:
         granted: set[UUID] | None = services.database.save(

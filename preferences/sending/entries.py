@@ -1,4 +1,4 @@
-"""The ledger as a feed for other systems, a page at a time."""
+"""Paged feed of the ledger for other systems."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from preferences.store import feed
 
 @dataclass(frozen=True, slots=True)
 class EntryPage:
-    """Entries in order. `next` is the position to go on after; at the end it equals `head`, the newest entry's."""
+    """Entries in order. `next` is the position to continue after; it equals `head` at the end."""
 
     entries: Sequence[Mapping[str, Any]]
     next: int
@@ -20,8 +20,8 @@ class EntryPage:
 
 
 def read_entries(services: Services, after: int, limit: int) -> EntryPage:
-    """At most `limit` entries after a position. Raises StoreBusy."""
-    # The head is read first: what is read after it is at least as new.
+    """Up to `limit` entries after a position. Raises StoreBusy."""
+    # Head first: entries read later are at least as new.
     head = services.database.read(feed.head_seq)
     entries = services.database.read(feed.feed_page, after, limit)
     last = entries[-1]["seq"] if entries else after

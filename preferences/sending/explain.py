@@ -1,7 +1,4 @@
-"""`flask explain`: the decisions about an address and the entries behind them, as lines of text.
-
-Invariant: reads only.
-"""
+"""`flask explain`: decisions about an address and their entries, as text. Read-only."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from preferences.store.history import Timeline
 
 
 def explanation(services: Services, address: Address) -> Iterator[str]:
-    """The decision for each topic and each purpose, then every entry, oldest first."""
+    """Decisions for each topic and purpose, then all entries, oldest first."""
     catalog = services.database.read(read_catalog)
     timeline = services.database.read(history.timeline, address, services.fingerprints)
     yield f"contact: {timeline.contact_id or 'none; nobody has this address'}"
@@ -52,7 +49,7 @@ def _entry_lines(services: Services, timeline: Timeline) -> Iterator[str]:
 
 
 def explanation_of_contact(services: Services, contact_id: UUID) -> Iterator[str]:
-    """The explanation of each address of a contact, under its channel. Raises NotAllowed where there is none."""
+    """The explanation of each address of a contact. Raises NotAllowed for an unknown contact."""
     known = services.database.read(contact_state.addresses_of, contact_id)
     if not known:
         raise NotAllowed(f"contact {contact_id} is not there, or has no address any more")

@@ -1,7 +1,7 @@
-"""Signed links and list headers for messages to contacts.
+"""Signed links and list headers for messages.
 
-Owns what a message to an address carries. Invariants: a message that nobody can opt out of gets no unsubscribe link and
-no list headers; contacts are created a block at a time, so that opt-outs never wait long for the ledger's lock.
+Invariants: messages without opt-out get no unsubscribe link and no list headers; contacts are created in blocks, so
+that opt-outs wait for the ledger's lock only briefly.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from preferences.store.contacts import Found
 from preferences.tokens import HAND_OFF_LIFE, ManageLink, Ticket, UnsubscribeLink
 
 BLOCK: Final = 1_000
-"""Contacts created in one transaction."""
+"""Contacts per transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageLinks:
-    """What a message to one address carries. Everything is empty for an erased address and for a child's."""
+    """Links and headers for one address; empty if erased or a child's."""
 
     unsubscribe_url: str | None = None
     manage_url: str | None = None
@@ -39,15 +39,15 @@ NO_LINKS: Final = MessageLinks(headers={})
 def make_links(
     services: Services, scope: Scope, addresses: Sequence[Address], *, message_ref: str = ""
 ) -> list[MessageLinks]:
-    """Links and headers for a message to each address, in order. Creates unknown contacts. Raises StoreBusy."""
+    """In order. Creates unknown contacts. Raises StoreBusy."""
     found, now = contacts_of(services, addresses), datetime.now(UTC)
     return [_links(services, scope, found[address], message_ref=message_ref, now=now) for address in addresses]
 
 
 def contacts_of(services: Services, addresses: Sequence[Address]) -> dict[Address, Found]:
-    """The contact of each address, created where there is none."""
+    """Creates unknown contacts."""
     found = services.database.read(contacts.find_addresses, set(addresses), services.fingerprints)
-    # An address that was only typed on a page becomes a known one when the company writes to it.
+    # An address typed on a page becomes known once the company writes to it.
     missing = [
         address
         for address in dict.fromkeys(addresses)
@@ -63,11 +63,11 @@ def _links(services: Services, scope: Scope, found: Found, *, message_ref: str, 
     if found.contact_id is None:
         return NO_LINKS
     manage = None
-    # Whoever reads the mail of an unconfirmed address may be somebody else.
+    # The reader of an unconfirmed address may be another person.
     if found.relation is not Relation.UNCONFIRMED:
         manage = services.manage_url(ManageLink(found.contact_id, scope.channel, scope.brand.slug, now))
     if scope.topic is not None and scope.topic.message_class is not MessageClass.MARKETING:
-        # RFC 8058 is about mail that can be left; Gmail's guidelines ask for no list headers on transactional mail.
+        # RFC 8058 is for optional mail; Gmail's guidelines want no list headers on transactional mail.
         return MessageLinks(manage_url=manage, headers={})
     link = UnsubscribeLink(found.contact_id, scope.channel, scope.brand.slug, scope.slug, message_ref)
     url = services.unsubscribe_url(link)
@@ -87,9 +87,9 @@ def _list_headers(services: Services, scope: Scope, url: str) -> dict[str, str]:
 
 
 def hand_off(services: Services, brand: Brand, address: Address, *, may_opt_in: bool) -> tuple[str, datetime]:
-    """The URL that signs the owner of an address in, once, and when it expires. Creates an unknown contact.
+    """A single-use sign-in URL for the address's owner, and its expiry. Creates unknown contacts.
 
-    Raises BadFields for an address that is never stored again, or that its contact has not confirmed.
+    Raises BadFields for an address that must not be stored or is unconfirmed.
     """
     found = contacts_of(services, [address])[address]
     if found.contact_id is None:
@@ -97,6 +97,6 @@ def hand_off(services: Services, brand: Brand, address: Address, *, may_opt_in: 
     if found.relation is Relation.UNCONFIRMED:
         detail = "added to its contact by a system and not confirmed by them; hand over another of theirs"
         raise BadFields([("address", detail)])
-    now = datetime.now(UTC).replace(microsecond=0)  # a link is dated to the second
+    now = datetime.now(UTC).replace(microsecond=0)  # links are dated in whole seconds
     token = services.links.sign_hand_off(Ticket(found.contact_id, now), may_opt_in=may_opt_in)
     return f"{services.url_of(brand)}/sign-in/hand-off/{token}", now + HAND_OFF_LIFE

@@ -1,7 +1,6 @@
-"""`flask links mint`: a table of addresses, written again with links.
+"""`flask links mint`: copies a table of addresses and adds links.
 
-Owns the columns that a row gets. Invariant: a file of any length takes the memory of one block, and no contact is
-created before every row has been checked.
+Invariants: memory is bounded by one block; every row is checked before any contact is created.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ ADDED: Final = ("unsubscribe_url", "manage_url", "list_unsubscribe", "list_unsub
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MintOptions:
-    """How the table is read and written. `column` holds the addresses, where the header does not say so."""
+    """Table options. `column` names the address column if the header is ambiguous."""
 
     column: str | None = None
     encoding: str = "utf-8-sig"
@@ -36,7 +35,7 @@ class MintOptions:
 
 
 def count_rows(path: Path, channel: Channel, options: MintOptions) -> int:
-    """The number of rows. Raises BadFile for the first wrong one."""
+    """Raises BadFile for the first invalid row."""
     with table_of(path, options.encoding) as table:
         return sum(1 for _ in _rows(table, channel, options))
 
@@ -50,7 +49,7 @@ def mint(
     out: TextIO,
     progress: Callable[[int], None],
 ) -> None:
-    """Write the table as CSV with the links added, a block of rows at a time."""
+    """Write CSV with links, in blocks of rows."""
     with table_of(path, options.encoding) as table:
         writer = csv.writer(out, delimiter=table.head.delimiter)
         writer.writerow([*table.head.names, *ADDED])
@@ -71,7 +70,7 @@ def _cells(links: MessageLinks) -> list[str]:
 
 
 def _rows(table: Table, channel: Channel, options: MintOptions) -> Iterator[tuple[Sequence[str], Address]]:
-    """Each row with its address. Raises BadFile at the first wrong one."""
+    """Rows with addresses. Raises BadFile at the first invalid row."""
     names = table.head.names
     if set(ADDED) & set(names):
         raise BadFile("line 1: the file has links already; remove those columns first")

@@ -1,7 +1,7 @@
-"""Acts that a company's own systems report: preferences, pauses, frequency limits, unusable addresses.
+"""Acts reported by a company's systems: preferences, pauses, frequency limits, suppressions.
 
-Owns which reports are accepted. Invariants: a report made twice counts once; an act whose reference belongs to another
-act is never taken for it, so no opt-out is swallowed; an opt-in overrules no opt-out unless the key is trusted for it.
+Invariants: a repeated report counts once; a reference of another act is refused, so no opt-out is lost; an opt-in
+overrides an opt-out only with a trusted key.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from preferences.store.catalog import Catalog
 from preferences.store.transactions import Read
 
 MOST_SHARED: Final = 20
-"""A call with at most so many acts shares its transaction with others."""
+"""Calls with at most this many acts share transactions."""
 
 MOST_FAULTS: Final = 100
 
 ABOUT_ADDRESS: Final = frozenset({Verb.SUPPRESS, Verb.LIFT})
-"""Verbs about an address, and not about a preference of its owner."""
+"""Verbs about an address instead of a preference."""
 
 REPORTED_REASONS: Final = (
     SuppressionReason.HARD_BOUNCE,
@@ -48,14 +48,13 @@ REPORTED_REASONS: Final = (
     SuppressionReason.INVALID,
     SuppressionReason.LEGAL,
 )
-"""Why a system can suppress an address."""
 
 Fault = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """An act as a system reports it, with names and address unchecked."""
+    """A reported act before validation."""
 
     address: str
     channel: Channel
@@ -73,24 +72,24 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The entry of a report. `repeated` says that it had been reported before."""
+    """The entry of a report. `repeated` means that it existed before."""
 
     entry: Entry
     repeated: bool
 
 
 class ReferenceTaken(BadFields):
-    """The reference of an act belongs to another act, so the act was not recorded. Report it under one of its own."""
+    """The reference belongs to another act; this act was not recorded."""
 
 
 def record_reports(services: Services, reports: Sequence[Report], *, key_name: str, trusted: bool) -> list[Recorded]:
-    """Record what a system reports with an API key. Returns once it is durable; a failed call can be repeated as it is.
+    """Record reports made with an API key. Returns once they are durable; a failed call can be repeated.
 
-    With `trusted`, an opt-in may overrule an older opt-out. Raises BadFields, ReferenceTaken and StoreBusy.
+    With `trusted`, an opt-in may override an older opt-out. Raises BadFields, ReferenceTaken and StoreBusy.
     """
     acts = _acts(services, reports, key_name=key_name, trusted=trusted)
     known, newest = services.database.read(_known, acts)
-    # Checked before anything is written, and again afterwards, since another call may have come in between.
+    # Checked again after writing: a concurrent call may have used a reference.
     known_entries = [known.get((act.origin, act.origin_ref)) for act in acts]
     _check_references(services, acts, known_entries, rest="nothing of this call was recorded")
     writer = services.writer
@@ -100,23 +99,20 @@ def record_reports(services: Services, reports: Sequence[Report], *, key_name: s
 
 
 def _known(read: Read, acts: Sequence[Act]) -> tuple[dict[duplicates.Ref, Entry], int]:
-    """The entries of acts that were reported before, and the number of the newest entry of all."""
+    """Stored entries of these acts, and the newest sequence number."""
     return duplicates.find_recorded(read, acts), feed.head_seq(read)
 
 
 def _recorded(entries: Sequence[Entry], newest: int) -> Iterator[Recorded]:
-    """An entry after `newest` was recorded by this call."""
+    """Entries after `newest` were recorded by this call."""
     seen: set[int] = set()
     for entry in entries:
         yield Recorded(entry, entry.seq <= newest or entry.seq in seen)
         seen.add(entry.seq)
 
 
-# References.
-
-
 def _check_references(services: Services, acts: Sequence[Act], entries: Sequence[Entry | None], *, rest: str) -> None:
-    """Raises ReferenceTaken for acts whose reference another act has, on record or earlier in the same call."""
+    """Raises ReferenceTaken for references of other acts, stored or in the same call."""
     first: dict[str | None, Act] = {}
     taken = [
         index
@@ -143,11 +139,8 @@ def _is_of(services: Services, entry: Entry, act: Act) -> bool:
     )
 
 
-# Checks.
-
-
 def _acts(services: Services, reports: Sequence[Report], *, key_name: str, trusted: bool) -> list[Act]:
-    """The acts of the reports. Raises BadFields naming each fault of each report."""
+    """Raises BadFields naming each fault of each report."""
     catalog = catalog_for(services, *(report.topic for report in reports))
     acts, faults = [], list[Fault]()
     for index, report in enumerate(reports):
@@ -179,7 +172,7 @@ def _act(report: Report, catalog: Catalog, *, key_name: str, trusted: bool) -> A
 
 
 def _scope(report: Report, catalog: Catalog) -> Scope | None:
-    """What the act is about; None for an act about the address itself."""
+    """The scope of an act; None if it is about the address."""
     if report.verb in ABOUT_ADDRESS:
         return None
     if report.topic in {None, BLANKET} and report.verb is not Verb.UNSUBSCRIBE:
@@ -234,13 +227,10 @@ def _faults_of_opt_in(report: Report) -> Iterator[Fault]:
 
 
 def _faults_of_time(report: Report, why: str) -> Iterator[Fault]:
-    """For an act that counts only with a known time."""
+    """Faults of an act that requires a known time."""
     if consent.known_time(report.occurred_at) is None:
         early = "" if report.occurred_at is None else f"; before {consent.EARLIEST.year} there was no such mail"
         yield "occurred_at", why + early
-
-
-# The acts.
 
 
 def _reported_act(report: Report, address: Address, scope: Scope | None) -> ReportedAct:

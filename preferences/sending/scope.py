@@ -1,7 +1,6 @@
-"""Scopes: the channel, brand and topic that a message, a link or a preference is about.
+"""Scopes: the channel, brand and topic of a message, link or preference.
 
-Owns every check that these names exist and belong together; API, commands and imports resolve names here alone.
-Invariant: the topic of a scope belongs to its brand and is sent on its channel.
+The only place that resolves these names. Invariant: a topic belongs to the scope's brand and channel.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ PURPOSES: Final = frozenset(Purpose)
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """`topic` is None for all marketing of the brand on the channel (`*`)."""
+    """`topic` is None for `*`, all marketing of the brand on the channel."""
 
     channel: Channel
     brand: Brand
@@ -29,12 +28,11 @@ class Scope:
 
     @property
     def slug(self) -> str:
-        """The slug of the topic, or `*`."""
         return BLANKET if self.topic is None else self.topic.slug
 
 
 def catalog_for(services: Services, *topics: str | None) -> Catalog:
-    """The catalog, read again when one of these topics is not in the cached copy: it may be new. Raises StoreBusy."""
+    """The catalog, reloaded if the cached copy lacks one of these topics. Raises StoreBusy."""
     catalog = services.catalog.get()
     unknown = next((slug for slug in topics if _names_topic(slug) and slug not in catalog.topics), None)
     return catalog if unknown is None else services.catalog.get(unknown)
@@ -45,7 +43,7 @@ def _names_topic(slug: str | None) -> bool:
 
 
 def get_brand(catalog: Catalog, slug: str | None) -> Brand:
-    """The brand of this slug; the first brand for None. Raises BadFields."""
+    """The brand; the first one for None. Raises BadFields."""
     if slug is None:
         return catalog.first_brand
     if slug not in catalog.brands:
@@ -54,9 +52,9 @@ def get_brand(catalog: Catalog, slug: str | None) -> Brand:
 
 
 def find_topic(catalog: Catalog, slug: str | None, *, brand: str | None, purposes: bool = True) -> Topic | None:
-    """The topic of this slug, or None. A purpose (`@tracking`) counts as a topic of the named or the first brand.
+    """The topic, or None. A purpose (`@tracking`) counts as a topic of the named or first brand.
 
-    Raises BadFields where the topic belongs to another brand than the named one, or that brand is unknown.
+    Raises BadFields for an unknown brand, or one that is not the topic's.
     """
     if purposes and slug in PURPOSES:
         return purpose_topic(Purpose(slug), get_brand(catalog, brand).slug)
@@ -70,7 +68,7 @@ def find_topic(catalog: Catalog, slug: str | None, *, brand: str | None, purpose
 def get_topic(
     catalog: Catalog, slug: str | None, *, channel: Channel | None, brand: str | None, purposes: bool = False
 ) -> Topic:
-    """As `find_topic`. Raises BadFields for an unknown topic, and for one that is not sent on the channel, too."""
+    """Like `find_topic`; also raises BadFields for an unknown topic or one without the channel."""
     topic = find_topic(catalog, slug, brand=brand, purposes=purposes)
     if topic is None:
         raise BadFields([("topic", "there is no such topic; PUT /topics or `flask topic add` makes one")])
@@ -82,9 +80,9 @@ def get_topic(
 def resolve(
     catalog: Catalog, channel: Channel, *, topic: str | None, brand: str | None = None, purposes: bool = False
 ) -> Scope:
-    """The scope that these names mean. Without a topic, or with `*`, it is all marketing of the brand.
+    """Resolve names; without a topic, or with `*`, all marketing of the brand.
 
-    `purposes` says whether a purpose may stand for the topic. Raises BadFields naming the wrong field.
+    `purposes` allows a purpose as topic. Raises BadFields naming the field.
     """
     if topic in {None, BLANKET}:
         return Scope(channel, get_brand(catalog, brand))
@@ -93,6 +91,6 @@ def resolve(
 
 
 def check_choosable(topic: Topic | None) -> None:
-    """Raises BadFields for a topic that is not marketing. None stands for everything (`*`)."""
+    """Raises BadFields for a topic that is not marketing. None is `*`."""
     if topic is not None and topic.message_class is not MessageClass.MARKETING:
         raise BadFields([("topic", "this topic is not marketing, so nobody chooses about it")])

@@ -1,6 +1,6 @@
-"""Suppressed addresses: listed for systems that keep a list of their own, and unsuppressed by staff.
+"""Suppressed addresses: list, unsuppress.
 
-Invariant: the list is made of decisions, so it never differs from what `decide` answers.
+Invariant: the list is made of decisions and agrees with `decide`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from preferences.services import Services
 from preferences.store import contacts
 
 PASSING: Final = frozenset({Reason.PAUSED, Reason.OVER_CAP})
-"""Reasons that end by themselves: the list leaves them out."""
+"""Temporary reasons, omitted from the list."""
 
 LONGEST_REASON: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class SuppressedPage:
-    """Suppressed addresses with their decisions. `last` is the fingerprint to go on after, None at the end."""
+    """Suppressed addresses with decisions. `last` is the fingerprint to continue after; None at the end."""
 
     addresses: Sequence[Address]
     decisions: Sequence[Decision]
@@ -36,7 +36,7 @@ class SuppressedPage:
 
 
 def list_suppressed(services: Services, scope: Scope, *, after: str, limit: int) -> SuppressedPage:
-    """Those of the next `limit` addresses, by fingerprint, that may not be written to. Raises StoreBusy."""
+    """Suppressed addresses among the next `limit`, by fingerprint. Raises StoreBusy."""
     rows = services.database.read(contacts.page_of, scope.channel, after, limit)
     addresses, topic = [address for _, address in rows], _on_any_basis(scope)
     message = Message(channel=scope.channel, message_class=topic.message_class, topic=topic)
@@ -50,7 +50,7 @@ def list_suppressed(services: Services, scope: Scope, *, after: str, limit: int)
 
 
 def _on_any_basis(scope: Scope) -> Topic:
-    """The topic as if it needed no consent: a contact who was never asked did not opt out."""
+    """The topic without its need for consent: a contact who was never asked did not opt out."""
     topic = scope.topic or Topic(
         slug="",
         brand=scope.brand.slug,
@@ -67,9 +67,9 @@ def _on_any_basis(scope: Scope) -> Topic:
 def unsuppress(
     services: Services, address: Address, reason: SuppressionReason, *, because: str
 ) -> tuple[Entry, set[SuppressionReason]]:
-    """End the suppression of an address for one reason. Returns the entry, and the reasons that remain.
+    """End a suppression for one reason. Returns the entry and the remaining reasons.
 
-    Raises NotAllowed where the address is not suppressed for it, or nobody may lift it.
+    Raises NotAllowed if the address is not suppressed for this reason, or the reason is permanent.
     """
     act = lift(
         address,

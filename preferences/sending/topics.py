@@ -1,7 +1,6 @@
-"""Topics that a company's own systems add and change.
+"""Topics that a company's systems add and change.
 
-Invariant: a topic's brand, class, basis and channels never change, since links in old mail, the ledger and people's
-consent name them.
+Invariant: a topic's brand, class, basis and channels never change: old links, the ledger and consents refer to them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Fault = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicChange:
-    """A topic to add or change. What is None stays as it is, or gets its default in a new topic."""
+    """A topic to add or change. None keeps the stored value, or the default for a new topic."""
 
     slug: str
     name: str
@@ -47,14 +46,14 @@ class TopicChange:
 
 
 def list_topics(services: Services) -> Catalog:
-    """Every topic there is, retired ones too. Raises StoreBusy."""
+    """All topics, retired ones included. Raises StoreBusy."""
     return services.database.read(read_catalog)
 
 
 def save_topics(services: Services, changes: Sequence[TopicChange]) -> Catalog:
-    """Add topics, and change the words and the arrangement of those that are there. Returns the catalog afterwards.
+    """Add topics, or change texts and arrangement. Returns the new catalog.
 
-    Raises BadFields, and NotAllowed where another caller has just added one of them as something else.
+    Raises BadFields, and NotAllowed if a concurrent call added one of them differently.
     """
     faults = list(_faults(changes, services.database.read(read_catalog)))
     if faults:

@@ -1,5 +1,4 @@
-"""A file of addresses, sorted into those who may be written to and those who may not.
+"""Splits a file of addresses by decision: `run` for any size, `annotate` for small tables.
 
-`run` sorts a file of any size, `annotate` a small one; `rows` and `table` know rows. Invariant: the answer for a row is
-the one that `sending.decide` gives without reservations.
+Invariant: decisions equal those of `sending.decide` without reservations.
 """

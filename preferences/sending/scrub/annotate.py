@@ -1,6 +1,6 @@
-"""A table of addresses with the decision added to each row, for tables that fit into memory.
+"""Adds decisions to a table of addresses in memory.
 
-Invariant: the answers are those of `sending.decide` without reservations.
+Invariant: decisions equal those of `sending.decide` without reservations.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from preferences.services import Services
 
 MOST_ROWS: Final = 100_000
 BLOCK: Final = 10_000
-"""Rows that are decided about together."""
+"""Rows per call of `decide`."""
 
 
 class TooManyRows(PreferencesError):
-    """The table has more than `MOST_ROWS` rows. Split it."""
+    """More than `MOST_ROWS` rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """The table with the columns `allowed` and `reason`, and the decision of each row."""
+    """The table with columns `allowed` and `reason`, and each row's decision."""
 
     table: bytes
     decisions: Sequence[Decision]
 
 
 def annotate(services: Services, message: Message, table: bytes, *, column: str | None) -> Annotated:
-    """Decide about each row. `column` holds the addresses, where the header does not say so.
+    """Decide about each row. `column` names the address column if the header is ambiguous.
 
     Raises BadFile, TooManyRows and StoreBusy.
     """
@@ -56,7 +56,7 @@ def annotate(services: Services, message: Message, table: bytes, *, column: str 
 
 
 def _rows(file: BytesIO, layout: Layout, message: Message) -> Iterator[tuple[bytes, Address | None]]:
-    """Each row that is not blank, and its address, None for one without."""
+    """Non-blank rows with their address, or None."""
     for piece in pieces(file, layout):
         rows = rows_of(piece, layout)
         values, bad = addresses_of(piece, rows, layout=layout, channel=message.channel)

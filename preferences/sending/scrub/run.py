@@ -1,7 +1,7 @@
-"""The scrub of one file into two: those who may be written to, and the others.
+"""Scrubs one file into two: kept and removed rows.
 
-Owns the order of the work: other processes hash the addresses, this one looks them up and writes. Invariants: rows stay
-in the order of the file; memory does not grow with it; an output that is not whole never takes its name.
+Other processes hash addresses; this one looks them up and writes. Invariants: rows keep their order; memory is
+constant; an incomplete output never gets its final name.
 """
 
 from __future__ import annotations
@@ -34,19 +34,17 @@ from preferences.store.transactions import Snapshot
 Progress = Callable[[int], None]
 
 SMALL: Final = 4 << 20
-"""Bytes of a file that one process sorts before others would have started."""
+"""Bytes that one process sorts before others would have started."""
 
 HASHED_AHEAD: Final = 64
-"""Pieces that are hashed while the decisions are read: about 40 MB."""
+"""Pieces hashed while decisions are read: about 40 MB."""
 
 GZIP_LEVEL: Final = 3
-"""Three times as fast as the usual 6."""
+"""Three times faster than the default, 6."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """What is read, and how; and what is written."""
-
     source: Path
     kept: Path
     removed: Path
@@ -59,10 +57,9 @@ class Files:
 
 @dataclass(slots=True)
 class Counts:
-    """Rows kept, and rows removed by reason, as of entry `as_of` of the ledger.
+    """Rows kept, and rows removed by reason, as of entry `as_of`.
 
-    `encodings` are those that non-ASCII rows were read in; `translated` says that the file was in UTF-16, so that what
-    is written is in UTF-8.
+    `encodings` are those of non-ASCII rows; `translated`: the input was UTF-16, the output is UTF-8.
     """
 
     as_of: int = 0
@@ -73,7 +70,7 @@ class Counts:
 
 
 def scrub(services: Services, files: Files, message: Message, *, progress: Progress) -> Counts:
-    """Sort the rows of a file into two files. Raises BadFile, HelperLost or CannotWrite, and then leaves neither."""
+    """Split a file. Raises BadFile, HelperLost or CannotWrite, and then leaves no output."""
     with ExitStack() as stack:
         stack.enter_context(nothing_collected())
         raw = stack.enter_context(opened(files.source))
@@ -93,7 +90,7 @@ def scrub(services: Services, files: Files, message: Message, *, progress: Progr
         )
         encodings = {Encoding.UTF_8} if layout.header.startswith(BOM) else set()
         counts = Counts(as_of=as_of, encodings=encodings, translated=translated)
-        # The first output gets its name last: the list that is sent to is there only when both are whole.
+        # The first output, the list to send to, is renamed last, when both are complete.
         outputs = (
             stack.enter_context(_output(files.kept, replace=files.replace, compressed=compressed)),
             stack.enter_context(_output(files.removed, replace=files.replace, compressed=compressed)),
@@ -137,14 +134,14 @@ def _read_index(snapshot: Snapshot, message: Message, fingerprints: Fingerprints
 
 
 def question_about(message: Message, now: datetime) -> Question:
-    """What is read about everybody. Raises ValueError for a message without a topic."""
+    """The query for all addresses. Raises ValueError for a message without a topic."""
     if message.topic is None:
         raise ValueError("a scrub needs a topic")
     return Question(channel=message.channel, message_class=message.message_class, about=message.topic, now=now)
 
 
 def _state_of(source: Path) -> object:
-    """A value that changes with the file; None when it is gone."""
+    """A value that changes with the file."""
     try:
         state = source.stat()
     except OSError:
@@ -152,13 +149,11 @@ def _state_of(source: Path) -> object:
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
-# Hashing in other processes.
-
 Submit = Callable[[Piece], "Future[Hashed]"]
 
 
 class _Work:
-    """The pieces of a file in order, each with the bytes read for it and its hashes. A few are submitted ahead."""
+    """Pieces in order, with bytes read and hashes. A few are submitted ahead."""
 
     def __init__(self, raw: IO[bytes], found: Iterator[Piece], submit: Submit) -> None:
         self._raw, self._pieces, self._submit = raw, found, submit
@@ -166,7 +161,6 @@ class _Work:
         self._read = 0
 
     def begin(self, count: int) -> None:
-        """Read pieces until so many are submitted."""
         for piece in islice(self._pieces, max(count - len(self._waiting), 0)):
             read, self._read = self._raw.tell() - self._read, self._raw.tell()
             self._waiting.append((piece, read, self._submit(piece)))
@@ -185,7 +179,6 @@ def _processes_for(source: Path) -> int:
 
 @contextmanager
 def _hashing(hasher: Hasher, processes: int) -> Iterator[Submit]:
-    """Where pieces are submitted: to other processes, or to this one where it works alone."""
     if processes == 1:
         yield lambda piece: _done(hasher(piece))
         return
@@ -204,7 +197,7 @@ _hasher: Hasher
 
 
 def _become(hasher: Hasher) -> None:
-    global _hasher  # noqa: PLW0603 - a pool's process has no other place to keep it
+    global _hasher  # noqa: PLW0603 - pool processes have no other place for it
     _hasher = hasher
 
 

@@ -1,6 +1,6 @@
-"""One piece of a file, sorted: rows whose addresses may be written to, and the others with the reason.
+"""Splits one piece of a file into kept and removed rows.
 
-Invariants: a kept row is written as it was read, byte for byte; a row that cannot be understood is never kept.
+Invariants: kept rows are unchanged, byte for byte; unreadable rows are never kept.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from preferences.sending.scrub.rows import added_cells, addresses_of, harmless_r
 from preferences.sending.scrub.table import Layout, Piece, rows_of
 
 ADDED: Final = (b"reason", b"rule")
-"""Columns that a removed row gets. For a row that cannot be read, the rule is its line and what is wrong there."""
+"""Columns added to removed rows. For an unreadable row, the rule is its line and fault."""
 
 BAD_ADDRESS: Final = code_of(Decision(allowed=False, reason=Reason.BAD_ADDRESS, rule=""))
 
 Hashed = tuple[list[Sequence[int]], dict[int, str]]
-"""The keys of the rows of a piece under each fingerprint key, and what is wrong with some of the rows."""
+"""Row keys under each fingerprint key, and faults of rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hasher:
-    """Half of the work on a piece, done in other processes and before the decisions are known."""
+    """The part that runs in other processes, before decisions are known."""
 
     layout: Layout
     channel: Channel
@@ -43,7 +43,7 @@ class Hasher:
 
 @dataclass(frozen=True, slots=True)
 class Sorted:
-    """The rows of a piece that are kept, how many, those that are removed, and how many for each reason."""
+    """Kept rows and their count, removed rows and their counts by reason."""
 
     kept: bytes
     number: int
@@ -53,8 +53,6 @@ class Sorted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sorter:
-    """Sorts the rows of a piece."""
-
     layout: Layout
     message_class: MessageClass
     index: Index
@@ -69,7 +67,7 @@ class Sorter:
         return Sorted(self._text(kept), len(kept), self._text(removed), reasons)
 
     def _out(self, rows: int, keys: Sequence[Sequence[int]], bad: Iterable[int]) -> dict[int, int]:
-        """The code of each row that is removed, in order. Of an address's keys the smallest code counts."""
+        """Codes of removed rows, in order; the smallest code of an address counts."""
         found: dict[int, int] = {}
         for under_one_key in keys:
             for number, code in self.index.look_up(under_one_key):

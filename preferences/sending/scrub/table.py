@@ -1,7 +1,6 @@
-"""A CSV file as bytes: its header, and its rows in pieces that can be processed in parallel.
+"""A CSV file as bytes: header, and pieces of rows for parallel processing.
 
-Invariant: the pieces together are the file, byte for byte, in any encoding; a row is never cut. Only a last line that
-has no end gets one.
+Invariant: joined pieces equal the file, byte for byte, plus an end of the last line; rows are never split.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from preferences.domain.vocabulary import Channel
 from preferences.files.tables import LONGEST_ROW, BadFile, cells, place_of_address, read_bytes, read_head
 
 PIECE: Final = 1 << 19
-"""Bytes in a piece, about: fifteen thousand rows."""
+"""Approximate bytes per piece: fifteen thousand rows."""
 
 
 class Encoding(StrEnum):
-    """How non-ASCII text is encoded. AUTO is UTF-8 where it is valid, and Latin-1 elsewhere."""
+    """Encoding of non-ASCII text. AUTO is UTF-8 if valid, else Latin-1."""
 
     AUTO = "auto"
     UTF_8 = "utf-8"
@@ -30,7 +29,7 @@ class Encoding(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How the rows are written. `place` is the column of the address, from 0."""
+    """Row format. `place` is the address column, from 0."""
 
     header: bytes
     delimiter: bytes
@@ -41,7 +40,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Whole rows with their line ends, and the line number of the first."""
+    """Whole rows, and the first line number."""
 
     line: int
     data: bytes
@@ -52,7 +51,7 @@ class Piece:
 
 
 def read_layout(file: IO[bytes], channel: Channel, column: str | None, encoding: Encoding = Encoding.AUTO) -> Layout:
-    """Read the header, and lines before it. Raises BadFile."""
+    """Read the header and preceding lines. Raises BadFile."""
     head = read_head(file, lambda data: text_of(data, encoding), encoding)
     return Layout(
         header=head.raw,
@@ -64,7 +63,7 @@ def read_layout(file: IO[bytes], channel: Channel, column: str | None, encoding:
 
 
 def text_of(data: bytes, encoding: Encoding) -> str | None:
-    """The decoded text, or None where it is not valid in the encoding."""
+    """Decoded text, or None if invalid."""
     if encoding is Encoding.LATIN_1:
         return data.decode("latin-1")
     try:
@@ -74,7 +73,7 @@ def text_of(data: bytes, encoding: Encoding) -> str | None:
 
 
 def pieces(file: IO[bytes], layout: Layout) -> Iterator[Piece]:
-    """The rows after the header, about `PIECE` data at a time. Raises BadFile for a quote that is not closed."""
+    """Rows after the header in pieces of about `PIECE`. Raises BadFile for an unclosed quote."""
     rest, line = b"", 1 + layout.header.count(b"\n")
     while block := read_bytes(file, PIECE):
         rest += block
@@ -93,20 +92,19 @@ def pieces(file: IO[bytes], layout: Layout) -> Iterator[Piece]:
 
 @cache
 def _row(delimiter: bytes) -> bytes:
-    """A pattern for one row. A quote means something only where a cell begins, and there two are one inside."""
+    """Pattern of one row. A quote counts only at the start of a cell; inside, it is doubled."""
     stop = re.escape(delimiter)
     cell = rb'(?:"(?:[^"]++|"")*+"[^%b\n]*+|(?!")[^%b\n]*+)' % (stop, stop)
     return rb"%b(?:%b%b)*+\n" % (cell, stop, cell)
 
 
 def _end_of_rows(data: bytes, delimiter: bytes) -> int:
-    """Where the last whole row ends, or 0."""
+    """The end of the last whole row, or 0."""
     found = re.compile(rb"(?:%b)*+" % _row(delimiter)).match(data)
     return found.end() if found else 0
 
 
 def rows_of(piece: Piece, layout: Layout) -> list[bytes]:
-    """The rows, without their line ends."""
     if piece.is_quoted:
         return [row[:-1] for row in re.compile(_row(layout.delimiter)).findall(piece.data)]
     rows = piece.data.split(b"\n")
@@ -115,9 +113,9 @@ def rows_of(piece: Piece, layout: Layout) -> list[bytes]:
 
 
 def cells_of(row: bytes, layout: Layout) -> list[bytes]:
-    """The cells of a row; empty for a row that cannot be parsed."""
+    """Cells of a row; empty if unparsable."""
     if b'"' not in row:
         return row.split(layout.delimiter)
-    # Latin-1 takes every octet for a character and back, so what a cell holds comes through as it is.
+    # Latin-1 maps every byte to a character and back.
     found = cells(row.decode("latin-1").removesuffix("\r"), layout.delimiter.decode())
     return [cell.encode("latin-1") for cell in found]
