@@ -1,4 +1,4 @@
-"""The route map: each blueprint, where it stands, what its guard proves, and its area's headers."""
+"""The route map: each blueprint with its URL prefix, guard and headers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from preferences.web.shared import brand_style, errors
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A blueprint. `open_because` says why a blueprint needs no proof, and is empty for every other guard."""
+    """A blueprint. `open_because` justifies the guard `open_to_all`, and is empty otherwise."""
 
     blueprint: Blueprint
     guard: Callable[[], Response | None]
@@ -55,7 +55,6 @@ ROUTES: Final = (
 
 
 def register(app: Flask) -> None:
-    """Register every blueprint, each behind its guard."""
     app.url_map.merge_slashes = False  # it redirects, and mail programs do not follow a redirected POST
     for route in ROUTES:
         if route.guard not in route.blueprint.before_request_funcs.get(None, []):

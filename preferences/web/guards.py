@@ -1,7 +1,7 @@
-"""Authentication: one guard for each blueprint, named beside it in the route map (`web/__init__.py`).
+"""Authentication: one guard per blueprint, assigned in the route map (`web/__init__.py`).
 
-A guard proves something about a request before any view runs, and leaves what it proved in `flask.g`. Invariant: a
-blueprint without a guard does not start; `open_to_all` is the only guard that proves nothing.
+A guard runs before the view and puts what it proved in `flask.g`. Invariant: the site does not start with an unguarded
+blueprint; only `open_to_all` proves nothing.
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ from preferences.web.shared.visit import brand_here, spoken_in
 
 
 def open_to_all() -> None:
-    """Proves nothing. For what neither shows nor changes anything about a person beyond what the request says."""
+    """For pages that neither reveal nor change anything beyond the request's own data."""
 
 
 def by_unsubscribe_link() -> None:
-    """Leaves the signed link in `g.link`. Raises BadLink."""
+    """Sets `g.link`. Raises BadLink."""
     g.link = current_services().links.read_unsubscribe(_token())
 
 
 def by_manage_link() -> None:
-    """Leaves the signed link in `g.link`, and its brand in `g.brand`. Raises BadLink, StaleLink, StoreBusy."""
+    """Sets `g.link` and `g.brand`. Raises BadLink, StaleLink, StoreBusy."""
     g.link = current_services().links.read_manage(_token(), datetime.now(UTC))
     g.brand = _get_brand(g.link.brand)
 
 
 def by_confirm_link() -> None:
-    """Leaves the signed link in `g.link`, and its brand in `g.brand`. Raises BadLink, StaleLink, StoreBusy."""
+    """Sets `g.link` and `g.brand`. Raises BadLink, StaleLink, StoreBusy."""
     g.link = current_services().links.read_confirm(_token(), datetime.now(UTC))
     g.brand = _get_brand(g.link.brand)
 
 
 def by_address_link() -> None:
-    """Leaves the signed ticket of the request for a new address in `g.link`. Raises BadLink, StaleLink."""
+    """Sets `g.link`, the ticket of an address request. Raises BadLink, StaleLink."""
     g.link = current_services().links.read_address(_token(), datetime.now(UTC))
 
 
 def by_sign_in_link() -> None:
-    """Leaves the signed ticket of the sign-in in `g.link`. Raises BadLink, StaleLink."""
+    """Sets `g.link`, the ticket of a sign-in. Raises BadLink, StaleLink."""
     g.link = current_services().links.read_sign_in(_token(), datetime.now(UTC))
 
 
 def by_hand_off() -> None:
-    """Leaves the signed hand-off in `g.link`. Raises BadLink, StaleLink."""
+    """Sets `g.link`, the hand-off. Raises BadLink, StaleLink."""
     g.link = current_services().links.read_hand_off(_token(), datetime.now(UTC))
 
 
 def by_signature() -> None:
-    """Leaves the connector in `g.connector`, and a report whose signature was verified in `g.report`.
+    """Sets `g.connector`, and `g.report` for a verified report.
 
-    Raises NotFound without such a connector, and BadSignature, BadPayload and NoThreadFree for a report.
+    Raises NotFound for an unknown connector; BadSignature, BadPayload and NoThreadFree for a report.
     """
     g.connector = signatures.get_connector(current_app, (request.view_args or {})["name"])
     if request.method == "POST":
@@ -74,9 +74,9 @@ def by_signature() -> None:
 
 
 def by_api_key() -> None:
-    """Leaves the API key in `g.api_key`, after its scopes and its limit were checked.
+    """Sets `g.api_key` after checking scopes and rate limit.
 
-    It is None while the database is away, for the calls that answer without it and say nothing about anybody then.
+    It is None while the database is away, for calls that work without it and then reveal nothing about anybody.
     """
     g.api_key = None
     asked = OPERATIONS[request.endpoint or ""]
@@ -101,7 +101,7 @@ def by_api_key() -> None:
 
 
 def by_session() -> Response | None:
-    """Leaves the session in `g.session`, and the contact's state in `g.contact`. Redirects others to the sign-in."""
+    """Sets `g.session` and `g.contact`, or redirects to the sign-in."""
     current = session.current_session()
     services = current_services()
     if current is not None and current.subject.kind is SubjectKind.CONTACT:
@@ -116,7 +116,7 @@ def by_session() -> Response | None:
 
 
 def _reason(separator: str) -> str:
-    """What the sign-in page has to explain: a form that was not saved, or a session that has ended."""
+    """The sign-in page's explanation: unsaved form or ended session."""
     if request.method == "POST":
         return f"{separator}lapsed=1"
     name = current_app.config["SESSION_COOKIE_NAME"]
@@ -129,7 +129,7 @@ def _token() -> str:
 
 
 def _get_brand(slug: str) -> Brand:
-    """Raises BadLink for a brand that no longer exists."""
+    """Raises BadLink for a deleted brand."""
     brand = current_services().catalog.get().brands.get(slug)
     if brand is None:
         raise BadLink("a brand that no longer exists")

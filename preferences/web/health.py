@@ -1,7 +1,4 @@
-"""Health and metrics: `/healthz` (the process), `/readyz` (database and migrations), `/metrics`.
-
-Invariant: no answer says anything about a person.
-"""
+"""`/healthz` (process), `/readyz` (database and migrations), `/metrics`. No personal data."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ def prometheus() -> Response:
 
 
 def _connector_metrics() -> bytes:
-    """Empty while the database is away: the counters of the process are exposed all the same."""
+    """Empty while the database is away; process counters are still exposed."""
     services = current_services()
     known = {*services.connectors, *(feed.cursor for feed in services.feeds.values())}
     try:

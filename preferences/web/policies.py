@@ -1,7 +1,7 @@
-"""Response headers for each area of the site, as data: caching, content security policy, framing, indexing.
+"""Response headers by area, as data: caching, content security policy, framing, indexing.
 
-Owns the headers; which blueprint is in which area is in the route map (`web/__init__.py`). Invariant: nothing that a
-browser keeps, frames, indexes or runs is allowed unless its area says so.
+Areas are assigned in the route map (`web/__init__.py`). Invariant: caching, framing, indexing and scripts are denied
+unless an area allows them.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from preferences.current import services_of
 NO_STORE: Final = "no-store"
 
 OWN_PAGES: Final = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'"
-"""Our stylesheet, our images and our forms, and no script."""
+"""Own stylesheet, images and forms; no script."""
 
 NOTHING: Final = "default-src 'none'; form-action 'none'; base-uri 'none'"
-"""For what is no page: should a browser show it, it loads and sends nothing."""
+"""For responses other than pages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The headers of one area. `may_be_framed` allows the pages of `EMBED_ORIGINS` to frame it.
+    """The headers of an area. `may_be_framed` admits `EMBED_ORIGINS`.
 
-    Referrer-Policy is same-origin and not no-referrer: under the latter browsers send `Origin: null` with our own forms
-    (Fetch standard, "serializing a request origin"), which looks like an attack to whatever checks it.
+    Referrer-Policy is not no-referrer, under which browsers send `Origin: null` with our own forms (Fetch standard,
+    "serializing a request origin").
     """
 
     content: str
@@ -37,7 +37,6 @@ class Policy:
     headers: Sequence[tuple[str, str]] = ()
 
     def headers_for(self, embed_origins: Sequence[str]) -> Sequence[tuple[str, str]]:
-        """The headers, where the company's own pages are at these origins."""
         if not (self.may_be_framed and embed_origins):
             return self.headers
         framed = ("Content-Security-Policy", f"{self.content}; frame-ancestors {' '.join(embed_origins)}")
@@ -54,30 +53,29 @@ def _policy(content: str, *, may_be_framed: bool = False) -> Policy:
             ("Referrer-Policy", "same-origin"),
             ("X-Robots-Tag", "noindex, nofollow"),
             ("X-Content-Type-Options", "nosniff"),
-            # Browsers ignore it on plain http, so a trial on this machine is not locked into https.
+            # Browsers ignore it on plain http, so local trials are not locked into https.
             ("Strict-Transport-Security", "max-age=31536000"),
         ),
     )
 
 
 PUBLIC: Final = _policy(OWN_PAGES)
-"""Pages for recipients, signing in, and every error page."""
+"""Pages for recipients, sign-in, and error pages."""
 
 ACCOUNT: Final = _policy(OWN_PAGES, may_be_framed=True)
-"""Pages of a signed-in contact, the hand-off and the end: the company's own pages may frame them."""
+"""Pages of signed-in contacts; the company's own pages may frame them."""
 
 MACHINES: Final = _policy(NOTHING)
-"""The API, webhooks and probes."""
+"""API, webhooks and probes."""
 
 DOCS: Final = _policy(OWN_PAGES)
-"""The API's description."""
 
 FILES: Final = _policy(NOTHING)
-"""Stylesheets and images. What may be cached says so itself (`SEND_FILE_MAX_AGE_DEFAULT`, `shared.brand_style`)."""
+"""Stylesheets and images. Caching is set elsewhere (`SEND_FILE_MAX_AGE_DEFAULT`, `shared.brand_style`)."""
 
 
 def register(app: Flask, by_blueprint: Mapping[str, Policy]) -> None:
-    """Give every response that leaves through Flask the headers of its area that it does not set itself."""
+    """Add the area's headers to every Flask response that does not set them."""
     origins = services_of(app).settings.embed_origins
 
     @app.after_request
@@ -90,12 +88,12 @@ def register(app: Flask, by_blueprint: Mapping[str, Policy]) -> None:
 
 def _policy_of(response: Response, by_blueprint: Mapping[str, Policy]) -> Policy:
     policy = FILES if request.endpoint == "static" else by_blueprint.get(request.blueprint or "", PUBLIC)
-    # An error page has our stylesheet and a form, wherever it stands.
+    # Error pages have a stylesheet and a form in every area.
     return PUBLIC if response.mimetype == "text/html" and policy in {MACHINES, FILES} else policy
 
 
 def _keep_on_host(response: Response) -> None:
-    """The router's own redirects name the host that was called: make them relative to it."""
+    """Make the router's own redirects relative: they name the requested host."""
     place = response.headers.get("Location", "")
     if place.startswith(request.host_url):
         response.headers["Location"] = "/" + place.removeprefix(request.host_url).lstrip("/")

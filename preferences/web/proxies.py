@@ -1,7 +1,6 @@
-"""The client's address and scheme behind reverse proxies.
+"""Client address and scheme behind reverse proxies.
 
-Owns `REMOTE_ADDR` and `wsgi.url_scheme` as the application sees them. Invariant: `REMOTE_ADDR` is an IP address in its
-usual form whenever one is known; where a proxy's header cannot be read, it is the address of that proxy.
+Invariant: `REMOTE_ADDR` is a canonical IP address if known; for an unreadable proxy header, that of the proxy.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class BehindProxies:
-    """Middleware. `hops` is the number of proxies in front: what the outermost of them wrote is trusted.
+    """Middleware that trusts `hops` proxies.
 
-    Each proxy appends to `X-Forwarded-For`, so the client's address is that many values from the right. Anything left
-    of it was written by the client.
+    Each appends to `X-Forwarded-For`, so the client's address is that many values from the right; values before it are
+    the client's own.
     """
 
     def __init__(self, behind: WSGIApplication, hops: int) -> None:
@@ -42,7 +41,7 @@ class BehindProxies:
 
 
 def read_address(text: str) -> str:
-    """An IP address as proxies write it: with a port, in brackets, in quotes, or IPv4 as IPv6. Empty for none."""
+    """Parse an IP address with port, brackets or quotes, or IPv4 as IPv6. Empty if invalid."""
     try:
         socket.inet_pton(socket.AF_INET, text)
     except (OSError, ValueError):

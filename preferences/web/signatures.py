@@ -1,6 +1,6 @@
-"""Reports of providers, verified: the connector, and the signature over the raw body.
+"""Verified provider reports.
 
-Owns what `guards.by_signature` proves. Invariant: no byte of a body is parsed before it was verified.
+Invariant: no byte of a body is parsed before verification.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MADE: Final = "webhook-connectors"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A verified request of a provider: its headers, with names in lower case, and its body."""
+    """A verified request: headers with lower-case names, and body."""
 
     headers: Mapping[str, str]
     body: bytes
 
 
 def get_connector(app: Flask, name: str) -> Connector:
-    """The connector of this name, made once: some keys take long to read. Raises NotFound where there is none."""
+    """The connector, created once, because some keys load slowly. Raises NotFound."""
     made: dict[str, Connector] = app.extensions.setdefault(MADE, {})
     if name not in made:
         settings = services_of(app).connectors.get(name)
@@ -44,7 +44,7 @@ def get_connector(app: Flask, name: str) -> Connector:
         try:
             made[name] = make_connector(settings)
         except Misconfigured as error:
-            # What is sent meanwhile must not be lost: the provider keeps it until the settings are fixed.
+            # Providers keep reports until the settings are fixed.
             log.error("connector misconfigured", connector=name, why=str(error))
             abort(plain("try again\n", kind.busy_code))
     if not made[name].takes_webhooks:
@@ -53,7 +53,7 @@ def get_connector(app: Flask, name: str) -> Connector:
 
 
 def read_verified(connector: Connector, request: Request, *, public_url: str) -> Report:
-    """The report, once its signature is verified. Raises BadSignature, BadPayload and NoThreadFree."""
+    """Raises BadSignature, BadPayload and NoThreadFree."""
     headers = {key.lower(): value for key, value in request.headers.items()}
     url = _url(connector.name, request, public_url)
     if not connector.signs_body:
@@ -65,11 +65,10 @@ def read_verified(connector: Connector, request: Request, *, public_url: str) ->
 
 
 def _read_body(connector: Connector, request: Request) -> bytes:
-    """The raw bytes. Raises BadSignature when there are more than this provider ever sends, and BadPayload when there
-    are fewer than were announced.
+    """Raises BadSignature for a body above the provider's maximum, and BadPayload for a truncated one.
 
-    A body that announces too much is not read at all. A server may end a body silently where the sender went away
-    (`wsgi.input_terminated`: granian does, seen 2026-11-30), and one without a length is cut at the limit.
+    A body with too large a length is not read. Servers may end a body silently when the client disconnects
+    (`wsgi.input_terminated`: granian, seen 2026-11-30); one without a length is cut at the limit.
     """
     length, most = request.content_length, connector.longest_body
     if length is None and connector.needs_length:
@@ -89,6 +88,6 @@ def _read_body(connector: Connector, request: Request) -> bytes:
 
 
 def _url(name: str, request: Request, public_url: str) -> str:
-    """The webhook's own URL as the provider has it: from the settings, since a proxy may have changed the request."""
+    """The webhook's URL as configured at the provider; a proxy may have changed the request's."""
     query, slash = request.query_string.decode("latin-1"), "/" if request.path.endswith("/") else ""
     return f"{public_url}/webhooks/{name}{slash}{'?' if query else ''}{query}"

@@ -1,11 +1,9 @@
-"""A limit on how many threads wait for slow request bodies.
+"""Limits threads that wait for slow request bodies.
 
-Owns the middleware around every request's body. Invariant: however many clients send their bodies slowly or never, at
-least half of the threads that a process has been seen to use never wait for one.
+Invariant: slow clients never block more than half of the threads that a process has used.
 
-A WSGI server hands over the body as a stream whose `read` blocks until the client has sent it. granian has no timeout
-for it, and a read that has begun cannot be cancelled, so the number of threads inside such a read is limited instead. A
-reverse proxy that buffers the body (docs/operator.md) is what makes slow bodies harmless.
+A WSGI stream's `read` blocks until the client sends, granian has no timeout for it, and a begun read cannot be
+cancelled. A buffering reverse proxy (docs/operator.md) prevents slow bodies altogether.
 """
 
 from __future__ import annotations
@@ -20,19 +18,19 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import InputStream, StartResponse, WSGIApplication, WSGIEnvironment
 
 LONGEST_WAIT: Final = 0.1
-"""Seconds that a request waits before it may read. Reading a body that has arrived takes far less."""
+"""Seconds that a request waits for permission to read."""
 
 Result = TypeVar("Result")
 
 
 class NoThreadFree(RequestTimeout):
-    """Too many other requests are waiting for their bodies, so this body was not read."""
+    """Too many requests are waiting for their bodies; this one was not read."""
 
 
 class BodyReadLimit:
-    """At most half as many requests read their body as were ever handled at the same time, and at least one.
+    """At most half as many concurrent reads as the peak of concurrent requests, and at least one.
 
-    The number of threads is a setting of the server; the most requests handled at once is how it shows here.
+    The server's number of threads is not visible here; the peak stands in for it.
     """
 
     def __init__(self) -> None:
@@ -43,18 +41,17 @@ class BodyReadLimit:
         self._reading = 0
 
     def enter(self) -> None:
-        """Count a request that begins. Each call is followed by one of `leave`."""
+        """Count a request. Each call needs one of `leave`."""
         with self._lock:
             self._handled += 1
             self._most_handled = max(self._most_handled, self._handled)
 
     def leave(self) -> None:
-        """Count a request that ends."""
         with self._lock:
             self._handled -= 1
 
     def read(self, read: Callable[[], Result]) -> Result:
-        """Call `read` once a thread may wait for it. Raises NoThreadFree."""
+        """Call `read` when a thread may wait. Raises NoThreadFree."""
         with self._lock:
             if not self._is_free() and not self._free.wait_for(self._is_free, LONGEST_WAIT):
                 raise NoThreadFree
@@ -71,7 +68,7 @@ class BodyReadLimit:
 
 
 class _Body:
-    """The body of one request. Raises NoThreadFree, and ClientDisconnected where it ends before its stated length."""
+    """A request's body. Raises NoThreadFree, and ClientDisconnected if truncated."""
 
     def __init__(self, stream: InputStream, limit: BodyReadLimit, length: int | None) -> None:
         self._stream = stream
@@ -79,7 +76,6 @@ class _Body:
         self._missing = length
 
     def read(self, size: int = -1, /) -> bytes:
-        """As of any binary stream, whose other methods are not used here."""
         if self._missing is None:
             return self._limit.read(lambda: self._stream.read(size) if size >= 0 else self._stream.read())
         size = self._missing if size < 0 else min(size, self._missing)
@@ -93,8 +89,6 @@ class _Body:
 
 
 class SlowBodies:
-    """Middleware that puts every request body behind the limit."""
-
     def __init__(self, behind: WSGIApplication) -> None:
         self._behind = behind
         self._limit = BodyReadLimit()
@@ -110,7 +104,7 @@ class SlowBodies:
 
 
 def _length(environ: WSGIEnvironment) -> int | None:
-    """The stated length. None where the server itself finds the end: a chunked body."""
+    """The stated length; None if chunked."""
     text = environ.get("CONTENT_LENGTH", "")
     if environ.get("HTTP_TRANSFER_ENCODING"):
         return None

@@ -1,7 +1,6 @@
-"""Webhooks: what providers report.
+"""Provider reports: `/webhooks/<connector>`, after `guards.by_signature`.
 
-Owns `/webhooks/<connector>`: parse, record, answer (`guards.by_signature` has verified). Invariants: 2xx only after the
-commit; every answer, also to an error of ours, is one that makes this provider keep a report that was not recorded.
+Invariants: 2xx only after the commit; every other answer, errors included, makes this provider keep the report.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ log = structlog.get_logger(__name__)
 @blueprint.get("/webhooks/<name>")
 @blueprint.get("/webhooks/<name>/")
 def exists(name: str) -> Response:  # noqa: ARG001 - the guard has read it
-    """Some providers open the URL before they accept it."""
+    """Some providers open the URL first."""
     return plain("ready\n")
 
 
@@ -58,7 +57,7 @@ def refuse(_error: BadSignature) -> Response:
 
 @blueprint.errorhandler(BadPayload)
 def unreadable(_error: BadPayload) -> Response:
-    """Never final: the provider keeps the report and sends it again until it is fixed."""
+    """Never final: the provider sends the report again until the parser is fixed."""
     metrics.EVENTS.labels(g.connector.name, "unreadable").inc()
     log.warning("webhook not understood", connector=g.connector.name)
     return plain("not understood\n", g.connector.busy_code)
@@ -78,7 +77,7 @@ def busy(error: Exception) -> Response:
 
 @blueprint.errorhandler(Exception)
 def failed(error: Exception) -> Response:
-    """Counted and logged. A bare 500 would be the end of a report at some providers."""
+    """Some providers drop a report after a bare 500."""
     connector: Connector | None = g.get("connector")
     if isinstance(error, HTTPException) or connector is None:
         return errors.page_for(current_services(), request, error)

@@ -1,1 +1,1 @@
-"""Pages for contacts who are signed in, and the ways to sign in."""
+"""Pages for signed-in contacts, and sign-in."""

@@ -1,8 +1,7 @@
-"""The pages for a contact's addresses, and the page that confirms a new one.
+"""A contact's address pages: `/account/addresses`, and `/confirm/address/<token>` for the link in the email.
 
-Owns `/account/addresses` (signed in) and `/confirm/address/<token>` (by the link in the email to the new address).
-Invariants: a known and an unknown address get the same answer; a session that may not opt in adds no address, since
-that address could sign in as a contact who may.
+Invariants: known and unknown addresses get the same answer; a session that may not opt in adds no address, because a
+sign-in with that address would have the right to.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ own = Blueprint("addresses", __name__)
 blueprint = Blueprint("new_address", __name__)
 
 REQUESTS: Final = "20 per hour"
-"""Per contact, since each sends an email to somebody who may not have asked for it."""
+"""Per contact, since each request emails an address that may be another person's."""
 
 
 @own.get("/addresses")
@@ -106,7 +105,6 @@ def over(_error: NotAllowed) -> Response:
 
 
 def _look() -> dict[str, str]:
-    """The brand and the language of the emails that this request causes."""
     brand = brand_here(current_services(), request)
     return {"brand": brand.slug, "language": spoken_in(request, brand).language}
 
@@ -149,7 +147,7 @@ def _request(old: KnownAddress | None) -> Response:
 
 
 def _current(address_id: UUID) -> KnownAddress:
-    """An address that the contact uses. Raises NotFound."""
+    """Raises NotFound for an address that is not in use."""
     for known in g.contact.addresses:
         if known.id == address_id and not known.replaced:
             found: KnownAddress = known

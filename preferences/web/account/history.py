@@ -1,7 +1,6 @@
-"""The pages of a contact's history: its entries, the wording behind each, and receipts of consents.
+"""A contact's entries, notices and consent receipts: `/account/history`, `/account/notices/…`, `/account/receipts/…`.
 
-Owns `/account/history`, `/account/notices/…` and `/account/receipts/…`. Invariant: no URL holds a number that tells how
-many entries there are.
+Invariant: no URL reveals the number of entries.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ def receipt_file(reference: str) -> Response:
 
 
 def _get_entry(reference: str) -> HistoryEntry:
-    """Raises NotFound for what is not an entry of the contact."""
+    """Raises NotFound for an entry that is not the contact's."""
     found = find_entry(current_services(), g.contact, reference)
     if found is None:
         raise NotFound
@@ -82,7 +81,7 @@ def _get_entry(reference: str) -> HistoryEntry:
 
 
 def _get_consent(reference: str) -> Consent:
-    """Raises NotFound for what is not a consent of the contact."""
+    """Raises NotFound for an entry that is no consent of the contact."""
     services = current_services()
     consent = read_consent(services, _get_entry(reference), brand_here(services, request))
     if consent is None:

@@ -1,7 +1,7 @@
-"""Signing in with an account at a company's own OpenID provider.
+"""Sign-in with an OpenID provider: `/sign-in/with/<name>`.
 
-Owns `/sign-in/with/<name>`. Invariants: a sign-in ends in the browser where it began, once; only the session cookie is
-written before it ends; the log says no more than the kind of a failure.
+Invariants: a sign-in ends once, in the browser where it began; until then only the session cookie is written; failures
+are logged by kind only.
 """
 
 from __future__ import annotations
@@ -51,10 +51,7 @@ FAILED: Final = Refusal(
 @blueprint.post("/sign-in/with/<name>")
 @limiter.limit(GUESSES)
 def begin(name: str) -> Response:
-    """Send the browser to the provider, by a page with `Refresh`.
-
-    Browsers apply the page's `form-action 'self'` to a redirected form too, so a redirect would be blocked.
-    """
+    """Send the browser to the provider with `Refresh`: `form-action 'self'` would block a redirected form."""
     refuse_other_sites()
     services = current_services()
     url, secrets = _provider(services, name).authorization()

@@ -1,7 +1,7 @@
-"""The preferences page of a contact who is signed in.
+"""The preference page of a signed-in contact: `/account/`.
 
-Owns `/account/`. Invariants: a POST acts only with the token of its session; an opt-in is recorded at once if the
-session may opt in, and otherwise confirmed by email; GET writes nothing.
+Invariants: POST requires the session's token; an opt-in is recorded at once only if the session may opt in, else
+confirmed by email; GET writes nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def save() -> Response:
 
 
 def _read(services: Services) -> Page:
-    """The page of the brand in the request, or else at this host and path. Raises NotFound."""
+    """The page of the named brand, else of the brand at this URL. Raises NotFound."""
     slug = request.values.get("brand")
     brand = services.catalog.get().brands.get(slug) if slug else brand_here(services, request)
     if brand is None:
@@ -86,7 +86,7 @@ def _page(
 
 
 def _addresses_of(page: Page) -> str:
-    """The addresses in use, in full; without postal ones, whose stored form is normalised beyond recognition."""
+    """Full addresses in use, except postal ones, whose stored form is unreadable."""
     channels = (Channel.EMAIL, Channel.SMS, Channel.VOICE)
     known = [entry.address.value for channel in channels for entry in page.contact.current_addresses(channel)]
     return ", ".join(dict.fromkeys(known))

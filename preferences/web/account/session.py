@@ -1,6 +1,6 @@
-"""What the session cookie holds: the kind and id of the subject who signed in, when, and by which way.
+"""The session cookie: kind and id of the subject, time and way of the sign-in.
 
-Invariant: a session is short, names nothing else about its subject, and is void once the subject has revoked access.
+Invariant: sessions are short, hold nothing else, and end when the subject revokes access.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from preferences.people.sign_in import SignedIn, Subject, SubjectKind
 from preferences.store.contact_state import ContactState
 
 SESSION_LIFE: Final = timedelta(minutes=30)
-"""Short, because a signed-in contact opts in without confirming by email."""
+"""Short, because a session may opt in without confirmation."""
 
 _SINCE, _WAY, _MAY_OPT_IN = "since", "way", "may_opt_in"
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """See `SignedIn`. `since` is the time of the sign-in."""
+    """`since` is the time of the sign-in; see `SignedIn`."""
 
     subject: Subject
     since: datetime
@@ -32,7 +32,7 @@ class Session:
 
 
 def begin(signed_in: SignedIn) -> None:
-    """Start a session in this browser. The id stands under the name of the subject's kind."""
+    """The id is stored under the subject's kind."""
     session.clear()
     session[signed_in.subject.kind.value] = str(signed_in.subject.id)
     session[_SINCE] = datetime.now(UTC).timestamp()
@@ -41,12 +41,11 @@ def begin(signed_in: SignedIn) -> None:
 
 
 def end() -> None:
-    """End the session in this browser."""
     session.clear()
 
 
 def current_session() -> Session | None:
-    """The session of this request, unless it is too old. See also `is_void`."""
+    """The session, unless it has expired. See also `is_void`."""
     subject = _subject()
     if subject is None:
         return None
@@ -61,5 +60,5 @@ def _subject() -> Subject | None:
 
 
 def is_void(current: Session, contact: ContactState) -> bool:
-    """Whether the contact no longer exists, or has revoked access since the session began."""
+    """Whether the contact is gone, or has revoked access since the sign-in."""
     return not contact.exists or (contact.revoked_at is not None and current.since <= contact.revoked_at)

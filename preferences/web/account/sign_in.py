@@ -1,7 +1,7 @@
-"""The pages for signing in by a code, a link or a hand-off, and for signing out.
+"""Sign-in by code, link or hand-off, and sign-out: `/sign-in` except `/sign-in/with`.
 
-Owns `/sign-in` except `/sign-in/with` (`openid`). Invariants: a known and an unknown address get the same answer;
-opening a link changes nothing; no redirect goes where the request says.
+Invariants: known and unknown addresses get the same answer; GET of a link changes nothing; redirects never follow
+request data.
 """
 
 from __future__ import annotations
@@ -29,11 +29,8 @@ from preferences.web.shared.visit import brand_here, spoken_in
 
 blueprint = Blueprint("sign_in", __name__)
 by_email = Blueprint("sign_in_link", __name__)
-"""Behind the link in an email."""
 handing_over = Blueprint("hand_off", __name__)
-"""Behind a hand-off."""
 leaving = Blueprint("leaving", __name__)
-"""Behind the session."""
 
 SIX_DIGITS: Final = to_translate("Enter the six-digit code")
 
@@ -77,21 +74,21 @@ def request_code() -> Response:
     brand = brand_here(services, request)
     spoken = spoken_in(request, brand)
     sign_in_id = sign_in.request_code(services, address, brand=brand.slug, language=spoken.language)
-    # Redirected, so that going back or reloading does not order a second email.
+    # A redirect, so that a reload does not send a second email.
     place = f"{services.root_of(brand)}/sign-in/code/{sign_in_id}{spoken.query}"
     return Response(status=303, headers={"Location": place})
 
 
 @blueprint.get("/sign-in/code/<ref>")
 def ask_for_code(ref: str) -> Response:
-    """The same page whether the sign-in exists or not."""
+    """The same page for known and unknown ids."""
     return _code_page(_read_id(ref))
 
 
 @blueprint.post("/sign-in/code/<ref>")
 @limiter.limit(GUESSES)
 def try_code(ref: str) -> Response:
-    """Text that cannot be a code does not count as a try."""
+    """Malformed codes do not count as tries."""
     refuse_other_sites()
     sign_in_id, code = _read_id(ref), read_code(request.form.get("code", ""))
     if code is None:
@@ -103,7 +100,7 @@ def try_code(ref: str) -> Response:
 
 
 def read_code(typed: str) -> str | None:
-    """The six digits, in any script and with any spacing; None for anything else."""
+    """Six digits, in any script and spacing, or None."""
     digits = "".join(
         str(int(character)) if character.isdecimal() else character
         for character in typed
@@ -167,7 +164,6 @@ def sign_out() -> Response:
 
 @leaving.post("/sign-in/out-everywhere")
 def sign_out_everywhere() -> Response:
-    """End every session and manage link of the contact."""
     require_token()
     services = current_services()
     brand = brand_here(services, request)

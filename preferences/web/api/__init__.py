@@ -1,7 +1,4 @@
-"""The machines' door, `/api/v1`: one module for each kind of call.
-
-Owns which there are: importing one opens its routes on the blueprint.
-"""
+"""The API, `/api/v1`: one module per kind of call; importing it registers its routes."""
 
 from __future__ import annotations
 

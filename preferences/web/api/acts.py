@@ -1,6 +1,6 @@
-"""`/api/v1/acts`: what people did elsewhere, reported by a company's own systems.
+"""`/api/v1/acts`: acts reported by a company's systems.
 
-Invariant: nothing is acknowledged before it is durable.
+Invariant: acknowledged only once durable.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ToldVerb(StrEnum):
 
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(9998, 12, 31, tzinfo=UTC)
-"""Between these, every instant can be written in every time zone."""
+"""Representable in every time zone."""
 
 
 def _usable(at: datetime) -> datetime:

@@ -1,7 +1,6 @@
-"""Bodies and queries of API calls, read strictly.
+"""Strict parsing of bodies and queries.
 
-Owns how JSON becomes a model and how wrong fields are reported. Invariant: no message repeats a value, nor an unknown
-field's name.
+Invariant: no error message repeats a value or an unknown field's name.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from preferences.tokens import MESSAGE_REF
 
 MOST_BODY: Final = 4 * 1024 * 1024
 MOST_FIELDS: Final = 100
-"""Wrong fields that one answer names."""
+"""Wrong fields named in an answer."""
 
 EXTRA: Final = "an extra field, which this call does not know; leave it out"
 
@@ -56,8 +55,8 @@ class Strict(BaseModel):
 
 
 def _field_docs(model: type[BaseModel]) -> dict[str, str]:
-    """The string below each field of a model. Pydantic's `use_attribute_docstrings` reads them when the class is made,
-    which would take a fifth of the time that a process needs to start."""
+    """The string below each field. Pydantic's `use_attribute_docstrings` reads them at class creation, a fifth of the
+    startup time."""
     docs: dict[str, str] = {}
     for base in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
         (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
@@ -69,7 +68,7 @@ def _field_docs(model: type[BaseModel]) -> dict[str, str]:
 
 
 def read_or_none(channel: Channel, text: str) -> Address | None:
-    """The normalised address, or None for text that is no address."""
+    """The normalised address, or None if invalid."""
     try:
         return read_address(channel, text)
     except BadAddress:
@@ -77,7 +76,7 @@ def read_or_none(channel: Channel, text: str) -> Address | None:
 
 
 def read_body(model: type[Body]) -> Body:
-    """The JSON body as `model`. Raises BadFields."""
+    """Raises BadFields."""
     if request.content_length is None:
         # Werkzeug silently truncates a chunked body at the limit.
         raise LengthRequired
@@ -90,7 +89,7 @@ def read_body(model: type[Body]) -> Body:
 
 
 def read_query(model: type[Body]) -> Body:
-    """The query string as `model`. Raises BadFields."""
+    """Raises BadFields."""
     twice = [name for name, values in request.args.lists() if len(values) > 1]
     if twice:
         raise BadFields([(_name(name), "is there more than once") for name in twice[:MOST_FIELDS]])
@@ -112,5 +111,5 @@ def _field(detail: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _name(part: str) -> str:
-    """A field's name as it is; anything else might be somebody's address."""
+    """Known names only: anything else might be an address."""
     return part if _PLAIN_NAME.fullmatch(part) else "…"

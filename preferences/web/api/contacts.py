@@ -1,6 +1,6 @@
-"""`/api/v1/contacts`: contacts brought in and looked up.
+"""`/api/v1/contacts`: save and look up contacts.
 
-Invariant: an address that was erased, or is a child's, is never stored again.
+Invariant: an erased or a child's address is never stored again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from preferences.web.api.bodies import MOST_FIELDS, AddressText, Strict, read_bo
 from preferences.web.api.operations import blueprint, operation
 
 MOST_OF_ONE: Final = 20
-"""Addresses of one contact."""
+"""Per contact."""
 
 
 Flag = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]

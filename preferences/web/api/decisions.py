@@ -1,4 +1,4 @@
-"""`/api/v1/decisions`: may we send? One call for many addresses."""
+"""`/api/v1/decisions`: may we send to these addresses?"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`/api/docs`: the API's description for people, without scripts and external files.
+"""`/api/docs`: the API's description as HTML, without scripts and external files.
 
-Invariant: the page is made from `/api/openapi.json` alone, and needs no database.
+Invariant: rendered from `/api/openapi.json` alone, without the database.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def docs() -> Response:
 
 
 def _calls(described: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each call as the page shows it. A shape is shown with the first call that needs it; later calls link to it."""
+    """Calls as shown. A shape is shown with its first call; later calls link to it."""
     schemas, shown = described["components"]["schemas"], set[str]()
     (base,) = (server["url"] for server in described["servers"])
     for path, methods in described["paths"].items():
@@ -61,7 +61,7 @@ def _calls(described: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _part(title: str, content: Mapping[str, Any], schemas: Mapping[str, Any], shown: set[str]) -> dict[str, Any]:
-    """The body or the answer: its media type, and those of its shapes that were not shown before."""
+    """A body or answer: its media type, and its shapes that were not shown before."""
     for media, described in content.items():
         name = _name_of(described["schema"])
         shapes = [] if name is None else [_shape(shape, schemas) for shape in _unfolded(name, schemas, shown)]
@@ -70,7 +70,7 @@ def _part(title: str, content: Mapping[str, Any], schemas: Mapping[str, Any], sh
 
 
 def _unfolded(name: str, schemas: Mapping[str, Any], shown: set[str]) -> Iterator[str]:
-    """The shape and those within it, outermost first. Enumerations are shown with the fields."""
+    """The shape and nested ones, outermost first. Enumerations are shown with their fields."""
     if name in shown or "enum" in schemas[name]:
         return
     shown.add(name)
@@ -116,7 +116,7 @@ def _name_of(schema: Mapping[str, Any]) -> str | None:
 
 
 def _kind(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[tuple[str, str | None]]:
-    """The kind of a value in words, each with the shape that it leads to, where it does."""
+    """The type in words, each with the shape to link to, if any."""
     name = _name_of(schema)
     if name is not None:
         return [("text", None)] if "enum" in schemas[name] else [(name, name)]
@@ -132,7 +132,7 @@ def _kind(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[tuple[s
 
 
 def _rules(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
-    """What a value must be beside its kind, in words; the schema's own names of rules are for programs."""
+    """Constraints in words."""
     name = _name_of(schema)
     if name is not None and "enum" in schemas[name]:
         yield "one of " + ", ".join(f"`{value}`" for value in schemas[name]["enum"])
@@ -170,7 +170,6 @@ def _text(value: Any) -> str:
 
 
 def _curl(url: str, method: str, call: Mapping[str, Any]) -> str:
-    """The call as a command line."""
     for parameter in call["parameters"]:
         if parameter["in"] == "path":
             url = url.replace(f"{{{parameter['name']}}}", parameter["example"])

@@ -1,6 +1,6 @@
-"""`/api/v1/entries`: the ledger as a feed, for a warehouse or a customer database.
+"""`/api/v1/entries`: the ledger as a feed.
 
-Invariant: every entry comes once, in the order in which entries were committed.
+Invariant: each entry comes once, in commit order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from preferences.web.api.bodies import Strict, read_query
 from preferences.web.api.operations import blueprint, operation
 
 LARGEST_SEQ: Final = 2**53 - 1
-"""The largest number that every JSON reader keeps exactly."""
+"""The largest integer that is exact in every JSON reader."""
 
 
 class EntriesQuery(Strict):

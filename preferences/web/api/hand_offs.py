@@ -1,6 +1,6 @@
-"""`/api/v1/hand-offs`: a company's own signed-in page leads a customer to their page here.
+"""`/api/v1/hand-offs`: sign-in from a company's own signed-in page.
 
-Invariant: the URL works once, for two minutes, and is made only for an address that its contact uses.
+Invariant: the URL works once, for two minutes, and only for an address in use.
 """
 
 from __future__ import annotations

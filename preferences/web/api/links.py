@@ -1,4 +1,4 @@
-"""`/api/v1/links`: signed links and ready headers for the mails of a sending system."""
+"""`/api/v1/links`: signed links and list headers."""
 
 from __future__ import annotations
 

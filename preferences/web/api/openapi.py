@@ -1,7 +1,6 @@
-"""`/api/openapi.json`: the API's description for programs (OpenAPI 3.1).
+"""`/api/openapi.json` (OpenAPI 3.1).
 
-Invariant: it is made from the declarations of the calls alone; tests validate every answer against it, and make every
-example call.
+Invariant: generated from the declarations of the calls alone; tests validate every answer and example against it.
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "name": "Spring sale",
     "basis": "consent",
 }
-"""What stands in the examples, by field."""
+"""Example values by field."""
 
 USUAL: Final = {"channel", "topic"}
-"""Fields that an example has though they can be left out."""
+"""Optional fields shown in examples."""
 
 CONTACT: Final = "01936f0e-8a5b-7c3d-9e21-4f6a7b8c9d0e"
 FILE: Final = "email,name\njane.doe@example.com,Jane\n"
@@ -79,7 +78,7 @@ def openapi_json() -> Response:
 
 @cache
 def document(app: Flask, public_url: str) -> dict[str, Any]:
-    """The whole description. Raises KeyError for a call that declares nothing."""
+    """Raises KeyError for an undeclared call."""
     schemas = {"Problem": PROBLEM} | _schemas()
     rules = sorted((rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith("api.")), key=_place)
     paths: dict[str, dict[str, Any]] = {}
@@ -137,7 +136,7 @@ def _described(rule: Rule, declared: Operation, text: str, schemas: Mapping[str,
 
 
 def _example(schema: Mapping[str, Any], schemas: Mapping[str, Any], name: str = "") -> Any:
-    """An example of a body: its required and usual fields, and one item of each list."""
+    """An example body: required and usual fields, and single-item lists."""
     if "$ref" in schema:
         return _example(schemas[schema["$ref"].rpartition("/")[2]], schemas, name)
     if schema.get("type") == "array":

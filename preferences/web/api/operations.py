@@ -1,7 +1,6 @@
-"""The API's blueprint, and the declaration of each call: key scope, body, query and answer.
+"""The API's blueprint, and the declaration of each call for guard and `/api/openapi.json`.
 
-The guard and `/api/openapi.json` are made from the declarations. Invariant: a view without a declaration keeps the site
-from starting.
+Invariant: the site does not start with an undeclared view.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ View = TypeVar("View", bound=Callable[..., Response])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One call.
+    """A call.
 
-    Without a `scope` every key may make it. `media` is the type of its body and answer; only JSON has models.
-    `statuses` are those beside 200 and the ones common to all calls. `without_database` calls are answered even if the
-    key could not be checked; `unlimited` calls have no rate limit.
+    Without `scope`, every key may make it. `media` is the type of body and answer; only JSON has models. `statuses` are
+    those besides 200 and the common ones. `without_database`: answered even if the key cannot be checked. `unlimited`:
+    no rate limit.
     """
 
     scope: KeyScope | None
@@ -59,7 +58,7 @@ def operation(
     without_database: bool = False,
     unlimited: bool = False,
 ) -> Callable[[View], View]:
-    """Declares a view. Goes below the route decorator."""
+    """Declare a view. Goes below the route decorator."""
     declared = Operation(
         scope=scope,
         body=body,
@@ -79,7 +78,7 @@ def operation(
 
 
 class MissingScope(BadFields):
-    """The key is valid, and lacks a scope that the call needs."""
+    """A valid key without the required scope."""
 
 
 @blueprint.errorhandler(MissingScope)
@@ -93,13 +92,12 @@ def bad_fields(error: BadFields) -> Response:
 
 
 def problem(error: BadFields, status: int, title: str | None = None) -> Response:
-    """The problem document that names each wrong field."""
     fields = [{"field": field, "detail": detail} for field, detail in error.faults]
     return errors.problem_for(error, status, title or errors.TITLES[status], errors=fields)
 
 
 def require_declared(app: Flask) -> None:
-    """Raises LookupError naming the views of the API that have no declaration: with them the site does not start."""
+    """Raises LookupError naming undeclared views."""
     views = {name for name in app.view_functions if name.startswith(f"{blueprint.name}.")}
     if missing := sorted(views - OPERATIONS.keys()):
         raise LookupError(f"without @operation: {', '.join(missing)}")

@@ -1,6 +1,6 @@
-"""`/api/v1/scrubs`: a table of addresses, answered row by row.
+"""`/api/v1/scrubs`: adds decisions to a table of addresses.
 
-Invariant: a body of any kind takes no more memory than the limits say.
+Invariant: memory is bounded for any body.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _count(message: Message, annotated: Annotated) -> None:
 
 
 def _body() -> bytes:
-    """The file, unpacked. A small body that unpacks to more than the limit is not unpacked further."""
+    """The unpacked file. Unpacking stops at the limit."""
     if request.content_length is None:
         raise LengthRequired
     if request.content_length > MOST_BYTES:

@@ -1,4 +1,4 @@
-"""`/api/v1/suppressions`: who must not be written to, a page at a time, for systems that keep a list of their own."""
+"""`/api/v1/suppressions`: paged list of suppressed addresses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from preferences.web.api.bodies import Slug, Strict, read_query
 from preferences.web.api.operations import blueprint, operation
 
 MOST_READ: Final = 10_000
-"""Addresses that one call reads: a page holds those of them that are suppressed."""
+"""Addresses read per call; a page holds the suppressed ones."""
 
 _FINGERPRINT: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 

@@ -1,4 +1,4 @@
-"""`/api/v1/topics`: what people can choose, for systems that keep the list of it."""
+"""`/api/v1/topics`: list and change topics."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Pages for recipients who are not signed in."""
+"""Pages without sign-in."""

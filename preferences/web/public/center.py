@@ -1,7 +1,7 @@
-"""The preference page behind a manage link.
+"""The preference page behind a manage link: `/p/<token>`.
 
-Owns `/p/<token>`. Invariants: GET writes nothing; the link shows no full address and no history; it stops mail at once,
-and lets more mail through only with a confirmation by email.
+Invariants: GET writes nothing; no full address and no history is shown; opt-outs are recorded at once, opt-ins only
+after confirmation by email.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def save(token: str) -> Response:
 
 @blueprint.post("/p/<token>/revoke", strict_slashes=False)
 def revoke(token: str) -> Response:  # noqa: ARG001 - the guard has read it
-    """Void this link, every other one and every session, and email a fresh link to the owner."""
+    """Revoke all manage links and sessions, and email a new link."""
     services = current_services()
     page = _read(services)
     revoke_access(services, page.contact, brand=page.brand.slug, language=page.spoken.language)
@@ -58,7 +58,7 @@ def revoke(token: str) -> Response:  # noqa: ARG001 - the guard has read it
 
 @blueprint.errorhandler(StaleLink)
 def expired(_error: StaleLink) -> Response:
-    """An expired or revoked link: offer a fresh one, and to stop everything."""
+    """Offer a new link, and to stop everything."""
     services = current_services()
     brand = brand_here(services, request)
     spoken, here = spoken_in(request, brand), f"{services.root_of(brand)}/link"

@@ -1,7 +1,7 @@
-"""The confirm link: what was requested on a form or a page, confirmed from the contact's own mailbox.
+"""The confirm link: `/confirm/<token>`.
 
-Owns `/confirm/<token>`. Invariants: GET writes nothing; a link counts once; an opt-out since the request outweighs it;
-the wording on the page is the wording that is stored.
+Invariants: GET writes nothing; a link counts once; a newer opt-out outweighs it; the wording shown is the wording
+stored.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def expired(_error: StaleLink) -> Response:
 
 @blueprint.errorhandler(BadLink)
 def broken(_error: BadLink) -> Response:
-    """A link that lost a part on the way: offer the way back to what its owner wanted."""
+    """A truncated link: offer the way back to its purpose."""
     return _unusable("confirm/broken.html", 404)
 
 
@@ -73,7 +73,7 @@ def _read(services: Services, token: str) -> Confirmation:
 
 
 def _over(services: Services, token: str, asked: Confirmation) -> Response | None:
-    """The page for a link that was used before, or that asks for nothing that can still be chosen."""
+    """The page for a used link, or one without possible changes."""
     if asked.earlier:
         return _already(services, token, asked)
     return None if asked.changes else _page(services, token, asked, "confirm/gone.html")
@@ -125,7 +125,7 @@ def _wordings(services: Services, asked: Confirmation, changes: Sequence[Change]
 def _page(
     services: Services, token: str, asked: Confirmation, template: str, *, status: int = 200, **context: Any
 ) -> Response:
-    """`action` names the language, so that the wording that is stored is the one that was shown."""
+    """`action` fixes the language, so that the wording shown is stored."""
     page = asked.page
     known = page.contact.current_addresses(Channel.EMAIL)
     return render(

@@ -1,7 +1,6 @@
-"""The lost link: type an address, and get a fresh manage link by email.
+"""Request a new manage link by email: `/link`.
 
-Owns `/link`. Invariant: the answer, and the time that it takes, are the same for a known address and an unknown one:
-the worker looks it up later.
+Invariant: same answer and timing for known and unknown addresses; the worker does the lookup.
 """
 
 from __future__ import annotations

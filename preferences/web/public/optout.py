@@ -1,6 +1,6 @@
-"""The address box: stop all marketing by typing an address, without a link.
+"""Opt-out by typing an address: `/optout` and `/`.
 
-Owns `/optout` and `/`. Invariant: the answer is the same for a known address and an unknown one.
+Invariant: known and unknown addresses get the same answer.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ ENTER_EITHER: Final = to_translate(
 ENTER_POSTAL: Final = to_translate("Enter the postal address")
 
 ADDRESS, POSTAL = "address", "postal"
-"""The names of the two fields. The second one is there where some topic comes by post."""
+"""Field names. The second is shown if a topic comes by post."""
 
 CROWDED: Final = to_translate("Please wait a minute")
 TRY_AGAIN: Final = to_translate(
     "Too many addresses are being entered here right now. If we write to the address you gave, we have stopped."
     " If it was new to us, we could not note it: try again in a minute, or write to %(us)s."
 )
-"""Shown for every address while new ones are refused, so that it does not tell which are known."""
+"""Shown for every address while new ones are refused, so as not to reveal known ones."""
 
 PHONE: Final = "phone"
-"""What a page calls text messages and calls together."""
+"""Text messages and calls together."""
 
 
 class AddressForm(FlaskForm):  # type: ignore[misc]
-    """One field. No CSRF token: it asks for nothing but less mail, and must work without cookies."""
+    """No CSRF token: it can only reduce mail, and must work without cookies."""
 
     class Meta:
         csrf = False
@@ -70,7 +70,7 @@ def ask() -> Response:
 @blueprint.post("/optout")
 def stop() -> Response:
     services = current_services()
-    form = AddressForm(request.form)  # and never files or JSON, which Flask-WTF would read as well
+    form = AddressForm(request.form)  # no files or JSON, which Flask-WTF would read
     field = POSTAL if POSTAL in request.form else ADDRESS
     typed = form[field].data or ""
     addresses = opt_outs.read_typed_address(services, typed, postal=field == POSTAL) if form.validate() else []

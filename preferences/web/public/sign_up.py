@@ -1,8 +1,7 @@
-"""The sign-up form: tick topics, type an address, confirm from that mailbox.
+"""The sign-up form: `/sign-up`.
 
-Owns `/sign-up`. Invariants: it writes nothing but an order for one email, so only the owner of a mailbox can sign it
-up; the answer is the same for a known address and an unknown one; it needs no cookie and no token, since pages of the
-company's own may hold the form.
+Invariants: it only orders an email, so only a mailbox's owner can sign it up; known and unknown addresses get the same
+answer; no cookie and no token, since other sites may embed the form.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ from preferences.web.shared.visit import brand_here, spoken_in
 NOTHING_TICKED: Final = to_translate("Choose at least one")
 
 FROM_ALL_NETWORKS: Final = "2000 per hour"
-"""Emails to unknown addresses, should very many networks order them at once."""
+"""Bounds emails to unknown addresses that many networks order at once."""
 
 blueprint = Blueprint("sign_up", __name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Submitted:
-    """The form as submitted. `problems` by field: `topic` or `address`."""
+    """`problems` by field: `topic` or `address`."""
 
     ticked: Sequence[Offer] = ()
     typed: str = ""
@@ -79,7 +78,7 @@ def _here() -> tuple[Services, Brand, Spoken]:
 
 
 def _read(offers: Sequence[Offer]) -> _Submitted:
-    """A topic that is no longer offered, in an old form on another page, is ignored."""
+    """Topics no longer offered, from an old embedded form, are ignored."""
     typed = request.form.get("address", "")
     slugs = set(request.form.getlist("topic"))
     ticked = [offer for offer in offers if offer.topic.slug in slugs]

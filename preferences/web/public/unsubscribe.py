@@ -1,7 +1,7 @@
-"""The unsubscribe link: its page, one click, the page's form, undo and reason.
+"""The unsubscribe link: page, one click, form, undo, reason: `/u/<token>`.
 
-Owns `/u/<token>`. Invariants: GET, HEAD and OPTIONS write nothing; any POST to a valid link acts, whatever its body,
-cookies or origin, and is answered 200 without redirect or cookie only after the opt-out is durable.
+Invariants: GET, HEAD and OPTIONS write nothing; any POST to a valid link acts, whatever its body, cookies or origin,
+and gets 200 without redirect or cookie once the opt-out is durable.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from preferences.web.shared.visit import spoken_in
 from preferences.web.slow_bodies import NoThreadFree
 
 MOST_BODY: Final = 64 * 1024
-"""How many bytes of a body are looked at. A mail program sends 26; whatever a longer body says, the link is enough."""
+"""Bytes of a body that are parsed. Mail programs send 26."""
 
 MOST_READ: Final = 16 * 1024 * 1024
-"""How many bytes of a body are read: a program that is still sending would miss the answer."""
+"""Bytes of a body that are read: a client that is still sending would miss the answer."""
 
 CHANNEL_NAMES: Final = {
     Channel.EMAIL: "email",
@@ -38,7 +38,7 @@ CHANNEL_NAMES: Final = {
     Channel.VOICE: "phone",
     Channel.POST: "post",
 }
-"""Channels in an answer to a program, which is in English."""
+"""Channel names in answers to programs, which are in English."""
 
 PAGE: Final = Skeleton("unsubscribe/page.html")
 
@@ -52,9 +52,9 @@ def answer(token: str) -> Response:
 
 
 def respond(services: Services, request: Request, *, link: UnsubscribeLink, token: str) -> tuple[str, str]:
-    """GET shows the page; any POST stops the mail. Returns the body of a 200, and its content type.
+    """GET shows the page; POST opts out. Returns the body of a 200 and its content type.
 
-    Needs no application context, and makes no Response: see `web.front`.
+    Needs no application context: see `web.front`.
     """
     if request.method != "POST":
         return _page(services, request, token, opt_outs.read_state(services, link)), HTML
@@ -86,7 +86,7 @@ def reason(token: str) -> Response:
 
 
 def _page(services: Services, request: Request, token: str, state: LinkState) -> str:
-    """What the link stops, and what is stopped already. One page serves all contacts who have stopped nothing."""
+    """What the link can stop, and what is stopped. Contacts without opt-outs share a cached page."""
     subject = state.subject
     brand = subject.brand
     return (PAGE.render if state.everything or state.topic else PAGE.fill)(
@@ -147,8 +147,8 @@ def _fill_in(
 class _Form:
     """The page's form. `submission` is its random field.
 
-    `is_from_program` says that no form was found: a mail program's body does not matter. `is_lost` says that the body
-    could not be read, which the page then mentions.
+    `is_from_program`: no form was found, as from a mail program. `is_lost`: the body could not be read, which the page
+    mentions.
     """
 
     intent: str = ""
@@ -176,13 +176,12 @@ def _read_form(request: Request) -> _Form:
 
 
 def _new_submission() -> str:
-    """A random name for the next submission of the form."""
     return os.urandom(16).hex()
 
 
 def _read_body(request: Request) -> bytes | None:
-    """The first MOST_BODY bytes of the body. None if the connection broke, or no thread was free to wait for it: the
-    link says enough, and no opt-out is lost for the sake of a body."""
+    """Up to MOST_BODY bytes; None if the connection broke or no thread was free. The link suffices, so no opt-out
+    depends on the body."""
     kept, read = bytearray(), 0
     try:
         while read < MOST_READ and (chunk := request.stream.read(MOST_BODY)):

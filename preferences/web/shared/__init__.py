@@ -1,1 +1,1 @@
-"""What several areas of the site use: rendering, the visit, forms, limits, errors."""
+"""Shared by several areas: rendering, forms, limits, errors."""

@@ -1,4 +1,4 @@
-"""The frame of the pages behind the sign-in. `g.session` and `g.contact` are set by `guards.by_session`."""
+"""Rendering of pages behind the sign-in, after `guards.by_session`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from preferences.web.shared.visit import brand_here, spoken_in
 
 
 def contact_id() -> UUID:
-    """The id of the contact who is signed in."""
     signed_in: UUID = g.contact.contact_id
     return signed_in
 
 
 def proof() -> dict[str, str]:
-    """The evidence of an act of the contact who is signed in, with the way they signed in."""
+    """Evidence of an act, with the way of the sign-in."""
     return {**evidence_of(request), "signed_in_by": g.session.way}
 
 
@@ -38,7 +37,7 @@ def account_page(
     here: str = "",
     **context: Any,
 ) -> Response:
-    """A page behind the sign-in. `room` is its entry in the navigation: choices, history or addresses."""
+    """`room` is the navigation entry: choices, history or addresses."""
     services = current_services()
     brand = brand or brand_here(services, request)
     return render(

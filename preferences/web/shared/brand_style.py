@@ -1,6 +1,6 @@
-"""A brand's colour, as one line of CSS.
+"""A brand's colour: `/brand/<slug>.css`.
 
-Owns `/brand/<slug>.css`. Invariant: only a URL that names the colour may be cached, so that a change is seen at once.
+Invariant: only a URL that names the colour is cacheable, so that changes show at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ blueprint = Blueprint("brands", __name__)
 
 @blueprint.get("/brand/<slug>.css")
 def style(slug: str) -> Response:
-    """`static/style.css` derives every other colour from it."""
+    """`static/style.css` derives the other colours."""
     brand = current_services().catalog.get().brands.get(slug)
     if brand is None or not brand.colour:
         raise NotFound

@@ -1,7 +1,6 @@
 """Error pages and problem documents.
 
-Owns the answer to each error. Invariants: every page offers another way out; no answer and no
-log line repeats what was sent.
+Invariants: every page offers another way out; no answer or log line repeats request data.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ BUSY_SECONDS: Final = "30"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """The text of an error page, which the template translates; it fills in a contact address for `%(us)s`.
+    """Text of an error page, translated by the template; `%(us)s` is a contact address.
 
-    `address_box` offers the field to stop all mail, `retry` to try again.
+    `address_box` offers the opt-out form, `retry` another try.
     """
 
     title: str
@@ -98,7 +97,6 @@ MESSAGES: Final = {
 
 
 def status_of(error: Exception) -> int:
-    """The HTTP status that an error means."""
     match error:
         case HTTPException():
             return error.code or 500
@@ -119,7 +117,7 @@ def status_of(error: Exception) -> int:
 
 
 def page_for(services: Services, request: Request, error: Exception) -> Response:
-    """The page for an error. An unforeseen one is logged by its kind and place, as its text might quote a value."""
+    """The page for an error. Unexpected ones are logged by kind and place, since their text might quote a value."""
     status = status_of(error)
     count_failure(error, status)
     message = MESSAGES.get(status, MESSAGES[500 if status >= 500 else 400])
@@ -141,7 +139,7 @@ def page_for(services: Services, request: Request, error: Exception) -> Response
 
 
 def problem_for(error: Exception, status: int, title: str, **more: Any) -> Response:
-    """An RFC 9457 problem document."""
+    """RFC 9457."""
     count_failure(error, status)
     body = json.dumps({"type": "about:blank", "status": status, "title": title, **more})
     response = Response(body, status, content_type="application/problem+json")
@@ -149,8 +147,8 @@ def problem_for(error: Exception, status: int, title: str, **more: Any) -> Respo
 
 
 def _here(services: Services, request: Request, brand: Brand | None, *, status: int) -> str:
-    """The URL of this page in another language: its own, unless that cannot be opened with GET. A bad link is answered
-    alike for every method."""
+    """This page's URL in another language: its own unless GET fails there. A bad link gets the same page for every
+    method."""
     return "" if request.method in {"GET", "HEAD"} or status == 404 else f"{services.root_of(brand)}/optout"
 
 
@@ -165,7 +163,6 @@ def _with_headers(response: Response, error: Exception, status: int) -> Response
 
 
 def count_failure(error: Exception, status: int) -> None:
-    """Count and log a failure of ours, by its kind and place."""
     if status < 500:
         return
     metrics.FAILURES.labels(type(error).__name__).inc()
@@ -174,7 +171,7 @@ def count_failure(error: Exception, status: int) -> None:
 
 
 def _place_of(error: Exception) -> str:
-    """The innermost line of our own package in the traceback."""
+    """The innermost line of our package in the traceback."""
     trace, place = error.__traceback__, ""
     while trace is not None:
         frame = trace.tb_frame
@@ -185,7 +182,7 @@ def _place_of(error: Exception) -> str:
 
 
 def _brand(services: Services, request: Request, status: int) -> Brand | None:
-    """The brand of the request, or the first brand as it was read last where the database failed."""
+    """The request's brand; after a database failure, the first cached one."""
     if status < 500:
         with suppress(StoreBusy, SQLAlchemyError, StopIteration):
             return brand_here(services, request)
@@ -211,7 +208,7 @@ TITLES: Final = {
 
 
 def register(app: Flask) -> None:
-    """Answer every error: API calls with a problem document, everything else with a page."""
+    """Problem documents for the API, pages for the rest."""
 
     @app.errorhandler(Exception)
     def answer(error: Exception) -> Response:

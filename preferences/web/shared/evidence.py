@@ -1,6 +1,6 @@
-"""The evidence of an act on the web: a shortened network address, the user agent, the message reference.
+"""Evidence of web acts: shortened IP address, user agent, message reference.
 
-Invariant: a full network address is never part of it.
+Invariant: never a full IP address.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Final
 from werkzeug.wrappers import Request
 
 MAPPED: Final = bytes(10) + b"\xff\xff"
-"""The beginning of an IPv6 address that stands for an IPv4 address (RFC 4291 §2.5.5.2)."""
+"""IPv4-mapped prefix (RFC 4291 §2.5.5.2)."""
 
 LONGEST_USER_AGENT: Final = 200
 
 
 def evidence_of(request: Request, message_ref: str = "") -> dict[str, str]:
-    """What is stored of a request beside its entries; empty values are left out."""
+    """Evidence to store with entries, without empty values."""
     evidence = {}
     if network := shorten_ip(request.remote_addr or ""):
         evidence["network"] = network
-    # Not `request.headers`, which costs four calls for a look at the same dict.
+    # `request.headers` costs four calls.
     if user_agent := request.environ.get("HTTP_USER_AGENT"):
         evidence["user_agent"] = user_agent[:LONGEST_USER_AGENT]
     if message_ref:
@@ -30,7 +30,7 @@ def evidence_of(request: Request, message_ref: str = "") -> dict[str, str]:
 
 
 def shorten_ip(text: str) -> str:
-    """The network of an address: /24 of IPv4, /48 of IPv6; empty for what is no address."""
+    """The network of an address: /24 of IPv4, /48 of IPv6; empty if invalid."""
     for family, kept, length in ((socket.AF_INET, 3, 24), (socket.AF_INET6, 6, 48)):
         try:
             packed = socket.inet_pton(family, text)

@@ -1,7 +1,7 @@
-"""Protection of forms against cross-site requests.
+"""CSRF protection.
 
-Invariant: a POST that uses a session acts only with the token of that session. Forms behind a link and public forms
-have no token: the link is the proof, or nothing is at stake.
+Invariant: a POST that uses a session requires its token. Forms behind links and public forms have none: the link is the
+proof, or nothing is at stake.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from werkzeug.exceptions import BadRequest
 
 
 class SessionForm(FlaskForm):
-    """Pass `request.form`, or it reads files and JSON too. The token lives as long as the session: see `create_app`."""
+    """Pass `request.form`, or files and JSON are read too. The token lives as long as the session: see `create_app`."""
 
     def hidden(self) -> Markup:
-        """The hidden field for each `<form>` of a page, without an id, since it is repeated."""
+        """The hidden field, without an id, since a page repeats it."""
         return Markup('<input type="hidden" name="{}" value="{}">').format(
             self.csrf_token.name, self.csrf_token.current_token
         )
 
 
 def require_token() -> None:
-    """Raises BadRequest for a POST without the token of this session: forged, or from before another sign-in."""
+    """Raises BadRequest for a POST without this session's token."""
     if not SessionForm(request.form).validate():
         raise BadRequest
 
 
 def refuse_other_sites() -> None:
-    """Raises BadRequest for a POST from another site, which could sign a person in as somebody else (login CSRF).
+    """Raises BadRequest for a POST from another site, against login CSRF.
 
-    Before a sign-in there is no session, so no token. Browsers send `Origin` (RFC 6454), and most `Sec-Fetch-Site` (W3C
-    Fetch Metadata). A client that sends neither is no browser.
+    Before the sign-in there is no session for a token. Browsers send `Origin` (RFC 6454) or `Sec-Fetch-Site` (W3C Fetch
+    Metadata); a client without both is no browser.
     """
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():

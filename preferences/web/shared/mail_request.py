@@ -1,6 +1,6 @@
-"""The email address field that several public forms have in common.
+"""The email field of public forms.
 
-Invariant: nothing is looked up, so a form answers alike, and as fast, for a known address and for an unknown one.
+Invariant: no lookup, so that known and unknown addresses get the same answer in the same time.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from preferences.domain.vocabulary import Channel
 from preferences.i18n import to_translate
 
 EMAIL_REQUESTS: Final = "20 per minute; 100 per hour"
-"""Per network, against programs that try many addresses. `domain.outbox` limits how many emails a mailbox gets."""
+"""Per network, against address guessing. `domain.outbox` limits emails per mailbox."""
 
 ENTER_EMAIL: Final = to_translate("Enter an email address, like name@example.com")
 
 
 def typed_address(text: str) -> Address | None:
-    """The email address in the text, or None."""
     try:
         return read_address(Channel.EMAIL, text)
     except BadAddress:

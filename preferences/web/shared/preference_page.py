@@ -1,6 +1,6 @@
-"""The form of the preference page, behind a manage link and signed in: its fields, and what its template needs.
+"""The form of the preference page: field names and template context.
 
-Owns the names of the fields. Decides nothing: see `people.preferences`.
+Decides nothing: see `people.preferences`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from preferences.people.preferences import Page, Saved, Submitted
 from preferences.services import Services
 
 SET, WAS, SEEN = "set.", "was.", "seen."
-"""Prefixes of a control's fields: the chosen value, the value that was shown, and the tag of its entry."""
+"""Field prefixes: new value, shown value, tag of the entry."""
 
 SAVE: Final = "save"
 
 
 def submit(services: Services, page: Page, form: Mapping[str, str], *, by: Provenance, fresh: bool) -> Saved:
-    """Do what the button says: stop everything, stop every brand, or save. Raises BadValue, StoreBusy, TooOften."""
+    """Apply the pressed button: stop everything, stop every brand, or save. Raises BadValue, StoreBusy, TooOften."""
     intent = form.get("intent", SAVE)
     if intent in {ALL, ALL_BRANDS}:
         return preferences.stop_all(services, page, by=by, everywhere=intent == ALL_BRANDS)
@@ -42,7 +42,6 @@ def submit(services: Services, page: Page, form: Mapping[str, str], *, by: Prove
 
 
 def _submitted(form: Mapping[str, str]) -> dict[str, Submitted]:
-    """The controls in the form, by name."""
     names = [field.removeprefix(SET) for field in form if field.startswith(SET)]
     return {
         name: Submitted(form[SET + name], form.get(WAS + name, UNANSWERED), form.get(SEEN + name, "")) for name in names
@@ -52,7 +51,7 @@ def _submitted(form: Mapping[str, str]) -> dict[str, Submitted]:
 def context(
     services: Services, page: Page, *, saved: Saved | None, problem: str | None, form: Mapping[str, str] | None
 ) -> dict[str, Any]:
-    """What the page's template needs. `form` holds the values to show again when they could not be saved."""
+    """Template context. `form` holds values to show again after an error."""
     catalog = services.catalog.get()
     chosen, tomorrow = form or {}, timedelta(days=1)
     return {
@@ -79,5 +78,4 @@ def context(
 
 
 def wording(services: Services, page: Page, change: Change) -> str:
-    """A change in words, in the language of the page."""
     return notice_for(services, page.brand, change, page.spoken).text

@@ -1,6 +1,6 @@
-"""Rendering: every HTML page goes through `render`.
+"""Rendering of every HTML page, with the values common to all templates.
 
-Owns the values that every template has. Headers are in `web.policies`.
+Headers: `web.policies`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def render(
     here: str = "",
     **context: Any,
 ) -> Response:
-    """The response of a page: see `render_html`."""
+    """See `render_html`."""
     html = render_html(services, template, brand=brand, spoken=spoken, here=here, **context)
     return Response(html, status, content_type=HTML)
 
@@ -43,10 +43,9 @@ def render(
 def render_html(
     services: Services, template: str, *, brand: Brand | None, spoken: Spoken, here: str = "", **context: Any
 ) -> str:
-    """A page of `templates/`, with the values that all of them share.
+    """Render a template with the common values.
 
-    `here` is the address to open this page at in another language, where that is not its own: an answer to a post may
-    stand at an address that cannot be opened.
+    `here` is the URL for the language switch if the page's own does not support GET.
     """
     return (
         services.templates[spoken.language]
@@ -64,16 +63,15 @@ def render_html(
 
 
 def _takes_numbers(services: Services) -> bool:
-    """Whether the address box takes telephone numbers: not while no topic needs one. Also on a page that says that the
-    database is away, so it asks for nothing that is not at hand."""
+    """Whether some topic uses phone numbers. Only cached data: the page may report that the database is away."""
     catalog = services.catalog.last()
     return catalog is not None and bool(catalog.marketing_channels & PHONE_CHANNELS)
 
 
 class Skeleton:
-    """A page that is the same for all contacts but for an address, a form's action and its submission.
+    """A cached page, except for an address, an action and a submission.
 
-    For the unsubscribe page of a contact who has stopped nothing: scanners fetch it for every email of a mailing.
+    For the unsubscribe page of contacts without opt-outs: scanners fetch it for every email of a mailing.
     """
 
     _ADDRESS: Final = "\ue000address\ue001"
@@ -85,7 +83,7 @@ class Skeleton:
         self._filled_in: dict[Hashable, str] = {}
 
     def render(self, services: Services, *, brand: Brand | None, spoken: Spoken, **context: Any) -> str:
-        """The page as it is for one contact alone."""
+        """Render without the cache."""
         return render_html(services, self._template, brand=brand, spoken=spoken, **context)
 
     def fill(
@@ -99,7 +97,7 @@ class Skeleton:
         submission: str,
         **context: Any,
     ) -> str:
-        """The same page, rendered once for all other values, which must be hashable. `submission` is hexadecimal."""
+        """Fill in a page cached by all other values, which must be hashable. `submission` is hexadecimal."""
         key = (services.settings.root, services.style_version, brand, spoken, address is None, *context.values())
         html = self._filled_in.get(key)
         if html is None:
@@ -114,5 +112,4 @@ class Skeleton:
 
 
 def plain(text: str, status: int = 200) -> Response:
-    """A short answer for a program."""
     return Response(text, status, content_type=PLAIN)

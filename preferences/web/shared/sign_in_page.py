@@ -1,6 +1,6 @@
-"""The answers that all ways of signing in have in common.
+"""Answers common to all ways of signing in.
 
-Invariant: a page that refuses a sign-in offers another way to sign in.
+Invariant: a refusal offers another way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from preferences.web.shared.visit import brand_here, spoken_in
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a sign-in failed: the status, title and first paragraph of its page."""
+    """The status, title and first paragraph of a refusal."""
 
     status: int
     title: str
@@ -29,7 +29,7 @@ class Refusal:
 
 
 def sign_in_page(template: str, *, status: int = 200, here: str = "/sign-in", **context: Any) -> Response:
-    """A page about signing in, in the look of the brand at this host and path."""
+    """A sign-in page in the look of the brand at this URL."""
     services = current_services()
     brand = brand_here(services, request)
     here = f"{services.root_of(brand)}{here}"
@@ -38,17 +38,16 @@ def sign_in_page(template: str, *, status: int = 200, here: str = "/sign-in", **
 
 
 def refused(refusal: Refusal) -> Response:
-    """The page that says why the sign-in failed."""
     return sign_in_page("refused.html", status=refusal.status, title=refusal.title, lead=refusal.lead)
 
 
 def unknown_contact(_error: Exception) -> Response:
-    """Error handler: the address was proven, but belongs to no contact."""
+    """Error handler: the verified address belongs to no contact."""
     return sign_in_page("no_contact.html", status=404)
 
 
 def enter(signed_in: SignedIn, spoken: Spoken | None = None) -> Response:
-    """Start the session and redirect to the preferences page."""
+    """Start the session and redirect to the preference page."""
     session.begin(signed_in)
     services = current_services()
     brand = brand_here(services, request)

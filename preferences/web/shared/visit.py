@@ -1,7 +1,4 @@
-"""The brand and the language of a request.
-
-Invariant: they come from the URL and from `Accept-Language` alone, so they need no cookie.
-"""
+"""Brand and language of a request, from the URL and `Accept-Language` only: no cookies."""
 
 from __future__ import annotations
 
@@ -20,14 +17,14 @@ from preferences.services import Services
 from preferences.web.hosts import host_name
 
 BRAND_KEY: Final = "preferences.brand"
-"""The key of the WSGI environment under which `web.front` leaves the slug of the brand of the folder."""
+"""WSGI key of the slug of the folder's brand, set by `web.front`."""
 
 MOST_ACCEPTED: Final = 200
-"""How many characters of `Accept-Language` are read, as a bound on what is cached."""
+"""Characters of `Accept-Language` that are read; bounds the cache."""
 
 
 def brand_here(services: Services, request: Request) -> Brand:
-    """The brand by folder, else by host, else the first brand. Raises StoreBusy."""
+    """The brand by folder, else by host, else the first. Raises StoreBusy."""
     catalog = services.catalog.get()
     slug: str = request.environ.get(BRAND_KEY, "")
     if slug in catalog.brands:
@@ -38,15 +35,14 @@ def brand_here(services: Services, request: Request) -> Brand:
 
 
 def brand_in(brands: Collection[Brand], host: str, folder: str) -> Brand | None:
-    """The brand with this folder: at this host, else without a host of its own, else at any host, since a page that
-    was opened at a former host of its brand must still find its forms."""
+    """The brand with this folder: at this host, else without a host, else at any host, so that forms opened at a
+    brand's former host still work."""
     having = [brand for brand in brands if brand.path == folder]
     name = host_name(host)
     return min(having, key=lambda brand: (brand.host != name, brand.host != ""), default=None)
 
 
 def spoken_in(request: Request, brand: Brand | None) -> Spoken:
-    """The language of the answer to this request."""
     asked = request.args.get("lang") if request.query_string else None
     accepted: str = request.environ.get("HTTP_ACCEPT_LANGUAGE", "")[:MOST_ACCEPTED]
     return _choose(asked if asked in LANGUAGES else None, accepted, brand.language if brand else LANGUAGES[0])
@@ -54,6 +50,6 @@ def spoken_in(request: Request, brand: Brand | None) -> Spoken:
 
 @lru_cache(maxsize=1_000)
 def _choose(asked: str | None, accepted: str, usual: str) -> Spoken:
-    """There are few different headers, and each is parsed once."""
+    """Cached: few distinct headers exist."""
     tags = (tag for tag, quality in parse_accept_header(accepted, LanguageAccept) if quality > 0)
     return choose(asked, tags, usual)
