@@ -1,1 +1,1 @@
-"""Calls of sending systems: decisions, links, suppressions, scrubs, explanations."""
+"""Calls of sending systems: decisions, reported acts, links, suppressions, scrubs, explanations."""

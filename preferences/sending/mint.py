@@ -27,7 +27,7 @@ ADDED: Final = ("unsubscribe_url", "manage_url", "list_unsubscribe", "list_unsub
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MintOptions:
-    """Table options. `column` names the address column if the header is ambiguous."""
+    """`column` names the address column if the header is ambiguous."""
 
     column: str | None = None
     encoding: str = "utf-8-sig"
@@ -49,7 +49,6 @@ def mint(
     out: TextIO,
     progress: Callable[[int], None],
 ) -> None:
-    """Write CSV with links, in blocks of rows."""
     with table_of(path, options.encoding) as table:
         writer = csv.writer(out, delimiter=table.head.delimiter)
         writer.writerow([*table.head.names, *ADDED])
@@ -70,7 +69,7 @@ def _cells(links: MessageLinks) -> list[str]:
 
 
 def _rows(table: Table, channel: Channel, options: MintOptions) -> Iterator[tuple[Sequence[str], Address]]:
-    """Rows with addresses. Raises BadFile at the first invalid row."""
+    """Raises BadFile at the first invalid row."""
     names = table.head.names
     if set(ADDED) & set(names):
         raise BadFile("line 1: the file has links already; remove those columns first")

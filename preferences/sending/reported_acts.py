@@ -54,8 +54,6 @@ Fault = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A reported act before validation."""
-
     address: str
     channel: Channel
     verb: Verb
@@ -72,7 +70,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The entry of a report. `repeated` means that it existed before."""
+    """`repeated` means that the entry existed before."""
 
     entry: Entry
     repeated: bool
@@ -172,7 +170,7 @@ def _act(report: Report, catalog: Catalog, *, key_name: str, trusted: bool) -> A
 
 
 def _scope(report: Report, catalog: Catalog) -> Scope | None:
-    """The scope of an act; None if it is about the address."""
+    """None for an act about the address itself."""
     if report.verb in ABOUT_ADDRESS:
         return None
     if report.topic in {None, BLANKET} and report.verb is not Verb.UNSUBSCRIBE:

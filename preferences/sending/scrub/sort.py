@@ -43,8 +43,6 @@ class Hasher:
 
 @dataclass(frozen=True, slots=True)
 class Sorted:
-    """Kept rows and their count, removed rows and their counts by reason."""
-
     kept: bytes
     number: int
     removed: bytes
