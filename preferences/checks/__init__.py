@@ -1,1 +1,1 @@
-"""Checks of an installation, of a live site and of a mail."""
+"""Checks of installations, sites and mails."""

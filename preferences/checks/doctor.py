@@ -1,7 +1,4 @@
-"""The checks that an operator runs before and after each change.
-
-Owns the rules of `flask doctor`, each with an id that documentation can name. Invariant: reads only.
-"""
+"""The rules of `flask doctor`, each with an id for documentation. Invariant: reads only."""
 
 from __future__ import annotations
 
@@ -24,30 +21,28 @@ from preferences.store.migrations import pending
 MOST_SKEW_SECONDS: Final = 5.0
 MOST_LAG: Final = 1_000
 LONGEST_LAG: Final = 300.0
-"""Seconds that an entry may wait to be pushed. Usually it takes less than one."""
+"""Seconds that an entry may wait to be pushed; usually below one."""
 
 LONGEST_FOR_A_LETTER: Final = timedelta(minutes=15)
-"""Minutes matter: a sign-in code is valid for ten."""
+"""A sign-in code is valid for ten minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at. `level` is ok, warning or wrong."""
+    """`level` is ok, warning or wrong."""
 
     rule: str
     level: str
     text: str
     public_only: bool = False
-    """Whether it matters only once real people are written to, and not in a trial on one machine."""
+    """Whether it is irrelevant in a trial on one machine."""
 
     @property
     def mark(self) -> str:
-        """The first four characters of the line."""
         return {"ok": "ok  ", "warning": "warn", "wrong": "BAD "}[self.level]
 
     @property
     def is_wrong(self) -> bool:
-        """Whether it must be fixed."""
         return self.level == "wrong"
 
 
@@ -115,7 +110,7 @@ def _append_only(services: Services) -> Finding:
 
 
 def examine_connector(services: Services, name: str) -> Iterator[Finding]:
-    """One connector: its settings, its webhook secret, its mapping, and a dry call with its own key."""
+    """Check settings, webhook secret and mapping, and make a dry call."""
     try:
         connector = make_connector(services.connectors[name])
     except PreferencesError as error:
@@ -156,7 +151,7 @@ def _skew_seconds(services: Services) -> float:
 
 
 def _keys(services: Services) -> Iterator[Finding]:
-    """A key made before `hand-offs` was given by name alone can do everything of that time: seldom is it meant to."""
+    """A key older than the separate `hand-offs` scope may have it unintentionally."""
     for key in services.database.read(list_keys):
         if key.revoked_at is None and DEFAULT_SCOPES | {KeyScope.HAND_OFFS} <= key.scopes:
             text = (
@@ -171,7 +166,7 @@ def _brands(catalog: catalog.Catalog) -> Iterator[Finding]:
         missing = [
             option
             for option, value in (("--postal-address", brand.postal_address), ("--contact-email", brand.contact_email))
-            if not any(map(str.isalnum, value))  # "…" was left as it stood in an example
+            if not any(map(str.isalnum, value))  # "…" left over from an example
         ]
         if missing:
             text = f"brand {brand.slug} has no {' and no '.join(missing)}; set it with `flask brand set`"
@@ -217,7 +212,7 @@ def _mappings(services: Services, catalog: catalog.Catalog) -> Iterator[Finding]
 
 
 def _workers(services: Services) -> Iterator[Finding]:
-    """Whether a worker is alive where there is work: pushes, feeds, email, comparisons."""
+    """Whether a worker is alive if there is work: pushes, feeds, email, comparisons."""
     now = datetime.now(UTC)
     alive = services.database.read(workers.count_alive, now)
     if alive:
@@ -245,7 +240,7 @@ def _cursors(services: Services) -> Iterator[Finding]:
 
 
 def _step(rule: str, name: str, status: cursors.ConnectorStatus | None, *, resume: str) -> Finding:
-    """Whether one who reads the ledger keeps up with it."""
+    """Whether a reader of the ledger keeps up."""
     if status is None:
         return Finding(rule, "warning", f"{name} never ran: start `flask worker`")
     cursor = status.cursor
@@ -265,7 +260,6 @@ def _step(rule: str, name: str, status: cursors.ConnectorStatus | None, *, resum
 
 
 def _comparison(name: str, status: cursors.ConnectorStatus | None) -> Iterator[Finding]:
-    """Whether the list of a provider can still be held against ours."""
     if status is None or not status.cursor.compare_failures:
         return
     cursor = status.cursor

@@ -1,7 +1,6 @@
-"""The one-click address of a live site, called in every way that mail programs call it.
+"""Calls the one-click URL of a live site as mail programs do (RFC 8058).
 
-Owns the shapes of the calls and what each answer must be (RFC 8058). Invariants: talks to the given base URL and to no
-other, never follows a redirect, never sends anything but to a canary's own link, and repeats no link in what it says.
+Invariants: calls only the given base URL, follows no redirect, sends only to a canary's link, and quotes no link.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
 MULTIPART: Final = b'--x\r\nContent-Disposition: form-data; name="List-Unsubscribe"\r\n\r\nOne-Click\r\n--x--\r\n'
 TAKEN: Final = (200, 202)
 TOGETHER: Final = 20
-"""Posts of one link at the same time."""
+"""Concurrent posts of one link."""
 
 SLOW: Final = 40
-"""Connections that send half a body and then nothing, while a click is made."""
+"""Connections stalled in the middle of a body during a click."""
 
 HALF_A_POST: Final = (("Content-Type", FORM["Content-Type"]), ("Content-Length", "100"))
 
@@ -39,8 +38,7 @@ PAGE_HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A made-up contact: the token of its link, and what the site would decide. Both are None for a link that was
-    given, because nobody knows whose it is."""
+    """A test contact: its link's token and the site's decisions, None for a link that was given."""
 
     token: str
     has_left: Callable[[], bool] | None = None
@@ -49,21 +47,18 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was tried."""
-
     rule: str
     title: str
     trouble: str = ""
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was wrong."""
         return not self.trouble
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; status 0 when nothing did, and then `body` says why."""
+    """Status 0 means no answer; `body` is then the reason."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -72,7 +67,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """One way to call the link. `acts` says whether the mail must stop: None where refusing it whole is right too."""
+    """A kind of call. `acts`: whether the mail must stop; None if a refusal is also right."""
 
     rule: str
     title: str
@@ -130,7 +125,7 @@ SHAPES: Final = (
 
 
 class Prober:
-    """Calls one site. `url` is its base, `canary` makes one; as few are made as calls stop somebody's mail."""
+    """Calls the site at `url`. `canary` creates a contact, reused while it still gets mail."""
 
     def __init__(self, url: str, canary: Callable[[], Canary]) -> None:
         self._base = urlsplit(url)
@@ -139,7 +134,6 @@ class Prober:
         self._answers: list[Answer] = []
 
     def checks(self) -> Iterator[Check]:
-        """Each check, once it is done."""
         for shape in SHAPES:
             yield self._check(shape)
         yield self._page()
@@ -161,7 +155,7 @@ class Prober:
         )
 
     def _unspent(self) -> Canary:
-        """One that gets mail: that of the call before, where it stopped nothing."""
+        """A canary that still gets mail."""
         if self._last is None or self._last.has_left is None or self._last.has_left():
             self._last = self._canary()
         return self._last
@@ -205,7 +199,7 @@ class Prober:
     def _slow_bodies(self) -> Check:
         title = f"{SLOW} bodies that never end do not hold up a click"
         slow = self._unspent().token
-        self._last = None  # what the slow ones do to their link once they are gone is no matter here
+        self._last = None  # the stalled posts may still take effect on their link
         with ExitStack() as stack:
             try:
                 for _ in range(SLOW):
@@ -265,7 +259,7 @@ class Prober:
         try:
             answer = self._answer(shape, token)
         except (OSError, http.client.HTTPException) as error:
-            return Answer(0, body=type(error).__name__.encode())  # not its text, which may repeat the link
+            return Answer(0, body=type(error).__name__.encode())  # not its text, which may quote the link
         self._answers.append(answer)
         return answer
 
@@ -276,7 +270,7 @@ class Prober:
             if "Host" in headers:
                 headers["Host"] = self._base.netloc.upper()
             elif shape.version == 10:
-                headers["Host"] = self._base.netloc  # Python leaves it out then; mail programs do not
+                headers["Host"] = self._base.netloc  # Python omits it for HTTP/1.0; mail programs do not
             if shape.in_chunks:
                 headers["Transfer-Encoding"] = "chunked"
             path = f"{self._base.path.rstrip('/')}/u/{token}{shape.ending}"
@@ -297,7 +291,7 @@ class Prober:
         else:
             kind = http.client.HTTPConnection(host, port, timeout=SECONDS)
         if version == 10:
-            vars(kind).update(_http_vsn=10, _http_vsn_str="HTTP/1.0")  # the only way to speak as an old program
+            vars(kind).update(_http_vsn=10, _http_vsn_str="HTTP/1.0")  # the only way to send HTTP/1.0
         return kind
 
 

@@ -1,4 +1,4 @@
-"""The registry of connectors. A new provider is a file beside this and a line here (docs/connectors.md)."""
+"""The registry of connectors. A new provider is a module here and an entry in KINDS (docs/connectors.md)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from preferences.domain.records import Topic
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """The place of a connector as `module:class`, and the provider's name as it is written.
-
-    The module is loaded when a connector of this kind is configured. Without a title, connectors are shown by name.
-    """
+    """The connector as `module:class`, loaded when configured, and the provider's name."""
 
     place: str
     title: str = ""
@@ -41,7 +38,6 @@ KINDS: Final = {
 
 
 def find_kind(kind: str) -> type[Connector] | None:
-    """The class of this kind, or None."""
     if kind not in KINDS:
         return None
     module, _, name = KINDS[kind].place.partition(":")
@@ -50,14 +46,13 @@ def find_kind(kind: str) -> type[Connector] | None:
 
 
 def shown_as(settings: ConnectorSettings) -> str:
-    """The name of a connector for people: its label, else the provider's name."""
+    """The label, else the provider's name, else the connector's."""
     title = KINDS[settings.kind].title if settings.kind in KINDS else ""
     return settings.label or title or settings.name
 
 
 def read_checked(path: Path, environment: Mapping[str, str]) -> dict[str, ConnectorSettings]:
-    """The connectors in the configuration file, by name. Raises Misconfigured, also for a secret that cannot belong to
-    its kind, since anybody could forge its reports."""
+    """The configured connectors by name. Raises Misconfigured, also for a secret with which reports could be forged."""
     found = read_connectors(path, environment)
     for settings in found.values():
         kind = find_kind(settings.kind)
@@ -67,7 +62,7 @@ def read_checked(path: Path, environment: Mapping[str, str]) -> dict[str, Connec
 
 
 def make_connector(settings: ConnectorSettings) -> Connector:
-    """The connector for these settings. Raises Misconfigured for an unknown kind or option."""
+    """Raises Misconfigured for an unknown kind or option."""
     kind = find_kind(settings.kind)
     if kind is None:
         known = ", ".join(sorted(KINDS))
@@ -76,10 +71,7 @@ def make_connector(settings: ConnectorSettings) -> Connector:
 
 
 def require_own_topics(settings: ConnectorSettings, topics: Mapping[str, Topic]) -> None:
-    """Raises Misconfigured where the mapping names a topic of another brand.
-
-    An opt-out reported for it would be recorded for the connector's brand, which does not have the topic.
-    """
+    """Raises Misconfigured for a topic of another brand: its opt-outs would be recorded for the connector's brand."""
     for slug in settings.topics:
         if slug in topics and topics[slug].brand != settings.brand:
             whose = f"brand {topics[slug].brand}, and the connector is of brand {settings.brand}"

@@ -1,8 +1,8 @@
-"""Amazon SES: reports through SNS, and the account's suppression list and contact lists through boto3.
+"""Amazon SES: reports through SNS; the account's suppression list and contact lists through boto3.
 
-Owns what SES events mean, and the calls; the proof is in `sns`. Facts: Amazon's developer guide of SES and the sesv2
-service model, read 2026-11-23. Invariants: an update of a contact carries all its topics; an opt-out never reaches
-the account's suppression list, which stops transactional mail too, unless that list is mapped.
+Source: Amazon SES Developer Guide and the sesv2 service model, read 2026-11-23. Invariants: an update of a contact
+carries all its topics; an opt-out reaches the account's suppression list, which also stops transactional mail, only
+if that list is mapped.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from preferences.domain.records import Address
 from preferences.domain.vocabulary import BLANKET, Channel, SuppressionReason
 
 ACCOUNT: Final = "suppression-list"
-"""The list_ref of the account's own suppression list. The others are `list:NAME` and `list:NAME/TOPIC`."""
+"""The list_ref of the account's suppression list. Others are `list:NAME` and `list:NAME/TOPIC`."""
 
 LIST: Final = re.compile(rf"{ACCOUNT}|list:[\w-]{{1,100}}(?:/[\w-]{{1,100}})?", re.ASCII)
 
 BOUNCES: Final = frozenset({"Permanent", "Transient", "Undetermined"})
 BAD_ADDRESS: Final = frozenset({"General", "NoEmail"})
-"""Sub-types of permanent bounces that say: the address takes no mail. Any that is not known here says no such thing."""
+"""Sub-types of permanent bounces that mean an invalid address; unknown sub-types do not."""
 
 CONSEQUENCES: Final = frozenset(
     {
@@ -52,22 +52,21 @@ CONSEQUENCES: Final = frozenset(
         *("EmailValidationSuppressed", "UnsubscribedRecipient"),
     }
 )
-"""Sub-types of bounces and complaints that say: not sent, since the address is suppressed there, did not pass its
-validation, or has opted out of the contact list, which is reported by itself and names the topic."""
+"""Sub-types for mail that SES did not send: address suppressed, invalid, or opted out (reported separately)."""
 
 NO_COMPLAINTS: Final = frozenset({"not-spam", "auth-failure"})
-"""Types of feedback that nobody who minds our mail has sent: it is no spam, or did not pass authentication (IANA, "Mail
-abuse report feedback types")."""
+"""Feedback types that are not complaints (IANA, "Mail abuse report feedback types")."""
 GREETING: Final = "Successfully validated SNS topic"
-"""What SES publishes, and not as JSON, when it is set to publish events to a topic. Amazon's guides do not say so: it
-stands in what others have received (ope-tech/laravel-ses issue 10; the tests of django-anymail; 2026-11-30)."""
+"""Published as plain text when SES is connected to a topic. Not in Amazon's guides: ope-tech/laravel-ses issue 10 and
+the tests of django-anymail, 2026-11-30.
+"""
 RECIPIENTS: Final = {
     "Bounce": ("bounce", "bouncedRecipients"),
     "Complaint": ("complaint", "complainedRecipients"),
     "DeliveryDelay": ("deliveryDelay", "delayedRecipients"),
 }
 REASONS: Final = {SuppressionReason.HARD_BOUNCE: "BOUNCE", SuppressionReason.INVALID: "BOUNCE"}
-"""What goes to the account's suppression list, since no mail of any kind can arrive. All else is a marketing no."""
+"""Reasons for the account's suppression list: no mail of any kind can arrive. Others are marketing opt-outs."""
 
 LISTED: Final = {"BOUNCE": EventKind.HARD_BOUNCE, "COMPLAINT": EventKind.COMPLAINT}
 PAGE: Final = 1_000
@@ -78,13 +77,13 @@ PASSING: Final = frozenset(
         *("LimitExceededException", "ConcurrentModificationException", "AlreadyExistsException"),
     }
 )
-"""Error codes to retry, whatever their HTTP status; the last two after a concurrent write."""
+"""Error codes to retry, whatever their HTTP status; the last two follow a concurrent write."""
 
 
 class SesOptions(Options):
-    """`region` as in the name of the endpoint. `topic_arns`: the SNS topics that may report to us. `access_key_id`
-    goes with `api_key`, the secret access key; without them the machine's own role is used. `sns_url` is fetched from
-    in place of Amazon's host, for tests and proxies."""
+    """`topic_arns`: the SNS topics that may report. `access_key_id` goes with `api_key`; without both the machine's
+    role is used. `sns_url` replaces Amazon's host, for tests and proxies.
+    """
 
     region: str = "us-east-1"
     topic_arns: tuple[str, ...] = ()
@@ -93,14 +92,12 @@ class SesOptions(Options):
 
 
 class AmazonSes(Connector):
-    """SES of one account in one region."""
-
-    # SNS takes every answer from 200 to 499 as "delivered": only a 5xx brings a message again.
+    # SNS takes every answer from 200 to 499 as delivered; only 5xx makes it retry.
     busy_code = 503
     refused_code = 403
-    # The signed time is that of publication, and a delivery policy may retry for an hour.
+    # The time of publication is signed, and a delivery policy may retry for an hour.
     freshness = timedelta(hours=8)
-    # One address a call, and two calls for a contact: the limit of calls other than sending is about one a second.
+    # Two calls a contact, at about one a second.
     batch_size = 5
     longest_body = LONGEST
     calls_per_second = 1.0
@@ -130,11 +127,8 @@ class AmazonSes(Connector):
     def _pace(self) -> SendingLimit:
         return SendingLimit(self.calls_per_second)
 
-    # In.
-
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
-        """As the base says; and TryLater while the certificate cannot be fetched, since SNS would take a refusal for a
-        delivery."""
+        """Also raises TryLater if the certificate cannot be fetched."""
         message = read_envelope(body)
         if message.get("TopicArn") not in self.options.topic_arns:
             raise BadSignature("not a topic of ours")
@@ -188,10 +182,10 @@ class AmazonSes(Connector):
             dict(_statuses(part(details, "oldTopicPreferences"))),
         )
         said = dict(_statuses(now))
-        # An opt-in counts after an opt-out: other topics may be opted in by the list's default.
+        # An opt-in counts only after an opt-out: other topics may be opted in by default.
         refs = {f"list:{name}/{topic}": out for topic, out in said.items() if out or before.get(topic)}
         if now.get("unsubscribeAll"):
-            # The other topics are unchanged, and an opt-in among them is not new.
+            # Opt-ins among the unchanged topics are not new.
             refs = {**{ref: out for ref, out in refs.items() if out}, f"list:{name}": True}
 
         def read(text: str) -> Iterator[ProviderEvent]:
@@ -210,11 +204,9 @@ class AmazonSes(Connector):
             kind=kind, address=address, event_id=None, occurred_at=instant(at), brand=brand, topic=topic
         )
 
-    # Out.
-
     @cached_property
     def _client(self) -> Any:
-        # Here and not above: the library takes a fifth of a second and the memory of a small process to load.
+        # boto3 takes 0.2 s and much memory to load.
         import boto3
         from botocore.config import Config
 
@@ -224,7 +216,7 @@ class AmazonSes(Connector):
                 "aws_access_key_id": self.options.access_key_id,
                 "aws_secret_access_key": self.settings.api_key,
             }
-        # One try: when to come back is for `sync` to say.
+        # `sync` schedules the retries.
         config = Config(
             connect_timeout=http.TIMEOUT[0], read_timeout=http.TIMEOUT[1], retries={"total_max_attempts": 1}
         )
@@ -232,7 +224,7 @@ class AmazonSes(Connector):
         return session.client("sesv2", endpoint_url=self.settings.base_url, config=config)
 
     def _call(self, operation: str, *, may_miss: bool = False, has_waited: bool = False, **arguments: Any) -> Any:
-        """The answer, or None for what is not there where that may be. Raises TryLater, Rejected or Misconfigured."""
+        """The answer, or None if not found and `may_miss`. Raises TryLater, Rejected or Misconfigured."""
         client = self._client
         from botocore import exceptions
 
@@ -249,7 +241,7 @@ class AmazonSes(Connector):
         except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
             raise Misconfigured("no credentials: set api_key and options.access_key_id") from None
         except (exceptions.BotoCoreError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-            # The last five are how the library trips over an answer that is not as the model has it.
+            # The last five: the library's errors for a malformed answer.
             raise TryLater(type(error).__name__) from None
 
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
@@ -279,9 +271,9 @@ class AmazonSes(Connector):
             self._push_to_contact(name, address, choices)
 
     def _push_to_contact(self, name: str, address: Address, choices: Mapping[str, bool]) -> None:
-        """Write choices (topic, or "" for all of the list: whether opted out), and everything that was there before."""
+        """Write the choices (topic, or "" for the whole list: whether opted out) and keep all others."""
         contact = {"ContactListName": name, "EmailAddress": address.value}
-        # Wait for the rate limit before the read: a preference changed at SES between read and write would be lost.
+        # Wait before reading: a change at SES between read and write would be lost.
         self._pace.wait()
         held = self._contact(name, address)
         preferences = {
@@ -305,17 +297,17 @@ class AmazonSes(Connector):
             "get_contact", may_miss=True, ContactListName=name, EmailAddress=address.value
         )
         if held is not None and str(held.get("EmailAddress", "")).lower() != address.value:
-            # A page for people, or half an answer: boto3 takes either for a contact that has chosen nothing, and what
-            # is written next would take every no of theirs away.
+            # boto3 reads an HTML page or partial answer as a contact without preferences, and the next write would
+            # erase its opt-outs.
             raise TryLater("SES did not answer about this contact")
         return held
 
     def lifts_from(self, list_ref: str) -> bool:
-        """What stands on the account's suppression list is taken off by hand."""
+        """The account's suppression list is edited by hand."""
         return list_ref != ACCOUNT
 
     def take_off(self, push: Push) -> None:
-        """A BOUNCE of the account's list. A COMPLAINT stays, since an opt-out may stand behind it."""
+        """Removes a BOUNCE. A COMPLAINT stays: it may be an opt-out."""
         address = push.address.value
         answer = self._call("get_suppressed_destination", may_miss=True, EmailAddress=address) or {}
         row = answer.get("SuppressedDestination") or {}
@@ -326,17 +318,15 @@ class AmazonSes(Connector):
             self._call("delete_suppressed_destination", may_miss=True, EmailAddress=address)
 
     def held(self, lifts: Sequence[Push]) -> Iterator[Listed]:
-        """SES keeps the time of the contact's last change of any kind, so an opt-out is no newer than that."""
+        """SES keeps the time of the contact's last change of any kind; an opt-out is no newer."""
         for address, name in {(lift.address, _list_and_topic(lift.list_ref)[0]) for lift in lifts}:
             contact = self._contact(name, address)
             for ref in _refused_refs(name, contact or {}):
                 at = (contact or {}).get("LastUpdatedTimestamp")
                 yield _listed(address, ref, EventKind.UNSUBSCRIBE, at)
 
-    # List.
-
     def probe(self) -> Sequence[str]:
-        """Whether each contact list of the mapping is there, and each of its topics."""
+        """Also check that each mapped contact list and topic exists."""
         problems = list(super().probe())
         for ref in self.settings.topics.values():
             name, topic = _list_and_topic(ref)
@@ -352,7 +342,7 @@ class AmazonSes(Connector):
             address = find_address(Channel.EMAIL, row.get("EmailAddress"))
             kind = LISTED.get(row.get("Reason", ""))
             if kind is EventKind.COMPLAINT and ACCOUNT in refs:
-                kind = EventKind.UNSUBSCRIBE  # our own opt-outs are listed there as complaints
+                kind = EventKind.UNSUBSCRIBE  # our own opt-outs are listed as complaints
             if address is not None and kind is not None:
                 for ref in refs:
                     yield _listed(address, ref, kind, row.get("LastUpdateTime"))
@@ -381,9 +371,6 @@ class AmazonSes(Connector):
             token = following
 
 
-# What events and refs mean.
-
-
 def _meaning(kind: str, details: Mapping[str, Any]) -> EventKind | None:
     if kind == "Bounce":
         return bounce_kind(details["bounceType"], details.get("bounceSubType"))
@@ -396,7 +383,7 @@ def _meaning(kind: str, details: Mapping[str, Any]) -> EventKind | None:
 
 
 def bounce_kind(name: object, detail: object) -> EventKind | None:
-    """What a bounce of this type and sub-type says, or None where the type is not known."""
+    """None for an unknown type."""
     if detail in CONSEQUENCES:
         return EventKind.SEND_SUPPRESSED
     if name == "Permanent" and detail in BAD_ADDRESS:
@@ -405,7 +392,7 @@ def bounce_kind(name: object, detail: object) -> EventKind | None:
 
 
 def _statuses(preferences: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-    """Each topic that can be read, and whether it is opted out."""
+    """Each readable topic, and whether it is opted out."""
     for row in objects(preferences.get("topicSubscriptionStatus")):
         name, status = row.get("topicName"), row.get("subscriptionStatus")
         if isinstance(name, str) and status in ("OptIn", "OptOut"):
@@ -417,7 +404,7 @@ def _with_id(event: ProviderEvent, text: str) -> ProviderEvent:
 
 
 def _account_reason(push: Push) -> str:
-    """With which reason a push stands on the account's suppression list; empty when it belongs on a contact list."""
+    """The reason on the account's suppression list; empty for a contact list."""
     if push.list_ref != ACCOUNT:
         return "" if push.reason is None else REASONS.get(push.reason, "")
     if push.is_lift:
@@ -426,13 +413,12 @@ def _account_reason(push: Push) -> str:
 
 
 def _list_and_topic(list_ref: str) -> tuple[str, str]:
-    """The names in `list:NAME` and `list:NAME/TOPIC`."""
     name, _, topic = list_ref.removeprefix("list:").partition("/")
     return name, topic
 
 
 def _refused_refs(name: str, contact: Mapping[str, Any]) -> Iterator[str]:
-    """The list and the topics in it that a contact is opted out of."""
+    """The list and topics that a contact is opted out of."""
     if contact.get("UnsubscribeAll"):
         yield f"list:{name}"
     for topic in contact.get("TopicPreferences", []):
@@ -445,7 +431,7 @@ def _listed(address: Address, list_ref: str, kind: EventKind, at: datetime | Non
 
 
 def _raise_for(response: Mapping[str, Any]) -> None:
-    """The class of an error answer; never its text, which quotes addresses."""
+    """Never raises the error's text, which quotes addresses."""
     metadata = response.get("ResponseMetadata", {})
     status = int(metadata.get("HTTPStatusCode", 500))
     headers: Mapping[str, str] = metadata.get("HTTPHeaders", {})

@@ -1,9 +1,7 @@
-"""Brevo: its two kinds of webhook in, contacts out.
+"""Brevo: transactional and marketing webhooks in, contacts out.
 
-Facts: Brevo's pages on transactional and marketing webhooks, on securing them and on retries, and the description in
-getbrevo/brevo-go, read 2026-11-23. Its webhooks bear no signature and no id, and are tried again after a time-out or a
-429 and after nothing else: any other failure, a 5xx above all, loses the event. Invariant: what we could not store is
-answered 429.
+Source: Brevo's pages on webhooks, securing them and retries, and getbrevo/brevo-go, read 2026-11-23. Webhooks have no
+signature and no id, and are retried only after a time-out or 429. Invariant: what was not stored is answered 429.
 """
 
 from __future__ import annotations
@@ -39,18 +37,19 @@ EVENTS: Final = {
     "blocked": EventKind.SEND_SUPPRESSED,
     "contactdeleted": EventKind.CONTACT_DELETED,
 }
-"""Their word without underscores and capitals, since the two kinds and the documents spell them differently. Not here:
-`list_addition`, which is no preference, and `contact_updated`, which is mostly our own doing."""
+"""Event names in lower case without underscores, since spellings differ. Left out: `list_addition` (no preference) and
+`contact_updated` (mostly our own pushes).
+"""
 
 GLOBAL: Final = "global"
 LIST: Final = re.compile(r"global|list:[1-9][0-9]{0,17}")
 PAGE: Final = 1_000
 FIRST_MILLISECOND: Final = 100_000_000_000
-"""From here on a `ts_epoch` is in milliseconds: 1973, or in seconds the year 5138. Documents have both."""
+"""Larger values of `ts_epoch` are milliseconds; both units are documented."""
 
 
 class Brevo(UnsignedConnector):
-    """`global` is the contact's own blocklist for campaigns; `list:ID` a list."""
+    """`global` is the contact's blocklist for campaigns; `list:ID` a list."""
 
     busy_code = 429
     refused_code = 401
@@ -58,16 +57,14 @@ class Brevo(UnsignedConnector):
     calls_per_second = 8.0
     can_lift = True
     dates_change_together = True
-    # Batches have up to 500 events by default (developers.brevo.com/docs/batch-webhooks, 2026-11-30). How long an event
-    # may be is not published: documented ones have less than one kilobyte, and this allows for four.
+    # Up to 500 events by default (developers.brevo.com/docs/batch-webhooks, 2026-11-30), allowing 4 KiB for each;
+    # the documented ones are below 1 KiB.
     longest_body = 2 * 1024 * 1024
     channels = frozenset({Channel.EMAIL, Channel.SMS})
 
     def __init__(self, settings: ConnectorSettings) -> None:
         super().__init__(settings)
         require_lists(settings, LIST, example="list:12 or global", everything=GLOBAL)
-
-    # In.
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
         document = read_json(body)
@@ -95,13 +92,11 @@ class Brevo(UnsignedConnector):
             )
 
     def _topics_of(self, row: Mapping[str, Any]) -> list[str]:
-        """The topics of the lists that a campaign went to; without any, Brevo has stopped everything."""
+        """The topics of the campaign's lists; without any, Brevo stops everything."""
         lists = row.get("list_id")
         numbers = lists if isinstance(lists, list) else [lists]
         named = [self.topic_of(f"list:{number}") for number in numbers]
         return [topic for topic in named if topic] or [BLANKET]
-
-    # Out.
 
     def can_compare(self, push: Push) -> bool:
         """A contact taken off a list looks like a contact that never was on it."""
@@ -116,11 +111,11 @@ class Brevo(UnsignedConnector):
             return
         number = int(push.list_ref.removeprefix("list:"))
         change = {"listIds" if push.is_lift else "unlinkListIds": [number]}
-        # Who is no contact there is on none of its lists.
+        # An address that is no contact (404) is on no list.
         self._write("PUT", f"/{quote(push.address.value, safe='')}", change, by=push.address.channel)
 
     def held(self, lifts: Sequence[Push]) -> Iterator[Listed]:
-        """Brevo keeps the time of the contact's last change, whatever it was, so an opt-out is no newer than that."""
+        """Brevo keeps the time of the contact's last change of any kind; an opt-out is no newer."""
         for address in {lift.address for lift in lifts}:
             params = {"identifierType": "phone_id"} if address.channel is Channel.SMS else None
             url = f"{self._root}/contacts/{quote(address.value, safe='')}"
@@ -151,10 +146,8 @@ class Brevo(UnsignedConnector):
     def _headers(self) -> dict[str, str]:
         return {"api-key": self.settings.api_key, "Content-Type": "application/json", "Accept": "application/json"}
 
-    # List.
-
     def probe(self) -> Sequence[str]:
-        """Whether each list of the mapping is there."""
+        """Also check that each mapped list exists."""
         problems = list(super().probe())
         for list_ref in self.settings.topics.values():
             url = f"{self._root}/contacts/lists/{list_ref.removeprefix('list:')}"
@@ -176,11 +169,11 @@ class Brevo(UnsignedConnector):
 
 
 def _time(row: Mapping[str, Any]) -> datetime | None:
-    """When it happened: `ts_epoch`, and without it, as at a marketing event, nothing, so that it counts from receipt.
+    """The time of `ts_epoch`; None without it, as for marketing events, so that the time of receipt counts.
 
-    Brevo says of `ts_event` that it is UTC at both kinds (developers.brevo.com/docs/marketing-webhooks and
-    /docs/transactional-webhooks, 2026-11-30). At transactional events it is in the account's zone all the same
-    (django-anymail's webhook), so it is not used: an opt-out that is dated too early would lose to an older opt-in.
+    `ts_event` is documented as UTC (developers.brevo.com/docs/marketing-webhooks, /docs/transactional-webhooks,
+    2026-11-30) but is in the account's zone for transactional events (django-anymail): an opt-out dated too early would
+    lose to an older opt-in.
     """
     at = row.get("ts_epoch")
     if isinstance(at, int | float) and not isinstance(at, bool) and abs(at) >= FIRST_MILLISECOND:
@@ -198,7 +191,7 @@ def _blocked(push: Push) -> dict[str, Any]:
 
 
 def _nos(row: Mapping[str, Any]) -> Iterator[tuple[Address, str]]:
-    """Each no that a contact's record shows: an address, and the list it is about."""
+    """The opt-outs in a contact's record: address and list."""
     mail, phone = _mail(row), _number(row)
     if mail is not None and row.get("emailBlacklisted") is True:
         yield mail, GLOBAL
@@ -219,7 +212,7 @@ def _number(row: Mapping[str, Any]) -> Address | None:
 
 
 def _last_change(row: Mapping[str, Any]) -> datetime | None:
-    """The newest time in a contact's record: of its last change, or of an unsubscribe in its statistics."""
+    """The newest time in a contact's record, including unsubscribes in its statistics."""
     changed = instant(row.get("modifiedAt"))
     if changed is None:
         return None
@@ -231,7 +224,7 @@ def _last_change(row: Mapping[str, Any]) -> datetime | None:
 
 
 def _phone(text: object) -> Address | None:
-    """A number as Brevo keeps it: with its country code, mostly without the plus."""
+    """A number as Brevo stores it: with country code, mostly without the plus."""
     if not isinstance(text, (str, int)) or isinstance(text, bool):
         return None
     try:

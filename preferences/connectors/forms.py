@@ -1,6 +1,6 @@
 """Reports as `application/x-www-form-urlencoded`.
 
-Invariant: a body that is no form is BadPayload, and a field that is not UTF-8 does not affect the others.
+Invariant: a body that is no form is BadPayload; a field that is not UTF-8 does not affect the others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MOST_FIELDS: Final = 500
 
 
 def read_pairs(body: bytes) -> list[tuple[str, str]]:
-    """The names and values of a form, in order. Raises BadPayload."""
+    """The names and values, in order. Raises BadPayload."""
     try:
         text = body.decode("utf-8", "replace")
         return parse_qsl(
@@ -25,5 +25,5 @@ def read_pairs(body: bytes) -> list[tuple[str, str]]:
 
 
 def read_form(body: bytes) -> dict[str, str]:
-    """The fields by name; the first of a repeated name counts. Raises BadPayload."""
+    """The fields by name; the first of a repeated name counts."""
     return dict(reversed(read_pairs(body)))

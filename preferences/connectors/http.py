@@ -1,7 +1,6 @@
-"""Calls to a provider over HTTP: timeouts, rate limit, and the class of each failure.
+"""HTTP calls to providers: timeouts, rate limit, classes of failure.
 
-Invariant: each call ends in an answer or in TryLater, Rejected or Misconfigured, and none of these quotes what was sent
-or answered.
+Invariant: a call ends in an answer, TryLater, Rejected or Misconfigured; errors quote neither request nor answer.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ from urllib.parse import urlsplit
 from preferences.domain.errors import Misconfigured, Rejected, TryLater
 
 TIMEOUT: Final = (3.05, 10.0)
-"""Seconds to connect, and to wait for an answer: well below the time that a claim on a cursor lasts."""
+"""Seconds to connect and to read; well below a cursor claim."""
 
 LONGEST_WAIT: Final = 3600.0
-"""The longest wait that a provider can ask for, in seconds."""
+"""Maximum requested wait, in seconds."""
 
 RESETS: Final = ("x-ratelimit-reset", "ratelimit-reset", "x-sib-ratelimit-reset", "x-rate-limit-reset")
-"""Headers of providers beside Retry-After: the end of the limit in Unix seconds, or the seconds until it."""
+"""Headers beside Retry-After: Unix time of the reset, or seconds until it."""
 
 AN_INSTANT: Final = 1e9
-"""Numbers from here on are Unix times and no waits (2001, or thirty years)."""
+"""Larger numbers are Unix times, not waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Names of headers are in lower case. `document` is None where there is no JSON."""
+    """Header names are in lower case. `document` is None without JSON."""
 
     status: int
     headers: Mapping[str, str]
@@ -42,7 +41,7 @@ class Answer:
 
 
 class SendingLimit:
-    """At most so many calls a second, evenly spaced; 0 for no limit."""
+    """Evenly spaced calls; 0 for no limit."""
 
     def __init__(self, calls_per_second: float) -> None:
         self._gap = 1.0 / calls_per_second if calls_per_second else 0.0
@@ -50,7 +49,6 @@ class SendingLimit:
         self._lock = threading.Lock()
 
     def wait(self) -> None:
-        """Sleep until the next call may be made."""
         if not self._gap:
             return
         with self._lock:
@@ -61,14 +59,14 @@ class SendingLimit:
 
 
 class Session:
-    """Calls to one provider: with timeouts, without redirects, within its rate limit."""
+    """Calls to one provider, without redirects and rate-limited."""
 
     def __init__(self, calls_per_second: float = 0.0) -> None:
-        # Web processes only verify and parse, and do not load it.
+        # Web processes never need it.
         import requests
 
         self._session = requests.Session()
-        # Otherwise requests may replace the connector's key by a password from .netrc.
+        # Without this, requests may replace the key by a password from .netrc.
         self._session.auth = _no_auth
         self._pace = SendingLimit(calls_per_second)
 
@@ -81,7 +79,7 @@ class Session:
         body: bytes | None = None,
         params: Mapping[str, str] | None = None,
     ) -> Any:
-        """The decoded JSON of a 2xx answer (None when empty). Raises TryLater, Rejected or Misconfigured."""
+        """The decoded JSON of a 2xx answer, None if empty. Raises TryLater, Rejected or Misconfigured."""
         return self.ask(method, url, headers=headers, body=body, params=params).document
 
     def ask(
@@ -94,7 +92,7 @@ class Session:
         params: Mapping[str, str] | None = None,
         accept: Collection[int] = (),
     ) -> Answer:
-        """The answer, if it is 2xx or its status is in `accept`. Raises TryLater, Rejected or Misconfigured."""
+        """The answer if 2xx or in `accept`. Raises TryLater, Rejected or Misconfigured."""
         answer = self._request(method, url, headers=headers, body=body, params=params)
         lower = {name.lower(): value for name, value in answer.headers.items()}
         if answer.status_code not in accept:
@@ -102,7 +100,7 @@ class Session:
         return Answer(answer.status_code, lower, _document(answer.content, is_success=answer.ok))
 
     def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> None:
-        """Post, and ignore the body of the answer. Raises TryLater, Rejected or Misconfigured."""
+        """Post, ignoring the answer's body. Raises TryLater, Rejected or Misconfigured."""
         answer = self._request("POST", url, headers=headers, body=body)
         raise_for(answer.status_code, {name.lower(): value for name, value in answer.headers.items()})
 
@@ -129,7 +127,7 @@ class Session:
                 allow_redirects=False,
             )
         except requests.RequestException as error:
-            # The text of these errors quotes addresses and parameters.
+            # The error's text quotes addresses.
             raise TryLater(type(error).__name__) from None
 
 
@@ -149,7 +147,6 @@ def _document(content: bytes, *, is_success: bool) -> Any:
 
 
 def json_body(document: Any) -> bytes:
-    """A compact JSON body in ASCII."""
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -160,19 +157,19 @@ def basic_auth(user: str, password: str) -> dict[str, str]:
 
 
 def batches(items: Sequence[Any], most: int) -> list[Sequence[Any]]:
-    """The items in order, at most so many at a time."""
     return [items[start : start + most] for start in range(0, len(items), most)]
 
 
 def with_version(base_url: str, host: str, version: str) -> str:
-    """The base URL of an API, with the version that an operator may have left out."""
+    """Add the API version if left out."""
     parts = urlsplit(base_url)
     return f"{base_url}{version}" if not parts.path and (parts.hostname or "").endswith(host) else base_url
 
 
 def raise_for(status: int, headers: Mapping[str, str]) -> None:
-    """Raise the class of a failed HTTP status: TryLater for 408, 425, 429 and 5xx; Rejected for 400, 409, 413 and 422;
-    Misconfigured for redirects and every other 4xx. Names of `headers` are in lower case."""
+    """Raise TryLater for 408, 425, 429 and 5xx; Rejected for 400, 409, 413 and 422; Misconfigured for redirects and
+    other 4xx. Header names are in lower case.
+    """
     if 200 <= status < 300:
         return
     if status in {408, 425, 429} or status >= 500:
@@ -183,7 +180,7 @@ def raise_for(status: int, headers: Mapping[str, str]) -> None:
 
 
 def wait_asked_for(headers: Mapping[str, str], now: datetime) -> float | None:
-    """The seconds to wait by Retry-After, else by the provider's own header."""
+    """Seconds to wait by Retry-After, else by a provider's header."""
     asked = seconds_to_wait(headers.get("retry-after"), now)
     if asked is not None:
         return asked
@@ -192,7 +189,7 @@ def wait_asked_for(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def seconds_to_wait(text: str | None, now: datetime) -> float | None:
-    """The wait in a header: seconds or a date (RFC 9110 §10.2.3), or a Unix time. At most an hour, or None."""
+    """Read seconds, a date (RFC 9110 §10.2.3) or a Unix time; at most an hour."""
     if not text:
         return None
     try:

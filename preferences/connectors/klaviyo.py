@@ -1,10 +1,8 @@
-"""Klaviyo: bulk jobs out, profiles read back, system webhooks in where the plan has them.
+"""Klaviyo: bulk jobs out, profiles read back, system webhooks in.
 
-Facts: Klaviyo's pages on system webhooks and its OpenAPI description of revision 2026-04-15, read 2026-11-23. A job is
-accepted and done later, with no result to read: what became of it is seen when the profiles are listed. Invariant: no
-job ever names a list. Klaviyo takes a profile that is not on the list of its job off *everything*, and a job that is
-sent twice, since its answer was lost, finds nobody on the list any more. So a list is left by taking the profile off
-it, which can be repeated and means no more.
+Source: Klaviyo's pages on system webhooks and its OpenAPI revision 2026-04-15, read 2026-11-23. Jobs run later without
+a result. Invariant: no job names a list, because Klaviyo then unsubscribes a profile that is not on the list from
+*everything*; profiles are removed from the list instead, which is repeatable.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from preferences.domain.records import Address
 from preferences.domain.vocabulary import BLANKET, Channel
 
 REVISION: Final = "2026-04-15"
-"""Which of Klaviyo's dated interfaces this is written for."""
+"""Klaviyo's dated API revision."""
 
 EVENTS: Final = {
     "unsubscribed_from_email_marketing": (EventKind.UNSUBSCRIBE, Channel.EMAIL),
@@ -43,7 +41,7 @@ EVENTS: Final = {
     "manually_suppressed_from_email_marketing": (EventKind.SUPPRESSION_ADDED, Channel.EMAIL),
     "manually_unsuppressed_from_email_marketing": (EventKind.SUPPRESSION_REMOVED, Channel.EMAIL),
 }
-"""Behind `event:klaviyo.`. A bounce is hard where its properties say so."""
+"""Follow `event:klaviyo.`. A bounce is hard if its properties say so."""
 
 NOT_THE_PERSON: Final = frozenset(
     {
@@ -51,12 +49,12 @@ NOT_THE_PERSON: Final = frozenset(
         *("manual_import", "manual_remove", "message_blocked", "profile_modification", "profile_page", "sftp"),
     }
 )
-"""Methods of an unsubscribe that are somebody else's, `api` often our own push coming back: the method filters of
-Klaviyo's API description (revision 2026-04-15), and `profile_page` from a recorded call (klaviyo-php-sdk, 2026-11-30).
+"""Unsubscribe methods that are not the person's own act; `api` is often our own push. Source: method filters of the API
+(revision 2026-04-15); `profile_page` from a recorded call (klaviyo-php-sdk, 2026-11-30).
 """
 
 TO_LOOK_UP: Final = RECORDED - {EventKind.RESUBSCRIBE}
-"""Kinds for which somebody is looked up. Nobody comes back to everything by a report, so not for that."""
+"""Kinds whose profile is looked up. Reports never resubscribe a contact to everything."""
 
 PREFIX: Final = "event:klaviyo."
 REASONS: Final = {
@@ -70,23 +68,23 @@ GLOBAL: Final = "global"
 LIST: Final = re.compile(r"global|list:[A-Za-z0-9]{1,40}")
 NAMES: Final = {Channel.EMAIL: "email", Channel.SMS: "phone_number"}
 PROPERTIES: Final = {Channel.EMAIL: "email_address", Channel.SMS: "phone_number"}
-"""Where the properties of an event say whom it is about."""
+"""Properties of an event that hold the address."""
 PAGE: Final = 100
 AT_A_TIME: Final = 50
-"""Addresses in one filter: more would make an address line longer than servers take."""
+"""Addresses in one filter, within the URL length that servers accept."""
 
 FIELDS: Final = {"fields[profile]": "email,phone_number,subscriptions", "additional-fields[profile]": "subscriptions"}
 EVER: Final = "greater-than(subscriptions.email.marketing.suppression.timestamp,1970-01-02T00:00:00Z)"
 
 
 class Klaviyo(Connector):
-    """`global` is all marketing on a channel; `list:ID` one list."""
+    """`global` is all marketing on a channel; `list:ID` a list."""
 
-    # It tries again with up to an hour between, and disables a webhook after 48 hours of failures; whether each try is
-    # signed afresh is not published.
+    # Klaviyo retries at intervals of up to an hour and disables a webhook after 48 hours; whether retries are signed
+    # afresh is not published.
     freshness = timedelta(hours=48, minutes=5)
     batch_size = 100
-    # Up to a thousand events with their properties; the signature is over the bytes as they come.
+    # Up to a thousand events with their properties.
     longest_body = 8 * 1024 * 1024
     calls_per_second = 10.0
     channels = frozenset({Channel.EMAIL, Channel.SMS})
@@ -94,8 +92,6 @@ class Klaviyo(Connector):
     def __init__(self, settings: ConnectorSettings) -> None:
         super().__init__(settings)
         require_lists(settings, LIST, example="list:Y6nRLr or global", everything=GLOBAL)
-
-    # In.
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
         stamp = headers.get("klaviyo-timestamp", "")
@@ -113,7 +109,7 @@ class Klaviyo(Connector):
         self.require_fresh(instant(meta.get("timestamp")) or _signed_at(stamp))
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
-        """As the base says; and TryLater while somebody whom an event names by id alone cannot be looked up."""
+        """Also raises TryLater if a profile that an event names only by id cannot be looked up."""
         rows = part(read_json(body)).get("data")
         if not isinstance(rows, list):
             raise BadPayload("not events as Klaviyo describes them")
@@ -138,12 +134,12 @@ class Klaviyo(Connector):
             event_id=event_id(row.get("external_id")) or self.digest(row),
             occurred_at=instant(attributes.get("datetime") or attributes.get("timestamp")),
             brand=self.settings.brand,
-            # All of them are about everything on a channel.
+            # All events concern everything on a channel.
             topic=BLANKET,
         )
 
     def _look_up(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        """The profiles of events that name nobody. Raises TryLater while they cannot be had: Klaviyo keeps them."""
+        """The profiles by id. Raises TryLater for any failure: Klaviyo keeps the events."""
         found: dict[str, Mapping[str, Any]] = {}
         try:
             for some in batches(ids, AT_A_TIME):
@@ -153,8 +149,6 @@ class Klaviyo(Connector):
         except (TryLater, Rejected, Misconfigured):
             raise TryLater("profiles that cannot be looked up now") from None
         return found
-
-    # Out.
 
     def can_compare(self, push: Push) -> bool:
         """Profiles show suppressions of email. A contact taken off a list looks like one that never was on it."""
@@ -175,7 +169,7 @@ class Klaviyo(Connector):
         return []
 
     def _leave(self, list_id: str, addresses: Sequence[Address]) -> None:
-        """Take those of the addresses that are on the list off it."""
+        """Remove those addresses that are on the list."""
         ids = [
             str(row.get("id"))
             for channel, name in NAMES.items()
@@ -191,7 +185,7 @@ class Klaviyo(Connector):
             self.session.ask("DELETE", url, headers=self._headers, body=body)
 
     def _job(self, kind: str, profiles: Sequence[Mapping[str, Any]]) -> None:
-        """Hand in a job for the whole account. It takes no list, so that none can be named."""
+        """Submit a job for the whole account, never for a list."""
         rows = [{"type": "profile", "attributes": profile} for profile in profiles]
         body = json_body({"data": {"type": kind, "attributes": {"profiles": {"data": rows}}}})
         self.session.ask("POST", f"{self.settings.base_url}/api/{kind}s", headers=self._headers, body=body)
@@ -205,10 +199,8 @@ class Klaviyo(Connector):
             "Content-Type": "application/vnd.api+json",
         }
 
-    # List.
-
     def probe(self) -> Sequence[str]:
-        """Whether each list of the mapping is there."""
+        """Also check that each mapped list exists."""
         problems = list(super().probe())
         for list_ref in self.settings.topics.values():
             url = f"{self.settings.base_url}/api/lists/{list_ref.removeprefix('list:')}"
@@ -240,7 +232,6 @@ class Klaviyo(Connector):
                 yield Listed(address=address, list_ref=list_ref, kind=kind, occurred_at=at)
 
     def _profiles(self, path: str, params: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
-        """Every profile of a list, page by page."""
         cursor: str | None = ""
         seen: set[str] = set()
         while cursor is not None:
@@ -256,14 +247,14 @@ class Klaviyo(Connector):
 
 
 def _expected(secret: str, body: bytes, stamp: str) -> bytes:
-    """Hexadecimal HMAC-SHA256 over the body and the time behind it."""
+    """Hexadecimal HMAC-SHA256 over the body followed by the time."""
     digest = hmac.new(secret.encode(), body, hashlib.sha256)
     digest.update(stamp.encode("utf-8", "replace"))
     return digest.hexdigest().encode()
 
 
 def _meta(body: bytes) -> dict[str, Any]:
-    """What a body that is signed says of itself: `klaviyo_webhook_id`, and when it was sent."""
+    """The signed `meta` of a body. Raises BadSignature."""
     try:
         return part(read_json(body), "meta")
     except BadPayload:
@@ -271,10 +262,9 @@ def _meta(body: bytes) -> dict[str, Any]:
 
 
 def _signed_at(stamp: str) -> datetime:
-    """The time in the header, for want of `meta.timestamp`: as in HTTP, or in ISO 8601.
+    """The time in the header, used without `meta.timestamp`: an HTTP date or ISO 8601.
 
-    The latter is what counts. The header is signed as well, but calls were recorded in which it holds local time and
-    says GMT: 03:50:12 for a call of 22:50:12 UTC (klaviyo-php-sdk, tests, 2026-11-30).
+    The header is signed too, but recorded calls hold local time marked as GMT (klaviyo-php-sdk, tests, 2026-11-30).
     """
     at = instant(stamp)
     if at is not None:
@@ -287,7 +277,7 @@ def _signed_at(stamp: str) -> datetime:
 
 
 def _meanings(row: Mapping[str, Any]) -> Iterator[tuple[EventKind, Channel]]:
-    """What an event says, and of which channel; nothing for one that is not ours to know."""
+    """Kind and channel of an event; nothing for one that is ignored."""
     kind, channel = EVENTS.get(str(row.get("topic")).removeprefix(PREFIX), (None, Channel.EMAIL))
     properties = _properties(row)
     if kind is EventKind.SOFT_BOUNCE and str(properties.get("Bounce Type", "")).lower() == "hard":
@@ -299,7 +289,7 @@ def _meanings(row: Mapping[str, Any]) -> Iterator[tuple[EventKind, Channel]]:
 
 
 def _word(text: object) -> str:
-    """A method as the description spells it: events have it in capitals, or with spaces."""
+    """A method in the API's spelling; events use capitals or spaces."""
     return re.sub(r"[^a-z]+", "_", str(text).lower())
 
 
@@ -308,7 +298,7 @@ def _properties(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named(row: Mapping[str, Any], channel: Channel) -> Address | None:
-    """The address that stands in an event itself: among its properties, or in the profile beside it."""
+    """The address in an event's properties or its included profile."""
     profiles = [item for item in objects(part(row, "payload").get("included")) if item.get("type") == "profile"]
     texts = [_properties(row).get(PROPERTIES[channel])]
     texts += [part(profile, "attributes").get(NAMES[channel]) for profile in profiles[:1]]
@@ -321,7 +311,7 @@ def _profile_id(row: Mapping[str, Any]) -> str:
 
 
 def _unnamed(row: Mapping[str, Any]) -> Iterator[str]:
-    """The id of the profile to look up, where an event names nobody else and is one to be recorded."""
+    """The profile id to look up, if an event to record has no address."""
     for kind, channel in _meanings(row):
         if kind in TO_LOOK_UP and _profile_id(row) and _named(row, channel) is None:
             yield _profile_id(row)
@@ -338,7 +328,7 @@ def _stop(address: Address) -> dict[str, Any]:
 
 
 def _following(page: Mapping[str, Any]) -> str | None:
-    """The cursor in the link to the next page; the link itself is not followed, since it may lead elsewhere."""
+    """The cursor of the next page. The link itself is not followed, since it may lead elsewhere."""
     link = part(page, "links").get("next")
     if not link:
         return None

@@ -1,4 +1,4 @@
-"""Help with a provider's lists: their names in the mapping, pushes to them, and reading them page by page."""
+"""A provider's lists: names, pushes, pages."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from preferences.domain.vocabulary import BLANKET
 
 
 def require_lists(settings: ConnectorSettings, pattern: re.Pattern[str], *, example: str, everything: str = "") -> None:
-    """Raises Misconfigured for a list that cannot be this provider's, and for a topic mapped to the list for
-    everything."""
+    """Raises Misconfigured for an invalid list name, or a topic mapped to the list for everything."""
     for topic, list_ref in settings.topics.items():
         if everything and list_ref == everything and topic != BLANKET:
             raise Misconfigured(f"connector {settings.name}: {topic} maps to {everything}, which stops everything")
@@ -23,7 +22,6 @@ def require_lists(settings: ConnectorSettings, pattern: re.Pattern[str], *, exam
 
 
 def by_list(pushes: Sequence[Push]) -> dict[tuple[str, bool], list[Push]]:
-    """`{(list_ref, is_lift): pushes}`, in order."""
     groups: dict[tuple[str, bool], list[Push]] = {}
     for push in pushes:
         groups.setdefault((push.list_ref, push.is_lift), []).append(push)
@@ -31,7 +29,7 @@ def by_list(pushes: Sequence[Push]) -> dict[tuple[str, bool], list[Push]]:
 
 
 def push_each(pushes: Iterable[Push], call: Callable[[Push], None]) -> list[Refusal]:
-    """Push each with a call of its own. A push that is Rejected becomes a Refusal, and the rest go on."""
+    """Push with one call each. Rejected becomes a Refusal; the rest continue."""
     refusals = []
     for push in pushes:
         try:
@@ -42,9 +40,9 @@ def push_each(pushes: Iterable[Push], call: Callable[[Push], None]) -> list[Refu
 
 
 def pages(fetch: Callable[[int], Sequence[Any]]) -> Iterator[Any]:
-    """The rows of a list that is read by offset, up to the first empty page. Raises TryLater for a page that repeats.
+    """Read a list by offset up to the first empty page. Raises TryLater if a page repeats.
 
-    A short page is not the end: providers may give fewer rows than requested.
+    A short page is not the end.
     """
     offset, before = 0, None
     while page := fetch(offset):
@@ -55,7 +53,7 @@ def pages(fetch: Callable[[int], Sequence[Any]]) -> Iterator[Any]:
 
 
 def rows_of(page: Any) -> list[Mapping[str, Any]]:
-    """The objects in an answer. Raises TryLater when it is not a list of objects."""
+    """Raises TryLater unless the page is a list of objects."""
     if not isinstance(page, list) or not all(isinstance(row, dict) for row in page):
         raise TryLater("a list that is not as documented")
     return page

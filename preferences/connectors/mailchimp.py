@@ -1,9 +1,8 @@
 """Mailchimp Marketing: audiences and their interests.
 
-Facts: Mailchimp's guides on webhooks, its release note on 410 and the description of the Marketing API 3.0.55, read
-2026-11-23. Its webhooks bear no signature, no id and no usable time, so they prove themselves by a secret in the
-address, are told apart by what they say, and count from receipt. Invariants: never 410, which ends a webhook for good;
-an interest is stopped without touching the audience's status; nobody is deleted.
+Source: Mailchimp's webhook guides, release note on 410 and Marketing API 3.0.55, read 2026-11-23. Webhooks have no
+signature, id or usable time: a secret in the URL authenticates them, a digest identifies them, the time of receipt
+counts. Invariants: never answer 410, which ends a webhook; an interest never changes the audience's status.
 """
 
 from __future__ import annotations
@@ -30,14 +29,13 @@ CLEANED: Final = {"hard": EventKind.HARD_BOUNCE, "abuse": EventKind.COMPLAINT}
 """By `data[reason]`."""
 
 TAKEN_AWAY: Final = frozenset({"delete", "archive"})
-"""What `data[action]` of an unsubscribe says where the member's record was taken away, by a colleague or by the API:
-that is about the record, and no wish of the person's. Mailchimp's guides name `unsub` and `delete` ("About webhooks",
-"Sync audience data with webhooks"). `archive` rests on no document and no recorded call: it is here in case Mailchimp
-tells the archiving of a contact by its own word, since that is no opt-out either."""
+"""`data[action]` of an unsubscribe that removed the record, which is no opt-out. `delete`: Mailchimp's guides "About
+webhooks" and "Sync audience data with webhooks". `archive` is undocumented, a precaution.
+"""
 LISTED: Final = {"unsubscribed": EventKind.UNSUBSCRIBE, "cleaned": EventKind.HARD_BOUNCE}
 UNDELIVERABLE: Final = frozenset({SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID})
 NOBODY: Final = "transactional"
-"""The status of a contact who gets no campaign and has not said no either."""
+"""The status of a contact who gets no campaigns but has not opted out."""
 
 LIST: Final = re.compile(r"list:[0-9a-z]{1,40}|interest:[0-9a-z]{1,40}/[0-9a-z]{1,40}")
 PAGE: Final = 1_000
@@ -45,12 +43,13 @@ FIELDS: Final = "members.email_address,members.status,members.last_changed"
 
 
 class Mailchimp(UnsignedConnector):
-    """Audiences (`list:ID`) and interests in them (`interest:LIST/ID`) of one account. There is no list for all
-    audiences: leave `*` unmapped, and a blanket opt-out is pushed to each."""
+    """Audiences (`list:ID`) and their interests (`interest:LIST/ID`). No list covers all audiences: leave `*` unmapped,
+    and a blanket opt-out is pushed to each.
+    """
 
     busy_code = 503
     refused_code = 403
-    # The end of a form that was cut off may be another person's address.
+    # A truncated form may end in another person's address.
     needs_length = True
     calls_per_second = 5.0
     can_lift = True
@@ -62,8 +61,6 @@ class Mailchimp(UnsignedConnector):
         # An audience takes 500 members a call, an interest one.
         is_single = any(ref.startswith("interest:") for ref in settings.topics.values())
         self.batch_size = 25 if is_single else 500
-
-    # In.
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
         form = read_form(body)
@@ -92,18 +89,15 @@ class Mailchimp(UnsignedConnector):
             )
 
     def _topics_of(self, kind: EventKind, audience: str) -> list[str]:
-        """What is stopped: all that is mapped to the audience or to an interest in it, since nothing of it comes any
-        more. Who joins an audience has chosen none of its interests."""
+        """The topics of the audience and, except for a resubscribe, of its interests."""
         inside = f"interest:{audience}/"
         refs = [f"list:{audience}"]
         if kind is not EventKind.RESUBSCRIBE:
             refs += [ref for ref in self.settings.topics.values() if ref.startswith(inside)]
         return [topic for ref in refs if (topic := self.topic_of(ref)) is not None]
 
-    # Out.
-
     def can_compare(self, push: Push) -> bool:
-        """An interest that is off looks the same after an opt-out and when it never was on."""
+        """An interest that is off looks the same after an opt-out as when it never was on."""
         return push.list_ref.startswith("list:")
 
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
@@ -120,7 +114,7 @@ class Mailchimp(UnsignedConnector):
         refusals = self._batch(audience, pushes, "subscribed" if is_lift else "")
         if not is_lift or not refusals:
             return refusals
-        # Who left by themselves can come back only by confirming to Mailchimp ("Member In Compliance State").
+        # Contacts who left can return only by confirming to Mailchimp ("Member In Compliance State").
         refused = {refusal.contact_id for refusal in refusals}
         return self._batch(audience, [push for push in pushes if push.contact_id in refused], "pending")
 
@@ -156,7 +150,7 @@ class Mailchimp(UnsignedConnector):
         return basic_auth("any", self.settings.api_key) | {"Content-Type": "application/json"}
 
     def held(self, lifts: Sequence[Push]) -> Iterator[Listed]:
-        """`last_changed` is the time of the member's last change of any kind, so an opt-out is no newer than that."""
+        """`last_changed` is the time of the member's last change of any kind; an opt-out is no newer."""
         members = {(lift.address, lift.list_ref.partition(":")[2].partition("/")[0]) for lift in lifts}
         for address, audience in members:
             member = self._member(audience, address)
@@ -171,7 +165,7 @@ class Mailchimp(UnsignedConnector):
                     yield Listed(address=address, list_ref=ref, kind=EventKind.UNSUBSCRIBE, occurred_at=at)
 
     def _member(self, audience: str, address: Address) -> Mapping[str, Any]:
-        """What an audience knows of a member; nothing where there is no such member."""
+        """The member, or an empty mapping."""
         url = self._url("lists", audience, "members", member_id(address.value))
         params = {"fields": "email_address,status,last_changed,interests"}
         answer = self.session.ask("GET", url, headers=self._headers, params=params, accept={404})
@@ -182,10 +176,8 @@ class Mailchimp(UnsignedConnector):
             raise TryLater("a member that is not as described")
         return member
 
-    # List.
-
     def probe(self) -> Sequence[str]:
-        """Whether each audience of the mapping is there."""
+        """Also check that each mapped audience exists."""
         names = {ref.partition(":")[2].partition("/")[0] for ref in self.settings.topics.values()}
         missing = [name for name in sorted(names) if self._ask_for(name) == 404]
         return [f"there is no audience {name}" for name in missing]
@@ -218,16 +210,15 @@ class Mailchimp(UnsignedConnector):
 
 
 def member_id(address: str) -> str:
-    """How Mailchimp names a member of an audience: the MD5 of the address in small letters."""
+    """The MD5 of the address in lower case, by which Mailchimp names members."""
     return hashlib.md5(address.lower().encode(), usedforsecurity=False).hexdigest()
 
 
 def _kind(form: Mapping[str, str]) -> EventKind | None:
-    """What a report says; `profile` and `campaign` are ignored.
+    """The kind of a report; `profile` and `campaign` are ignored.
 
-    Who did it is not said in so many words. Who signed up by a form has `data[ip_signup]`, and whom a colleague or the
-    API has added has `data[ip_opt]` alone. An unsubscribe by the link of a campaign has its `data[campaign_id]`, and
-    one by the API, which may be our own, has none.
+    A sign-up by form has `data[ip_signup]`; one by a colleague or the API only `data[ip_opt]`. An unsubscribe by a
+    campaign's link has `data[campaign_id]`; one by the API, perhaps ours, has none.
     """
     reason = form.get("data[reason]", "")
     match form["type"]:
@@ -247,7 +238,7 @@ def _kind(form: Mapping[str, str]) -> EventKind | None:
 
 
 def _errors(answer: Any) -> dict[str, str]:
-    """Why members of a batch were refused, by address. The status is 200 all the same."""
+    """Reasons for refused members, by address. The status is 200 nevertheless."""
     try:
         return {
             str(error["email_address"]).lower(): str(error.get("error_code", ""))[:60] for error in answer["errors"]

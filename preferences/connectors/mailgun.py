@@ -1,8 +1,7 @@
-"""Mailgun: signed webhooks in; the unsubscribes, complaints and bounces of one sending domain out.
+"""Mailgun: signed webhooks in; unsubscribes, complaints and bounces of one sending domain out.
 
-User manual (webhooks, suppressions) and the vendor's description of v3; read 2026-11-23. Mailgun keeps its lists by
-domain, so a connector is one domain, and each domain has its own. Owns how a tag stands for a topic. Invariant: no call
-is ever made that names no address, since that clears a whole list.
+Source: user manual (webhooks, suppressions) and the v3 API description, read 2026-11-23. Lists belong to a domain, so a
+connector is one domain. Invariant: every call names an address, since one without clears the whole list.
 """
 
 from __future__ import annotations
@@ -35,22 +34,22 @@ TAG: Final = re.compile(r"[!-~]([ -~]{0,126}[!-~])?")
 PAGE: Final = 1_000
 
 BAD_ADDRESS: Final = re.compile(r"5\.1\.(?:1|2|3|6|10)|5\.2\.1")
-"""Enhanced codes of an address that takes no mail (RFC 3463, RFC 7505): no such mailbox or host, or a disabled one."""
+"""Enhanced codes of a missing mailbox or host, or a disabled mailbox (RFC 3463, RFC 7505)."""
 NO_MAIL: Final = 556
-"""The domain takes no mail at all (RFC 7504)."""
+"""The domain takes no mail (RFC 7504)."""
 
 TABLES: Final = {
     SuppressionReason.HARD_BOUNCE: "bounces",
     SuppressionReason.INVALID: "bounces",
     SuppressionReason.COMPLAINT: "complaints",
 }
-"""The list for a suppression. Any other reason, and every opt-out, is an unsubscribe."""
+"""The list for a suppression; all other reasons and opt-outs are unsubscribes."""
 
 LISTS: Final = {"bounces": EventKind.HARD_BOUNCE, "complaints": EventKind.COMPLAINT}
 
 
 class MailgunOptions(Options):
-    """`domain` is the sending domain whose lists these are."""
+    """`domain` is the sending domain."""
 
     domain: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
 
@@ -58,9 +57,9 @@ class MailgunOptions(Options):
 class Mailgun(Connector):
     """A list is a tag; `*` is all mail of the domain."""
 
-    # 406 is the only refusal that ends it: any other answer is tried again for eight hours.
+    # Any other refusal is retried for eight hours.
     refused_code = 406
-    # Retries come with the first signature, for eight hours.
+    # Retries keep the first signature, for eight hours.
     freshness = timedelta(hours=9)
     batch_size = 1_000
     can_lift = True
@@ -71,7 +70,7 @@ class Mailgun(Connector):
     def __init__(self, settings: ConnectorSettings) -> None:
         super().__init__(settings)
         require_lists(settings, TAG, example="news", everything=EVERYTHING)
-        # A tag is the same in capitals (user manual, "Tagging").
+        # Tags ignore case (user manual, "Tagging").
         self._spellings = {tag.lower(): tag for tag in settings.topics.values()}
         if len(self._spellings) < len(set(settings.topics.values())):
             raise Misconfigured(f"connector {self.name}: Mailgun takes two of the tags in topics for the same")
@@ -80,7 +79,7 @@ class Mailgun(Connector):
         return super().topic_of(self._spelled(list_ref))
 
     def _spelled(self, tag: str) -> str:
-        """The tag as the settings have it."""
+        """The tag as the settings spell it."""
         return self._spellings.get(tag.lower(), tag)
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
@@ -91,7 +90,7 @@ class Mailgun(Connector):
 
     def _fitting_key(self, signed: str, given: bytes) -> str | None:
         keys = [key for key in self.settings.webhook_secrets if key]
-        # All of them, without an early end: how long it takes says nothing about which of them came close.
+        # Compare all keys, for constant time.
         fitting = [key for key in keys if hmac.compare_digest(_expected(key, signed), given)]
         return fitting[0] if fitting else None
 
@@ -100,13 +99,13 @@ class Mailgun(Connector):
             message = read_json(body)
             data, token = message["event-data"], event_id(message["signature"]["token"])
             if self._is_of_another_domain(data):
-                # Its token is left alone: it may come to the connector of that domain as well.
+                # Do not use up its token: the connector of that domain may receive it too.
                 return Parsed([], 1)
             events = self._events(data, token)
             stamp, signed_token, given = _signature(body)
         except (BadSignature, *ODD):
             raise BadPayload("not an event of Mailgun's") from None
-        # The token, since the signature covers no more: with another body it would prove nothing.
+        # The signature covers only time and token: accept the token with one body.
         key = self._fitting_key(stamp + signed_token, given) or self.name
         return Parsed(events, 0 if events else 1, token, hashlib.sha256(f"token of {key}".encode()).hexdigest()[:40])
 
@@ -136,10 +135,9 @@ class Mailgun(Connector):
         ]
 
     def _topics_of(self, tags: object) -> list[str]:
-        """What an unsubscribe is about. Its tags are those of the *message*, whichever link in it was followed.
+        """The topics of an unsubscribe, whose tags are those of the *message*, whichever link was followed.
 
-        Where topics are tags, those of them that map; one with other tags alone is left to the comparison, which sees
-        what Mailgun itself made of it. Where no topic is a tag, what was stopped is everything.
+        If topics are tags: those that map; other tags are left to the comparison. If no topic is a tag: everything.
         """
         words = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
         by_tag = any(topic != BLANKET for topic in self.settings.topics)
@@ -196,8 +194,7 @@ class Mailgun(Connector):
                 yield from _listed(row, self.everywhere, kind)
 
     def _unsubscribes(self, row: Mapping[str, Any]) -> Iterator[Listed]:
-        """One for each tag of an address. There is one time for all, and nothing says that it moves with each: so it is
-        that of a single one, and several have none. Raises TryLater."""
+        """A row for each tag. They share one time, so with several tags none is dated. Raises TryLater."""
         tags = row.get("tags") or [EVERYTHING]
         if not isinstance(tags, list):
             raise TryLater("a list that is not as documented")
@@ -205,7 +202,7 @@ class Mailgun(Connector):
         yield from _listed(dated, [self._spelled(str(tag)) for tag in tags], EventKind.UNSUBSCRIBE)
 
     def _rows(self, table: str) -> Iterator[Mapping[str, Any]]:
-        """Page after page, to the first empty one. Of `paging.next` only the query is followed, never the address."""
+        """Read up to the first empty page. Only the query of `paging.next` is used, never its host."""
         params = {"limit": str(PAGE)}
         while True:
             page = self.session.call("GET", self._place(table), headers=self._headers, params=params)
@@ -227,7 +224,7 @@ class Mailgun(Connector):
 
 
 def _signature(body: bytes) -> tuple[str, str, bytes]:
-    """Time, token and signature as they stand in the body. Raises BadSignature."""
+    """Time, token and signature in the body. Raises BadSignature."""
     try:
         signature = read_json(body)["signature"]
         stamp, token, given = (signature[name] for name in ("timestamp", "token", "signature"))
@@ -239,7 +236,7 @@ def _signature(body: bytes) -> tuple[str, str, bytes]:
 
 
 def _expected(secret: str, signed: str) -> bytes:
-    """Hexadecimal HMAC-SHA256 over time and token, keyed with the webhook signing key."""
+    """Hexadecimal HMAC-SHA256 over time and token."""
     digest = hmac.new(secret.encode(), signed.encode("utf-8", "surrogatepass"), hashlib.sha256)
     return digest.hexdigest().encode()
 
@@ -262,7 +259,7 @@ def _kind(data: Mapping[str, Any]) -> EventKind | None:
 
 
 def _failure(data: Mapping[str, Any]) -> EventKind:
-    """`bounce` is about the address, `suppress-…` a consequence; with `generic`, Mailgun has not found out which."""
+    """`bounce` is about the address, `suppress-…` a consequence; `generic` needs the server's code."""
     reason = data.get("reason")
     if isinstance(reason, str) and reason.startswith("suppress-"):
         return EventKind.SEND_SUPPRESSED
@@ -273,13 +270,13 @@ def _failure(data: Mapping[str, Any]) -> EventKind:
 
 
 def _names_the_address(answer: Mapping[str, Any]) -> bool:
-    """Whether the other server's answer says that the address takes no mail."""
+    """Whether the server's answer means an invalid address."""
     return answer.get("code") == NO_MAIL or BAD_ADDRESS.fullmatch(str(answer.get("enhanced-code"))) is not None
 
 
 def _row(push: Push, table: str) -> dict[str, Any]:
     if table == "unsubscribes":
-        # Without our time: it would stand for a newer opt-out of Mailgun's own as well, which could then be lifted.
+        # Without `created_at`: it would also date a newer opt-out of Mailgun's own, which could then be lifted.
         return {"address": push.address.value, "tags": []}
     more = {"code": "550", "error": str(push.reason)} if table == "bounces" else {}
     return {"address": push.address.value, "created_at": format_datetime(push.since), **more}
@@ -294,7 +291,7 @@ def _listed(row: Mapping[str, Any], refs: Sequence[str], kind: EventKind) -> Ite
 
 
 def _date(text: object) -> datetime | None:
-    """`Thu, 11 Dec 2025 01:49:40 UTC`."""
+    """Such as `Thu, 11 Dec 2025 01:49:40 UTC`."""
     try:
         at = parsedate_to_datetime(text) if isinstance(text, str) else None
         return at.astimezone(UTC) if at is not None and at.tzinfo else None

@@ -1,7 +1,7 @@
-"""Parsing of reports: JSON, batches of rows, addresses, ids and times.
+"""Parsing of reports: JSON, rows, addresses, ids and times.
 
-Invariants: a row that cannot be read is counted apart and does not affect the others; a body of such rows alone is
-BadPayload; an error of our own is never taken for an unreadable row.
+Invariants: an unreadable row is counted and does not affect the others; a body of unreadable rows alone is
+BadPayload; our own errors are never taken for unreadable rows.
 """
 
 from __future__ import annotations
@@ -22,24 +22,22 @@ from preferences.domain.records import Address
 from preferences.domain.vocabulary import Channel
 
 LONGEST_ID: Final = 200
-"""Characters of an event's id."""
+"""In characters."""
 
 ODD: Final = (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
-"""What is raised by reading a document that is not as documented."""
+"""Raised by reading a malformed document."""
 
 REPLACED: Final = "\N{REPLACEMENT CHARACTER}"
-"""Replaces bytes that are not UTF-8."""
 
 LONGEST_NUMBER: Final = 300
-"""Digits of an integer; longer ones are read as text."""
+"""In digits; longer integers are read as text."""
 
 
 def read_json(body: bytes) -> Any:
     """The document. Raises BadPayload.
 
-    What `orjson` refuses is read by the slower `json`: lone surrogates, where a provider truncated a text inside an
-    emoji; bytes that are not UTF-8 (replaced); control characters; integers of thousands of digits (read as text). One
-    such row must not cost the others.
+    `json` reads what `orjson` refuses (lone surrogates, invalid UTF-8, control characters, long integers), since such a
+    row must not cost the others.
     """
     try:
         return orjson.loads(body)
@@ -57,19 +55,18 @@ def _whole_number(digits: str) -> int | str:
 
 
 def part(document: Any, *path: str) -> dict[str, Any]:
-    """The object at the end of a path, or an empty object."""
+    """The object at the end of a path, else an empty object."""
     for name in path:
         document = document.get(name) if isinstance(document, dict) else None
     return document if isinstance(document, dict) else {}
 
 
 def objects(rows: Any) -> list[dict[str, Any]]:
-    """The objects in a list. Everything else is left out."""
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def text_in(row: Mapping[str, Any], name: str) -> str:
-    """A required text. Raises BadPayload if it is missing or damaged."""
+    """Raises BadPayload if the text is missing or damaged."""
     found = row.get(name)
     if not isinstance(found, str) or REPLACED in found:
         raise BadPayload(f"without {name}")
@@ -77,10 +74,10 @@ def text_in(row: Mapping[str, Any], name: str) -> str:
 
 
 def each_row(rows: Iterable[Any], read: Callable[[Any], Iterable[ProviderEvent]], *, of: type = dict) -> Parsed:
-    """The events of all rows, each of type `of`. Raises BadPayload where no row can be read.
+    """The events of all rows of type `of`. Raises BadPayload if no row can be read.
 
-    A row without events counts as ignored; a row for which `read` raises BadPayload, or that is nested too deeply, as
-    unreadable. Other exceptions are ours and are raised.
+    Rows without events are ignored; rows that raise BadPayload or RecursionError are unreadable. Other exceptions
+    propagate.
     """
     events: list[ProviderEvent] = []
     ignored = unreadable = 0
@@ -104,7 +101,7 @@ def _events_of(row: Any, read: Callable[[Any], Iterable[ProviderEvent]], of: typ
 
 
 def find_address(channel: Channel, text: object) -> Address | None:
-    """The address in a provider's text, with or without a name beside it, or None."""
+    """The address in a text, with or without a name, or None."""
     if not isinstance(text, str):
         return None
     try:
@@ -114,7 +111,7 @@ def find_address(channel: Channel, text: object) -> Address | None:
 
 
 def event_id(text: object) -> str | None:
-    """The provider's id of an event. An id that is too long to store is replaced by its digest."""
+    """The provider's event id; its digest if it is too long to store."""
     if not isinstance(text, str) or not text:
         return None
     plain = text.isascii() and text.isprintable() and len(text) <= LONGEST_ID
@@ -122,7 +119,7 @@ def event_id(text: object) -> str | None:
 
 
 def instant(value: Any) -> datetime | None:
-    """A time in Unix seconds, or in ISO 8601 with a zone. None for anything else, which counts from receipt."""
+    """A time in Unix seconds or ISO 8601 with a zone, else None (the time of receipt counts)."""
     try:
         if isinstance(value, str) and not value.replace(".", "", 1).isdecimal():
             at = datetime.fromisoformat(value)

@@ -1,8 +1,7 @@
-"""Postmark: unsigned webhooks in, the suppressions of message streams out.
+"""Postmark: unsigned webhooks in, suppressions of message streams out.
 
-Webhook pages (subscription change, bounce) and Suppressions API; read 2026-11-23. A list is a message stream, and there
-is none for everything: what stops everything goes to each stream that a topic maps to. Invariant: a 200 is not taken
-for a yes, since each address in it has a result of its own.
+Source: webhook pages (subscription change, bounce) and Suppressions API, read 2026-11-23. A list is a message stream;
+none covers everything. Invariant: each address in a 200 answer has its own result, which is checked.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ BOUNCES: Final = {
     "SpamComplaint": EventKind.COMPLAINT,
     "Unsubscribe": EventKind.UNSUBSCRIBE,
 }
-"""By `Type`: one of the vendor's own pages has the numbers wrong. Of `Unsubscribe` Postmark says no more than
-"unsubscribe or remove request" (its bounce types, in its own client libraries, 2026-11-30): we take it for a reply in
-which somebody asks for it."""
+"""By `Type`, since a vendor page has wrong numbers. `Unsubscribe` ("unsubscribe or remove request" in its client
+libraries, 2026-11-30) is read as an opt-out by reply.
+"""
 
 REASONS: Final = {
     "ManualSuppression": EventKind.UNSUBSCRIBE,
@@ -49,11 +48,9 @@ TIMES: Final = {"SubscriptionChange": "ChangedAt", "Bounce": "BouncedAt", "SpamC
 
 
 class Postmark(UnsignedConnector):
-    """A list is a message stream, such as `broadcast`."""
-
     batch_size = 50
-    # A bounce may bear what the other server sent back (`Content`, optional in Postmark's client library 4.0,
-    # 2026-11-30). How long that may be is not published: this is a guess, well above what a server sends back.
+    # A bounce may include the server's answer (`Content`, client library 4.0, 2026-11-30), whose length is not
+    # published.
     longest_body = 2 * 1024 * 1024
     can_lift = True
     taken_off = frozenset({SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID})
@@ -82,7 +79,7 @@ class Postmark(UnsignedConnector):
         return ProviderEvent(
             kind=kind,
             address=address,
-            # The trace is the same for all tries of one event. With what it says, so that no two are taken for one.
+            # The trace is the same for all retries of an event.
             event_id=self.digest(trace, kind, address.value, stream, record.get("ID"), record.get(TIMES[name])),
             occurred_at=instant(record.get(TIMES[name])),
             brand=self.settings.brand,
@@ -109,7 +106,7 @@ class Postmark(UnsignedConnector):
                 yield Listed(address=lift.address, list_ref=lift.list_ref, kind=kind, occurred_at=at)
 
     def take_off(self, push: Push) -> None:
-        """Of each stream, what a hard bounce has put there. A complaint can only be taken off by Postmark itself."""
+        """Removes hard bounces from each stream. Only Postmark itself can remove a complaint."""
         address = push.address.value
         for stream in dict.fromkeys(self.settings.topics.values()):
             rows = self._dump(stream, {"EmailAddress": address})
@@ -120,7 +117,6 @@ class Postmark(UnsignedConnector):
                 raise Rejected("Postmark does not let it be taken off")
 
     def _lift(self, push: Push) -> None:
-        """Lifts opt-outs alone, and no bounce or complaint."""
         address = push.address.value
         held = self._dump(push.list_ref, {"EmailAddress": address})
         if any(row.get("SuppressionReason") != "ManualSuppression" for row in held):
@@ -129,7 +125,7 @@ class Postmark(UnsignedConnector):
             raise Rejected("Postmark does not let it be lifted")
 
     def _change(self, place: str, emails: Sequence[str]) -> Mapping[str, str]:
-        """What became of each address. Raises TryLater unless the answer says so of all of them."""
+        """The result for each address. Raises TryLater if one is missing."""
         body = json_body({"Suppressions": [{"EmailAddress": email} for email in emails]})
         answer = self.session.ask("POST", place, headers=self._headers, body=body, accept={422})
         if answer.status == 422:
@@ -187,13 +183,13 @@ def _kind(record: Mapping[str, Any], name: str) -> EventKind | None:
         return EventKind.RESUBSCRIBE if is_person else EventKind.SUPPRESSION_REMOVED
     if record.get("SuppressSending") is not True:
         return None
-    # Whatever else the reason is, or none: nothing is sent there any more.
+    # Nothing more is sent, whatever the reason.
     kind = REASONS.get(str(record.get("SuppressionReason")), EventKind.UNSUBSCRIBE)
     return EventKind.SUPPRESSION_ADDED if kind is EventKind.UNSUBSCRIBE and not is_person else kind
 
 
 def _refused(document: Any) -> Exception:
-    """The class of a 422. Only the vendor's number is kept: its text quotes what was sent."""
+    """The error of a 422. Keeps only the vendor's number: its text quotes what was sent."""
     code = document.get("ErrorCode") if isinstance(document, dict) else None
     if code == UNKNOWN_STREAM:
         return Misconfigured(f"error {UNKNOWN_STREAM}: there is no such message stream")

@@ -1,8 +1,7 @@
-"""Resend: Standard Webhooks under Svix's names in, contacts, topics and suppressions out.
+"""Resend: Standard Webhooks (Svix headers) in; contacts, topics and suppressions out.
 
-Facts: Resend's pages on webhooks, contacts, topics and suppressions, and resend/resend-openapi, read 2026-11-23.
-Invariants: a message to several people says nothing about any one of them; a contact that is opted out of one topic
-keeps everything else; no opt-out is taken away, since Resend does not say since when one stands.
+Source: Resend's pages on webhooks, contacts, topics and suppressions, and resend/resend-openapi, read 2026-11-23.
+Invariants: an event of a message to several recipients is ignored; opt-outs are never lifted, as they have no time.
 """
 
 from __future__ import annotations
@@ -32,13 +31,14 @@ EVENTS: Final = {
     "contact.deleted": EventKind.CONTACT_DELETED,
 }
 PASSING: Final = ("might be able to", "general bounce", "inbox was full")
-"""What the message of a bounce says where it passes, in the reports that have no type (resend.com/docs/webhooks/emails
-and /docs/dashboard/emails/email-bounces; django-anymail's webhook; 2026-11-30)."""
+"""Text of soft bounces in reports without a type (resend.com/docs/webhooks/emails,
+/docs/dashboard/emails/email-bounces; django-anymail; 2026-11-30).
+"""
 WITHHELD: Final = "suppression list"
-"""What it says where nothing was sent (the same pages)."""
+"""Text of a bounce where nothing was sent (the same pages)."""
 
 ORIGINS: Final = {"bounce": EventKind.HARD_BOUNCE, "complaint": EventKind.COMPLAINT}
-"""Where a suppression comes from. One that was made by hand, or by us, stands for no more than it is."""
+"""Suppressions of other origins, by hand or by us, are opt-outs."""
 
 UNDELIVERABLE: Final = frozenset({SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID})
 GLOBAL: Final = "global"
@@ -47,13 +47,13 @@ PAGE: Final = 100
 
 
 class ResendOptions(Options):
-    """`suppressions`: whether Resend has opened its suppression list (a beta) to this account."""
+    """`suppressions`: whether this account has the suppression list (a beta)."""
 
     suppressions: bool = False
 
 
 class Resend(Connector):
-    """`global` is the contact's own switch for all broadcasts; `topic:ID` a topic."""
+    """`global` is the contact's switch for all broadcasts; `topic:ID` a topic."""
 
     batch_size = 10
     calls_per_second = 2.0
@@ -67,8 +67,6 @@ class Resend(Connector):
     @classmethod
     def require_secrets(cls, settings: ConnectorSettings) -> None:
         require_standard_secrets(settings)
-
-    # In.
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
         standard = {f"webhook-{name}": headers.get(f"svix-{name}", "") for name in ("id", "timestamp", "signature")}
@@ -100,10 +98,8 @@ class Resend(Connector):
                     topic=topic,
                 )
 
-    # Out.
-
     def can_compare(self, push: Push) -> bool:
-        """Topics can be read for one contact at a time only."""
+        """Topics can only be read one contact at a time."""
         return push.list_ref == GLOBAL
 
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
@@ -125,12 +121,12 @@ class Resend(Connector):
             return
         choice = {"id": push.list_ref.removeprefix("topic:"), "subscription": "opt_out"}
         if self._choose(contact, choice) == 404:
-            # A contact in no segment gets nothing, and its opt-out holds when it is put into a segment.
+            # A contact in no segment gets nothing; the opt-out holds if it joins one.
             self._write("POST", "/contacts", {"email": push.address.value})
             self._choose(contact, choice)
 
     def _choose(self, contact: str, choice: Mapping[str, str]) -> int:
-        """Write one topic's choice. The documents have it in an object, Resend's own clients in a bare list."""
+        """Write one topic's choice: an object as documented, else a bare list as in Resend's clients."""
         status = self._write("PATCH", f"{contact}/topics", {"topics": [choice]}, accept=(400, 404, 422))
         if status in {400, 422}:
             status = self._write("PATCH", f"{contact}/topics", [choice], accept=(404,))
@@ -144,13 +140,11 @@ class Resend(Connector):
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.settings.api_key}", "Content-Type": "application/json"}
 
-    # List.
-
     def list_suppressed(self) -> Iterator[Listed]:
         for row in self._rows("/contacts"):
             address = find_address(Channel.EMAIL, row.get("email"))
             if address is not None and row.get("unsubscribed") is True:
-                # When is not said, and the time that is there is that of the contact.
+                # The record's time is not that of the opt-out.
                 yield Listed(address=address, list_ref=GLOBAL, kind=EventKind.UNSUBSCRIBE, occurred_at=None)
         for row in self._rows("/suppressions") if self.options.suppressions else ():
             yield from self._suppressed(row)
@@ -177,11 +171,9 @@ class Resend(Connector):
 
 
 def _meanings(name: str, data: Mapping[str, Any]) -> Iterator[tuple[EventKind, str]]:
-    """What an event says, and of which list where it is about one."""
-    # The actor is unknown, and our own pushes are reported like this: opt-ins are ignored, and opt-outs are not the
-    # recipient's own act.
-    # The contact, its times and `unsubscribed` is all there is, or the topics alone (resend.com/docs/webhooks/contacts
-    # and its changelog of contact webhooks, 2026-11-30).
+    """Kinds and lists of an event; "" for no list."""
+    # The actor is unknown and our pushes are reported too: opt-ins are ignored, and opt-outs are not the recipient's
+    # own act (resend.com/docs/webhooks/contacts and changelog, 2026-11-30).
     if name == "contact.updated" and data.get("unsubscribed") is True:
         yield EventKind.SUPPRESSION_ADDED, GLOBAL
     elif name == "contact.topics.updated":
@@ -195,8 +187,7 @@ def _meanings(name: str, data: Mapping[str, Any]) -> Iterator[tuple[EventKind, s
 
 
 def _bounce(details: Mapping[str, Any]) -> EventKind:
-    """By the types of Amazon SES, which Resend sends by and passes on. Without a type it is hard, as Resend reports
-    only what was rejected for good, unless it says so."""
+    """Reads types of Amazon SES, passed on by Resend. Without a type, a bounce is hard unless its text is known."""
     if details.get("type") is not None:
         return bounce_kind(str(details["type"]), str(details.get("subType"))) or EventKind.SOFT_BOUNCE
     message = str(details.get("message", "")).lower()
@@ -206,10 +197,7 @@ def _bounce(details: Mapping[str, Any]) -> EventKind:
 
 
 def _recipient(data: Mapping[str, Any]) -> Address | None:
-    """Whom an event about a message is about, or None where the message went to several: it does not say to which.
-
-    Copies count, since there are events for them too and they look the same (django-anymail's webhook, 2026-11-30).
-    """
+    """The recipient, or None if there are several, copies included (django-anymail, 2026-11-30)."""
     texts: list[Any] = []
     for field in ("to", "cc", "bcc"):
         found = data.get(field) or []

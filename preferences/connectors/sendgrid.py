@@ -1,8 +1,7 @@
 """SendGrid: the signed Event Webhook in, unsubscribe groups and the global list out.
 
-Event reference and "Getting started with the Event Webhook security features", suppressions v3 description; read
-2026-11-23. Owns the two kinds of list, `asm:ID` and `global`. Invariant: nobody is put on a group without its having
-been read just before, since SendGrid puts whoever is added to a group that is gone on the *global* list.
+Source: event reference, "Getting started with the Event Webhook security features", suppressions v3, read 2026-11-23.
+Invariant: groups are read before each push, since an address added to a deleted group goes to the *global* list.
 """
 
 from __future__ import annotations
@@ -42,16 +41,16 @@ EVENTS: Final = {
     "deferred": EventKind.DEFERRED,
     "dropped": EventKind.SEND_SUPPRESSED,
 }
-"""Their word, ours. What a bounce is stands in its `type` and `bounce_classification`."""
+"""Bounces depend on `type` and `bounce_classification`."""
 
 BOUNCES: Final = {"bounce": EventKind.HARD_BOUNCE, "blocked": EventKind.BLOCK}
-"""By `type`: blocked says that the address is fine, and that server would not have this. Any other is soft."""
+"""By `type`; others are soft. A blocked address is valid."""
 
 CLASSIFIED: Final = {
     **dict.fromkeys(("Content", "Reputation", "Frequency or Volume Too High"), EventKind.BLOCK),
     "Technical Failure": EventKind.SOFT_BOUNCE,
 }
-"""By `bounce_classification`, where it says that the cause is not the address, whatever the type is."""
+"""By `bounce_classification`: causes other than the address."""
 
 LISTS: Final = {
     "unsubscribes": EventKind.UNSUBSCRIBE,
@@ -59,7 +58,7 @@ LISTS: Final = {
     "spam_reports": EventKind.COMPLAINT,
     "invalid_emails": EventKind.INVALID,
 }
-"""`/v3/suppression/…`. Blocks are left out: they change nothing."""
+"""Under `/v3/suppression/`. Blocks change nothing."""
 
 TAKEN_OFF: Final = {
     SuppressionReason.HARD_BOUNCE: "bounces",
@@ -69,13 +68,12 @@ TAKEN_OFF: Final = {
 
 
 class SendGrid(Connector):
-    """`asm:ID` for an unsubscribe group, `global` for the list that stops everything."""
+    """`asm:ID` is an unsubscribe group; `global` stops everything."""
 
-    # Any answer but 2xx is tried again for up to 24 hours; whether each try is signed afresh is not published.
+    # Retried for up to 24 hours; whether retries are signed afresh is not published.
     freshness = timedelta(hours=24, minutes=5)
     batch_size = 1_000
-    # A batch is sent when it has 768 kilobytes or after 30 seconds ("Data storage" in SendGrid's "Getting started
-    # with the Event Webhook", read in the source of its documentation, 2026-11-30). More than twice that, to be safe.
+    # Batches have at most 768 KB ("Data storage" in "Getting started with the Event Webhook", 2026-11-30).
     longest_body = 2 * 1024 * 1024
     calls_per_second = 10.0
     can_lift = True
@@ -96,7 +94,7 @@ class SendGrid(Connector):
         self.require_fresh(_signed_at(stamp))
         for key in self._keys:
             try:
-                # The body ends in CRLF, and that is signed too: nothing here may trim or re-encode it.
+                # The CRLF at the end of the body is signed too: do not trim or re-encode.
                 key.verify(signature, stamp.encode() + body, ECDSA(SHA256()))
             except InvalidSignature:
                 continue
@@ -110,7 +108,7 @@ class SendGrid(Connector):
         return each_row(rows, self._events)
 
     def _events(self, row: Mapping[str, Any]) -> Iterator[ProviderEvent]:
-        # The sender's own arguments stand beside SendGrid's: only what is known is looked at.
+        # The sender's own arguments are mixed with SendGrid's fields.
         word, group = text_in(row, "event"), row.get("asm_group_id")
         kind = EVENTS.get(word)
         if kind is None:
@@ -149,17 +147,17 @@ class SendGrid(Connector):
                 emails = sorted({push.address.value for push in batch})
                 self._call("POST", _place(list_ref), {"recipient_emails": emails})
         if missing:
-            # After the other groups, and before the position moves: nothing is lost until it is fixed.
+            # Raised after the other groups, before the position moves.
             raise Misconfigured(f"there is no unsubscribe group {', '.join(sorted(missing))}")
         return refusals
 
     def lifts_from(self, list_ref: str) -> bool:
-        """SendGrid says since when an address is on the global list, and not since when it is in a group."""
+        """SendGrid dates entries of the global list, not of groups."""
         return list_ref == GLOBAL
 
     def held(self, lifts: Sequence[Push]) -> Iterator[Listed]:
         for address in {lift.address for lift in lifts}:
-            # Finds what begins with this address as well.
+            # Also finds longer addresses with this prefix.
             for row in pages(lambda offset, value=address.value: self._page("unsubscribes", offset, value)):  # type: ignore[misc]
                 yield from self._rows(row, [GLOBAL], EventKind.UNSUBSCRIBE, row.get("created"))
 
@@ -226,7 +224,7 @@ def _place(list_ref: str) -> str:
 
 
 def _public_key(name: str, text: str) -> EllipticCurvePublicKey:
-    """The key as SendGrid shows it: base64 of a DER SubjectPublicKeyInfo, on P-256."""
+    """A P-256 key as SendGrid shows it: base64 of a DER SubjectPublicKeyInfo."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
     from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -241,7 +239,7 @@ def _public_key(name: str, text: str) -> EllipticCurvePublicKey:
 
 
 def _signature(text: str) -> bytes:
-    """The bytes of a signature, written in the one way that base64 has for them."""
+    """The bytes of a signature in canonical base64."""
     try:
         signature = base64.b64decode(text, validate=True)
     except ValueError:

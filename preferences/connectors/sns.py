@@ -1,9 +1,8 @@
-"""Amazon SNS: the proof that Amazon sent a message about a topic that is allowed.
+"""Amazon SNS: verification of messages about allowed topics, with certificates and fetches.
 
-Owns the fields that are signed, the certificates and every fetch. Facts: Amazon's developer guide of SNS, "Verifying
-the signatures of Amazon SNS messages", read 2026-11-23. Invariant: nothing is fetched before every check that costs
-nothing has passed, nor from anywhere but the SNS host of the topic's own region, nor more often than a few times a
-minute; and a key that has fitted once is kept, whatever else is asked for.
+Source: Amazon SNS Developer Guide, "Verifying the signatures of Amazon SNS messages", read 2026-11-23. Invariant:
+nothing is fetched before all offline checks pass, nor from outside the topic's SNS host, nor faster than the rate
+limit; a key that verified a message is kept.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ DOMAINS: Final = {
     "aws-iso-e": "cloud.adc-e.uk",
     "aws-iso-f": "csp.hci.ic.gov",
 }
-"""Under which domain each partition of Amazon's has its hosts (botocore, partitions.json, 2026-11-30)."""
+"""The domain of each Amazon partition (botocore, partitions.json, 2026-11-30)."""
 CERTIFICATE: Final = re.compile(r"/[A-Za-z0-9_.-]{1,200}\.pem")
 CONFIRMING: Final = re.compile(r"/\?Action=ConfirmSubscription&[!-~]{1,4000}")
 
@@ -43,29 +42,29 @@ SIGNED: Final = {
     "SubscriptionConfirmation": _CONFIRMATION,
     "UnsubscribeConfirmation": _CONFIRMATION,
 }
-"""The fields that are signed, in byte order; Subject only where there is one."""
+"""The signed fields, in byte order; Subject only if present."""
 
 VERSIONS: Final = frozenset({"1", "2"})
-"""SHA-1, which a topic has unless it was changed (that it is old is for its owner to change), and SHA-256."""
+"""SHA-1, the default of a topic, and SHA-256."""
 KEY_SIZES: Final = frozenset({128, 256, 384, 512})
-"""Bytes in an RSA signature: any other length is none, and no certificate is fetched for it."""
+"""Bytes in an RSA signature; for other lengths no certificate is fetched."""
 
 LONGEST: Final = 1024 * 1024
-"""Bytes in a report. What is published has at most 262,144 bytes (`Message` of Publish in the Amazon SNS API,
-2026-11-30); it comes as a text inside JSON, where each quotation mark takes two, with the envelope around it. What is
-longer than this is refused, and SNS takes that for a delivery, so it is four times as much."""
+"""Bytes in a report. A message has at most 262,144 (`Publish`, Amazon SNS API, 2026-11-30); JSON escaping may double
+it. Four times as much, because SNS takes a refusal for a delivery.
+"""
 MOST_FETCHED: Final = 64 * 1024
 MOST_CERTIFICATES: Final = 16
-"""That have been fetched, and have not fitted yet."""
+"""Fetched certificates that have not verified a message yet."""
 MOST_FETCHES: Final = 60
-"""Certificates fetched a minute. Amazon changes its own once in some months."""
+"""Per minute. Amazon changes its certificate every few months."""
 MINUTE: Final = 60.0
 REMEMBERED: Final = {BadSignature: MINUTE, TryLater: 10.0}
-"""For how many seconds a failure counts. One that passes must be over when SNS comes again, 20 seconds later."""
+"""Seconds for which a failure is cached. TryLater must expire before SNS retries, after 20 seconds."""
 
 
 def read_envelope(body: bytes) -> dict[str, Any]:
-    """The fields of a message. Raises BadSignature."""
+    """Raises BadSignature."""
     try:
         message = read_json(body)
     except BadPayload:
@@ -76,7 +75,7 @@ def read_envelope(body: bytes) -> dict[str, Any]:
 
 
 def signed_at(message: Mapping[str, Any]) -> datetime:
-    """When a message was published. Raises BadSignature."""
+    """The time of publication. Raises BadSignature."""
     at = instant(message.get("Timestamp"))
     if at is None:
         raise BadSignature("without a time")
@@ -84,14 +83,14 @@ def signed_at(message: Mapping[str, Any]) -> datetime:
 
 
 def host_of(topic_arn: object) -> str | None:
-    """The SNS host of a topic's region, with its scheme, or None for what names no topic of Amazon's."""
+    """The SNS base URL of a topic's region, or None for an invalid ARN."""
     found = TOPIC.fullmatch(topic_arn) if isinstance(topic_arn, str) else None
     domain = DOMAINS.get(found[1]) if found else None
     return f"https://sns.{found[2]}.{domain}" if found and domain else None
 
 
 class Certificates:
-    """The public keys behind the certificates of SNS, each fetched once, from `sns_url` where that is set."""
+    """The public keys of SNS certificates, each fetched once, from `sns_url` if set."""
 
     def __init__(self, sns_url: str = "") -> None:
         self._sns_url = sns_url
@@ -102,8 +101,9 @@ class Certificates:
         self._lock = Lock()
 
     def verify(self, message: Mapping[str, Any]) -> None:
-        """Raises BadSignature unless Amazon signed the message; TryLater while its certificate cannot be had, since SNS
-        would take a refusal for a delivery."""
+        """Raises BadSignature unless Amazon signed the message, TryLater if the certificate cannot be fetched (SNS
+        would take a refusal for a delivery).
+        """
         version = message.get("SignatureVersion")
         if not isinstance(version, str) or version not in VERSIONS:
             raise BadSignature("a version of signatures that we do not know")
@@ -124,13 +124,13 @@ class Certificates:
         return self._fetch_key(url)
 
     def _keep(self, url: str, key: Any) -> None:
-        """Amazon signed with it: from now on it needs no fetch, and gives way to no other."""
+        """Keep a key that verified a message, so that it is never evicted."""
         with self._lock:
             self._keys[url] = key
             self._unproven.pop(url, None)
 
     def _fetch_key(self, url: str) -> Any:
-        """The key, fetched now unless that failed a moment ago. Raises BadSignature or TryLater."""
+        """Raises BadSignature or TryLater, also for a cached failure."""
         self._begin(url, time.monotonic())
         try:
             key = _read_certificate(_fetch(self._reachable(url)))
@@ -169,7 +169,7 @@ class Certificates:
 
 
 def _at_host(message: Mapping[str, Any], name: str, path: re.Pattern[str]) -> str:
-    """The address in this field, at the SNS host of the message's own topic. Raises BadSignature."""
+    """The URL in this field, at the SNS host of the message's topic. Raises BadSignature."""
     url, host = message.get(name), host_of(message.get("TopicArn"))
     if host is None or not isinstance(url, str) or not url.startswith(host) or not path.fullmatch(url, len(host)):
         raise BadSignature(f"a {name} at another place than the topic's")
@@ -177,7 +177,7 @@ def _at_host(message: Mapping[str, Any], name: str, path: re.Pattern[str]) -> st
 
 
 def _canonical(message: Mapping[str, Any]) -> bytes:
-    """What is signed: each field's name and value, on a line of its own. Raises BadSignature."""
+    """The signed text: name and value of each field, a line each. Raises BadSignature."""
     kind = message.get("Type")
     names = SIGNED.get(kind) if isinstance(kind, str) else None
     if names is None:
@@ -228,7 +228,7 @@ def _verify(key: Any, signature: bytes, text: bytes, *, version: str) -> None:
 
 
 def _fetch(url: str) -> bytes:
-    """What stands at an address. Raises TryLater, Rejected or Misconfigured."""
+    """Raises TryLater, Rejected or Misconfigured."""
     import requests
 
     try:

@@ -1,8 +1,7 @@
 """SparkPost: batches of events in, the suppression list out.
 
-Facts: the API descriptions of webhooks and of the suppression list, and Bird's email API, read 2026-11-23. Invariant:
-nothing is deleted but one entry at one level. A DELETE without `list_id` removes every entry of an address, so the one
-function that deletes cannot be called without.
+Source: API descriptions of webhooks and the suppression list, and Bird's email API, read 2026-11-23. Invariant: every
+DELETE has a `list_id`, since one without removes every entry of an address.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ CLASSES: Final = {
     80: EventKind.RESUBSCRIBE,
     90: EventKind.UNSUBSCRIBE,
 }
-"""By `bounce_class`, which also tells unsubscribes that came by mail."""
+"""By `bounce_class`, which includes unsubscribes by mail."""
 
 GLOBAL: Final = "global"
 LIST: Final = re.compile(r"global|list:[!-~]{1,200}")
@@ -51,12 +50,12 @@ PAGE: Final = 10_000
 
 
 class SparkPost(UnsignedConnector):
-    """`global` is the account's entry for all that is not transactional; `list:ID` an entry for one list."""
+    """`global` is the account's entry for non-transactional mail; `list:ID` an entry for one list."""
 
     busy_code = 503
     refused_code = 401
     batch_size = 10_000
-    # How much a batch may hold is not published; the secret is looked at before it is read.
+    # The size of a batch is not published; the secret is checked before reading.
     longest_body = 8 * 1024 * 1024
     calls_per_second = 5.0
     can_lift = True
@@ -65,8 +64,6 @@ class SparkPost(UnsignedConnector):
         super().__init__(settings)
         require_lists(settings, LIST, example="list:news.example.com or global", everything=GLOBAL)
 
-    # In.
-
     def parse(self, headers: Mapping[str, str], body: bytes) -> Parsed:
         rows = read_json(body)
         if not isinstance(rows, list):
@@ -74,7 +71,7 @@ class SparkPost(UnsignedConnector):
         return each_row(rows, self._events)
 
     def _events(self, element: Mapping[str, Any]) -> Iterator[ProviderEvent]:
-        # One class of events in each element; one without any is SparkPost's own ping.
+        # Each element holds one class of events; an empty one is a ping.
         classes = element.get("msys")
         if not isinstance(classes, dict) or not all(isinstance(row, dict) for row in classes.values()):
             raise BadPayload("without msys")
@@ -101,12 +98,10 @@ class SparkPost(UnsignedConnector):
             topic=topic,
         )
 
-    # Out.
-
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
         rows = [row for push in pushes if not push.is_lift for row in _rows(push)]
         for part in batches(rows, MOST_ROWS):
-            # A 5xx may have taken some of them. They are sent again as they are.
+            # A 5xx may have stored some; repeating is harmless.
             body = json_body({"recipients": list(part)})
             self.session.call("PUT", self._url(), headers=self._headers, body=body)
         return push_each([push for push in pushes if push.is_lift], self._lift)
@@ -121,7 +116,7 @@ class SparkPost(UnsignedConnector):
         return [] if answer.status == 404 else _results(answer.document)
 
     def _lift(self, push: Push) -> None:
-        """Take away the entry of an opt-out at this level, and nothing else."""
+        """Remove only an opt-out, and only at this level."""
         list_id = "" if push.list_ref == GLOBAL else push.list_ref.removeprefix("list:")
         rows = self._rows_of(push.address.value)
         here = [row for row in rows if row.get("type") == MARKETING and (row.get("list_id") or "") == list_id]
@@ -131,7 +126,7 @@ class SparkPost(UnsignedConnector):
             self._delete(push.address.value, list_id)
 
     def _delete(self, recipient: str, list_id: str) -> None:
-        """Delete one entry: that of a list, or with an empty `list_id` that of the account."""
+        """An empty `list_id` deletes the account's entry."""
         url = f"{self._url(recipient)}?list_id={quote(list_id, safe='')}"
         body = json_body({"type": MARKETING})
         answer = self.session.ask("DELETE", url, headers=self._headers, body=body, accept={403, 404})
@@ -144,8 +139,6 @@ class SparkPost(UnsignedConnector):
     @property
     def _headers(self) -> dict[str, str]:
         return {"Authorization": self.settings.api_key, "Content-Type": "application/json"}
-
-    # List.
 
     def list_suppressed(self) -> Iterator[Listed]:
         cursor: str | None = "initial"
@@ -163,7 +156,7 @@ class SparkPost(UnsignedConnector):
     def _listed(self, row: Mapping[str, Any]) -> Iterator[Listed]:
         address = find_address(Channel.EMAIL, row.get("recipient"))
         kind = SOURCES.get(str(row.get("source")), EventKind.UNSUBSCRIBE)
-        # Ours for an address that cannot be reached: its twin for marketing says the same.
+        # The transactional entry of an undeliverable address has a marketing twin.
         if address is None or (kind is EventKind.UNSUBSCRIBE and row.get("type") != MARKETING):
             return
         at = instant(row.get("updated") or row.get("created"))
@@ -181,7 +174,7 @@ def _kind(row: Mapping[str, Any]) -> EventKind | None:
 
 
 def _rows(push: Push) -> Iterator[dict[str, str]]:
-    """The entries of an opt-out; of an unreachable address, one for each kind of mail."""
+    """The entries of an opt-out; for an undeliverable address, both types."""
     if push.reason in UNDELIVERABLE:
         for name in TYPES:
             yield {"recipient": push.address.value, "type": name}
@@ -197,7 +190,7 @@ def _results(page: Any) -> list[Mapping[str, Any]]:
 
 
 def _following(page: Mapping[str, Any]) -> str | None:
-    """The cursor of the next page, from its link; that is never followed as it is, since it may lead elsewhere."""
+    """The cursor of the next page. The link itself is not followed, since it may lead elsewhere."""
     links = page.get("links")
     for link in links if isinstance(links, list) else []:
         if isinstance(link, dict) and link.get("rel") == "next":

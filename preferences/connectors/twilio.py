@@ -1,9 +1,8 @@
-"""Twilio SMS: the words that recipients send, and the consents that we push.
+"""Twilio SMS: replies in, consents out.
 
-Facts: Twilio's pages on webhook security, Advanced Opt-Out and the Consent API (generally available since 30 June 2026)
-and the description accounts_v1, read 2026-11-23; the words by 47 CFR 64.1200(a)(10) and CTIA 5.1.3. Invariants: who
-says stop, in whatever spelling, is stopped for all marketing by SMS of the brand and not for one sender only; nobody
-comes back by a word alone; the answer to a report is never a message to the person.
+Source: Twilio's pages on webhook security, Advanced Opt-Out and the Consent API, and accounts_v1, read 2026-11-23;
+47 CFR 64.1200(a)(10); CTIA 5.1.3. Invariants: a stop in any spelling ends all SMS marketing of the brand; a keyword
+alone never opts in; no answer is a message to the contact.
 """
 
 from __future__ import annotations
@@ -34,8 +33,9 @@ STOP: Final = frozenset(
         *("arret", "arrete", "arrett", "arreter", "alto", "parar", "desabo", "desabonner"),
     }
 )
-"""Words that stop, without case, accents, spaces and punctuation: "Opt-Out!" is `optout`. The French ones are Twilio's
-own as well (twilio.com/docs/proxy/opt-out-keywords, 2026-11-30)."""
+"""Stop words without case, accents, spaces and punctuation. The French ones include Twilio's
+(twilio.com/docs/proxy/opt-out-keywords, 2026-11-30).
+"""
 
 START: Final = frozenset({"start", "yes", "unstop"})
 HELP: Final = frozenset({"help", "info", "aide", "ayuda"})
@@ -46,7 +46,7 @@ FILLERS: Final = frozenset(
         *("i", "want", "to", "would", "like", "out", "of", "your", "just", "por", "favor", "svp", "merci", "gracias"),
     }
 )
-"""Words around one that stops, which leave no doubt about it: "please stop texting me"."""
+"""Words beside a stop word that leave no doubt: "please stop texting me"."""
 
 PHRASES: Final = (
     "leave me alone",
@@ -57,28 +57,29 @@ PHRASES: Final = (
     "take me off",
     "opt me out",
 )
-"""What a reasonable person would read as a stop as well, anywhere in a message."""
+"""Phrases that a reasonable person reads as a stop, anywhere in a message."""
 
 PARTED: Final = re.compile(r"\b(?:(opt)[\W_]+(out)|(un)[\W_]+(subscribe)|(stop)[\W_]+(all))\b")
-"""Words that stop, written as two: "opt-out please" and "please opt out" say the same as "optout". Each pair by itself:
-"stop out" is no word, and stays the two that it is."""
+"""Stop words written as two, "opt-out" for "optout". Only these pairs: "stop out" stays two words."""
 
 OPT_OUT_TYPES: Final = {"STOP": EventKind.UNSUBSCRIBE, "START": EventKind.RESUBSCRIBE, "HELP": None}
-"""What Twilio says itself, where Advanced Opt-Out is on."""
+"""Twilio's own classification, with Advanced Opt-Out."""
 
 NUMBER: Final = re.compile(r"(?:rcs:)?(\+[0-9]{5,15})")
-"""Who sent a message. Twilio has one opt-out for SMS, MMS and RCS, whichever of them it came by (its changelog of
-2026-03-15). WhatsApp and others have prefixes of their own, and opt-outs of their own."""
+"""The sender. One opt-out covers SMS, MMS and RCS (Twilio's changelog, 2026-03-15). WhatsApp and others have their own
+prefixes and opt-outs.
+"""
 SENDER: Final = re.compile(r"MG[0-9a-fA-F]{32}|\+?[0-9]{3,15}")
 ALGORITHMS: Final = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
-"""With the account's auth token, and with a shared key for webhooks (twilio-python 9.13)."""
+"""With the auth token, and with a shared webhook key (twilio-python 9.13)."""
 
 PORTS: Final = {"https": 443, "http": 80}
 
 
 class TwilioOptions(Options):
-    """`account_sid` goes with `api_key`, the auth token or an API key's secret; `api_key_sid` where it is the latter.
-    `webhook_url` is the address as Twilio has it, where that is not `PUBLIC_URL/webhooks/NAME`."""
+    """`api_key` is the auth token of `account_sid`, or the secret of `api_key_sid`. `webhook_url`: the URL configured
+    at Twilio, if not `PUBLIC_URL/webhooks/NAME`.
+    """
 
     account_sid: str = ""
     api_key_sid: str = ""
@@ -86,7 +87,7 @@ class TwilioOptions(Options):
 
 
 class Twilio(Connector):
-    """The senders of one account: `list_ref` is a messaging service (`MG…`) or a number."""
+    """`list_ref` is a messaging service (`MG…`) or a number."""
 
     busy_code = 503
     refused_code = 403
@@ -94,7 +95,7 @@ class Twilio(Connector):
     calls_per_second = 100 / 60
     can_list = False
     channels = frozenset({Channel.SMS})
-    # An empty answer in Twilio's own language: words in plain text would be sent to the person.
+    # Empty TwiML: plain text would be sent to the contact.
     accepted = ("<Response/>", "text/xml")
     options_type = TwilioOptions
     options: TwilioOptions
@@ -103,10 +104,8 @@ class Twilio(Connector):
         super().__init__(settings)
         require_lists(settings, SENDER, example="MG… (a messaging service) or +12025550123")
 
-    # In.
-
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
-        # No time is signed, so there is no age to check: a repeated MessageSid is known by its entry.
+        # No time is signed, so none is checked; the ledger entry of a MessageSid detects repeats.
         try:
             pairs = read_pairs(body)
         except BadPayload:
@@ -148,8 +147,6 @@ class Twilio(Connector):
         )
         return Parsed([event], 0)
 
-    # Out.
-
     def push(self, pushes: Sequence[Push]) -> Sequence[Refusal]:
         refusals = [Refusal(push.contact_id, "Twilio shows no consents") for push in pushes if push.is_lift]
         return refusals + self._opt_out([push for push in pushes if not push.is_lift])
@@ -176,16 +173,16 @@ class Twilio(Connector):
         return basic_auth(user, self.settings.api_key)
 
     def list_suppressed(self) -> Iterator[Listed]:
-        """Nothing: Twilio has no way to read consents."""
+        """Empty: Twilio has no way to read consents."""
         return iter(())
 
 
 def expected_signature(
     secret: str, url: str, pairs: Sequence[tuple[str, str]], *, algorithm: str = "HMAC_SHA1"
 ) -> bytes:
-    """Base64 of the HMAC, keyed with the auth token, over the address and each parameter's name and value, by name.
+    """Base64 HMAC over the URL and each parameter's name and value, sorted by name.
 
-    Of a name that comes more than once, each value counts once, in order (twilio.com/docs/usage/webhooks, 2026-11-23).
+    Each distinct value of a repeated name counts once (twilio.com/docs/usage/webhooks, 2026-11-23).
     """
     text = url + "".join(name + value for name, value in sorted(set(pairs)))
     digest = hmac.digest(secret.encode("utf-8", "replace"), text.encode("utf-8", "replace"), ALGORITHMS[algorithm])
@@ -193,7 +190,7 @@ def expected_signature(
 
 
 def _algorithm(settings: str) -> str:
-    """What `X-Twilio-Webhooks-Signature-Settings` names: `key=…,algorithm=HMAC_SHA256`; SHA-1 without it."""
+    """The algorithm in `X-Twilio-Webhooks-Signature-Settings` (`key=…,algorithm=HMAC_SHA256`); default SHA-1."""
     parts = (part.partition("=") for part in settings.split(","))
     named = [value.strip().upper() for name, _, value in parts if name.strip() == "algorithm" and value.strip()]
     algorithm = named[0] if named else "HMAC_SHA1"
@@ -203,7 +200,7 @@ def _algorithm(settings: str) -> str:
 
 
 def _with_and_without_port(url: str) -> Iterator[str]:
-    """The address as it is, and with the default port put in or taken out: Twilio has signed either."""
+    """The URL as given, and with the default port added or removed: Twilio signs either."""
     yield url
     try:
         parts = urlsplit(url)
@@ -217,7 +214,7 @@ def _with_and_without_port(url: str) -> Iterator[str]:
 
 
 def read_word(form: Mapping[str, str]) -> EventKind | None:
-    """What a message means: a stop, a return, or neither."""
+    """Whether a message opts out, opts in, or neither."""
     said = form.get("OptOutType", "").upper()
     if said in OPT_OUT_TYPES:
         return OPT_OUT_TYPES[said]
@@ -237,14 +234,14 @@ def _means_stop(words: Sequence[str]) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    """The words of a message, in small letters, without accents and punctuation."""
+    """The words in lower case, without accents and punctuation."""
     plain = unicodedata.normalize("NFKD", text.casefold().replace("'", "").replace("’", ""))
     letters = "".join(letter for letter in plain if not unicodedata.combining(letter))
     return re.findall(r"\w+", PARTED.sub(lambda found: "".join(half for half in found.groups() if half), letters))
 
 
 def _correlation_id(push: Push) -> str:
-    """32 hexadecimal digits that are the same at each try of the same push."""
+    """32 hexadecimal digits, the same for each retry of a push."""
     parts = f"{push.contact_id}|{push.list_ref}|{push.status}|{push.entry}|{push.address.channel}"
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
 

@@ -1,7 +1,6 @@
 """Providers that sign nothing: their webhooks carry a secret.
 
-Owns where the secret may be, and its comparison. Invariant: without a configured secret nothing is authentic, and
-comparing takes as long for a wrong secret as for the right one.
+Invariant: without a configured secret nothing is authentic; comparison takes constant time.
 """
 
 from __future__ import annotations
@@ -21,15 +20,17 @@ PARAMETER: Final = "secret"
 
 
 class UnsignedConnector(Connector):
-    """The secret is the password of basic authentication (or `user:password`), a bearer token, `X-Webhook-Secret`, or
-    `?secret=` in the URL: only for providers that set no headers, since URLs end up in logs."""
+    """The secret is the basic-auth password (or `user:password`), a bearer token, `X-Webhook-Secret`, or `?secret=`.
+
+    Use `?secret=` only for providers that set no headers, since URLs end up in logs.
+    """
 
     signs_body = False
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
         given = [_digest(secret) for secret in _secrets_given(headers, url)]
         known = [_digest(secret) for secret in self.settings.webhook_secrets if secret]
-        # All pairs, so that the time taken says nothing about which came close.
+        # Compare all pairs, for constant time.
         if not sum(hmac.compare_digest(secret, other) for secret in given for other in known):
             raise BadSignature("no secret fits")
 

@@ -1,8 +1,7 @@
-"""Any system that speaks Standard Webhooks, both ways: https://github.com/standard-webhooks/standard-webhooks.
+"""Standard Webhooks in both directions: https://github.com/standard-webhooks/standard-webhooks.
 
-Out: `POST {base_url}/preferences`, signed with every secret in `signing_secrets`, so the receiver can change its own
-while both are valid. In: signed with any secret in `webhook_secrets`. List: `GET {base_url}/suppressions`; of single
-addresses: `POST {base_url}/suppressions/search`. The bodies are described in docs/connectors.md.
+Pushes are signed with every secret in `signing_secrets`, so a receiver can rotate them; reports with any in
+`webhook_secrets`. Bodies and endpoints: docs/connectors.md.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ from preferences.domain.vocabulary import Channel, Status
 
 PAGE: Final = 1_000
 MOST_PAGES: Final = 10
-"""How many pages of a list are read to find single addresses, which is done for each block of opt-ins."""
+"""Pages read to find single addresses."""
 
 _WISHES: Final = (EventKind.UNSUBSCRIBE, EventKind.SUPPRESSION_ADDED)
 KINDS: Final = {kind.value: kind for kind in (*_WISHES, EventKind.HARD_BOUNCE, EventKind.COMPLAINT, EventKind.INVALID)}
-"""What our own protocol has words for (docs/connectors.md)."""
+"""The kinds in our own protocol (docs/connectors.md)."""
 
 
 class WebhookOptions(Options):
-    """`search`: whether the receiver answers `POST /suppressions/search`. Without it, its list is looked through."""
+    """`search`: whether the receiver answers `POST /suppressions/search`; otherwise its list is read."""
 
     search: bool = False
 
 
 class WebhookConnector(Connector):
-    """Our own protocol, for systems that no other connector is written for."""
+    """Our own protocol, for systems without a connector."""
 
     can_lift = True
     lift_size = 20
@@ -87,7 +86,7 @@ class WebhookConnector(Connector):
         now = datetime.now(UTC)
         message = {
             "type": "preferences.changed",
-            # When the newest of it occurred, so that every try of a message has the same bytes.
+            # The newest time, so that every retry has the same bytes.
             "timestamp": max(push.since for push in pushes).isoformat(),
             "data": {"changes": [_change(push) for push in pushes]},
         }
@@ -98,15 +97,12 @@ class WebhookConnector(Connector):
         return _refusals(answer, pushes)
 
     def held(self, lifts: Sequence[Push]) -> list[Listed]:
-        """Nothing, so that nothing is lifted, where the receiver shows no list, or one too long to look through.
-
-        The receiver compares `since` once more with what it holds (docs/connectors.md).
-        """
+        """Empty, so that nothing is lifted, without a list or with one that is too long."""
         addresses = {lift.address for lift in lifts}
         try:
             rows = self._search(addresses) if self.options.search else self._short_list()
         except Misconfigured:
-            # A receiver without a list still takes pushes: a lift is no reason to pause.
+            # A receiver without a list still takes pushes: do not pause it.
             return []
         return [row for row in rows if row.address in addresses]
 
@@ -142,7 +138,7 @@ class WebhookConnector(Connector):
         return {"Authorization": f"Bearer {self.settings.api_key}"}
 
     def _signed(self, body: bytes, now: datetime) -> dict[str, str]:
-        # The id is that of the content, so that every try of the same message bears the same one.
+        # Derived from the content, so that retries have the same id.
         message_id = f"msg_{hashlib.sha256(body).hexdigest()[:32]}"
         return signed_headers(self.settings.signing_secrets, message_id, body, now=now)
 
@@ -164,10 +160,9 @@ def signed_headers(secrets: Sequence[str], message_id: str, body: bytes, *, now:
 
 
 def require_standard_secrets(settings: ConnectorSettings) -> None:
-    """Raises Misconfigured where a secret is none of Standard Webhooks, with or without `whsec_` before it.
+    """Raises Misconfigured unless each is a Standard Webhooks secret, with or without `whsec_`.
 
-    The library reads what it can of any text. A public key (`whpk_…`) in place of the secret would let everybody sign
-    who knows it (Standard Webhooks, "Signature scheme": https://github.com/standard-webhooks/standard-webhooks).
+    The library accepts any text; with a public key (`whpk_…`) anybody could sign.
     """
     for field, secrets in (
         ("webhook_secrets", settings.webhook_secrets),
@@ -178,14 +173,13 @@ def require_standard_secrets(settings: ConnectorSettings) -> None:
 
 
 def verify_standard(secrets: Sequence[str], headers: Mapping[str, str], body: bytes) -> None:
-    """Raises BadSignature, and nothing else, unless a secret fits: Standard Webhooks, "Signature scheme"."""
-    # The library's own window is five minutes either way, right here: each attempt is signed afresh. It lets ValueError
-    # and binascii.Error out for malformed headers, and a verifier has one way to say no. Whether the bytes are JSON is
-    # for `parse` to find out.
+    """Raises only BadSignature, unless a secret matches: Standard Webhooks, "Signature scheme"."""
+    # The library's window of five minutes fits, as each attempt is signed afresh. Malformed headers make it raise
+    # ValueError and binascii.Error.
     for secret in secrets:
         try:
             Webhook(secret).verify(body, dict(headers), json_parse=False)
-        except Exception:  # noqa: S112, BLE001 - any failure is the same no; the next secret may fit
+        except Exception:  # noqa: S112, BLE001 - any failure is a mismatch
             continue
         return
     raise BadSignature("no secret fits")
@@ -216,7 +210,7 @@ def _refusals(answer: Any, pushes: Sequence[Push]) -> list[Refusal]:
 
 
 def _rows(page: Any) -> list[Listed]:
-    """The rows of a page that we have words for. Raises TryLater where it is not as described."""
+    """Raises TryLater if the page is malformed."""
     if not isinstance(page, dict):
         raise TryLater("a list that is not as described")
     try:
@@ -237,7 +231,7 @@ def _listed(row: Mapping[str, Any]) -> Listed | None:
 
 
 def _instant(text: Any) -> datetime | None:
-    """An ISO 8601 instant with its zone; None for anything else, which then counts from receipt."""
+    """An ISO 8601 time with a zone, else None (the time of receipt counts)."""
     try:
         instant = datetime.fromisoformat(text)
         return instant.astimezone(UTC) if instant.tzinfo else None

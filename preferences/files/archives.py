@@ -1,7 +1,7 @@
-"""Reading zip files that anybody may have made.
+"""Reading untrusted zip files, within limits.
 
-Owns the limits. Invariants: nothing is unpacked to the disk, so that no name in the archive means a place; memory does
-not grow with what the archive claims to hold; whatever the bytes are, the answer is what was asked for or BadArchive.
+Invariants: nothing is unpacked to disk, so member names are never paths; memory does not grow with claimed sizes; bad
+bytes raise BadArchive.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from preferences.domain.errors import PreferencesError
 
 MOST_MEMBERS: Final = 1_000
 LARGEST_DIRECTORY: Final = 1 << 20
-"""Bytes of the list of members, which is read at once."""
+"""Bytes of the list of members."""
 
 MOST_INFLATION: Final = 200
-"""How many times larger than in the archive a member may be: real tables come to 20, made-up zeros to 1,000."""
+"""Maximum ratio of unpacked to packed size: real tables reach 20, zeros 1,000."""
 
 SMALL: Final = 1 << 20
 LONGEST_LINE: Final = 16 << 20
@@ -35,12 +35,12 @@ _BROKEN: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSEr
 
 
 class BadArchive(PreferencesError):
-    """The archive cannot be read. Says what is wrong, never what is in it."""
+    """The archive cannot be read. The message never quotes contents."""
 
 
 @contextmanager
 def opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """An archive to read `member` and `lines` of. Raises BadArchive."""
+    """Raises BadArchive."""
     try:
         with path.open("rb") as raw:
             _check_directory(raw, path.name)
@@ -51,7 +51,7 @@ def opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _check_directory(raw: IO[bytes], name: str) -> None:
-    """Refuse a list of members that would take much memory, before it is read."""
+    """Refuse a large list of members before it is loaded."""
     raw.seek(0, io.SEEK_END)
     length = raw.tell()
     raw.seek(max(0, length - (1 << 16) - 22))
@@ -70,7 +70,7 @@ def _check_directory(raw: IO[bytes], name: str) -> None:
 
 @contextmanager
 def member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
-    """One file in an archive, to be read from the beginning. Raises BadArchive, and KeyError where there is none."""
+    """One file of an archive. Raises BadArchive, and KeyError if it is missing."""
     info = archive.getinfo(name)
     if info.flag_bits & 0x1:
         raise BadArchive(f"{name} is encrypted: unpack the archive with its password, and pack it again without")
@@ -85,7 +85,7 @@ def member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
 
 
 def start(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    """The whole of a small file. Raises BadArchive for one of more than `limit` bytes."""
+    """The whole file. Raises BadArchive beyond `limit` bytes."""
     with member(archive, name) as file:
         found = file.read(limit + 1)
     if len(found) > limit:
@@ -94,7 +94,7 @@ def start(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
 
 
 def lines(file: IO[bytes], name: str) -> Iterator[bytes]:
-    """The lines of a file. Raises BadArchive for one that is too long."""
+    """Raises BadArchive for a line that is too long."""
     buffered = io.BufferedReader(file, 1 << 18)  # type: ignore[type-var]  # a member is read like a raw file
     while line := buffered.readline(LONGEST_LINE + 1):
         if len(line) > LONGEST_LINE:

@@ -1,8 +1,7 @@
-"""Files that take their name only when they are whole and on the disk.
+"""Files that take their name only when complete and on disk.
 
-Owns how such a file comes to be. Invariants: whatever stops the writing, what had the name before still has it; a
-device, a pipe or a socket is never replaced; only the owner may read the file, at any moment, since most of them hold
-addresses.
+Invariants: after a failure the old file remains; devices, pipes and sockets are never replaced; only the owner may read
+the file at any moment, since most hold addresses.
 """
 
 from __future__ import annotations
@@ -20,19 +19,18 @@ from preferences.domain.errors import PreferencesError
 
 
 class CannotWrite(PreferencesError):
-    """The file cannot be written: says which, and why."""
+    """The message names the file and the reason."""
 
 
 PRIVATE: Final = 0o600
-"""Permissions of a file that only its owner may read."""
 
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-"""Never a file, nor a link to one, that somebody else laid there."""
+"""Never opens an existing file or link."""
 
 
 @contextmanager
 def atomic_write(path: Path, *, replace: bool) -> Iterator[IO[bytes]]:
-    """A file to be written. With `replace` it takes the place of what is there. Raises CannotWrite."""
+    """Raises CannotWrite, also for an existing file unless `replace`."""
     unfinished = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.part")
     _check_replaceable(path)
     try:
@@ -55,17 +53,17 @@ def atomic_write(path: Path, *, replace: bool) -> Iterator[IO[bytes]]:
 
 
 def _check_replaceable(path: Path) -> None:
-    """Refuse what is there and is no file, also under the name of a link, such as /dev/stdout. Raises CannotWrite."""
+    """Raises CannotWrite for what is no regular file, also behind a link such as /dev/stdout."""
     try:
         mode = path.stat().st_mode
-    except OSError:  # there is nothing, or a link to nothing; where it cannot be told the writing says why
+    except OSError:  # nothing there, or a dangling link; other errors appear on writing
         return
     if not stat.S_ISREG(mode):
         raise CannotWrite(f"{path.name} is no file but a folder, a device, a pipe or the like; give another name")
 
 
 def _take_name(unfinished: Path, path: Path) -> None:
-    """Raises FileExistsError for a name that is taken, whoever took it meanwhile."""
+    """Raises FileExistsError for a name that was taken meanwhile."""
     try:
         path.hardlink_to(unfinished)
     except FileExistsError:

@@ -1,6 +1,6 @@
-"""Process pools for long work: forked, so that each process starts with a copy of this one's memory.
+"""Pools of forked processes, which share this one's memory.
 
-Owns their start and their end. Invariant: no process of a pool outlives its parent, however the parent ends.
+Invariant: no process of a pool outlives its parent, however the parent ends.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from preferences.domain.errors import PreferencesError
 
 
 class HelperLost(PreferencesError):
-    """A process of the pool was killed from outside. The whole work must be started again."""
+    """A process of the pool was killed; the work must be restarted."""
 
 
 def can_fork() -> bool:
-    """Whether the system can start a process with a copy of this one's memory."""
     return "fork" in multiprocessing.get_all_start_methods()
 
 
 def cores() -> int:
-    """How many processes can work at the same time."""
+    """The number of usable CPUs."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def nothing_collected() -> Iterator[None]:
-    """Disable the cyclic garbage collector: among millions of new objects without cycles it takes longer than making
-    them, and it copies memory that forked processes share."""
+    """Disable the cyclic garbage collector, which is slow among millions of objects without cycles and copies memory
+    that forked processes share.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -47,9 +47,9 @@ def nothing_collected() -> Iterator[None]:
 
 @contextmanager
 def helpers(count: int, begin: Callable[..., None], *given: Any) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes that have called `begin` with what is given, which is not pickled.
+    """A pool whose processes have called `begin(*given)`; `given` is not pickled.
 
-    Raises HelperLost when one of them is killed, such as for want of memory.
+    Raises HelperLost if one is killed, for example for lack of memory.
     """
     context = multiprocessing.get_context("fork")
     try:

@@ -1,7 +1,6 @@
-"""Tables as people have them: CSV in its many forms, packed or not.
+"""Reading tables: CSV variants, encodings, gzip.
 
-Owns how a table is encoded and packed, what separates its columns, and where its header ends. Invariant: whatever the
-bytes are, there is a header and rows, or BadFile, which says the line and what to do, and never a value.
+Invariant: any bytes give a header and rows, or BadFile with the line and the remedy, never a value.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ BOM: Final = b"\xef\xbb\xbf"
 DELIMITERS: Final = ",;\t|"
 
 LONGEST_ROW: Final = 1 << 22
-"""Bytes in one row. A quote that is never closed would make one of the rest of the file."""
+"""Bytes in a row; an unclosed quote would join the rest of the file."""
 
 CHUNK: Final = 4_000
-"""Lines that are read, and parsed, at a time."""
+"""Lines read and parsed at a time."""
 
 _EMAIL: Final = (
     *("address", "email", "e mail", "email address", "e mail address", "emailaddress", "mail"),
@@ -52,16 +51,15 @@ ADDRESS_NAMES: Final = {
     Channel.VOICE: ("address", "phone", "phone number", "telephone", "telephone number", "mobile"),
     Channel.POST: ("address", "postal address"),
 }
-"""What the column of the addresses is called, as `plain_name` has it, here and by other programs; in the languages in
-which those speak."""
+"""Names of the address column, normalised by `plain_name`, in the languages of exporting programs."""
 
 
 class BadFile(PreferencesError):
-    """The file cannot be used. Says the line and the column, never a value."""
+    """The message has line and column, never a value."""
 
 
 class Opened(NamedTuple):
-    """The text of a file, whether the file is packed, and whether its text was turned into UTF-8 while it was read."""
+    """The text of a file, whether it is packed, and whether it was translated to UTF-8."""
 
     text: IO[bytes]
     packed: bool
@@ -70,7 +68,7 @@ class Opened(NamedTuple):
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file as it lies. Raises BadFile."""
+    """Raises BadFile."""
     try:
         raw = path.open("rb")
     except OSError as error:
@@ -80,9 +78,9 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def open_table(raw: IO[bytes], codec: str = "") -> Opened:
-    """The text of a file: its first bytes say whether it is packed (gzip), or in UTF-16, as Excel saves "Unicode text".
+    """The text of a file, unpacked from gzip and translated from UTF-16 (Excel's "Unicode text"). Raises BadFile.
 
-    Text in a `codec` in which a comma is not one byte is read as UTF-8, too. Raises BadFile.
+    A `codec` in which a comma is not one byte is also translated to UTF-8.
     """
     magic = read_bytes(raw, 4)
     raw.seek(0)
@@ -98,7 +96,7 @@ def open_table(raw: IO[bytes], codec: str = "") -> Opened:
 
 
 def _wide_codec(start: bytes, codec: str) -> str:
-    """The encoding in which a character is more than a byte, if it is one."""
+    """The encoding, if its characters take more than one byte."""
     if start in {codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE}:
         return "utf-32"
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -109,7 +107,7 @@ def _wide_codec(start: bytes, codec: str) -> str:
 
 
 class _AsUtf8(io.RawIOBase):
-    """A file in another encoding, read as UTF-8 with its mark. What is no character becomes U+FFFD."""
+    """Reads a file in another encoding as UTF-8 with BOM; invalid bytes become U+FFFD."""
 
     def __init__(self, source: IO[bytes], codec: str) -> None:
         self._source, self._codec = source, codec
@@ -150,7 +148,7 @@ class _AsUtf8(io.RawIOBase):
 
 
 def read_bytes(file: IO[bytes], size: int) -> bytes:
-    """Some bytes of a file. Raises BadFile."""
+    """Raises BadFile."""
     return _guarded(lambda: file.read(size))
 
 
@@ -163,12 +161,9 @@ def _guarded(read: Callable[[], bytes]) -> bytes:
         raise BadFile(f"the file cannot be read ({error.strerror})") from None
 
 
-# The header.
-
-
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The header: its bytes with all that stands before it, what separates columns, and their names."""
+    """The header: its bytes with all lines before it, the delimiter, the column names."""
 
     raw: bytes
     delimiter: str
@@ -176,12 +171,11 @@ class Head:
 
     @property
     def lines(self) -> int:
-        """Lines up to the end of the header."""
         return max(1, self.raw.count(b"\n"))
 
 
 _SEPARATOR: Final = re.compile(rb'"?sep=(.)"?\s*', re.IGNORECASE | re.DOTALL)
-"""The line that tells Excel what separates the columns."""
+"""Excel's line for the delimiter."""
 
 _STARTS_CELL: Final = rb"(?:^|(?<=[,;\t|]))"
 _QUOTED: Final = re.compile(_STARTS_CELL + rb'"(?:[^"]++|"")*+"')
@@ -189,7 +183,7 @@ _OPEN: Final = re.compile(_STARTS_CELL + rb'"')
 
 
 def read_head(file: IO[bytes], decode: Callable[[bytes], str | None], encoding: str) -> Head:
-    """Read up to the end of the header, which is the first row with something in it. Raises BadFile."""
+    """Read the header, the first non-empty row. Raises BadFile."""
     raw, row, told = b"", b"", ""
     while not row:
         line = _line(file)
@@ -235,7 +229,7 @@ def _names(row: bytes, told: str, decode: Callable[[bytes], str | None], encodin
 
 
 def cells(text: str, delimiter: str) -> list[str]:
-    """The cells of one row; none for one that is no row."""
+    """The cells of a row; empty if malformed."""
     try:
         return next(csv.reader([text], delimiter=delimiter), [])
     except csv.Error:
@@ -243,12 +237,12 @@ def cells(text: str, delimiter: str) -> list[str]:
 
 
 def plain_name(name: str) -> str:
-    """The name of a column, however it is written: small letters, one space between words."""
+    """A column name in lower case, with single spaces."""
     return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
 
 
 def place_of_address(names: Sequence[str], channel: Channel, column: str | None) -> int:
-    """Which column holds the addresses: the one that is named, or the first of the usual names. Raises BadFile."""
+    """The index of the address column: the named one, or the first usual name. Raises BadFile."""
     found = [plain_name(name) for name in names]
     wanted = [plain_name(column)] if column else list(ADDRESS_NAMES[channel])
     name = next((name for name in wanted if name in found), None)
@@ -268,15 +262,12 @@ _MOST_TOLD: Final = 30
 
 
 def told_columns(names: Sequence[str]) -> str:
-    """The columns that a file has, for a message. A line with an address or a number in it is no header, and people's
-    data are not repeated."""
+    """The columns for a message. A line with an address or number is no header, and personal data are not repeated."""
     if any("@" in name or re.search(r"\d{4}", name) or len(name) > 60 for name in names):
         return "the first line seems to be no header"
     shown = ", ".join(" ".join(name.split()) or "(no name)" for name in names[:_MOST_TOLD])
     return f"the file has {shown}{' and more' if len(names) > _MOST_TOLD else ''}"
 
-
-# Rows, for programs that read them one by one.
 
 Chunk = tuple[int, list[str]]
 """Whole rows: the number of the first line, and the lines."""
@@ -285,8 +276,6 @@ Numbered = tuple[int, Sequence[str] | None]
 
 
 def text_decoder(encoding: str) -> Callable[[bytes], str | None]:
-    """Decodes by one encoding and no other."""
-
     def decode(octets: bytes) -> str | None:
         try:
             return octets.decode(encoding)
@@ -298,20 +287,18 @@ def text_decoder(encoding: str) -> Callable[[bytes], str | None]:
 
 @dataclass(slots=True)
 class Table:
-    """An open table: its header, and its rows in chunks."""
-
     head: Head
     chunks: Iterator[Chunk]
 
     def rows(self) -> Iterator[Numbered]:
-        """The numbered rows; None for one that is not well formed."""
+        """Numbered rows; None for a malformed one."""
         for chunk in self.chunks:
             yield from rows_of(chunk, self.head.delimiter)
 
 
 @contextmanager
 def table_of(path: Path, encoding: str) -> Iterator[Table]:
-    """The table in a file. Raises BadFile."""
+    """Raises BadFile."""
     name = "UTF-8" if encoding.startswith("utf-8") else encoding
     with opened(path) as raw:
         found = open_table(raw, encoding)
@@ -325,7 +312,7 @@ def table_of(path: Path, encoding: str) -> Iterator[Table]:
 
 
 def rows_of(chunk: Chunk, delimiter: str) -> Iterator[Numbered]:
-    """The numbered rows of a chunk; None for one that is not well formed. Rows with nothing in them are left out."""
+    """Numbered rows of a chunk; None for a malformed one. Empty rows are skipped."""
     first, lines = chunk
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
@@ -348,7 +335,7 @@ def _chunks(file: io.TextIOWrapper, head: Head, encoding: str) -> Iterator[Chunk
 
 
 def _take(file: io.TextIOWrapper, first: int, delimiter: str, *, encoding: str) -> list[str]:
-    """So many lines, and what is left of the row in which they end."""
+    """A chunk of lines, extended to the end of its last row."""
     lines: list[str] = []
     try:
         lines.extend(_lines(file, CHUNK))
@@ -381,7 +368,7 @@ def _lines(file: io.TextIOWrapper, most: int) -> Iterator[str]:
 
 
 def _end_row(lines: list[str], file: io.TextIOWrapper, delimiter: str) -> None:
-    """Take more lines, until the row in which these end is whole: there may be line ends between quotes."""
+    """Add lines until the last row is complete: quotes may contain line ends."""
     taken = len(lines)
     reader = csv.reader(chain(tuple(lines), _kept(file, lines)), delimiter=delimiter, strict=True)
     while reader.line_num < taken:

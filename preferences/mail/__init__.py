@@ -1,1 +1,1 @@
-"""Email of our own: the outbox, its messages and the mail server."""
+"""Our own email."""

@@ -1,6 +1,6 @@
-"""A message as bytes with its envelope: header fields, MIME parts, folding and encoding.
+"""A message as bytes with its envelope: headers, MIME parts, folding, encoding.
 
-Invariants: no field that programs read is folded or encoded; an automatic message says that it is automatic.
+Invariants: no field for programs is folded or encoded; automatic messages are marked as such.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from typing import Any, Final
 CRLF: Final = "\r\n"
 
 LONGEST_LINE: Final = 998
-"""RFC 5321 §4.5.3.1.6, without the end of the line."""
+"""RFC 5321 §4.5.3.1.6, without CRLF."""
 
 LONGEST_ENCODED_LINE: Final = 76
-"""RFC 2047 §2, for a line that holds an encoded word: the word, behind a space, then has 75."""
+"""RFC 2047 §2, for a line with an encoded word."""
 
 
 class _Policy(EmailPolicy):
-    """Folds the subject and names alone.
+    """Folds only the subject and names.
 
-    At 78 for all fields, Python's default, a longer URL is encoded so that no mail program reads it
-    (python/cpython#85725); at 998 for all, encoded words are longer than RFC 2047 allows.
+    At 78, Python's default, long URLs are encoded (python/cpython#85725); at 998, encoded words exceed RFC 2047.
     """
 
     def fold(self, name: str, value: Any) -> str:
@@ -42,10 +41,10 @@ class _Policy(EmailPolicy):
 
 
 def _folded_mailbox(mailbox: Mailbox) -> str:
-    """Does not fold a quoted name, since Python then drops the quotes, and a comma would begin another address."""
+    """Does not fold a quoted name, whose quotes Python would drop."""
     if mailbox.display_name.isascii():
         return str(mailbox)
-    # `maxlinelen` does not count the characters around the words, hence the lower number.
+    # `maxlinelen` excludes the characters around the words.
     name = Header(mailbox.display_name, "utf-8", maxlinelen=LONGEST_ENCODED_LINE - 4, header_name="From")
     return f"{name.encode(linesep=CRLF)}{CRLF} <{mailbox.addr_spec}>"
 
@@ -55,8 +54,6 @@ POLICY: Final = _Policy(linesep=CRLF, max_line_length=LONGEST_LINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """The words of a message, in both its forms, and their language."""
-
     subject: str
     text: str
     html: str
@@ -65,7 +62,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What an SMTP client hands over. `is_utf8` says that an address needs SMTPUTF8 (RFC 6531)."""
+    """`is_utf8`: an address needs SMTPUTF8 (RFC 6531)."""
 
     sender: str
     recipient: str
@@ -74,24 +71,23 @@ class Message:
 
 
 def build(content: Content, *, sender: Mailbox, recipient: str, message_id: str, now: datetime) -> Message:
-    """A transactional message, without list headers. Raises ValueError for a line break in a name or an address."""
+    """A transactional message. Raises ValueError for a line break in a name or address."""
     message = EmailMessage(policy=POLICY)
     message["From"] = sender
     message["To"] = _Recipient(recipient)
     message["Subject"] = " ".join(content.subject.split())
     message["Date"] = format_datetime(now)
     message["Message-ID"] = message_id
-    # RFC 3834 §5: programs must not answer what a program wrote. Exchange heeds the second field.
+    # RFC 3834 §5: programs must not answer. Exchange uses the second field.
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "All"
     message.set_content(content.text)
     message.add_alternative(content.html, subtype="html")
-    message["Content-Language"] = content.language  # last: `set_content` removes each `Content-` field
+    message["Content-Language"] = content.language  # last: `set_content` removes `Content-` fields
     return serialise(message)
 
 
 def serialise(message: EmailMessage) -> Message:
-    """The message as bytes, with the envelope that its From and To name."""
     sender, recipient = (address.addr_spec for name in ("From", "To") for address in message[name].addresses)
     is_utf8 = not (sender.isascii() and recipient.isascii())
     policy = POLICY.clone(utf8=True) if is_utf8 else POLICY
@@ -99,8 +95,8 @@ def serialise(message: EmailMessage) -> Message:
 
 
 class _Recipient(Mailbox):
-    """An address that is not parsed, since a comma would begin another one. Quoted where RFC 5321 §4.1.2 demands it,
-    which Python omits for misplaced dots."""
+    """An unparsed address, since a comma would start another. Quoted for misplaced dots (RFC 5321 §4.1.2), unlike in
+    Python."""
 
     def __init__(self, address: str) -> None:
         self._address = address

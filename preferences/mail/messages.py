@@ -1,6 +1,6 @@
-"""The text of our own email: a template and its values, as a message.
+"""The text of our own email, from a template and the values of `prepare`.
 
-Invariant: composing reads and writes nothing but templates; what a message depends on comes from `prepare`.
+Invariant: reads only templates and writes nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def compose(services: Services, brand: Brand, queued: QueuedEmail, context: Cont
         _render(services, brand, queued, context),
         sender=_sender(brand, host),
         recipient=queued.address,
-        # One for each attempt: a repeated sign-in email holds another code, and must not pass for a duplicate.
+        # Unique for each attempt: a repeated sign-in email has another code and is no duplicate.
         message_id=f"<{queued.id}.{queued.attempts}@{host}>",
         now=now,
     )
@@ -39,7 +39,7 @@ def _render(services: Services, brand: Brand, queued: QueuedEmail, context: Cont
         template.render(layout=f"mail/layout.{form}", brand=brand, button=_button(brand), **context)
         for form in ("subject", "text", "html")
     )
-    # The subject and the text come from the same escaping template as the HTML.
+    # The same escaping template renders subject, text and HTML.
     return Content(
         subject=html.unescape(subject), text=html.unescape(text).strip("\n") + "\n", html=page, language=queued.language
     )

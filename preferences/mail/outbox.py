@@ -1,4 +1,4 @@
-"""The worker that sends the emails waiting in the outbox: batches, retries and giving up."""
+"""The worker that sends outbox emails: batches, retries, giving up."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ BATCH: Final = 20
 """Emails leased in a pass."""
 
 LONGEST_PASS: Final = timedelta(seconds=5)
-"""A pass starts no email after this time, since the lease must outlast a mail server that uses up its time-out at every
-step (about 90 seconds)."""
+"""A pass starts no email after this: the lease must outlast a server that times out at every step (90 s)."""
 
 LONGEST_AWAY: Final = timedelta(minutes=1)
-"""The longest pause after a failure of the mail server. An attempt on a hanging server takes ten seconds."""
+"""The maximum pause after a server failure."""
 
 
 def send(services: Services, server: MailServer, queued: QueuedEmail, now: datetime) -> None:
-    """Prepare, compose and hand over one email, if anybody may receive it. Raises TryLater and Rejected."""
+    """Send one email if its recipient may receive it. Raises TryLater and Rejected."""
     catalog = services.catalog.get()
     brand = catalog.brands.get(queued.brand, catalog.first_brand)
     context = prepare(services, brand, queued)
@@ -41,7 +40,7 @@ def send(services: Services, server: MailServer, queued: QueuedEmail, now: datet
 
 
 class OutboxWorker:
-    """Sends due emails, pass after pass, with pauses while the mail server cannot be used."""
+    """Sends due emails, pausing while the mail server is unavailable."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -51,7 +50,7 @@ class OutboxWorker:
         self._times_away = 0
 
     def __call__(self) -> bool:
-        """One pass. Returns whether anything was due."""
+        """Returns whether anything was due."""
         began, database = datetime.now(UTC), self._services.database
         if self._server is None or began < self._away_until or not database.read(outbox.is_any_due, began):
             return False
@@ -79,7 +78,7 @@ class OutboxWorker:
             log.warning("email refused", kind=queued.kind.value, why=str(failure))
         except StoreBusy:
             raise
-        except Exception as error:  # noqa: BLE001 - an email that cannot be composed must not hold up the others
+        except Exception as error:  # noqa: BLE001 - an email that cannot be composed must not block others
             self._postpone(queued, now, type(error).__name__)
             return
         self._times_away = 0

@@ -1,7 +1,7 @@
-"""What an email needs before it is composed: whether anybody may receive it, and what its links and code stand for.
+"""What an email needs before composing: whether it may be sent, and its template's values.
 
-Owns the only rows that the worker writes besides the outbox: the contact of a sign-up and the code of a sign-in.
-Invariant: whether an address is known is looked up here, and not while a page answers, so that no page reveals it.
+Invariant: an address is looked up here and never while a page answers, so that no page reveals whether it is known.
+Besides the outbox, only a sign-up's contact and a sign-in's code are written.
 """
 
 from __future__ import annotations
@@ -24,16 +24,15 @@ from preferences.store.contacts import Found
 from preferences.tokens import ConfirmLink, ManageLink, Ticket
 
 Context = Mapping[str, Any]
-"""The values of an email's template."""
 
 
 def prepare(services: Services, brand: Brand, queued: QueuedEmail) -> Context | None:
-    """Do what must be done before the email is composed. Returns None for an email that nobody may receive."""
+    """The template values, or None if nobody may receive the email."""
     return PREPARATIONS[queued.kind](services, brand, queued)
 
 
 def create_contact(services: Services, queued: QueuedEmail) -> None:
-    """Create the contact that a sign-up's confirm link names, unless the address has one or is never stored again."""
+    """Create a sign-up's contact, unless the address has one or may not be stored."""
     typed = [Address(Channel.EMAIL, queued.address)]
     services.database.write(contacts.find_or_create, typed, services.fingerprints, datetime.now(UTC), strangers=typed)
 
@@ -63,7 +62,7 @@ def _confirm(services: Services, brand: Brand, queued: QueuedEmail, contact_id: 
 
 
 def _is_offered(services: Services, brand: Brand, change: Change) -> bool:
-    """Whether the preference can still be chosen: its topic may have been retired since the email was ordered."""
+    """The topic may be retired meanwhile."""
     slug = change.control.topic
     if slug in set(Purpose):
         return True
@@ -97,7 +96,7 @@ def _new_address(services: Services, brand: Brand, queued: QueuedEmail) -> Conte
 
 
 def _address_changed(services: Services, brand: Brand, queued: QueuedEmail) -> Context:
-    """With a link to take the address back, if there is a request for it: see `people.addresses`."""
+    """With a link to take the address back, if requested: see `people.addresses`."""
     addresses = {"old": queued.address, "new": queued.details["new"]}
     return {**addresses, **_new_address(services, brand, queued)} if "request" in queued.details else addresses
 
@@ -112,7 +111,7 @@ def _address_added(services: Services, brand: Brand, queued: QueuedEmail) -> Con
 
 
 def _owner(services: Services, queued: QueuedEmail) -> Found | None:
-    """The contact who uses the address; None for an address that was replaced, or that a system added."""
+    """The contact of the address; None if it was replaced or added by a system."""
     address = Address(Channel.EMAIL, queued.address)
     found = services.database.read(contacts.find_addresses, [address], services.fingerprints).get(address)
     if found is None or services.database.read(contacts.find_by_fingerprint, found.fingerprint) is None:
@@ -121,7 +120,7 @@ def _owner(services: Services, queued: QueuedEmail) -> Found | None:
 
 
 def _known_owner(services: Services, queued: QueuedEmail) -> Found | None:
-    """The same for an email that opens the contact's own page; None also if the address was only typed into a form."""
+    """Also None for an address only typed into a form."""
     owner = _owner(services, queued)
     return None if owner is None or owner.relation is Relation.STRANGER else owner
 

@@ -1,6 +1,6 @@
 """The SMTP client.
 
-Invariants: a password never travels in the clear; no error repeats what the server said, which quotes addresses.
+Invariants: passwords are never sent in the clear; no error quotes the server, whose replies hold addresses.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from preferences.domain.errors import Rejected, TryLater
 from preferences.mail.message import Message
 
 TIMEOUT: Final = 10.0
-"""Seconds to wait for each reply of the mail server."""
+"""Seconds to wait for each reply."""
 
 
 class ServerAway(TryLater):
-    """The mail server cannot be used now, for any recipient."""
+    """The mail server is unavailable for all recipients."""
 
 
 class MailServer:
-    """The mail server behind `SMTP_URL`: `smtp://user:password@host:587`, or `smtps://…`.
+    """The server of `SMTP_URL`: `smtp://user:password@host:587` or `smtps://…`.
 
-    `smtp://` uses STARTTLS if the server offers it, and requires it with a user name or `?tls=required`.
+    `smtp://` uses STARTTLS if offered, and requires it with a user name or `?tls=required`.
     """
 
     def __init__(self, url: str) -> None:
@@ -40,8 +40,7 @@ class MailServer:
         self._context = ssl.create_default_context()
 
     def send(self, message: Message) -> None:
-        """Raises Rejected when the server will never take this message, TryLater when it wants it later, and ServerAway
-        for any other failure."""
+        """Raises Rejected for a permanent refusal, TryLater for a temporary one, else ServerAway."""
         try:
             with self._connected() as server:
                 _hand_over(server, message)
@@ -58,7 +57,7 @@ class MailServer:
                 server.login(self._user, self._password)
             yield server
         finally:
-            # The message was accepted by now, or was not: a failing QUIT changes nothing.
+            # The message was already accepted or not; QUIT may fail.
             with suppress(OSError, smtplib.SMTPException):
                 server.quit()
             server.close()
@@ -75,7 +74,7 @@ class MailServer:
 
 
 def _hand_over(server: smtplib.SMTP, message: Message) -> None:
-    """Not smtplib's `send_message`, which writes `>From` where a line begins with `From`."""
+    """smtplib's `send_message` would write `>From` for lines that begin with `From`."""
     options = ["SMTPUTF8", "BODY=8BITMIME"] if message.is_utf8 else []
     try:
         server.sendmail(message.sender, [message.recipient], message.content, options)

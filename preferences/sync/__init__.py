@@ -1,1 +1,1 @@
-"""Keeps providers in step with the ledger, and the ledger with what providers report."""
+"""Keeps providers and the ledger in step."""

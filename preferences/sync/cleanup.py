@@ -1,6 +1,6 @@
-"""Cleanup: rows that have run out are removed.
+"""Removes expired rows.
 
-Invariant: nothing that bears on permission is touched. Each store module knows which of its rows have run out.
+Invariant: nothing that bears on permission is touched. Each store module defines its expiry.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from preferences.store.transactions import Save
 
 
 def forget_old(save: Save, now: datetime) -> bool:
-    """Remove what has run out. Workers may do so at the same time. Returns False: there is no more to do."""
+    """Remove expired rows; workers may run this concurrently. Returns False: no more to do."""
     for rows in (address_requests, outbox, frequency, sign_ins, soft_bounces, webhook_tokens, workers):
         rows.forget_old(save, now)
     return False

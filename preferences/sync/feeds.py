@@ -1,7 +1,6 @@
-"""Feeds: every entry of the ledger, posted to a receiver such as a warehouse.
+"""Feeds: every ledger entry, posted to a receiver such as a warehouse (docs/feed.md).
 
-Owns the message and the pass of one feed (docs/feed.md). Invariants: every entry is sent at least once, in the order of
-the ledger, whatever its origin; the position moves after the receiver has accepted what lies before it.
+Invariants: every entry is sent at least once, in ledger order; the position moves after the receiver has accepted.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from preferences.sync.push import Outcome, guarded
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 500
-"""Entries in a message: about a third of a megabyte."""
+"""Entries in a message: about 350 KB."""
 
 Page = Sequence[Mapping[str, Any]]
 
 
 class Feed:
-    """One receiver. Of many workers, one at a time sends to it."""
+    """One receiver, to which one worker at a time sends."""
 
     def __init__(self, database: Database, settings: FeedSettings, owner: str) -> None:
         self._database = database
@@ -40,7 +39,7 @@ class Feed:
         self._session = Session()
 
     def __call__(self) -> bool:
-        """Send a message. Returns whether there was one to send, and it was accepted."""
+        """Returns whether a message was sent and accepted."""
         outcome = self.run_once(datetime.now(UTC))
         if outcome in {Outcome.POSTPONED, Outcome.PAUSED}:
             cursor = self._database.read(cursors.find_cursor, self._settings.cursor)
@@ -49,7 +48,6 @@ class Feed:
         return outcome is Outcome.DONE
 
     def run_once(self, now: datetime) -> Outcome:
-        """Claim, read, post, advance."""
         database, name = self._database, self._settings.cursor
         cursor = database.read(cursors.find_cursor, name)
         if cursor is None:
@@ -70,20 +68,20 @@ class Feed:
 
     def _post(self, page: Page, after: int) -> None:
         body = json_body({"entries": list(page), "after": after, "next": page[-1]["seq"]})
-        # The same for every try of a message.
+        # The same for every retry.
         message_id = f"{self._settings.name}-{page[0]['seq']}-{page[-1]['seq']}"
         headers = signed_headers(self._settings.signing_secrets, message_id, body, now=datetime.now(UTC))
         try:
             self._session.post(self._settings.url, headers=headers, body=body)
         except Rejected as refusal:
-            # No entry may be left out, so a message that is rejected is sent again.
+            # No entry may be skipped, so a rejected message is retried.
             raise TryLater(f"the receiver refused the message: {refusal}") from None
 
 
 def replay(database: Database, settings: FeedSettings, after: int) -> int:
-    """Let the feed go on from an entry, and tell all that comes after it again. Returns how many entries those are.
+    """Send everything after this entry again. Returns the number of entries.
 
-    Raises NotAllowed for an entry that is not there yet.
+    Raises NotAllowed beyond the newest entry.
     """
     head = database.read(feed.head_seq)
     if after > head:

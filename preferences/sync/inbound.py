@@ -1,7 +1,7 @@
-"""What providers report: events become acts, and acts become entries.
+"""Provider reports: events become acts, and acts become entries.
 
-Invariant: a report that bears on permission is durable before its provider hears that it was recorded. The ledger holds
-the suppression of an address for soft bounces and its end, and no single soft bounce.
+Invariant: a report that bears on permission is durable before its provider gets the answer. The ledger holds
+suppressions for soft bounces, not single soft bounces.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from preferences.store.transactions import Database
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """How many events of a report were recorded as entries, counted as soft bounces, and ignored."""
+    """Numbers of events by treatment."""
 
     recorded: int
     counted: int
@@ -42,8 +42,7 @@ def record(services: Services, connector: str, parsed: Parsed) -> Recorded:
 
 
 def bind_token(services: Services, connector: str, parsed: Parsed, *, body: bytes) -> None:
-    """Bind a signed token to the body and the connector that it came with first: with another body, or at another
-    connector that has the same key, it proves nothing. Raises BadSignature."""
+    """Bind a token to its first body and connector, since its signature covers no body. Raises BadSignature."""
     digest = hashlib.sha256(connector.encode() + b"\n" + body).hexdigest()
     now = datetime.now(UTC)
     if not services.database.save(webhook_tokens.bind, parsed.token_of, str(parsed.token), digest=digest, now=now):
@@ -51,7 +50,7 @@ def bind_token(services: Services, connector: str, parsed: Parsed, *, body: byte
 
 
 def count_soft_bounces(services: Services, connector: str, events: Iterable[ProviderEvent]) -> int:
-    """Count soft bounces, and suppress addresses that reach the limit. Returns their number. Raises StoreBusy."""
+    """Count soft bounces and suppress addresses at the limit. Returns the count. Raises StoreBusy."""
     now = datetime.now(UTC)
     found = [event for event in events if event.kind is EventKind.SOFT_BOUNCE]
     days: dict[Address, set[str]] = {}
@@ -67,9 +66,9 @@ def count_soft_bounces(services: Services, connector: str, events: Iterable[Prov
 
 
 def end_suppressions(database: Database, fingerprints: Fingerprints, now: datetime) -> bool:
-    """End the suppressions of addresses without a soft bounce for a while. Returns whether there may be more."""
+    """End suppressions of addresses without recent soft bounces. Returns whether there may be more."""
     found = database.read(soft_bounces.ended, now)
     acts = [end_soft_bounces(bounced, seq, now=now) for bounced, seq in found]
     entries = Writer(database, fingerprints).record_many(acts)
-    # What could not be ended now waits for the next time.
+    # Acts that were not recorded wait for the next run.
     return len(found) == soft_bounces.MAX_ENDED and any(entry.recorded_at >= now for entry in entries)

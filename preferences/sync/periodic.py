@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class Periodic:
-    """A task that is run at once and then each `interval`. `work` returns whether there is more to do right away."""
+    """Runs `work` at once, then each `interval`, and immediately again while it returns True."""
 
     def __init__(self, interval: timedelta, work: Callable[[datetime], bool]) -> None:
         self._interval = interval
@@ -15,7 +15,6 @@ class Periodic:
         self._due_at = datetime.min.replace(tzinfo=UTC)
 
     def __call__(self) -> bool:
-        """Run the task if it is due."""
         now = datetime.now(UTC)
         if now < self._due_at:
             return False

@@ -1,8 +1,7 @@
-"""Which pushes follow from the ledger: what a provider must hold, and which opt-outs it may lift.
+"""The pushes that follow from the ledger: what a provider must hold, and which opt-outs it may lift.
 
-Owns the way from entries and current states to pushes; makes no call and moves no position. Invariants: an opt-out of
-one topic is never pushed to another list; a lift needs the contact's own opt-in, after an opt-out on record, with
-nothing of ours against it.
+Makes no call and moves no position. Invariants: an opt-out of a topic is never pushed to another list; a lift needs the
+contact's own opt-in after a recorded opt-out, and nothing of ours against it.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ from preferences.store.transactions import Read
 _PURPOSES: Final = frozenset(Purpose)
 
 LiftKey = tuple[UUID | None, Channel, str, str | None]
-"""Contact, channel, topic, and the fingerprint where the opt-in is for one address alone."""
+"""Contact, channel, topic, and the fingerprint if the opt-in is for one address."""
 
 OPT_INS: Final = frozenset({Verb.SUBSCRIBE, Verb.UNDO, Verb.LIFT})
 
 
 def changes(read: Read, connector: Connector, entries: Sequence[Entry]) -> tuple[list[Push], list[Push]]:
-    """The pushes that follow from these entries: every opt-out that holds now, and the lifts."""
+    """The pushes of these entries (every opt-out that holds now) and the lifts."""
     own = connector_origin(connector.name)
     relevant = [entry for entry in entries if entry.origin != own and _is_relevant(entry)]
     news = [entry for entry in relevant if entry.changed]
-    # An opt-out of a topic under a blanket opt-out changes nothing, and still belongs on the topic's own list.
+    # An opt-out of a topic under a blanket opt-out changes nothing but belongs on the topic's list.
     covered = [entry for entry in relevant if not entry.changed and entry.status is Status.UNSUBSCRIBED]
     ids = list(dict.fromkeys(entry.contact_id for entry in news + covered if entry.contact_id))
     seqs, changed = {entry.seq for entry in covered}, {entry.contact_id for entry in news}
@@ -59,8 +58,7 @@ def changes(read: Read, connector: Connector, entries: Sequence[Entry]) -> tuple
 
 
 def _ended(read: Read, opt_ins: Collection[Entry]) -> dict[int, datetime]:
-    """When the opt-out occurred that an undo ends, or the suppression that an unsuppressed address ends: by the
-    opt-in's number."""
+    """The time of the opt-out or suppression that each opt-in ends, by the opt-in's seq."""
     undone = contact_state.occurrence_times(read, [entry.undoes for entry in opt_ins if entry.undoes])
     ended = {entry.seq: undone[entry.undoes] for entry in opt_ins if entry.undoes in undone}
     unsuppressed = [entry for entry in opt_ins if entry.reason]
@@ -74,20 +72,17 @@ def _ended(read: Read, opt_ins: Collection[Entry]) -> dict[int, datetime]:
 
 
 def _is_relevant(entry: Entry) -> bool:
-    """Whether it is pushed at all. Pauses, frequency limits and purposes are for the decision alone."""
+    """Pauses, frequency limits and purposes are not pushed."""
     return entry.contact_id is not None and entry.verb not in LIMIT_VERBS and entry.topic not in _PURPOSES
 
 
 def reachable(connector: Connector, states: Iterable[AddressState]) -> list[AddressState]:
-    """The states of addresses on a channel that the provider sends by."""
+    """States of addresses on the provider's channels."""
     return [state for state in states if state.address.channel in connector.channels]
 
 
 def _opt_ins(read: Read, connector: Connector, news: Sequence[Entry]) -> dict[LiftKey, Entry]:
-    """The entries that end an opt-out, the last that occurred for each key.
-
-    A first opt-in without an opt-out before it is left out: there is nothing of ours to lift.
-    """
+    """The last entry of each key that ends an opt-out."""
     brands = {connector.settings.brand, ""}
     found = [entry for entry in news if _is_own_opt_in(entry) and entry.brand in brands]
     ids = list({entry.contact_id for entry in found if entry.contact_id})
@@ -101,13 +96,12 @@ def _opt_ins(read: Read, connector: Connector, news: Sequence[Entry]) -> dict[Li
 
 
 def _is_own_opt_in(entry: Entry) -> bool:
-    """Whether the contact opted in, from an origin that is trusted for it."""
+    """Whether the contact opted in from a trusted origin."""
     return entry.trusted and entry.actor is Actor.RECIPIENT and entry.verb in OPT_INS
 
 
 def unsuppressed(read: Read, connector: Connector, entries: Sequence[Entry]) -> list[Push]:
-    """The addresses that these entries unsuppress and the provider may take off: the newest entry of each, unless a
-    suppression that is pushed still holds."""
+    """Suppressions to take off, by the newest entry of each address, unless a pushed suppression holds."""
     own = connector_origin(connector.name)
     news = [entry for entry in entries if entry.changed and entry.origin != own and _is_lifted(connector, entry)]
     ids = list({entry.contact_id for entry in news if entry.contact_id})
@@ -123,8 +117,7 @@ def unsuppressed(read: Read, connector: Connector, entries: Sequence[Entry]) -> 
 def lifts_of(
     read: Read, connector: Connector, contact_ids: Sequence[UUID]
 ) -> tuple[list[Push], list[Push], list[Push]]:
-    """What follows from all opt-ins of these contacts: opt-outs to lift, suppressions to take off, and the opt-outs
-    that hold."""
+    """For all their opt-ins: lifts, suppressions to take off, opt-outs that hold."""
     entries = feed.entries_of(read, contact_ids, OPT_INS)
     pushes, lifts = changes(read, connector, entries)
     return lifts, unsuppressed(read, connector, entries) if connector.taken_off else [], pushes
@@ -140,21 +133,19 @@ def _had_opted_out(entry: Entry, opt_outs: Mapping[contact_state.OptOutKey, int]
 
 
 def _occurred_at(entry: Entry) -> datetime:
-    """An undo and a lift occur when they are recorded."""
+    """An undo and an unsuppression occur when they are recorded."""
     return entry.occurred_at or entry.recorded_at
 
 
 def required_pushes(connector: Connector, states: Iterable[AddressState]) -> list[Push]:
-    """Every opt-out and suppression that the provider must hold about these addresses."""
     topics, brand = connector.settings.topics, connector.settings.brand
     return [push for state in reachable(connector, states) for push in required(state, topics, brand)]
 
 
 def required(state: AddressState, topics: Mapping[str, str], brand: str) -> list[Push]:
-    """Every opt-out and suppression that a provider with this mapping of topics to lists must hold about an address.
+    """Every opt-out and suppression that a provider with this mapping must hold.
 
-    A topic without a mapping is never pushed to another list. Where the mapping has no list for everything, a blanket
-    opt-out is pushed to each list.
+    Unmapped topics are never pushed. Without a list for everything, a blanket opt-out goes to each list.
     """
     pushes: dict[str, Push] = {}
     blanket = _opt_out(state.preferences.get((brand, BLANKET)))
@@ -172,7 +163,7 @@ def required(state: AddressState, topics: Mapping[str, str], brand: str) -> list
 
 
 def _pushed_suppressions(state: AddressState) -> list[Suppression]:
-    """Suppressions except for soft bounces: providers count those themselves, and they end by themselves."""
+    """All but soft bounces, which providers count themselves and which end by themselves."""
     return [held for held in state.suppressions if held.reason is not SuppressionReason.SOFT_BOUNCES]
 
 
@@ -209,7 +200,7 @@ def _lifts(
         if not connector.lifts_from(list_ref) or not _may_be_sent(connector, state, list_ref):
             continue
         covering = [topic] if BLANKET in topics else [topic, BLANKET]
-        # An unsuppressed address is no opt-in: each of the two lifts its own, and no more.
+        # An unsuppressed address is no opt-in: each lifts only its own.
         for fingerprint in (state.fingerprint, None):
             keys = [(state.contact_id, state.address.channel, name, fingerprint) for name in covering]
             entries = [opt_ins[key] for key in keys if key in opt_ins]
@@ -220,7 +211,7 @@ def _lifts(
 
 
 def _may_be_sent(connector: Connector, state: AddressState, list_ref: str) -> bool:
-    """Whether nothing of ours opposes mail to this address from this list now."""
+    """Whether nothing of ours opposes mail from this list."""
     topics, brand = connector.settings.topics, connector.settings.brand
     if _pushed_suppressions(state) or list_ref in {push.list_ref for push in required(state, topics, brand)}:
         return False
@@ -230,7 +221,7 @@ def _may_be_sent(connector: Connector, state: AddressState, list_ref: str) -> bo
 
 
 def still_valid(read: Read, connector: Connector, lifts: Sequence[Push]) -> list[Push]:
-    """The lifts that nothing of ours opposes now, read again directly before they are pushed."""
+    """The lifts that nothing of ours opposes, read again just before the push."""
     ids = list({lift.contact_id for lift in lifts})
     states = {state.address: state for state in contact_state.address_states(read, ids)}
     known = [(lift, states.get(lift.address)) for lift in lifts]

@@ -1,8 +1,7 @@
-"""One pass of one connector: what changed since its position is pushed, then the position moves.
+"""One pass of one connector: push changes since its position, then move it.
 
-Owns the order of calls. Invariants: a push states what is so, so that repeating it changes nothing; the position moves
-after the push; an opt-out is lifted at a provider only where the contact's own opt-in is newer than what the provider
-holds at that moment; a lift that fails holds no opt-out back.
+Invariants: a push is repeatable; the position moves after the push; an opt-out is lifted only if the contact's opt-in
+is newer than what the provider holds at that moment; a failed lift delays no opt-out.
 """
 
 from __future__ import annotations
@@ -26,20 +25,18 @@ from preferences.store.transactions import Database, Read, Save
 from preferences.sync import plan
 
 BLOCK: Final = 500
-"""Ledger entries, or contacts, read at a time."""
+"""Ledger entries or contacts read at a time."""
 
 MAX_FAILURES: Final = 8
-"""After so many in a row a pass leaves its lifts for the next comparison, and a backfill gives up."""
+"""After so many consecutive failures lifts wait for the next comparison, and a backfill stops."""
 
 WAITS: Final = Bounds(first=1.0, longest=300.0)
 
 RECONCILE_AGAIN: Final = timedelta(minutes=1)
-"""Until the next comparison, where something unknown was found at the provider or the last comparison failed."""
+"""Until the next comparison after a failure or an unknown row at the provider."""
 
 
 class Outcome(StrEnum):
-    """How a pass ended."""
-
     IDLE = "idle"
     DONE = "done"
     POSTPONED = "postponed"
@@ -47,7 +44,6 @@ class Outcome(StrEnum):
 
 
 def run_once(database: Database, connector: Connector, *, owner: str, now: datetime) -> Outcome:
-    """Claim, read, push, advance."""
     if not database.read(_is_behind, connector.name):
         return Outcome.IDLE
     cursor = database.save(cursors.claim, connector.name, owner, now)
@@ -77,7 +73,7 @@ def _is_behind(read: Read, connector: str) -> bool:
 
 
 def guarded(database: Database, name: str, owner: str, *, now: datetime, work: Callable[[], None]) -> Outcome:
-    """Run `work` under the claim on this cursor: TryLater postpones the cursor, Misconfigured pauses it."""
+    """Run `work` under the claim on a cursor: TryLater postpones the cursor, Misconfigured pauses it."""
     try:
         work()
     except TryLater as failure:
@@ -96,7 +92,7 @@ def _postpone(save: Save, connector: str, owner: str, now: datetime, failure: Tr
 
 
 def spread_wait(failures: int, asked_for: float | None) -> float:
-    """Seconds to wait after so many failures in a row."""
+    """Seconds to wait after consecutive failures."""
     return wait_after(failures, WAITS, asked_for=asked_for, chance=random.random())  # noqa: S311 - not a secret
 
 
@@ -109,11 +105,10 @@ def _push_and_lift(
     lifts: Sequence[Push],
     is_patient: bool,
 ) -> None:
-    """Push opt-outs first, so that a lift that fails holds none of them back.
+    """Push opt-outs first, so that a failed lift delays none.
 
-    A provider with one date for the whole record of an address is different: pushing an opt-out would make the record
-    look newer than an opt-in of the same moment. For such addresses lifts come first, and the opt-outs follow even
-    where a lift fails.
+    Exception: one date for the whole record would make it look newer than a concurrent opt-in. Then lifts come first,
+    and opt-outs follow even if a lift fails.
     """
     lifted = {lift.address for lift in lifts} if connector.dates_change_together else set()
     push_all(database, connector, owner, [push for push in pushes if push.address not in lifted])
@@ -127,7 +122,7 @@ def _push_and_lift(
 
 
 def push_all(database: Database, connector: Connector, owner: str, pushes: Sequence[Push]) -> int:
-    """Push in the provider's batches, with the claim renewed before each. Returns how many contacts were refused."""
+    """Push in batches, renewing the claim before each. Returns the number of refused contacts."""
     refused = 0
     for batch in batches(pushes, connector.batch_size):
         _renew(database, connector, owner)
@@ -150,7 +145,7 @@ def _push_batch(database: Database, connector: Connector, batch: Sequence[Push])
 
 
 def _push_or_halve(connector: Connector, batch: Sequence[Push]) -> Sequence[Refusal]:
-    """Push a batch. A batch that is rejected as a whole is halved until the contact at fault is found."""
+    """Halve a rejected batch until the contact at fault is found."""
     try:
         return connector.push(batch)
     except Rejected as failure:
@@ -161,9 +156,9 @@ def _push_or_halve(connector: Connector, batch: Sequence[Push]) -> Sequence[Refu
 
 
 def lift_all(database: Database, connector: Connector, owner: str, lifts: Sequence[Push], *, is_patient: bool) -> None:
-    """Lift opt-outs that are older than the opt-in. What the provider holds is read directly before.
+    """Lift opt-outs older than the opt-in, by what the provider holds just before.
 
-    A newer opt-out found there is not in the ledger yet, so the next comparison is brought forward.
+    A newer opt-out found there is not in the ledger yet and brings the next comparison forward.
     """
     by_address: dict[Address, list[Push]] = {}
     for lift in lifts:
@@ -177,7 +172,7 @@ def lift_all(database: Database, connector: Connector, owner: str, lifts: Sequen
 
 def _lift_older(database: Database, connector: Connector, lifts: Sequence[Push]) -> None:
     held = list(connector.held(lifts)) if lifts else []
-    # Two opt-ins may lift the same opt-out: it is lifted once.
+    # Two opt-ins may lift the same opt-out.
     older = list({(lift.address, lift.list_ref): lift for lift in lifts if may_lift(lift, held)}.values())
     for batch in batches(older, connector.batch_size):
         _push_batch(database, connector, batch)
@@ -200,23 +195,22 @@ def take_off_all(
     pushes: Sequence[Push],
     is_patient: bool,
 ) -> None:
-    """Take the provider's suppressions off addresses that were unsuppressed. `pushes` are this pass's opt-outs."""
+    """Remove the provider's suppressions of unsuppressed addresses. `pushes` are this pass's opt-outs."""
     for push in unsuppressed:
         _renew(database, connector, owner)
         try:
             with _parking(database, connector, [push], is_patient=is_patient):
                 connector.take_off(push)
         finally:
-            # The suppression may have stood for an opt-out of the same address as well.
+            # The suppression may also have stood for an opt-out.
             push_all(database, connector, owner, [opt_out for opt_out in pushes if opt_out.address == push.address])
 
 
 @contextmanager
 def _parking(database: Database, connector: Connector, lifts: Sequence[Push], *, is_patient: bool) -> Iterator[None]:
-    """Park the contacts of lifts that fail, for the next comparison to try again.
+    """Park contacts whose lifts fail until the next comparison.
 
-    Misconfigured pauses nothing here, since the same key may work for opt-outs. With `is_patient`, TryLater is raised:
-    the next pass tries again.
+    Misconfigured does not pause here, since the key may work for opt-outs. With `is_patient`, TryLater propagates.
     """
     try:
         yield

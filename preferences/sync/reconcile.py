@@ -1,7 +1,7 @@
-"""Comparison of a provider's suppressions with ours, its repair, and the backfill of a new provider.
+"""Comparison of a provider's suppressions with ours, repair, and backfill of a new provider.
 
-Invariant: both sides are repaired towards less mail alone. An opt-out found there becomes an entry, an opt-out missing
-there is pushed, and nothing is lifted that a pass would not lift.
+Invariant: repairs only reduce mail. An opt-out found there becomes an entry, a missing one is pushed, and nothing is
+lifted that a pass would not lift.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ RECONCILE_EVERY: Final = timedelta(days=1)
 
 @dataclass(slots=True)
 class Drift:
-    """How far a provider's list and ours are apart.
+    """The difference between a provider's list and ours.
 
-    `unmapped` counts the provider's rows on lists that map to no topic. `left` counts what a repair could not fix:
-    contacts that the provider refuses, and rows that a newer opt-in outweighs here.
+    `unmapped` counts rows on unmapped lists; `left` counts refused contacts and rows outweighed by a newer opt-in.
     """
 
     missing_there: list[Push] = field(default_factory=list)
@@ -45,7 +44,6 @@ class Drift:
 
     @property
     def count(self) -> int:
-        """Rows that one side lacks."""
         return len(self.missing_there) + len(self.missing_here)
 
 
@@ -58,7 +56,7 @@ def reconcile(
     now: datetime,
     progress: Callable[[int], None],
 ) -> Drift:
-    """Catch up, compare, repair, and store the drift. Raises TryLater, Misconfigured or Rejected."""
+    """Catch up, compare, repair and store the drift. Raises TryLater, Misconfigured or Rejected."""
     _require_list(connector)
     try:
         while (outcome := push.run_once(database, connector, owner=owner, now=datetime.now(UTC))) is push.Outcome.DONE:
@@ -72,13 +70,13 @@ def reconcile(
         database.save(cursors.compared, connector.name, drift.left, now)
         database.save(cursors.reconciled, connector.name, now + RECONCILE_EVERY, pushed=pushed)
     finally:
-        # A command ends here, and the worker would otherwise wait until its claim runs out.
+        # Otherwise the worker would wait until a command's claim expires.
         database.save(cursors.release, connector.name, owner)
     return drift
 
 
 def _lift_parked(database: Database, connector: Connector, owner: str) -> None:
-    """Try again to lift for the contacts that were refused, as far as their opt-ins still hold."""
+    """Retry lifts of parked contacts whose opt-ins still hold."""
     refused = list(database.read(cursors.parked, connector.name))
     for ids in batches(refused, push.BLOCK):
         lifts, unsuppressed, pushes = database.read(plan.lifts_of, connector, ids)
@@ -87,10 +85,10 @@ def _lift_parked(database: Database, connector: Connector, owner: str) -> None:
 
 
 def compare(database: Database, connector: Connector, progress: Callable[[int], None]) -> Drift:
-    """List the provider's suppressions and compare them with ours. Writes nothing."""
+    """Writes nothing."""
     _require_list(connector)
     ours, suppressed = _ours(database, connector)
-    # Refused contacts are missing there for sure, also on a list that does not show them.
+    # Refused contacts are missing there, whatever the list shows.
     parked = database.read(cursors.parked, connector.name)
     missing_there = {
         key: item for key, item in ours.items() if connector.can_compare(item) or item.contact_id in parked
@@ -100,7 +98,7 @@ def compare(database: Database, connector: Connector, progress: Callable[[int], 
         progress(1)
         key, reason = (row.address, row.list_ref), SUPPRESSING.get(row.kind)
         missing_there.pop(key, None)
-        # A bounce or a complaint is about the address, whichever list it is on; an opt-out is about its list.
+        # A bounce or complaint is about the address, an opt-out about its list.
         if reason is None and connector.topic_of(row.list_ref) is None:
             drift.unmapped += 1
         elif key not in ours if reason is None else (row.address, reason) not in suppressed:
@@ -112,7 +110,7 @@ def compare(database: Database, connector: Connector, progress: Callable[[int], 
 def _ours(
     database: Database, connector: Connector
 ) -> tuple[dict[tuple[Address, str], Push], set[tuple[Address, SuppressionReason]]]:
-    """What the provider must hold, by address and list; and each address's reasons of suppression."""
+    """Required pushes by address and list, and the suppression reasons of each address."""
     ours: dict[tuple[Address, str], Push] = {}
     suppressed: set[tuple[Address, SuppressionReason]] = set()
     for states in _opted_out(database):
@@ -142,7 +140,7 @@ def repair(
     owner: str,
     fingerprints: Fingerprints,
 ) -> int:
-    """Record what is missing here and push what is missing there. Sets `drift.left`; returns the number of pushes."""
+    """Record what is missing here, push what is missing there, set `drift.left`. Returns the number of pushes."""
     pushes = list(drift.missing_there)
     listed = {(row.address, row.list_ref) for row in drift.missing_here}
     held: set[tuple[Address, str]] = set()
@@ -161,16 +159,12 @@ def repair(
 
 
 def _held_as(row: Listed) -> str:
-    """How a row stands here: a bounce or a complaint as its reason, an opt-out as its list."""
+    """The reason of a bounce or complaint, the list of an opt-out."""
     return SUPPRESSING.get(row.kind, row.list_ref)
 
 
 def _news(read: Read, connector: Connector, rows: Sequence[Listed], fingerprints: Fingerprints) -> list[Listed]:
-    """The rows that are not known yet.
-
-    Opt-outs are never lifted on a list that has no times. A row there outlives the opt-in of a contact who had opted
-    out before, and would end that opt-in at each comparison.
-    """
+    """The unknown rows. A timeless row on a list without lifts would end a later opt-in at each comparison."""
     timeless = [row.address for row in rows if row.occurred_at is None and not connector.lifts_from(row.list_ref)]
     if not timeless:
         return list(rows)
@@ -196,7 +190,7 @@ def _states_after(read: Read, connector: Connector, entries: Sequence[Entry]) ->
 
 def _events(connector: Connector, rows: Iterable[Listed], fingerprints: Fingerprints) -> Iterator[ProviderEvent]:
     for row in rows:
-        # A list does not show who put an address on it: often it was a push of ours.
+        # A list does not show who added an address: often it was our push.
         kind = EventKind.SUPPRESSION_ADDED if row.kind is EventKind.UNSUBSCRIBE else row.kind
         yield ProviderEvent(
             kind=kind,
@@ -209,11 +203,7 @@ def _events(connector: Connector, rows: Iterable[Listed], fingerprints: Fingerpr
 
 
 def _row_id(row: Listed, fingerprints: Fingerprints) -> str | None:
-    """The same id for the same row at each comparison, so that it is recorded once and not daily.
-
-    A digest over the keyed fingerprint, since it is stored in the ledger. None for a row without a time, which counts
-    from each comparison that finds it.
-    """
+    """A stable id, so that a row is recorded once. A digest, since the ledger stores it. None without a time."""
     if row.occurred_at is None:
         return None
     parts = (fingerprints.of(row.address), row.list_ref, row.kind, row.occurred_at.isoformat())
@@ -228,10 +218,9 @@ def backfill(
     progress: Callable[[int], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Push every opt-out and suppression that holds, from the projection, and no opt-in. Returns their number.
+    """Push every opt-out and suppression that holds, and no opt-in. Returns their number.
 
-    The connector's position stays: its passes push what changes meanwhile. Waits for a provider that is busy. Raises
-    TryLater when it stays busy, and Misconfigured.
+    The position stays: passes push changes meanwhile. Waits for a busy provider. Raises TryLater and Misconfigured.
     """
     database.save(cursors.start, connector.name)
     pushed, started = 0, datetime.now(UTC)

@@ -1,6 +1,6 @@
-"""The worker: pass after pass of each connector, and periodic tasks beside them, until stopped.
+"""The worker: passes of each connector, and periodic tasks, until stopped.
 
-Invariant: the process holds nothing that a second worker, or a restart, would miss. It may be killed at any moment.
+Invariant: the process holds no state that a restart would lose; it may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -32,25 +32,24 @@ from preferences.sync.reconcile import reconcile
 log = structlog.get_logger(__name__)
 
 IDLE_SECONDS: Final = 0.25
-"""Between two reads of an idle ledger: a quarter of the second within which a provider hears of an opt-out."""
+"""Between reads of an idle ledger."""
 
 AWAY_SECONDS: Final = 2.0
-"""Between two tries of a database that cannot be reached."""
+"""Between tries of an unreachable database."""
 
 HOUR: Final = timedelta(hours=1)
-"""Between two cleanups, and two looks for suppressions that have ended."""
+"""The interval of cleanups and of ending soft-bounce suppressions."""
 
 TASK_SECONDS: Final = 5.0
-"""For a task to finish when the worker stops. Claims on what it leaves undone run out."""
+"""The time for tasks to finish when the worker stops; claims expire."""
 
 
 def owner_name() -> str:
-    """The name under which this process claims cursors."""
     return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
 
 
 class Worker:
-    """One process's loop over its connectors. Each task runs in a thread of its own."""
+    """The loop of one process. Each task runs in its own thread."""
 
     def __init__(
         self,
@@ -69,16 +68,15 @@ class Worker:
         self._broken: Exception | None = None
 
     def stop_on_signals(self) -> None:
-        """Stop after the pass at hand on SIGTERM and SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
 
     def stop(self) -> None:
-        """Stop after the pass at hand."""
+        """Stop after the current pass."""
         self._stop.set()
 
     def run(self) -> None:
-        """Work until stopped. Waits for a database that cannot be reached."""
+        """Work until stopped, through database outages."""
         log.info("worker started", connectors=[connector.name for connector in self._connectors])
         for thread in self._threads:
             thread.start()
@@ -106,8 +104,9 @@ class Worker:
         return False
 
     def _run_task(self, task: Callable[[], bool]) -> None:
-        """A mail server that hangs holds no opt-out back, since the task has a thread of its own. An unexpected error
-        stops the whole worker, so that its supervisor notices."""
+        """Each task has a thread, so that a hanging mail server delays no opt-out. An unexpected error stops the
+        worker.
+        """
         try:
             self._repeat(task)
         except Exception as error:  # noqa: BLE001 - raised again by the main thread
@@ -115,7 +114,7 @@ class Worker:
             self._stop.set()
 
     def pass_over_all(self) -> bool:
-        """Run one pass of each connector. Returns whether any had something to do."""
+        """Returns whether any pass pushed."""
         outcomes = [self._pass(connector) for connector in self._connectors]
         return Outcome.DONE in outcomes
 
@@ -163,7 +162,7 @@ class Worker:
             log.info("compared", connector=connector.name, found=drift.count, left=drift.left, unmapped=drift.unmapped)
 
     def _save_next_comparison(self, connector: Connector, now: datetime, *, after: float = 0.0) -> None:
-        """Saved before the comparison starts, so that one that fails is not tried again at once."""
+        """Called before the comparison, so that a failure is not retried at once."""
         wait = max(RECONCILE_AGAIN, timedelta(seconds=after))
         self._database.save(cursors.reconcile_at, connector.name, now + wait)
 
@@ -177,7 +176,7 @@ class Worker:
 
 
 def make_worker(services: Services, *, tasks: Sequence[Callable[[], bool]] = ()) -> Worker:
-    """The worker for the connectors and feeds of an installation. Raises Misconfigured."""
+    """Raises Misconfigured."""
     _require_own_topics(services)
     database, fingerprints = services.database, services.fingerprints
     hourly = [
@@ -193,7 +192,7 @@ def _require_own_topics(services: Services) -> None:
     try:
         topics = services.catalog.get().topics
     except StoreBusy:
-        return  # the worker starts all the same, and waits for the database
+        return  # the worker starts and waits for the database
     for settings in services.connectors.values():
         require_own_topics(settings, topics)
 

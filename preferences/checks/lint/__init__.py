@@ -1,8 +1,6 @@
-"""A mail, held against the rules for mail that people can leave.
+"""Checks a mail against the rules for mail with an unsubscribe link.
 
-Owns the order of the rules and what they add up to; each rule stands in `rules`. Invariants: any bytes end in findings,
-never in an error; nothing is fetched, and nothing is asked of another machine but the key of a signature, by the
-function that the caller gives.
+Invariants: any bytes give findings, never an error; nothing is fetched but DKIM keys, by the caller's function.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ READABLE = Rule("M-00", "The mail can be read, From included", "RFC 5322", lambd
 
 
 def lint(raw: bytes, options: Options) -> Report:
-    """What each rule says of the mail with these bytes."""
     try:
         mail = read_mail(raw)
     except Unreadable as error:

@@ -1,7 +1,4 @@
-"""What is asked of a mail, and what is found.
-
-Owns the words of a report. Invariant: a report passes only when no rule fails and none was left unchecked.
-"""
+"""Options and results of a check. Invariant: a report passes only if no rule fails and none was left unchecked."""
 
 from __future__ import annotations
 
@@ -13,8 +10,6 @@ from preferences.domain.vocabulary import MessageClass
 
 
 class Result(StrEnum):
-    """What became of one rule."""
-
     PASS = "pass"  # noqa: S105 - no password
     WARN = "warn"
     FAIL = "fail"
@@ -23,12 +18,12 @@ class Result(StrEnum):
 
 
 class KeyUnknown(Exception):
-    """Whether there is such a key could not be found out."""
+    """The lookup of a key failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a rule says: the result, and one sentence on what to do."""
+    """The result of a rule, and a sentence on what to do."""
 
     result: Result
     text: str
@@ -36,11 +31,8 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What is known about the mail besides its bytes.
-
-    `keys` holds records of DKIM keys by their full name in small letters; `look_up` finds any other, gives None where
-    there is none and raises KeyUnknown when it cannot tell. `address` is the postal address to look for. `local` allows
-    links over http to this very machine, as in a trial.
+    """`keys` maps full names in lower case to DKIM records; `look_up` finds others, returns None if there is none and
+    raises KeyUnknown on failure. `address` is the postal address. `local` allows http links to this machine.
     """
 
     message_class: MessageClass = MessageClass.MARKETING
@@ -52,8 +44,6 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One rule and what became of it."""
-
     rule: str
     title: str
     source: str
@@ -63,17 +53,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Every rule's finding, in the order of the rules."""
+    """The findings in the order of the rules."""
 
     findings: tuple[Finding, ...]
 
     def with_result(self, result: Result) -> list[str]:
-        """The rules that ended so."""
         return [finding.rule for finding in self.findings if finding.result is result]
 
     @property
     def result(self) -> Result:
-        """The mail as a whole."""
         if self.with_result(Result.FAIL):
             return Result.FAIL
         return Result.UNCHECKED if self.with_result(Result.UNCHECKED) else Result.PASS

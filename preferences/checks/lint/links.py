@@ -1,7 +1,4 @@
-"""Links in the two texts of a mail.
-
-Owns which of them stops the mail, and whether a person can see it. Invariant: no link is opened.
-"""
+"""Unsubscribe links in the texts of a mail, and whether they are visible. Invariant: no link is opened."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ UNSHOWN: Final = frozenset(("style", "script", "head", "title", "template"))
 
 @dataclass(slots=True)
 class Anchor:
-    """A link in HTML: where it goes, the words in it that can be seen, and what it is made of besides."""
+    """An HTML link with its visible words."""
 
     url: str
     hidden: bool
@@ -48,7 +45,7 @@ class Anchor:
 
 @dataclass(slots=True)
 class _Shown(HTMLParser):
-    """Collects anchors and the visible text."""
+    """Collects anchors and visible text."""
 
     anchors: list[Anchor] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
@@ -103,12 +100,11 @@ def _shown(html: str) -> _Shown:
 
 
 def visible_text(html: str) -> str:
-    """What a person reads of it."""
     return " ".join(" ".join(_shown(html).text).split())
 
 
 def ways_out_in_html(html: str, header: str) -> list[Anchor]:
-    """The unsubscribe links: those to the page of the header's URI, and those that say so in any language."""
+    """Links to the page of the header's URI, or with unsubscribe words in any language."""
     found = [anchor for anchor in _shown(html).anchors if host_of(anchor.url)]
     return [
         anchor
@@ -118,7 +114,7 @@ def ways_out_in_html(html: str, header: str) -> list[Anchor]:
 
 
 def ways_out_in_text(text: str, header: str) -> list[str]:
-    """The URLs that stop the mail: the header's, and those on or below a line that says so."""
+    """The header's URL, and those on or below a line with unsubscribe words."""
     found: list[str] = []
     above = ""
     for line in text.splitlines():
@@ -131,17 +127,16 @@ def ways_out_in_text(text: str, header: str) -> list[str]:
 
 
 def same_place(url: str, other: str) -> bool:
-    """Whether two URLs are equal."""
     return bool(url) and url.strip().rstrip("/") == other.strip().rstrip("/")
 
 
 def same_page_for_tokens(url: str, other: str) -> bool:
-    """Whether two URLs are equal, or differ in their tokens alone."""
+    """Whether two URLs differ at most in their tokens."""
     return same_place(url, other) or (bool(page := _without_token(url)) and page == _without_token(other))
 
 
 def _without_token(url: str) -> tuple[str, ...]:
-    """The host, folders and names of parameters, without what looks like a token. Empty where nothing else is left."""
+    """Host, folders and parameter names without tokens; empty if nothing else is left."""
     if not host_of(url):
         return ()
     parts = urlsplit(url)
@@ -151,11 +146,11 @@ def _without_token(url: str) -> tuple[str, ...]:
 
 
 _SHORTEST_TOKEN: Final = 16
-"""Characters of a part of a URL that counts as a token."""
+"""Characters of a URL part that counts as a token."""
 
 
 def host_of(url: str) -> str:
-    """The host of an http or https URL; empty for any other."""
+    """The host of an http or https URL, else empty."""
     try:
         parts = urlsplit(url)
         return (parts.hostname or "") if parts.scheme in {"http", "https"} else ""

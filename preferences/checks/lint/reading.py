@@ -1,7 +1,7 @@
-"""The bytes of a mail, taken apart.
+"""Parsing of a mail into raw header fields and visible texts.
 
-Owns header fields as they are on the wire, and the visible texts. Invariant: whatever the bytes are, the answer is a
-Mail or Unreadable. Headers are read by hand, because libraries repair what the rules are there to notice.
+Invariant: any bytes give a Mail or raise Unreadable. Headers are parsed by hand, because libraries repair the faults
+that the rules detect.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from email.utils import parseaddr
 from typing import Final
 
 MOST_BYTES: Final = 32 * 1024 * 1024
-"""No large mail service takes a longer mail."""
+"""No large mail service accepts more."""
 
 MOST_TEXT: Final = 2_000_000
-"""Characters of a part that are looked at."""
+"""Characters of a part that are checked."""
 
 _END_OF_HEADERS: Final = re.compile(rb"\r?\n\r?\n")
 _NAME: Final = re.compile(rb"[!-9;-~]+\Z")
@@ -27,26 +27,26 @@ _ADDRESS: Final = re.compile(r"[^\s@<>,;]+@([A-Za-z0-9.-]+\.[A-Za-z0-9-]+)\Z")
 
 
 class Unreadable(Exception):
-    """Not a mail that can be checked. Says what to do."""
+    """Not a mail that can be checked. The message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One header field as it stands, its line breaks and all, without the last one."""
+    """A raw header field without its last line break."""
 
     name: str
     raw: bytes
 
     @property
     def value(self) -> str:
-        """What stands behind the colon, on one line."""
+        """The unfolded value."""
         text = self.raw.partition(b":")[2].decode("latin-1")
         return re.sub(r"\r?\n(?=[ \t])", "", text).strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """A mail: its bytes, its header fields, and its visible texts; None for a part that it does not have."""
+    """A mail; `text` and `html` are None if missing."""
 
     raw: bytes
     fields: tuple[Field, ...]
@@ -54,16 +54,15 @@ class Mail:
     html: str | None
 
     def named(self, name: str) -> list[Field]:
-        """The fields of this name."""
         return [field for field in self.fields if field.name == name.lower()]
 
     def value(self, name: str) -> str:
-        """The first of them, unfolded; empty when there is none."""
+        """The first field of this name, unfolded; empty if missing."""
         return next((field.value for field in self.named(name)), "")
 
     @property
     def sender_domain(self) -> str:
-        """The domain of From, in small letters; empty when there is none."""
+        """The domain of From in lower case; empty if missing."""
         bare = _bare(self.value("From"))
         inside = re.findall(r"<([^<>]*)>", bare)
         found = _ADDRESS.match(inside[0].strip() if len(inside) == 1 else parseaddr(self.value("From"))[1])
@@ -71,7 +70,7 @@ class Mail:
 
     @property
     def fault_of_sender(self) -> str:
-        """What is wrong with From, in one sentence; empty when nothing is (RFC 5322 §3.4, §3.6.2)."""
+        """The fault of From in a sentence; empty if valid (RFC 5322 §3.4, §3.6.2)."""
         if len(self.named("From")) > 1:
             return "There are two From fields: put one on the mail."
         bare = _bare(self.value("From"))
@@ -83,18 +82,18 @@ class Mail:
 
     @property
     def recipients(self) -> list[str]:
-        """The addresses of To, in small letters."""
+        """The addresses of To in lower case."""
         values = ",".join(field.value for field in self.named("To"))
         return [found.lower() for found in re.findall(r"[^\s@<>,;\"]+@[^\s@<>,;\"]+", values)]
 
 
 def _bare(value: str) -> str:
-    """A field without what stands in quotes and comments, where a comma separates nothing."""
+    """A field without quoted strings and comments, whose commas do not separate."""
     return re.sub(r'"(?:[^"\\]|\\.)*"|\((?:[^()\\]|\\.)*\)', "", value)
 
 
 def read_mail(raw: bytes) -> Mail:
-    """Raises Unreadable for what is no mail."""
+    """Raises Unreadable."""
     if not raw.strip():
         raise Unreadable("The file is empty: save the mail with its source, as .eml.")
     if len(raw) > MOST_BYTES:
@@ -119,14 +118,14 @@ def _fields(head: bytes) -> Iterator[Field]:
 
 
 def _texts(raw: bytes) -> dict[str, str]:
-    """The shown text of each kind. Python's parser has raised errors of many kinds on broken mails, so any is meant."""
+    """The text of each kind. Python's parser raises errors of many kinds on broken mails."""
     try:
         found: dict[str, str] = {}
         for part in email.message_from_bytes(raw, policy=compat32).walk():
             if part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment":
                 kind = part.get_content_subtype()
                 found[kind] = f"{found.get(kind, '')}\n{_decoded(part)}"[:MOST_TEXT]
-    except Exception:  # noqa: BLE001 - see above; RecursionError is one of them
+    except Exception:  # noqa: BLE001 - includes RecursionError
         raise Unreadable("Its parts cannot be told apart: build it with fewer parts inside each other.") from None
     return found
 

@@ -1,7 +1,7 @@
-"""The rules of a mail that people can leave, as a table: id, title, source, check.
+"""The rules as a table: id, title, source, check.
 
-Owns each rule's judgement and its sentence. Invariants: a rule that fails because of another one's subject is not
-applicable, so that one mistake is one failure; no sentence repeats what stands in the mail.
+Invariants: a rule that another rule's failure prevents is not applicable, so that one mistake is one failure; no
+sentence quotes the mail.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from preferences.domain.vocabulary import MessageClass
 LONGEST_LINE: Final = 998
 LONGEST_LIST_ID: Final = 255
 SHORTEST_TOKEN: Final = 22
-"""Characters of base64 that 128 bits need."""
+"""Base64 characters of 128 bits."""
 
 PASS, WARN, FAIL, NOT_APPLICABLE = Result.PASS, Result.WARN, Result.FAIL, Result.NOT_APPLICABLE
 
@@ -51,7 +51,7 @@ _NO_HEADER: Final = Verdict(NOT_APPLICABLE, "There is not exactly one readable L
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. `check` gives None where the rule is not about a mail of this class."""
+    """`check` returns None if the rule is not about this class of mail."""
 
     id: str
     title: str
@@ -74,7 +74,7 @@ def _one_of_each(mail: Mail, _options: Options) -> Verdict:
 
 
 def _header(mail: Mail) -> str:
-    """The value of the one List-Unsubscribe that can be read; empty otherwise: then another rule has said why."""
+    """The only readable List-Unsubscribe, else empty: another rule reports that."""
     fields = mail.named("List-Unsubscribe")
     if len(fields) != 1 or b"=?" in fields[0].raw or not fields[0].raw.isascii():
         return ""
@@ -143,7 +143,7 @@ def _opaque(mail: Mail, _options: Options) -> Verdict:
     digests = {kind(address.encode()).hexdigest() for address in mail.recipients for kind in _DIGESTS}
     if digests & {piece.lower() for piece in pieces}:
         return Verdict(FAIL, "The URI holds a digest of the address, which anybody can compute: use a signed token.")
-    # Only what separates before anything is decoded separates: a token may hold an encoded slash or plus.
+    # Split before decoding: a token may hold an encoded slash or plus.
     parts = re.split(r"[/?&=#;.]", uri.partition("//")[2].partition("/")[2])
     tokens = [run for part in parts for run in _TOKEN.findall(_decoded(part))]
     if not any(not token.isdigit() for token in tokens):
@@ -156,7 +156,7 @@ _ADDRESS: Final = re.compile(r"[\w.+%-]{1,64}@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}"
 
 
 def _decoded(part: str) -> str:
-    """A part of a URI as it was before it was percent-encoded, once or twice; what separates elsewhere is left out."""
+    """A URI part, percent-decoded twice, without separators."""
     return re.sub(r"[/+=.]", "", unquote(unquote(part)))
 
 
@@ -168,7 +168,7 @@ _DIGESTS: Final = (
 
 
 def _hides_address(piece: str) -> bool:
-    """Whether it is base64, or hexadecimal, of something with an address in it."""
+    """Whether it is base64 or hexadecimal of an address."""
     found: list[bytes] = []
     try:
         found.append(base64.b64decode(piece.rstrip("=") + "=" * (-len(piece.rstrip("=")) % 4), b"-_"))

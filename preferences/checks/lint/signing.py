@@ -1,7 +1,7 @@
-"""DKIM: whether a signature is valid, whose it is, and what it covers.
+"""DKIM: validity of a signature, its domain, and what it covers.
 
-Invariants: a key that could not be looked up is never reported as a bad signature; times are judged as of when the mail
-was received, so that an old signature is not reported as expired.
+Invariants: a failed key lookup is never reported as a bad signature; times are judged as of receipt, so that old mail
+is not reported as expired.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ MOST_SIGNATURES: Final = 8
 COVERED: Final = ("list-unsubscribe", "list-unsubscribe-post")
 
 ALGORITHMS: Final = ("rsa-sha256", "ed25519-sha256")
-"""RFC 8301 §3.1 and RFC 8463 §3. A signature of rsa-sha1 counts for nothing: it must not be verified."""
+"""RFC 8301 §3.1 and RFC 8463 §3; rsa-sha1 must not be verified."""
 
 _SLACK: Final = 36_000
-"""Seconds by which the clocks of sender and receiver may differ."""
+"""Allowed clock difference in seconds."""
 
 _quiet = logging.getLogger(f"{__name__}.library")
 _quiet.addHandler(logging.NullHandler())
@@ -45,13 +45,11 @@ _quiet.propagate = False  # it quotes the mail
 
 
 class BadKey(ValueError):
-    """Not a public key. Says what one looks like."""
+    """The message shows the expected form."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Signature:
-    """The tags of a signature."""
-
     index: int
     algorithm: str
     domain: str
@@ -63,10 +61,7 @@ class _Signature:
 
 
 def read_key(data: bytes) -> bytes:
-    """The record of a key: from a file with the DNS record as text, quoted or not, or with the key as PEM.
-
-    Raises BadKey for anything else.
-    """
+    """The key's record from a file: a DNS record, quoted or not, or PEM. Raises BadKey."""
     text = data.decode("ascii", "replace").strip()
     pem = re.search(r"-----BEGIN PUBLIC KEY-----(.+?)-----END PUBLIC KEY-----", text, re.DOTALL)
     if pem:
@@ -83,10 +78,10 @@ def read_key(data: bytes) -> bytes:
 
 
 def _ed25519_record(pem: str) -> bytes | None:
-    """The record of an Ed25519 key: its 32 bytes alone (RFC 8463 §4), without what PEM puts before them."""
+    """The record of an Ed25519 key: its 32 bytes (RFC 8463 §4), without PEM's prefix."""
     try:
         key = load_pem_public_key(pem.encode("ascii", "replace"))
-    except Exception:  # noqa: BLE001 - the library raises errors of many kinds on what is no key
+    except Exception:  # noqa: BLE001 - the library raises many kinds of errors
         return None
     if not isinstance(key, Ed25519PublicKey):
         return None
@@ -94,7 +89,7 @@ def _ed25519_record(pem: str) -> bytes | None:
 
 
 def look_up(name: str) -> bytes | None:
-    """The record of a key in DNS, None where there is none. Raises KeyUnknown when DNS gives no answer."""
+    """The key's record in DNS, None if there is none. Raises KeyUnknown if DNS fails."""
     try:
         answer = dns.resolver.resolve(name, "TXT", lifetime=SECONDS_FOR_DNS)
     except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
@@ -105,7 +100,7 @@ def look_up(name: str) -> bytes | None:
 
 
 def check_signature(mail: Mail, options: Options) -> Verdict:
-    """M-05, for the best signature of the mail."""
+    """Rule M-05, for the best signature."""
     count = min(len(mail.named("DKIM-Signature")), MOST_SIGNATURES)
     if not count:
         return Verdict(Result.FAIL, "There is no DKIM signature: switch on DKIM where the mail is sent.")
@@ -132,7 +127,7 @@ def _check_one(mail: Mail, options: Options, index: int) -> Verdict:
 
 
 def _out_of_use(mail: Mail, signature: _Signature) -> str:
-    """Why the signature is ignored by receivers: its algorithm or its times."""
+    """Why receivers ignore the signature: algorithm or times."""
     if signature.algorithm == "rsa-sha1":
         return "The DKIM signature is made with rsa-sha1, which counts for nothing (RFC 8301): sign with rsa-sha256."
     if signature.algorithm not in ALGORITHMS:
@@ -150,7 +145,7 @@ def _out_of_use(mail: Mail, signature: _Signature) -> str:
 
 
 def _time_of(text: str) -> float | None:
-    """Unix time, or None for text that is no time."""
+    """Unix time, or None if unreadable."""
     try:
         return parse_instant(text).latest.timestamp()
     except ValueError:
@@ -183,7 +178,7 @@ def _verified(mail: Mail, options: Options, signature: _Signature, aligned: Resu
 
 
 def _key_fault(record: bytes, signature: _Signature) -> str:
-    """Why receivers must ignore the key of a valid signature (RFC 6376 §3.6.1 and §6.1.2)."""
+    """Why receivers ignore the key of a valid signature (RFC 6376 §3.6.1, §6.1.2)."""
     tags = {name.decode(): text.decode("latin-1") for name, text in dkim.util.parse_tag_value(record).items()}
     if "v" in tags and next(iter(tags)) != "v":
         return "v= is not the first in the record of the DKIM key, so receivers discard it: put v=DKIM1 first."
@@ -221,7 +216,7 @@ def _read(mail: Mail, index: int) -> _Signature | None:
 
 
 def _alignment(signer: str, sender: str) -> Result:
-    """Relaxed alignment as in DMARC, without a list of public suffixes: two siblings are only likely to be aligned."""
+    """DMARC's relaxed alignment without a public suffix list: siblings are only likely to be aligned."""
     if sender and (signer == sender or sender.endswith(f".{signer}") or signer.endswith(f".{sender}")):
         return Result.PASS if "." in signer else Result.FAIL
     shared = signer.split(".")[-2:]
@@ -241,10 +236,10 @@ def _key_finder(options: Options) -> Callable[[str], bytes | None]:
 
 
 def _verify(raw: bytes, index: int, find: Callable[[str], bytes | None]) -> bytes | None:
-    """The record of the key, if the signature is valid."""
+    """The key's record, if the signature is valid."""
     record: bytes | None = None
 
-    def from_name(name: bytes | str, timeout: float = 0) -> bytes | None:  # noqa: ARG001 - the library's own call
+    def from_name(name: bytes | str, timeout: float = 0) -> bytes | None:  # noqa: ARG001 - the library's interface
         nonlocal record
         text = name.decode("ascii", "replace") if isinstance(name, bytes) else name
         record = find(text.rstrip(".").lower())
@@ -254,18 +249,18 @@ def _verify(raw: bytes, index: int, find: Callable[[str], bytes | None]) -> byte
         holds = _Verifier(raw, logger=_quiet).verify(idx=index, dnsfunc=from_name)
     except KeyUnknown:
         raise
-    except Exception:  # noqa: BLE001 - the library raises what Python raised on odd signatures and keys
+    except Exception:  # noqa: BLE001 - the library raises many kinds of errors
         return None
     return record if holds else None
 
 
 class _Verifier(dkim.DKIM):  # type: ignore[misc]  # the library has no types
-    """dkimpy's verifier without its clock, and with Ed25519 from `cryptography` instead of PyNaCl."""
+    """dkimpy's verifier without its clock, with Ed25519 from `cryptography` instead of PyNaCl."""
 
     def verify_headerprep(self, idx: int = 0) -> Any:
         found = [(name, value) for name, value in self.headers if name.lower() == b"dkim-signature"]
         fields = dkim.util.parse_tag_value(found[idx][1])
-        # Times are judged by `_out_of_use`, as of when the mail was received.
+        # `_out_of_use` judges times, as of receipt.
         dkim.validate_signature_fields({name: value for name, value in fields.items() if name not in {b"t", b"x"}})
         self.signature_fields, self.domain, self.selector = fields, fields[b"d"], fields[b"s"]
         covers = [name.lower() for name in re.split(rb"\s*:\s*", fields[b"h"])]
@@ -274,7 +269,7 @@ class _Verifier(dkim.DKIM):  # type: ignore[misc]  # the library has no types
 
     def verify_sig(self, sig: Any, include_headers: Any, sig_header: Any, dnsfunc: Callable[..., bytes | None]) -> bool:
         if sig[b"a"] != b"ed25519-sha256":
-            # A key of one kind holds no signature of the other (RFC 6376 §3.6.1).
+            # A key verifies only signatures of its own kind (RFC 6376 §3.6.1).
             holds = bool(super().verify_sig(sig, include_headers, sig_header, dnsfunc))
             return holds and bool(self.ktag == b"rsa")  # type: ignore[has-type]
         record = dnsfunc(sig[b"s"] + b"._domainkey." + sig[b"d"] + b".")
@@ -287,7 +282,7 @@ class _Verifier(dkim.DKIM):  # type: ignore[misc]  # the library has no types
 
 
 class _Ed25519:
-    """An Ed25519 key as dkimpy calls it. `holds` is the result, since dkimpy expects an error of PyNaCl."""
+    """An Ed25519 key for dkimpy. `holds` is the result, since dkimpy expects PyNaCl's error."""
 
     def __init__(self, data: bytes) -> None:
         self._key = Ed25519PublicKey.from_public_bytes(data)
