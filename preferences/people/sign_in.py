@@ -83,7 +83,7 @@ def _request_code(save: Save, fingerprint: str, order: Order) -> UUID:
 
 
 def issue_code(services: Services, sign_in_id: UUID, fingerprint: str) -> str:
-    """Replace the sign-in's code. `fingerprint` is that of the stored address."""
+    """Return a new code, which replaces earlier ones. `fingerprint` is that of the stored address."""
     code = f"{secrets.randbelow(1_000_000):06}"
     digest = services.links.code_digest(sign_in_id, code)
     services.database.save(sign_ins.set_code, sign_in_id, digest, fingerprint)

@@ -39,7 +39,7 @@ NO_LINKS: Final = MessageLinks(headers={})
 def make_links(
     services: Services, scope: Scope, addresses: Sequence[Address], *, message_ref: str = ""
 ) -> list[MessageLinks]:
-    """In order. Creates unknown contacts. Raises StoreBusy."""
+    """Results are in the order of the addresses. Creates unknown contacts. Raises StoreBusy."""
     found, now = contacts_of(services, addresses), datetime.now(UTC)
     return [_links(services, scope, found[address], message_ref=message_ref, now=now) for address in addresses]
 
