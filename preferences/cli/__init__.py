@@ -1,7 +1,7 @@
-"""The commands: `flask …`.
+"""The list of `flask` commands.
 
-Owns which there are. Invariants: bad input is one clear line on standard error and exit code 1, with nothing half done;
-long work shows its progress. A command's module is imported when the command runs.
+Invariants: bad input gives one line on standard error and exit code 1, with nothing half done; long work shows
+progress; a command's module is imported when it runs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from flask import cli as flask_cli
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a command is, as `module:name` below `preferences.cli`, and its line in the help of `flask`."""
+    """A command's `module:name` in `preferences.cli`, and its line of help."""
 
     place: str
     help: str
     has_pages: bool = False
-    """Whether it needs the routes of the site, and not only its services."""
+    """It needs the site's routes."""
 
 
 ENTRIES: Final[Mapping[str, Entry]] = {
@@ -84,14 +84,14 @@ ENTRIES: Final[Mapping[str, Entry]] = {
 }
 
 WITHOUT_SETTINGS: Final = frozenset({"init", "lint-eml"})
-"""Commands that run without settings; if there are any, they are read."""
+"""Commands that run without settings, but read them if present."""
 
 DEVELOPERS: Final = (flask_cli.run_command, flask_cli.shell_command, flask_cli.routes_command)
-"""Flask's own commands. They work, and are left out of the help."""
+"""Flask's own commands, hidden in the help."""
 
 
 class LazyCommand(click.Command):
-    """Stands for a command of another module, which is imported when the command runs or explains itself."""
+    """Imports its command's module on use or `--help`."""
 
     def __init__(self, name: str, entry: Entry) -> None:
         super().__init__(name, help=entry.help)
@@ -107,7 +107,7 @@ class LazyCommand(click.Command):
 
 
 def register(app: Flask) -> None:
-    """Add every command to `flask`, and leave out of its help what is not for operators."""
+    """Add all commands, and hide Flask's own from the help."""
     for name, entry in ENTRIES.items():
         app.cli.add_command(LazyCommand(name, entry))
     plugins = [point.load() for point in entry_points(group="flask.commands") if point.name not in ENTRIES]
@@ -116,23 +116,21 @@ def register(app: Flask) -> None:
 
 
 def words(argv: Sequence[str]) -> list[str] | None:
-    """What `flask` is called with. None where another program calls its commands, with words that are not known yet."""
+    """The command line of `flask`. None if another program calls the commands."""
     program = Path(argv[0])
     is_flask = program.stem == "flask" or (program.name == "__main__.py" and program.parent.name == "flask")
     return list(argv[1:]) if is_flask else None
 
 
 def is_help(words: Sequence[str] | None) -> bool:
-    """Whether `flask` is called for its help, or for that of a command."""
     return words is not None and (not words or "--help" in words)
 
 
 def needs_pages(words: Sequence[str] | None) -> bool:
-    """Whether `flask` may be called for a command that needs the routes of the site: Flask's own do."""
+    """Whether the command needs the site's routes, as Flask's own do."""
     entry = ENTRIES.get(words[0]) if words else None
     return entry is None or entry.has_pages
 
 
 def needs_settings(words: Sequence[str] | None) -> bool:
-    """Whether `flask` is called for a command that cannot run without settings."""
     return not words or words[0] not in WITHOUT_SETTINGS

@@ -148,7 +148,7 @@ def _flag(_context: click.Context, parameter: click.Parameter, value: str | None
 
 
 def _arrangement(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say where a topic is offered, and how."""
+    """Options on how and where a topic is offered."""
     for option in (
         click.option("--visible-to", callback=_flag, metavar="FLAG", help="Show it only to contacts with this flag."),
         click.option("--hidden/--offered", default=None, help="Offer it on no public page; links and decisions stay."),
@@ -162,7 +162,6 @@ def _arrangement(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given of a topic's arrangement."""
     given = {name: value for name, value in options.items() if value is not None}
     return given | ({"default": Default(given["default"])} if "default" in given else {})
 
@@ -376,7 +375,7 @@ def _state(topic: Topic) -> str:
 
 
 def _show(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table of plain text, two spaces between columns; a dash where there is nothing."""
+    """A plain text table, two spaces between columns, a dash for empty cells."""
     table = [list(names), *([value or "-" for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:

@@ -1,7 +1,6 @@
-"""Commands that check a mail, and a live site's one-click address.
+"""Commands that check an email, and a live site's one-click URL.
 
-Owns how findings are printed. Invariant: exit code 1 says that something is wrong, 3 that nothing is, but that not
-all could be checked.
+Exit code 1: something is wrong. 3: nothing is, but not everything could be checked.
 """
 
 from __future__ import annotations
@@ -188,7 +187,7 @@ def _base_and_token(url: str, token_url: str | None) -> tuple[str, str]:
 
 
 def _canary(services: Services) -> Canary:
-    """A new contact with a link, in this installation's database."""
+    """A new contact with a link, in this database."""
     from preferences.address_parsing import read_address
     from preferences.checks.selftest import Canary
     from preferences.domain.permission import OPT_OUTS, Message

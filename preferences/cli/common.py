@@ -1,6 +1,6 @@
-"""What all commands share: errors, progress bars, and checks of arguments.
+"""Shared by all commands: errors, progress bars, argument checks.
 
-Invariant: bad input is one clear line on standard error and exit code 1.
+Invariant: bad input gives one line on standard error and exit code 1.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 def fail(message: str) -> NoReturn:
-    """Print one line on standard error and exit with 1."""
     click.echo(f"Error: {message}", err=True)
     sys.exit(1)
 
 
 class Command(click.Command):
-    """A command that reports a wrong option or argument in one line."""
+    """Reports usage errors in one line."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         try:
@@ -39,7 +38,7 @@ class Command(click.Command):
 
 
 class Group(AppGroup):
-    """A group of commands that report usage errors in one line."""
+    """Reports usage errors in one line."""
 
     command_class = Command
 
@@ -54,7 +53,7 @@ class Group(AppGroup):
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Print our own errors as one line. Other exceptions keep their traceback."""
+    """Print our own errors in one line. Others keep their traceback."""
     try:
         yield
     except PreferencesError as error:
@@ -65,7 +64,7 @@ def plain_errors() -> Iterator[None]:
 
 @contextmanager
 def progress_bar(label: str, total: int | None = None, unit: str = "rows") -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, a line a minute elsewhere. Yields what to call with the number of rows just done."""
+    """A bar on a terminal, a line a minute elsewhere. Yields a function to call with the number of rows just done."""
     from tqdm import tqdm
 
     on_terminal = sys.stderr.isatty()
@@ -87,7 +86,7 @@ def progress_bar(label: str, total: int | None = None, unit: str = "rows") -> It
 
 
 def check_output(path: Path, *, force: bool, source: Path | None = None) -> None:
-    """Fail where a file cannot be written: no folder, a name that is taken, or the input file itself."""
+    """Fail if the folder is missing, the file exists, or it is the input file."""
     if source is not None and path.resolve() == source.resolve():
         fail("what is read and what is written must be different files")
     if not path.parent.is_dir():
@@ -97,7 +96,6 @@ def check_output(path: Path, *, force: bool, source: Path | None = None) -> None
 
 
 def encoding_of(_context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Click callback: the name of an encoding."""
     try:
         "a".encode(value)
     except (LookupError, UnicodeError):
@@ -109,12 +107,10 @@ FOR_SPREADSHEETS: Final = "Make cells harmless that a spreadsheet program would 
 
 
 def slug_of(_context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Click callback: a slug."""
     if not SLUG.fullmatch(value):
         raise click.BadParameter("use small letters, digits and hyphens, such as product-news", param=parameter)
     return value
 
 
 def choice(kind: Any) -> click.Choice[Any]:
-    """One of the values of an enumeration."""
     return click.Choice([member.value for member in kind], case_sensitive=False)

@@ -1,7 +1,4 @@
-"""`flask db`: Flask-Migrate's commands.
-
-Owns what `upgrade` says: what was done, or that nothing was; and which of the commands stand in the help.
-"""
+"""`flask db`: Flask-Migrate's commands, and the messages of `upgrade`."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ FOR_OPERATORS: Final = frozenset({"upgrade", "current", "history", "heads"})
 
 
 def add_migrations(app: Flask) -> None:
-    """Tell Flask-Migrate where this application's migrations are."""
+    """Set the folder of the migrations."""
     Migrate(directory=str(MIGRATIONS)).init_app(app)
 
 

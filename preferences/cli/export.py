@@ -1,4 +1,4 @@
-"""Commands that take everything along, and bring it back."""
+"""Commands to export and restore everything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from preferences.services import Services
 
 
 def target(path: Path, *, force: bool) -> Path:
-    """Where to write: in a folder, under a name of the day. What is there already is kept, unless it may go."""
+    """The output file; in a folder, named by date. Existing files are kept without `force`."""
     if path.is_dir():
         path = path / f"preferences-{datetime.now(UTC):%Y%m%d-%H%M%S}.zip"
     check_output(path, force=force)
@@ -82,7 +82,7 @@ def _table(services: Services, path: Path, *, replace: bool, for_spreadsheets: b
 
 
 def restore(file: Path, *, dry_run: bool) -> None:
-    """Put an export back into an empty install: what `flask import` does with a .zip."""
+    """Restore an export into an empty installation, for `flask import` of a .zip."""
     from preferences.importing import export
 
     services = current_services()

@@ -1,4 +1,4 @@
-"""Commands for those who follow the ledger by webhook."""
+"""`flask feed`."""
 
 from __future__ import annotations
 

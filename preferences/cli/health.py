@@ -1,4 +1,4 @@
-"""The command that looks at everything."""
+"""`flask doctor`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The command that writes a settings file.
 
-Owns what stands in a fresh one. Invariants: keys are new and only its owner may read them; no file is ever replaced.
+Invariants: keys are new and readable only by the owner; no file is replaced.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def init(file: Path, public_url: str) -> None:
 
 
 def _next_steps(file: Path, settings: Settings) -> Iterator[str]:
-    """What to type, so that there is a page to look at."""
+    """The commands to get a first page."""
     commands = Path(sys.executable).parent
     if shutil.which("flask") != str(commands / "flask"):
         yield f'export PATH="{commands}:$PATH"'
@@ -97,7 +97,7 @@ def _next_steps(file: Path, settings: Settings) -> Iterator[str]:
 
 
 def _in_shell(file: Path) -> str:
-    """As `.` takes it: a name without a slash would be looked for on the PATH."""
+    """The path for the shell's `.`, which looks up names without a slash on the PATH."""
     return str(file) if "/" in str(file) else f"./{file}"
 
 

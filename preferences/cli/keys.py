@@ -1,4 +1,4 @@
-"""Commands for the keys of sending systems."""
+"""`flask api-key`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ key_group = Group("api-key", help="Keys of sending systems.")
 
 
 def name_of(_context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Checks the name of a key: what is told with it bears that name in the ledger."""
+    """Check a key's name, which its entries in the ledger bear."""
     if not NAME.fullmatch(value):
         raise click.BadParameter("use letters, digits, dots, hyphens and underscores, such as shop", param=parameter)
     return value

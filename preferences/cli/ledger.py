@@ -1,4 +1,4 @@
-"""Commands that prove the ledger, and hand it out to be proved elsewhere."""
+"""`flask ledger`."""
 
 from __future__ import annotations
 

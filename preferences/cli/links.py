@@ -76,7 +76,7 @@ def links_mint(
 
 @contextmanager
 def _written(output: Path | None, *, replace: bool) -> Iterator[TextIO]:
-    """Where to write: a file that takes its name only once it is whole, or standard output."""
+    """An atomically written file, or standard output."""
     if output is None:
         yield sys.stdout
         return

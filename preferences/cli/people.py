@@ -1,4 +1,4 @@
-"""Commands about people: bring them in, and say why they may or may not be written to."""
+"""Commands to import contacts and explain decisions."""
 
 from __future__ import annotations
 
@@ -118,9 +118,6 @@ def _source(tool: str, topic: str, encoding: str, mapping: tuple[str, ...]) -> S
         fail('--map: write it like "Weekly letter=product-news"')
     options = Options(topic=topic, mapping={name: slug for name, _, slug in pairs})
     return Source(tool.lower(), options, encoding)
-
-
-# Looking and proving.
 
 
 @click.command("explain", cls=Command)

@@ -1,4 +1,4 @@
-"""The command that takes those who must not be written to out of a file."""
+"""`flask scrub`."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _tell(files: Files, counts: Counts) -> None:
 
 
 def beside(file: Path, word: str) -> Path:
-    """The name of an output: `customers.csv.gz` gives `customers.kept.csv.gz`."""
+    """An output's name: `customers.csv.gz` gives `customers.kept.csv.gz`."""
     compressed = ".gz" if file.suffix == ".gz" else ""
     stem = file.name.removesuffix(compressed).removesuffix(".csv")
     return file.with_name(f"{stem}.{word}.csv{compressed}")

@@ -1,4 +1,4 @@
-"""The command that prints the sign-up form for a page of the company's own."""
+"""The command that prints a sign-up form."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def reconcile(name: str, dry_run: bool) -> None:
     with plain_errors(), progress_bar("Compare") as progress:
         if dry_run:
             drift = comparison.compare(services.database, connector, progress)
-            # Of a connector that never ran there is nothing yet to note it in.
+            # A connector that never ran has no row for it.
             services.database.save(cursors.compared, name, drift.count, datetime.now(UTC))
         else:
             services.database.save(cursors.start, name)

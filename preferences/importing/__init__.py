@@ -1,8 +1,7 @@
-"""Imports of contacts and opt-outs from files.
+"""Imports of contacts and opt-outs: `preparing` checks the whole file, then `run` records it.
 
-`columns` defines what a row means, `files` and `formats` how it is written; `preparing` checks the whole file and `run`
-records it. Invariants: an import never ends an opt-out; a file that was imported before changes nothing; a bad row
-stops the whole file before anything is written, unless bad rows are collected.
+Invariants: an import never ends an opt-out; a repeated one changes nothing; a bad row stops it before anything is
+written, unless bad rows are collected.
 """
 
 from __future__ import annotations

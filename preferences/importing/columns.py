@@ -1,7 +1,6 @@
-"""The columns of an import, and what one row of them means.
+"""The columns of an import and the meaning of a row.
 
-Owns our columns and their rules; knows no file. Invariants: a yes without a topic, a date and a source is refused; a
-refusal says the line and the column, never the value.
+Invariants: an opt-in without a topic, date and source is refused; an error names the line and column, never the value.
 """
 
 from __future__ import annotations
@@ -37,20 +36,20 @@ COLUMNS: Final = (
     "flags",
 )
 ALIASES: Final = {"email": "address", "phone": "address", "date": "occurred_at"}
-"""What other programs call the same columns."""
+"""Common names of the same columns."""
 
 _FLAG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 _ADDRESS_NAMES: Final = ADDRESS_NAMES[Channel.EMAIL]
 
 LONGEST_PROOF: Final = 500
-"""Characters of each column of evidence that are kept."""
+"""Characters kept of each evidence column."""
 
 FingerprintOf = Callable[[Address], str]
 
 
 class BadRow(PreferencesError):
-    """A row that cannot be imported. Says the line and the column, never the value."""
+    """Names the line and column, never the value."""
 
     def __init__(self, line: int, column: str, why: str) -> None:
         self.line, self.column, self.why = line, column, why
@@ -58,7 +57,6 @@ class BadRow(PreferencesError):
 
 
 def column_names(header: Sequence[str]) -> list[str]:
-    """Our names of the columns."""
     lowered = [" ".join(name.split()).lower() for name in header]
     names = [ALIASES.get(name, name) for name in lowered]
     if "address" not in names:
@@ -89,11 +87,11 @@ _SUPPRESSIONS: Final = {
 }
 
 REMEMBERED: Final = 1_000
-"""For so many different ways to fill the other columns than address and date, what they mean is kept."""
+"""Cached meanings of the columns other than address and date."""
 
 
 class Reader:
-    """Reads the rows of a file. Most of them use the same words, whose meaning is found out once."""
+    """Reads rows, caching the meaning of repeated values."""
 
     def __init__(self, catalog: Catalog, fingerprint_of: FingerprintOf) -> None:
         self._catalog = catalog
@@ -101,7 +99,7 @@ class Reader:
         self._meaning = lru_cache(REMEMBERED)(self._meaning_of)
 
     def read(self, text: Mapping[str, str], line: int) -> FileRow:
-        """What a row tells. `text` has our columns, without space around the values. Raises BadRow."""
+        """Parse a row of our columns, values stripped. Raises BadRow."""
         try:
             return self._read(text)
         except BadAddress as error:
@@ -164,7 +162,7 @@ def _told_by_column() -> Iterator[None]:
 
 
 class _Unfit(Exception):
-    """What is wrong with a row, and in which column."""
+    """The column and what is wrong with it."""
 
     def __init__(self, column: str, why: str) -> None:
         super().__init__(why)
@@ -174,11 +172,10 @@ class _Unfit(Exception):
 _WORDS: Final = ("status", "topic", "brand", "source", "reason", "evidence")
 
 _Meaning = tuple[str, str, str, str | None, str | None, str | None]
-"""Verb, brand, topic, reason, basis and evidence, as `FileRow` has them."""
+"""Verb, brand, topic, reason, basis, evidence."""
 
 
 def _check_yes(topic: str, *, dated: bool, source: str) -> None:
-    """A yes counts only with evidence: for one topic, with the day it was said and where it was said."""
     if topic == BLANKET:
         raise _Unfit("topic", "a subscription needs a topic; only an opt-out can be for all (*)")
     if not dated:
@@ -188,10 +185,10 @@ def _check_yes(topic: str, *, dated: bool, source: str) -> None:
 
 
 def _instant(text: str, *, is_yes: bool) -> tuple[str, str]:
-    """The time in UTC, in the one form in which an entry's hash covers it; and what of it is part of the row's id.
+    """The time in UTC, as an entry's hash covers it, and the part of it in the row's id.
 
-    Without a zone it is UTC. A date alone is for a yes the begin of that day and for a no the end. (Once it was the
-    begin for both; such a no has another id now, so that the same file corrects it.)
+    Without a zone it is UTC. A date alone is the start of the day for an opt-in, the end for an opt-out. (Formerly
+    always the start: ids differ, so a repeated import corrects such an opt-out.)
     """
     try:
         found = parse_instant(text)
@@ -202,7 +199,7 @@ def _instant(text: str, *, is_yes: bool) -> tuple[str, str]:
 
 
 def _flags(text: str) -> str | None:
-    """What the contact is marked with besides: words with spaces or commas between them."""
+    """Separated by spaces or commas."""
     flags = sorted({*text.replace(",", " ").split()})
     if not all(_FLAG.fullmatch(flag) for flag in flags):
         raise _Unfit("flags", "use small letters, digits and hyphens, with spaces between several: wholesale press")
@@ -215,5 +212,5 @@ def _evidence(proof: Sequence[str]) -> str | None:
 
 
 def _ref(*words: str) -> str:
-    """The same line, in whichever file it comes again, is the same act. (Half a SHA-256 tells any two lines apart.)"""
+    """Equal lines are the same act in any file. Half a SHA-256 suffices."""
     return hashlib.sha256("\x1f".join(words).encode()).hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""Everything on record, as files: written whole or not at all, and put back into an empty install.
+"""Exports of everything, and their restore into an empty installation (formats: docs/feed.md).
 
-Owns the files of an export, as docs/feed.md describes them. Invariants: one instant, in flat memory; a file that
-stands under its name is whole; a restore leaves either everything, proved by the ledger's own check, or nothing.
+Invariants: an export is one snapshot in constant memory; its file is complete or absent; a restore is complete and
+verified, or leaves nothing.
 """
 
 from __future__ import annotations
@@ -40,27 +40,26 @@ MANIFEST: Final = "manifest.json"
 BLOCK: Final = 1_000
 LONGEST_CELL: Final = 16 * 1024 * 1024
 MOST_ROWS: Final = 2**63 - 1
-"""What a database can count to."""
+"""The largest count that a database can hold."""
 LONGEST_MANIFEST: Final = 1 << 20
 
 CSV_COLUMNS: Final = tuple(field.name for field in fields(current_state.StateRow))
-"""Of the CSV that an import reads."""
+"""The importable CSV's columns."""
 
 _CHECK: Final = Address(Channel.EMAIL, "fingerprint-check")
-"""No address: what it hashes to says by which keys an export's fingerprints were made, and nothing about anybody."""
+"""Not an address: its fingerprint identifies the keys of an export."""
 
 Progress = Callable[[int], None]
 Item = TypeVar("Item")
 
 
 class BadExport(PreferencesError):
-    """A file that cannot be written, or is not a whole export of ours. Says which part, never what is in it."""
+    """A file that cannot be written or is incomplete. Names the part, never its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an export holds: rows by file, the digest of each file, and where the ledger stood. `rules` says by which
-    rules its choices were folded."""
+    """Rows and digests by file, the ledger's head, and the version of the fold's `rules`."""
 
     rows: Mapping[str, int]
     digests: Mapping[str, str]
@@ -70,13 +69,10 @@ class Manifest:
     rules: int = RULES
 
 
-# Out.
-
-
 def write_archive(
     snapshot: Snapshot, path: Path, fingerprints: Fingerprints, *, progress: Progress, replace: bool = False
 ) -> Manifest:
-    """Write everything to a zip file. Raises CannotWrite."""
+    """Raises CannotWrite."""
     rows: dict[str, int] = {}
     digests: dict[str, str] = {}
     now = datetime.now(UTC)
@@ -91,14 +87,13 @@ def write_archive(
 
 
 def count_rows(read: Read) -> int:
-    """How many rows an archive will have."""
     return sum(archive.count(read, part) for part in PARTS)
 
 
 def write_csv(
     snapshot: Snapshot, path: Path, *, progress: Progress, replace: bool = False, for_spreadsheets: bool = False
 ) -> int:
-    """Write what holds now in the columns of an import. Raises CannotWrite."""
+    """The current state, importable. Raises CannotWrite."""
     with atomic_write(path, replace=replace) as file:
         file.write(_csv([CSV_COLUMNS]))
         rows: Iterator[tuple[str, ...]] = (astuple(row) for row in current_state.read_state_rows(snapshot))
@@ -109,7 +104,7 @@ def write_csv(
 
 
 def write_ledger(snapshot: Snapshot, path: Path, *, progress: Progress, replace: bool = False) -> int:
-    """Write every entry as a line of JSON, packed if the name ends in .gz."""
+    """Entries as JSON lines, compressed if named .gz."""
     with atomic_write(path, replace=replace) as file:
         if path.suffix != ".gz":
             return _pour(_lines(snapshot), file, progress)[0]
@@ -139,7 +134,7 @@ def _lines(snapshot: Snapshot) -> Iterator[tuple[bytes, int]]:
 
 
 def _pour(blocks: Iterable[tuple[bytes, int]], into: IO[bytes] | gzip.GzipFile, progress: Progress) -> tuple[int, str]:
-    """Write the blocks. Returns the number of rows, and the SHA-256 of the bytes in hex."""
+    """Returns the number of rows, and the SHA-256 of the bytes in hex."""
     rows, digest = 0, hashlib.sha256()
     for block, count in blocks:
         into.write(block)
@@ -150,7 +145,7 @@ def _pour(blocks: Iterable[tuple[bytes, int]], into: IO[bytes] | gzip.GzipFile, 
 
 
 def _csv(rows: Iterable[Iterable[str]]) -> bytes:
-    """As RFC 4180 has it. A cell is never altered: one that begins with = or + comes back as it was."""
+    """RFC 4180. Cells are unchanged, even if they begin with = or +."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return text.getvalue().encode()
@@ -176,17 +171,13 @@ def _manifest_text(manifest: Manifest, now: datetime) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-# Back.
-
-
 def is_archive(path: Path) -> bool:
-    """Whether it begins as a zip file does, and so cannot be a CSV."""
     with path.open("rb") as file:
         return file.read(4) in {b"PK\x03\x04", b"PK\x05\x06"}
 
 
 def check(path: Path, fingerprints: Fingerprints, *, progress: Progress) -> Manifest:
-    """Read a whole archive and write nothing. Raises BadExport for one that is not whole, or of other keys."""
+    """Read an archive, writing nothing. Raises BadExport if incomplete or made with other keys."""
     with _opened(path) as (zipped, manifest):
         known = set(fingerprints.candidates(_CHECK))
         if not set(manifest.key_checks) <= known:
@@ -200,9 +191,9 @@ def check(path: Path, fingerprints: Fingerprints, *, progress: Progress) -> Mani
 
 
 def restore(path: Path, database: Database, *, progress: Progress) -> Manifest:
-    """Put an archive that `check` has passed into an empty install, in one transaction.
+    """Restore a checked archive into an empty installation, in one transaction.
 
-    Raises NotAllowed where somebody is on record, and BadExport where the ledger does not verify.
+    Raises NotAllowed if the database has contacts, and BadExport if the ledger does not verify.
     """
     with _opened(path) as (zipped, manifest):
         try:
@@ -233,7 +224,7 @@ def _rows(part: Part, file: IO[bytes]) -> Iterator[dict[str, Any]]:
     if part.file == ENTRIES:
         yield from map(archive.row_of_line, lines(file, part.file))
         return
-    # The reader's own limit, for the whole process, is an eighth of a megabyte.
+    # The default is 128 KiB. Applies to the whole process.
     csv.field_size_limit(LONGEST_CELL)
     rows = _csv_rows(file, part.file)
     names = next(rows)
@@ -244,7 +235,7 @@ def _rows(part: Part, file: IO[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _csv_rows(file: IO[bytes], name: str) -> Iterator[list[str]]:
-    """Rows of which none is longer than a line may be, however many lines it has."""
+    """Limits a row's length over all its lines."""
     length = 0
 
     def texts() -> Iterator[str]:
@@ -309,7 +300,7 @@ def _parts_in(manifest: Manifest) -> list[Part]:
 
 @contextmanager
 def _readable(file: str) -> Iterator[None]:
-    """What is wrong in a file is told without quoting it."""
+    """Errors do not quote the file."""
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, csv.Error, StopIteration, RecursionError):

@@ -1,7 +1,6 @@
-"""The file of an import: what program wrote it, its header and its rows.
+"""An import's file: its tool, header and rows. `preferences.files.tables` reads all but JSON.
 
-Owns which files are JSON; `preferences.files.tables` reads the others. Invariant: a row that cannot be read is told by
-its line's number, and the ones after it are still read where that is possible.
+Invariant: unreadable rows are reported by line number, and later rows read where possible.
 """
 
 from __future__ import annotations
@@ -18,16 +17,18 @@ from preferences.importing.columns import BadRow
 from preferences.importing.formats import BadExport, Options, read_json
 
 LARGEST_JSON: Final = 512 << 20
-"""Bytes of a JSON file, which is read at once."""
+"""Bytes, read into memory."""
 
 Chunk = tuple[int, list[str] | list[list[str]]]
-"""Whole rows: the number of the first line; and the lines, or of a JSON file the values."""
+"""The first line's number, and whole lines or JSON values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """How a file is to be read. Without `tool` the columns are ours; rows that name no topic mean `options.topic`.
-    `column` is the one with the addresses, where it has another name."""
+    """Without `tool` the columns are ours.
+
+    `options.topic` applies to rows without a topic. `column` names the address column, if not ours.
+    """
 
     tool: str = ""
     options: Options = field(default_factory=Options)
@@ -37,7 +38,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """An open file: the names of its columns, what separates them, and its rows in chunks."""
+    """Column names, delimiter, and rows in chunks."""
 
     names: Sequence[str]
     delimiter: str
@@ -56,7 +57,7 @@ def read_file(path: Path, source: Source) -> Iterator[Rows]:
 
 
 def rows_of(chunk: Chunk, delimiter: str) -> Iterator[Numbered]:
-    """The numbered rows of a chunk; None for one that is not well formed. Empty rows are left out."""
+    """Numbered rows, None for a malformed one. Empty rows are omitted."""
     first, lines = chunk
     if lines and not isinstance(lines[0], str):
         yield from enumerate(lines, first)
@@ -65,7 +66,7 @@ def rows_of(chunk: Chunk, delimiter: str) -> Iterator[Numbered]:
 
 
 def _json_in(path: Path, encoding: str) -> str:
-    """The text of a JSON file; nothing for any other."""
+    """Empty for other files."""
     with opened(path) as raw:
         found = open_table(raw, encoding)
         start = read_bytes(found.text, 4096).removeprefix(BOM).lstrip()
@@ -83,7 +84,7 @@ def _json_in(path: Path, encoding: str) -> str:
 
 
 def _records(text: str) -> tuple[Sequence[str], Iterator[Chunk]]:
-    """The records of a JSON file, as if each were a line below the names of the columns."""
+    """JSON records as numbered rows."""
     try:
         names, records = read_json(text)
     except BadExport as error:

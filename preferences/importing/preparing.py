@@ -1,8 +1,7 @@
-"""The first half of an import: reads and checks the whole file, before anything is recorded.
+"""The first half of an import: read and check the file, without writing to the database.
 
-Owns the parsing processes and the temporary folder of parsed rows. Invariants: nothing is written to the database; the
-rows of an address keep the file's order. The rows of a large file are sorted by fingerprint: inserting keys that lie
-close together touches far fewer pages of an index.
+Owns the parsing processes and the folder of parsed rows. Invariant: an address's rows keep their order. A large file is
+sorted by fingerprint, because adjacent keys touch fewer index pages.
 """
 
 from __future__ import annotations
@@ -29,15 +28,13 @@ from preferences.ledger.bulk import FileRow
 from preferences.store.catalog import Catalog
 
 LARGE: Final = 4_000_000
-"""Bytes from which on a file is parsed by several processes and sorted by fingerprint."""
+"""Bytes from which a file is sorted, and parsed in several processes."""
 
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A line that was not taken, and why."""
-
     line: int
     column: str
     why: str
@@ -46,8 +43,6 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Parser:
-    """Turns the lines of a file into rows for the ledger."""
-
     names: Sequence[str]
     delimiter: str
     kind: Kind | None
@@ -56,7 +51,7 @@ class Parser:
     sorted: bool
 
     def parse(self, chunk: Chunk) -> tuple[dict[str, bytes], int, list[Reject]]:
-        """The pickled rows by the first character of the fingerprint; how many they are; what is wrong."""
+        """Pickled rows by the fingerprint's first character, their number, and rejects."""
         parts: dict[str, list[tuple[str | None, ...]]] = {}
         rejects: list[Reject] = []
         count = 0
@@ -91,7 +86,7 @@ class Parser:
 
 @dataclass(slots=True)
 class Prepared:
-    """A file that was read whole: its acts in a folder, and how many there are."""
+    """A folder of checked rows, and their number."""
 
     folder: Path
     large: bool
@@ -106,7 +101,7 @@ class Prepared:
                 file.write(packed)
 
     def rows_in_order(self) -> Iterator[FileRow]:
-        """The rows that were read: those of one address in the file's order."""
+        """An address's rows are in file order."""
         for key in sorted(self.keys):
             rows = list(chain.from_iterable(_loads(self.folder / str(ord(key)))))
             if len(self.keys) > 1:
@@ -130,7 +125,7 @@ def prepared(
     progress: Progress,
     reject: Callable[[Reject], None] | None,
 ) -> Iterator[Prepared]:
-    """Read the whole file. Raises BadFile; and BadRow for the first wrong line, unless `reject` takes such lines."""
+    """Raises BadFile, and BadRow for the first wrong line unless `reject` takes it."""
     with read_file(path, source) as found, tempfile.TemporaryDirectory(prefix="import-") as folder:
         names, kind = _columns(found.names, source)
         large = path.stat().st_size > LARGE
@@ -150,7 +145,6 @@ def prepared(
 
 
 def _columns(header: Sequence[str], source: Source) -> tuple[Sequence[str], Kind | None]:
-    """The names of the columns, and what kind of export they are of."""
     if source.column:
         header = _with_addresses_in(header, place_of_address(header, Channel.EMAIL, source.column))
     if not source.tool:
@@ -167,7 +161,7 @@ def _columns(header: Sequence[str], source: Source) -> tuple[Sequence[str], Kind
 
 
 def _with_addresses_in(header: Sequence[str], place: int) -> list[str]:
-    """The header with one column called that of the addresses, and no other."""
+    """Name only this column as the address."""
     names = [f"not {name}" if plain_name(name) in ADDRESS_NAMES[Channel.EMAIL] else name for name in header]
     names[place] = "email"
     return names
@@ -195,7 +189,6 @@ _parser: Parser
 
 
 def _become(parser: Parser) -> None:
-    """In a parsing process: what it parses with."""
     global _parser  # noqa: PLW0603 - a pool's process has no other place to keep it
     _parser = parser
 

@@ -1,7 +1,7 @@
-"""The second half of an import: records a prepared file block by block.
+"""The second half of an import: record a checked file in blocks.
 
-Owns the size of a block. Invariants: no block holds the ledger's lock for much longer than MOMENT, and other writers
-take the lock between two blocks; a block that was reported is durable; run again, an import goes on where it stopped.
+Invariants: a block locks the ledger for about MOMENT, and others can lock it between blocks; a reported block is
+durable; a repeated import continues where it stopped.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from preferences.store.catalog import Catalog
 from preferences.store.transactions import Database, Write
 
 BLOCK: Final = 500
-"""Rows of the first block, before it is known how fast the database is."""
+"""Rows of the first block."""
 
 LARGEST: Final = 6_000
 OTHERS: Final = 200
-"""Rows in one transaction of those that the short way is not for."""
+"""Rows per transaction of `record_others`."""
 
 MOMENT: Final = 0.1
-"""Seconds for which a block may hold the ledger's lock: clicks wait for it."""
+"""Seconds a block may lock the ledger, while one-click requests wait."""
 
 PAUSE: Final = 0.005
-"""Seconds between two blocks, in which waiting writers take the lock."""
+"""Seconds between blocks."""
 
 OURS: Final = Source()
 
 
 @dataclass(slots=True)
 class Counts:
-    """What an import did: rows read, contacts made, entries that changed something, and those that did not."""
+    """Rows read, contacts created, entries with and without a change."""
 
     rows: int = 0
     created: int = 0
@@ -65,7 +65,7 @@ def check(
     progress: Progress = lambda _rows: None,
     reject: Callable[[Reject], None] | None = None,
 ) -> Counts:
-    """Read the whole file and write nothing. Raises BadRow for the first wrong row, unless `reject` takes them."""
+    """Check a file without writing. Raises BadRow for the first wrong row, unless `reject` takes it."""
     with prepared(path, catalog, source=source, fingerprint_of=lambda _: "-", progress=progress, reject=reject) as laid:
         return Counts(rows=laid.rows, rejected=laid.rejects)
 
@@ -73,7 +73,7 @@ def check(
 def import_file(
     path: Path, catalog: Catalog, *, database: Database, fingerprints: Fingerprints, progress: Progress
 ) -> Counts:
-    """Check a whole file, then record it, block by block. Safe to repeat after an interruption."""
+    """Can be repeated after an interruption."""
     with prepared(
         path, catalog, source=OURS, fingerprint_of=fingerprints.of, progress=lambda _rows: None, reject=None
     ) as laid:
@@ -84,7 +84,7 @@ def import_file(
 def rejects_to(
     path: Path | None, *, replace: bool = False, for_spreadsheets: bool = False
 ) -> Iterator[Callable[[Reject], None] | None]:
-    """What takes wrong rows: a CSV file with the line, the column and the reason before the row's own values."""
+    """A CSV of line, column, reason, and the row's values."""
     if path is None:
         yield None
         return
@@ -98,7 +98,7 @@ def rejects_to(
 
 
 def record(laid: Prepared, database: Database, *, fingerprints: Fingerprints, progress: Progress) -> Counts:
-    """Record what was prepared. While a block is written, the next one is prepared."""
+    """Prepare each block while the previous one is written."""
     counts, size = Counts(rejected=laid.rejects), BLOCK
     dialect = database.engine.dialect
     blocks = _Blocks(laid.rows_in_order(), lambda rows: bulk.prepare(rows, fingerprints, dialect, datetime.now(UTC)))
@@ -121,7 +121,7 @@ def record(laid: Prepared, database: Database, *, fingerprints: Fingerprints, pr
 
 
 class _Made(NamedTuple):
-    """A block, and of how many rows of the file it is made."""
+    """With the number of file rows in it."""
 
     rows: int
     block: Block
@@ -129,8 +129,6 @@ class _Made(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Blocks:
-    """Prepares the blocks of a file, one after the other."""
-
     rows: Iterator[FileRow]
     prepare: Callable[[Sequence[FileRow]], Block]
 
@@ -141,8 +139,10 @@ class _Blocks:
 
 @contextmanager
 def _prepared_meanwhile(blocks: _Blocks, laid: Prepared) -> Iterator[Callable[[int], Future[_Made]]]:
-    """Prepares blocks in the background: those of a large file in another process, which leaves this one to the
-    database. What is yielded begins the next block of so many rows."""
+    """Prepare blocks in the background, for a large file in another process.
+
+    Yields a function that starts the next block of so many rows.
+    """
     if laid.large and can_fork():
         with helpers(1, _use_blocks, blocks) as process:
             yield lambda wanted: process.submit(_next_block, wanted)
@@ -152,7 +152,6 @@ def _prepared_meanwhile(blocks: _Blocks, laid: Prepared) -> Iterator[Callable[[i
 
 
 _blocks: _Blocks
-"""In the process that prepares blocks: what they are made of."""
 
 
 def _use_blocks(blocks: _Blocks) -> None:
@@ -165,7 +164,7 @@ def _next_block(wanted: int) -> _Made:
 
 
 def _write(database: Database, block: Block) -> tuple[Outcome, float]:
-    """What became of a block, and for how long it held the lock."""
+    """The outcome, and for how many seconds the lock was held."""
     outcome, locked_at = database.write(_write_block, block)
     return outcome, time.monotonic() - locked_at
 
@@ -177,7 +176,7 @@ def _write_block(write: Write, block: Block) -> tuple[Outcome, float]:
 
 
 def _next_size(rows: int, held: float) -> int:
-    """Never more than twice as many at once: a database that sped up may slow down again."""
+    """At most double: a fast database may slow down again."""
     return max(BLOCK // 5, min(int(rows * MOMENT / max(held, 0.001)), 2 * rows, LARGEST))
 
 

@@ -1,7 +1,7 @@
-"""Which addresses a contact has: add a confirmed address, retire one.
+"""Add and retire a contact's addresses.
 
-Invariants: an address belongs to one contact; a retired address stays with its contact, so that its preferences keep
-applying, and is suppressed as replaced by a ledger entry.
+Invariants: an address belongs to one contact. A retired one stays with its contact, whose preferences still apply to
+it, and is suppressed by an entry.
 """
 
 from __future__ import annotations
@@ -25,23 +25,17 @@ from preferences.store.transactions import Write
 
 
 class AddressOutcome(StrEnum):
-    """The result of confirming an address."""
-
     ADDED = "added"
     HAD_ALREADY = "had_already"
     SOMEBODY_ELSES = "somebody_elses"
-    """It belongs to another contact. Two contacts are never merged: links in old emails name each of them."""
+    """Contacts are never merged: old links name each of them."""
     BARRED = "barred"
-    """Its owner was erased or is a child, so it must not be stored again."""
+    """An erased person's or child's address, which must not be stored again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmedAddress:
-    """A confirmed address and the address that it replaced, if any.
-
-    `notify` are the contact's other mailboxes, which receive a warning. `taken_back` is True for an address that the
-    contact had retired.
-    """
+    """`notify`: other mailboxes to warn. `taken_back`: the contact had retired this address."""
 
     outcome: AddressOutcome
     contact_id: UUID
@@ -61,7 +55,7 @@ def add_address(
     now: datetime,
     evidence: Mapping[str, str],
 ) -> ConfirmedAddress:
-    """Give the contact an address whose owner has just confirmed it, and retire the address that it replaces."""
+    """Add an address that its owner just confirmed, and retire the one it replaces."""
     owner = contacts.find_addresses(write, [wanted], fingerprints).get(wanted)
     held = contacts.suppressed_for(write, wanted, fingerprints)
     refused = _refusal(owner, contact_id, held)
@@ -100,7 +94,7 @@ def _own(
     fingerprints: Fingerprints,
     now: datetime,
 ) -> bool:
-    """Make the address a confirmed one of the contact. Returns whether it was not before."""
+    """Returns False if the address was already confirmed."""
     if owner is None:
         contacts.attach(write, contact_id, wanted, fingerprints, now)
         return True
@@ -111,13 +105,12 @@ def _own(
 
 
 def _to_replace(known: Sequence[KnownAddress], address_id: UUID | None, wanted: Address) -> Address | None:
-    """The address with this id, unless it was retired meanwhile or is the wanted one."""
     current = (entry.address for entry in known if entry.id == address_id and not entry.replaced)
     return next((address for address in current if address != wanted), None)
 
 
 def can_remove(known: Sequence[KnownAddress], removed: KnownAddress) -> bool:
-    """Whether the contact uses another address on the same channel: the last one stays."""
+    """The last address on a channel cannot be removed."""
     return any(
         entry.address.channel is removed.address.channel and entry.id != removed.id and not entry.replaced
         for entry in known
@@ -133,8 +126,7 @@ def remove_address(
     now: datetime,
     evidence: Mapping[str, str],
 ) -> Address:
-    """Retire an address of the contact and return it. Raises NotAllowed for the last address on its channel, and for
-    an address that the contact does not use."""
+    """Retire an address. Raises NotAllowed for the last on its channel, and for one not in use."""
     known = addresses_of(write, contact_id)
     removed = next((entry for entry in known if entry.id == address_id and not entry.replaced), None)
     if removed is None or not can_remove(known, removed):

@@ -1,7 +1,7 @@
-"""Everything on record as text, and back: what an export is made of, and what a restore puts in.
+"""The exported tables as text, and back.
 
-Owns which tables leave the house and in what form. Invariants: what is read back equals what was written; a restore
-goes only into an install where nobody is on record, and stands only if the ledger verifies.
+Invariants: what is read back equals what was written. A restore needs a database without contacts, and is kept only if
+the ledger verifies.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ ENTRIES: Final = "entries.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of an export: a table, and those of its columns that leave the house."""
+    """A file of an export: a table and its columns."""
 
     file: str
     table: Any
     columns: tuple[str, ...]
     also: Mapping[str, Any]
-    """What a restored row has besides."""
+    """Further values of a restored row."""
 
 
 def _part(file: str, table: Any, *columns: str, **also: Any) -> Part:
@@ -77,10 +77,10 @@ PARTS: Final = (
     _part("sendings.csv", sending),
     _part("positions.csv", connector_cursor, "connector", "position", failures=0),
 )
-"""In the order in which a restore needs them."""
+"""In the order of insertion."""
 
 ADDED_LATER: Final = frozenset({"contact_flags.csv"})
-"""Files that an archive of an older version does not have."""
+"""Files that archives of older versions lack."""
 
 LEFT_OUT: Final = {
     "ledger_head": "the newest of the entries, and in the manifest",
@@ -95,24 +95,20 @@ LEFT_OUT: Final = {
     "used_token": "lives for days",
     "worker": "which processes are alive just now",
 }
-"""Tables that do not leave the house, and why."""
-
-# Out.
+"""Tables that are not exported, and why."""
 
 
 def head(read: Read) -> tuple[int, str]:
-    """The number and the hash of the newest entry."""
     row = read.execute(select(ledger_head.c.seq, ledger_head.c.hash)).one()
     return row.seq, row.hash
 
 
 def count(read: Read, part: Part) -> int:
-    """How many rows the part has."""
     return int(read.execute(select(func.count()).select_from(part.table)).scalar_one())
 
 
 def read_cells(snapshot: Snapshot, part: Part) -> Iterator[list[str]]:
-    """The rows of a part as text, by key, in flat memory."""
+    """Rows as text, by key, in constant memory."""
     columns = [part.table.c[name] for name in part.columns]
     writers = [_writer(column) for column in columns]
     for row in stream(snapshot, select(*columns).order_by(*part.table.primary_key.columns)):
@@ -120,9 +116,9 @@ def read_cells(snapshot: Snapshot, part: Part) -> Iterator[list[str]]:
 
 
 def read_lines(snapshot: Snapshot) -> Iterator[bytes]:
-    """The ledger's entries in order, each as a line of JSON with its hash, in flat memory.
+    """Entries in order as JSON lines with their hash, in constant memory.
 
-    A line without its hash is what the hash covers, behind the hash of the entry before (`seal.canonical`).
+    The hash covers the previous hash and the rest of the line (`seal.canonical`).
     """
     for row in stream(snapshot, select(ledger_entry).order_by(ledger_entry.c.seq)):
         yield canonical(entry_of(row))[:-1] + f',"hash":"{row.hash}"}}\n'.encode()
@@ -136,17 +132,14 @@ def _writer(column: Column[Any]) -> Callable[[Any], str]:
     return json.dumps if isinstance(column.type, JSON) else str
 
 
-# Back.
-
-
 def row_of_cells(part: Part, names: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
-    """A row of a part from its text. Raises ValueError where it cannot be one."""
+    """Raises ValueError."""
     values = zip(names, cells, strict=True)
     return {name: _value(part.table.c[name], cell) for name, cell in values} | dict(part.also)
 
 
 def row_of_line(line: bytes) -> dict[str, Any]:
-    """A row of `ledger_entry` from its line. Raises ValueError or TypeError where it cannot be one."""
+    """Raises ValueError or TypeError."""
     fields = json.loads(line)
     if not isinstance(fields, dict):
         raise TypeError("not an entry")
@@ -176,7 +169,7 @@ def _typed(column: Column[Any], value: Any) -> Any:
 
 
 def begin_restore(write: Write) -> None:
-    """Make room. Raises NotAllowed where somebody is on record already."""
+    """Delete a new database's rows. Raises NotAllowed if there are contacts or entries."""
     taken = write.seq or write.execute(select(contact.c.id).limit(1)).first()
     if taken or write.execute(select(address.c.id).limit(1)).first():
         raise NotAllowed("an export can be restored only into an empty install, and this one has contacts or entries")
@@ -187,16 +180,15 @@ def begin_restore(write: Write) -> None:
 
 
 def put_back(write: Write, part: Part, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of a part, all with the same columns."""
+    """All rows must have the same columns."""
     insert_rows(write, part.table, rows)
 
 
 def lacks_contacts(read: Read) -> bool:
-    """Whether an address has come back without its contact, which no foreign key would refuse."""
+    """Whether an address lacks its contact: no foreign key checks this."""
     orphan = select(address.c.id).where(~select(contact.c.id).where(contact.c.id == address.c.contact_id).exists())
     return read.execute(orphan.limit(1)).first() is not None
 
 
 def end_restore(write: Write, seq: int, newest: str) -> None:
-    """Set the ledger's head: the next act goes on from there."""
     set_head(write, seq, newest)

@@ -1,8 +1,7 @@
-"""Acts of a large file, recorded many at once: what `ledger.record` does, for addresses that are new.
+"""Bulk recording of imported acts about new addresses.
 
-Owns the short way for the simple case: an address that no contact has and no entry is about, and acts that are about
-different things. All other rows are handed back for `ledger.record`. Invariant: entries, chain and projection are byte
-for byte those that `ledger.record` would have made in the same order.
+Handles addresses without a contact or entry, with acts on distinct subjects; returns other rows for `ledger.record`.
+Invariant: entries, chain and projection equal those of `ledger.record` byte for byte.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ from preferences.store.transactions import Read, Write
 
 
 class FileRow(NamedTuple):
-    """What one row of a file says, as text, so that it travels between processes. Without a verb: an address alone.
+    """A row of a file as text, for sending between processes. Without a verb it only adds an address.
 
-    `occurred_at` is UTC with six decimals. `ref` is the same for the same line. `flags` has spaces between.
+    `occurred_at`: UTC with six decimals. `ref`: equal for equal lines. `flags`: separated by spaces.
     """
 
     fingerprint: str
@@ -59,22 +58,22 @@ class FileRow(NamedTuple):
 
 
 NewAct = tuple[str, str, Fields, bool, Fields, Fields | None]
-"""The rows of an act but for the number and the hash of its entry, which are known only under the lock: the canonical
-form of the entry before and after its number; the entry behind both; whether it suppresses an address; the row of its
-projection behind the number, and that of its evidence."""
+"""An act without number and hash, which are known only under the lock.
+
+The canonical entry before and after its number; the encoded entry; whether it is a suppression; the encoded projection;
+the encoded evidence.
+"""
 
 NewContact = tuple[Fields, Fields, list[Fields], list[NewAct]]
-"""The rows of a new contact: itself, its address, its flags, its acts."""
+"""The contact, its address, its flags, its acts."""
 
 Addressee = tuple[str, list[tuple[str | None, ...]], NewContact | None]
-"""A fingerprint, the rows of the file about it in order, and its new contact if it may take the short way.
-
-All three are plain tuples, which travel between processes fast."""
+"""A fingerprint, its rows in file order, and its new contact if they are simple. Tuples pickle fast."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Addresses of a file, and for each fingerprint that one of them may be stored under, its present one."""
+    """Addresses, and the present fingerprint for each one they may be stored under."""
 
     addressees: list[Addressee]
     prints: dict[str, str]
@@ -82,7 +81,7 @@ class Block:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the rows of a block. `left` are those that the short way is not for, in the file's order."""
+    """`left`: rows for `ledger.record`, in file order."""
 
     created: int = 0
     changed: int = 0
@@ -90,11 +89,8 @@ class Outcome:
     left: list[FileRow] = field(default_factory=list)
 
 
-# Before the lock.
-
-
 def prepare(rows: Iterable[FileRow], fingerprints: Fingerprints, dialect: Dialect, now: datetime) -> Block:
-    """All that can be done before the ledger is locked. `now` is the time of receipt."""
+    """The work that needs no lock. `now` is the time of receipt."""
     by_print: dict[str, list[FileRow]] = {}
     for row in rows:
         by_print.setdefault(row.fingerprint, []).append(row)
@@ -119,8 +115,7 @@ def _possible_prints(by_print: Mapping[str, Sequence[FileRow]], fingerprints: Fi
 
 
 def _is_simple(rows: Sequence[FileRow]) -> bool:
-    """Whether each row of a new address is about something else, so that each act is the first on its subject and
-    changes something."""
+    """Whether subjects are distinct, so that every act changes something."""
     acts = [row for row in rows if row.verb is not None]
     if any(row.verb == Verb.SUBSCRIBE and not _is_dated(row) for row in acts):
         return False
@@ -128,12 +123,12 @@ def _is_simple(rows: Sequence[FileRow]) -> bool:
         return True
     topics = [row.topic for row in acts if row.reason is None]
     if BLANKET in topics[:-1]:
-        return False  # once everything is stopped, an opt-out of a topic may change nothing
+        return False  # after an opt-out of everything, one of a topic may change nothing
     return len({(row.brand, row.topic, row.reason) for row in acts}) == len(acts)
 
 
 def _is_dated(row: FileRow) -> bool:
-    """Whether the time of a row is one at which it can have happened: `consent.known_time`, of text."""
+    """`consent.known_time` for text."""
     return row.occurred_at is not None and row.occurred_at >= _EARLIEST
 
 
@@ -141,13 +136,12 @@ _EARLIEST: Final = consent.EARLIEST.isoformat(timespec="microseconds")
 
 
 def stored_ref(fingerprint: str, ref: str) -> str:
-    """The `origin_ref` of a line: it begins as the fingerprint does, so that a file sorted by fingerprint is in the
-    order of both indexes, and touches few of their pages."""
+    """An `origin_ref` that starts as the fingerprint does: a sorted file then touches few pages of both indexes."""
     return fingerprint[:8] + ref
 
 
 def act_of(row: FileRow) -> Act:
-    """A row as an act that `ledger.record` takes. It must have a verb."""
+    """The row must have a verb."""
     if row.verb is None or row.ref is None:
         raise ValueError("an address alone is no act")
     return imported(
@@ -170,7 +164,7 @@ def _address(row: FileRow) -> Address:
 
 
 _OWN: Final = ("occurred_at", "contact_id", "fingerprint", "origin_ref", "evidence_digest")
-"""The fields in which entries of one kind differ, besides number and hash."""
+"""Fields that differ between entries of a kind, besides number and hash."""
 
 _SHARED: Final = tuple(name for name in ENTRY_FIELDS if name not in {*_OWN, "seq", "hash"})
 _PREFERENCE: Final = ("channel", "brand", "topic", "status", "trusted", "basis")
@@ -184,12 +178,12 @@ _COLUMNS: Final = {
     preference: ("seq", "at", "since", "contact_id", *_PREFERENCE),
     suppression: ("seq", "at", "since", "fingerprint", *_SUPPRESSION),
 }
-"""The columns of each table, in the order in which they are inserted."""
+"""Columns in insertion order."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What acts have in common that differ in person, time, reference and evidence alone."""
+    """What is common to acts that differ only in contact, time, reference and evidence."""
 
     sealed: tuple[str, str]
     entry: Fields
@@ -198,7 +192,7 @@ class _Kind:
 
 
 class _Encoding:
-    """Encodes the rows of new contacts for a database. `now` is the time of receipt."""
+    """`now` is the time of receipt."""
 
     def __init__(self, dialect: Dialect, now: datetime) -> None:
         self._dialect = dialect
@@ -213,7 +207,7 @@ class _Encoding:
         self._kinds: dict[tuple[Any, ...], _Kind] = {}
 
     def contact(self, rows: Sequence[FileRow]) -> NewContact:
-        """The rows of a new contact with one address, which all rows of the file are about."""
+        """The rows must be about one address."""
         contact_id, first, starts = new_id(self._now), rows[0], self._starts
         own_id, fingerprint = self._uuid(contact_id), self._text(first.fingerprint)
         whose = starts[address] + self._uuid(new_id(self._now)) + own_id + self._received
@@ -248,7 +242,7 @@ class _Encoding:
         return before % own, after, entry, kind.suppresses, state, proof
 
     def _kind_of(self, row: FileRow) -> _Kind:
-        """Made from one act of the kind, as `ledger.record` would make its entry and its projection."""
+        """Encode the entry and projection that `ledger.record` would make."""
         digest = "" if row.evidence else None
         entry = ledger.draft_entry(
             act_of(row), seq=0, contact_id=UUID(int=0), fingerprint=row.fingerprint, digest=digest, now=self._now
@@ -270,14 +264,11 @@ class _Encoding:
 
 
 _WORDS: Final = slice(FileRow._fields.index("verb"), FileRow._fields.index("occurred_at"))
-"""The fields of a row that say, with its channel, of which kind its act is."""
-
-
-# Under the lock.
+"""With the channel, the fields that determine a row's kind."""
 
 
 def record_new(write: Write, block: Block) -> Outcome:
-    """Record what the short way is for, count what is recorded already, and hand back the rest."""
+    """Record new contacts, count recorded acts, and return other rows as `left`."""
     prints = {"prints": list(block.prints)}
     stored = {block.prints[found] for found in write.execute(_BY_ADDRESS, prints).scalars()}
     known = stored | {block.prints[found] for found in write.execute(_BY_ENTRY, prints).scalars()}
@@ -305,7 +296,7 @@ _SAME_SCOPE: Final = and_(
     preference.c.channel == ledger_entry.c.channel,
     preference.c.brand == ledger_entry.c.brand,
 )
-# An opt-out that holds; one of everything holds while no topic is subscribed to.
+# An opt-out in effect. One of everything is, while no topic is subscribed.
 _HOLDS: Final = and_(
     exists().where(
         _SAME_SCOPE, preference.c.topic == ledger_entry.c.topic, preference.c.status == Status.UNSUBSCRIBED.value
@@ -325,10 +316,7 @@ _HOLDING: Final = select(ledger_entry.c.origin_ref).where(_IS_RECORDED, or_(_HOL
 
 
 def _count_recorded(read: Read, again: Sequence[FileRow], block: Block, outcome: Outcome) -> None:
-    """Of addresses that are stored: count the acts that are recorded already, and hand back the others.
-
-    An act may have been recorded while the address had another fingerprint, by a key from before a rotation.
-    """
+    """Count acts already recorded, perhaps under an earlier fingerprint key, and return other rows as `left`."""
     prints: dict[str, list[str]] = {}
     for possible, fingerprint in block.prints.items():
         prints.setdefault(fingerprint, []).append(possible)
@@ -339,7 +327,7 @@ def _count_recorded(read: Read, again: Sequence[FileRow], block: Block, outcome:
     for row, candidates in zip(again, refs, strict=True):
         counts_again = _is_undated(row) and holding.isdisjoint(candidates)
         if row.flags or (counts_again and candidates):
-            outcome.left.append(row)  # `ledger.record` decides
+            outcome.left.append(row)
         elif not recorded.isdisjoint(candidates):
             outcome.unchanged += 1
         elif candidates:
@@ -347,12 +335,12 @@ def _count_recorded(read: Read, again: Sequence[FileRow], block: Block, outcome:
 
 
 def _is_undated(row: FileRow) -> bool:
-    """Whether a row is an opt-out without a time, which is recorded again if it does not hold any more."""
+    """An opt-out without a time is recorded again if no longer in effect."""
     return row.verb is not None and Verb(row.verb) in OPT_OUTS and not _is_dated(row)
 
 
 def _insert(write: Write, contacts: Sequence[NewContact]) -> int:
-    """Insert new contacts and their acts, numbered and chained, and return how many entries they made."""
+    """Insert contacts and chained acts. Returns the number of entries."""
     seq, newest, dialect = write.seq, write.hash, write.connection.dialect
     number_of, text = encoder(dialect, ledger_entry.c.seq), encoder(dialect, ledger_entry.c.hash)
     starts = {table: start_of_row(dialect, len(columns)) for table, columns in _COLUMNS.items()}
@@ -383,7 +371,6 @@ def _insert(write: Write, contacts: Sequence[NewContact]) -> int:
 
 
 def record_others(write: Write, rows: Sequence[FileRow], fingerprints: Fingerprints, now: datetime) -> Outcome:
-    """Record rows that were handed back, as all other acts are recorded."""
     found = find_or_create(write, [_address(row) for row in rows], fingerprints, now)
     acts = [act_of(row) for row in rows if row.verb is not None]
     entries = ledger.record(write, acts, fingerprints=fingerprints, now=now)

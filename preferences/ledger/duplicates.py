@@ -1,6 +1,6 @@
-"""Duplicate acts: which acts with a reference are recorded already, and which reuse the reference of another act.
+"""Duplicate acts: those already recorded, and those that reuse another act's reference.
 
-Invariant: an opt-out that says anything that the entry with its reference does not say is never taken for a duplicate.
+Invariant: an opt-out is a duplicate only if the entry with its reference says everything it says.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from preferences.store.tables import ledger_entry
 from preferences.store.transactions import Read
 
 Ref = tuple[str, str | None]
-"""The origin and the origin_ref of an act."""
+"""Origin and origin_ref."""
 
 OPT_OUTS: Final = frozenset({Verb.UNSUBSCRIBE, Verb.SUPPRESS})
 
@@ -31,13 +31,13 @@ _BY_REF = select(ledger_entry).where(any_of(ledger_entry.c.origin_ref, "refs"))
 
 
 def find_by_refs(read: Read, origin: str, refs: Sequence[str]) -> list[Entry]:
-    """The entries of this origin with these references, oldest first."""
+    """Entries are returned oldest first."""
     rows = read.execute(_BY_REF, {"refs": list(refs)})
     return sorted((entry_of(row) for row in rows if row.origin == origin), key=lambda entry: entry.seq)
 
 
 def find_recorded(read: Read, acts: Sequence[Act]) -> dict[Ref, Entry]:
-    """The entries of those acts that are recorded already, by origin and origin_ref."""
+    """The entries of acts already recorded."""
     refs = {act.origin_ref for act in acts if act.origin_ref is not None}
     if not refs:
         return {}
@@ -48,10 +48,9 @@ def find_recorded(read: Read, acts: Sequence[Act]) -> dict[Ref, Entry]:
 
 
 def may_count_again(act: Act, now: datetime) -> bool:
-    """Whether a recorded opt-out is recorded again if it does not hold any more.
+    """Whether a recorded opt-out is recorded again if no longer in effect.
 
-    It is when its time is unknown, or when it comes from one of our own pages, where it happens now. What a provider
-    reports twice happened once.
+    True for an unknown time, and for our own pages, where the act happens now; not for a provider's repeated report.
     """
     if act.verb not in OPT_OUTS or act.origin_ref is None or is_connector(act.origin):
         return False
@@ -67,7 +66,7 @@ def with_distinct_refs(
     fingerprints: Fingerprints,
     now: datetime,
 ) -> list[Act]:
-    """The acts, with a reference of its own for each opt-out that reuses another act's; adds to `known`."""
+    """Give a new reference to each opt-out that reuses another act's. Adds to `known`."""
     first: dict[Ref, Act] = {}
     distinct, renamed = [], []
     for act in acts:
@@ -90,7 +89,7 @@ def with_distinct_refs(
 
 
 def _lets_more_through(act: Act) -> bool:
-    """Whether an act is an opt-in, or ends a pause or a limit: no opt-out is lost if it is taken for another act."""
+    """Whether the act is an opt-in or lifts a limit: as a duplicate it loses no opt-out."""
     if act.verb in LIMIT_VERBS:
         return act.until is None and act.per_week is None
     return act.verb not in OPT_OUTS
@@ -101,14 +100,13 @@ def _meaning(of: Act | Entry) -> tuple[object, ...]:
 
 
 def _content(act: Act, fingerprints: Fingerprints) -> tuple[str, ...]:
-    """Everything that an act says, as text: an address by its keyed fingerprint."""
+    """The act as text, with a fingerprint for its address."""
     who = fingerprints.of(act.who) if isinstance(act.who, Address) else act.who
     at = consent.known_time(act.occurred_at) if is_reported(act.origin) else None
     return tuple(map(str, (who, at, *_meaning(act))))
 
 
 def _is_duplicate(act: Act, entry: Entry, fingerprints: Fingerprints, now: datetime) -> bool:
-    """Whether an act says what the entry says, with the same time."""
     if isinstance(act.who, Address):
         is_theirs = entry.fingerprint in fingerprints.candidates(act.who)
     else:
@@ -118,5 +116,5 @@ def _is_duplicate(act: Act, entry: Entry, fingerprints: Fingerprints, now: datet
     if not is_reported(act.origin):
         return True
     at, entry_at = consent.known_time(act.occurred_at), consent.known_time(entry.occurred_at)
-    # A time in the future was recorded as the time of receipt.
+    # A future time is recorded as the time of receipt.
     return at == entry_at or (at is not None and at > now and entry_at == entry.recorded_at)

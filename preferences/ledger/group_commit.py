@@ -1,6 +1,6 @@
-"""Group commit: concurrent calls of `Writer.record` share one write transaction, so one lock and one disk flush.
+"""Group commit: concurrent `Writer.record` calls share one transaction, lock and disk flush.
 
-Owns the transactions in which acts are recorded, but for imports. Invariant: nothing is returned before it is durable.
+Owns all transactions that record acts, except imports. Invariant: a call returns once its entries are durable.
 """
 
 from __future__ import annotations
@@ -20,31 +20,29 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 BLOCK: Final = 500
-"""Acts in one transaction of `Writer.record_many`: it holds the lock while clicks wait for it."""
+"""Acts per transaction of `record_many`: one-click requests wait for its lock."""
 
 
 class Writer:
-    """Opens the write transactions that record acts: one for many concurrent calls, or one of a call's own."""
-
     def __init__(self, database: Database, fingerprints: Fingerprints) -> None:
         self._database = database
         self._fingerprints = fingerprints
         self._batches = Batcher(self._record_batch)
 
     def record(self, acts: Sequence[Act]) -> list[Entry]:
-        """Record acts, all or none, and return their entries once they are durable. Raises StoreBusy for none."""
+        """Record acts, all or none, and return durable entries. Raises StoreBusy if none was recorded."""
         return self._batches(acts)
 
     def record_many(self, acts: Sequence[Act]) -> list[Entry]:
-        """Record acts that came in bulk, in transactions of their own, a BLOCK in each.
+        """Record acts in transactions of at most BLOCK.
 
-        Raises StoreBusy when not all were recorded; acts with references can be given again.
+        Raises StoreBusy if some were not recorded; acts with references can be repeated.
         """
         blocks = (acts[start : start + BLOCK] for start in range(0, len(acts), BLOCK))
         return [entry for block in blocks for entry in self.run(self._record, block)]
 
     def run(self, work: Callable[Concatenate[Write, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run work that reads and records under the ledger's lock (edits, undos, addresses), in its own transaction."""
+        """Run `work` in its own transaction, under the ledger's lock."""
         return self._database.write(work, *args, **kwargs)
 
     def _record_batch(self, take: Take[Sequence[Act]]) -> list[list[Entry]]:

@@ -1,4 +1,4 @@
-"""The ledger's head: the number and the hash of its newest entry, in one row that every write locks first."""
+"""The number and hash of the newest entry, in one row that every write locks first."""
 
 from __future__ import annotations
 
@@ -8,6 +8,5 @@ from preferences.store.transactions import Write
 
 
 def set_head(write: Write, seq: int, newest: str) -> None:
-    """Let the next entry follow this one."""
     insert_rows(write, ledger_head, [{"id": 1, "seq": seq, "hash": newest}], on_conflict="replace")
     write.seq, write.hash = seq, newest

@@ -1,7 +1,7 @@
-"""The ledger: THE write path for everything that bears on permission, and its proof.
+"""The write path of everything that bears on permission.
 
-Owns the order lock -> read -> decide -> append -> project. Invariants: numbers have no gaps and follow the order of
-commits; each entry's hash covers the one before it; the projection is what the entries add up to (`verify`).
+Owns the order lock, read, decide, append, project. Invariants: numbers have no gaps and follow commit order; each hash
+covers the previous entry; the projection is the fold of the entries (`verify`).
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ STATUS_OF: Final = {Verb.SUBSCRIBE: Status.SUBSCRIBED, Verb.UNSUBSCRIBE: Status.
 
 
 ScopeKey = tuple[UUID, str, str]
-"""A contact, a channel and a brand: what an opt-out of everything covers."""
+"""The scope of an opt-out of everything: contact, channel, brand."""
 
 
 @dataclass(slots=True)
 class _Batch:
-    """One call of `record` at work: what was read, and what is to be written.
+    """What a call of `record` has read and will write.
 
-    `choices` by scope and topic; `undone` is read for the scopes about which a connector told an echo.
+    `choices` by scope and topic. `undone` is read only for scopes with a connector's echo.
     """
 
     write: Write
@@ -72,12 +72,11 @@ class _Batch:
 
 
 def record(write: Write, acts: Sequence[Act], *, fingerprints: Fingerprints, now: datetime) -> list[Entry]:
-    """Record acts, in order, and return the entry of each.
+    """Record acts in order, and return the entry of each. `now` is the time of receipt.
 
-    An act whose (origin, origin_ref) is in the ledger already is not recorded again; its first entry is returned. Two
-    opt-outs are recorded all the same, so that none is swallowed: one that says something else, or gives another time,
-    than the act whose reference it bears; and one that gives no time and does not hold any more (see
-    `may_count_again`). `now` is the time of receipt. Everything stands or falls with the transaction.
+    An act whose (origin, origin_ref) is recorded is not recorded again: its first entry is returned. Exceptions are
+    opt-outs that differ in content or time from the act whose reference they have, and opt-outs without a time that
+    are no longer in effect (`may_count_again`).
     """
     known = find_recorded(write, acts)
     acts = with_distinct_refs(write, acts, known, fingerprints=fingerprints, now=now)
@@ -99,7 +98,7 @@ def record(write: Write, acts: Sequence[Act], *, fingerprints: Fingerprints, now
 
 
 def _holds_no_more(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> bool:
-    """Whether an opt-out would end something now: what it says does not hold, or not of all that it covers."""
+    """Whether an opt-out is not, or not fully, in effect."""
     draft = _draft(batch, act, found)
     if draft.reason is not None:
         held = batch.suppressions.get((draft.fingerprint or "", draft.channel.value, draft.reason.value))
@@ -114,10 +113,10 @@ def _holds_no_more(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> b
 def record_edits(
     write: Write, edits: Sequence[Edit], *, fingerprints: Fingerprints, now: datetime
 ) -> tuple[list[Entry], list[Edit]]:
-    """Record what a person changed on a page, and return the entries, and the edits that were not recorded.
+    """Record a person's edits. Returns the entries, and the refused edits.
 
-    An edit that lets more through is not recorded when its page, or its link, did not know of something newer: a page
-    left open for a day must not overwrite what was chosen meanwhile. It is looked at under the ledger's lock.
+    An edit that allows more mail is refused if the preference changed after its page or link was made: an old page must
+    not overwrite newer preferences. Checked under the ledger's lock.
     """
     contact_ids = [_whose(edit) for edit in edits]
     batch = _read_state(write, [edit.act for edit in edits], {}, now)
@@ -153,11 +152,10 @@ def _lets_less_through(held: Preference | SendingLimit) -> bool:
 
 
 def undo(write: Write, seq: int, *, contact_id: UUID, now: datetime, details: Mapping[str, str]) -> Entry:
-    """Take the opt-out of entry `seq` back: all else that its contact said counts as if it had never been.
+    """Take back the opt-out of entry `seq`: the fold of the other entries applies.
 
-    Raises NotAllowed when the entry is not this contact's opt-out, was undone already, no longer counts, or when
-    anybody has opted out again since, of the same or of everything: that may have been somebody else, and whoever
-    holds the link must not take back what they did not do.
+    Raises NotAllowed if the entry is not this contact's opt-out, is undone, no longer counts, or if a later opt-out
+    covers its topic: it may be another person's, which a forwarded link must not take back.
     """
     target = find_entry(write, seq)
     if target is None or target.contact_id != contact_id or target.verb is not Verb.UNSUBSCRIBE:
@@ -190,7 +188,7 @@ def undo(write: Write, seq: int, *, contact_id: UUID, now: datetime, details: Ma
 
 
 def _is_opted_out_again(target: Entry, entry: Entry) -> bool:
-    """Whether an entry is an opt-out that covers the target's topic and came later, other than as an echo."""
+    """Whether an entry is a later opt-out of the target's topic, not an echo."""
     covers = entry.topic in {target.topic, BLANKET}
     newer = entry.seq > target.seq and entry.status is Status.UNSUBSCRIBED
     return covers and newer and not consent.is_echo(entry)
@@ -211,20 +209,18 @@ def _append_undo(batch: _Batch, act: Act, target: Entry, entries: Sequence[Entry
 
 
 def _alters(choices: Mapping[str, Preference], topic: str, new: Preference) -> bool:
-    """Whether something that a choice covers has another status with it: its own topic, and with `*` every topic."""
+    """Whether a preference changes the status of its topic, or for `*` of any."""
     after = {**choices, topic: new}
     covered = after if topic == BLANKET else (topic,)
     return any(_status(choices, name) is not _status(after, name) for name in covered)
 
 
 def _status(choices: Mapping[str, Preference], topic: str) -> Status | None:
-    """What counts for a topic, or for everything."""
     choice = consent.effective(choices.get(topic), choices.get(BLANKET))
     return None if choice is None else choice.status
 
 
 def find_entry(read: Read, seq: int) -> Entry | None:
-    """The entry of this number, or None."""
     row = read.execute(select(ledger_entry).where(ledger_entry.c.seq == seq)).one_or_none()
     return None if row is None else entry_of(row)
 
@@ -265,7 +261,7 @@ def _read_state(write: Write, acts: Sequence[Act], found: Mapping[Address, Found
 
 
 def _undone(read: Read, contact_ids: Sequence[UUID | None]) -> dict[ScopeKey, list[Undone]]:
-    """What these contacts have taken back, by scope."""
+    """Undone entries by scope."""
     found: dict[ScopeKey, list[Undone]] = {}
     undos = [entry_of(row) for row in read.execute(_UNDOS, {"contact_ids": list(contact_ids)})]
     if undos:
@@ -281,7 +277,6 @@ def _contact_id(act: Act, found: Mapping[Address, Found]) -> UUID | None:
 
 
 def _append(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> Entry:
-    """Number an act, apply it to the projection, and chain it."""
     entry = _draft(batch, act, found, _keep_evidence(batch, act))
     return _seal(batch, entry if _project(batch, entry) else replace(entry, changed=False))
 
@@ -291,7 +286,7 @@ def _next_seq(batch: _Batch) -> int:
 
 
 def _keep_evidence(batch: _Batch, act: Act) -> str | None:
-    """Store the evidence of the next entry apart, and return the digest that the entry has of it."""
+    """Add the next entry's evidence, and return its digest."""
     if not act.evidence:
         return None
     text, salt = _EVIDENCE.encode(act.evidence), new_salt()
@@ -313,7 +308,7 @@ def _draft(batch: _Batch, act: Act, found: Mapping[Address, Found], digest: str 
 def draft_entry(
     act: Act, *, seq: int, contact_id: UUID | None, fingerprint: str | None, digest: str | None, now: datetime
 ) -> Entry:
-    """The entry of an act before it is chained, as if it changed something. `digest` is that of its evidence."""
+    """An unchained entry, as if it changed something. `digest` is that of its evidence."""
     return Entry(
         seq=seq,
         recorded_at=now,
@@ -342,7 +337,6 @@ def draft_entry(
 
 
 def _seal(batch: _Batch, draft: Entry) -> Entry:
-    """Chain an entry to the one before."""
     previous = batch.entries[-1].hash if batch.entries else batch.write.hash
     entry = replace(draft, hash=chain_hash(previous, draft))
     batch.entries.append(entry)
@@ -422,7 +416,7 @@ def _flush(batch: _Batch) -> None:
             choices.append(preference_row(key, choice))
     if gone:
         batch.write.execute(_NO_CHOICE, gone)
-    # In the order in which `sendings` locks them, so that no two wait for each other.
+    # Sorted as `store.frequency.reserve` locks these rows, which prevents deadlocks.
     paces = [limit_row(key, batch.paces[key]) for key in sorted(batch.touched_paces)]
     suppressions = [suppression_row(key, batch.suppressions[key]) for key in batch.touched_suppressions]
     insert_all(
@@ -440,7 +434,7 @@ def _flush(batch: _Batch) -> None:
 
 
 def _entries_of(read: Read, entry: Entry) -> list[Entry]:
-    """All entries about wishes of the same contact, channel and brand, oldest first."""
+    """Preference entries of the same scope, oldest first."""
     same = and_(
         ledger_entry.c.contact_id == entry.contact_id,
         ledger_entry.c.channel == entry.channel.value,

@@ -1,7 +1,7 @@
-"""Folds the projection of existing entries again after the rules of the fold have changed.
+"""Folds the projection again after a change of the rules, for a migration or the restore of an older export.
 
-Used by a migration, and by the restore of an older export. It names each column that it reads and writes, because a
-migration runs it on the tables of its own revision. Invariant: entries stay as they are.
+Names each column it uses, because a migration runs it on its own revision's tables. Invariant: entries stay as they
+are.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from preferences.store.tables import UtcDateTime
 from preferences.store.transactions import Read, Save, Write, lock_head
 
 RULES: Final = 2
-"""Counts the changes of `domain.consent` that made this necessary: the rules by which the projection is folded now."""
+"""Version of the rules in `domain.consent`."""
 
 _SCOPE: Final = ("contact_id", "channel", "brand")
 _ADDRESS: Final = ("fingerprint", "channel", "reason")
@@ -58,20 +58,19 @@ _SUPPRESSION: Final = _table("suppression", "fingerprint channel reason active a
 
 
 _NOT_READ: Final = dict.fromkeys(ENTRY_FIELDS) | {"changed": False, "hash": ""}
-"""Fields of an entry that the fold does not need."""
+"""Entry fields that the fold does not use."""
 
 Key = tuple[tuple[str, Any], ...]
-"""The names and values of `_SCOPE` or of `_ADDRESS`: what is folded separately."""
+"""Names and values of `_SCOPE` or `_ADDRESS`, which is folded as a unit."""
 
 Folded = dict[Key, dict[str, list[dict[str, Any]]]]
-"""The rows of the projection by key and table."""
+"""Projection rows by key and table."""
 
 
 def refold(save: Save) -> None:
-    """Fold again everything that an undo, or a time at which nothing can have happened, affects.
+    """Fold again all that an undo or an impossible time affects.
 
-    Reading and folding may take minutes, and clicks must not wait for them: the ledger is locked only to write, and to
-    fold the keys again that received new entries meanwhile.
+    This may take minutes: the ledger is locked only to write, and to fold keys with newer entries again.
     """
     if not save.is_sqlite:
         save.execute(text("SET LOCAL statement_timeout = 0"))
@@ -89,7 +88,6 @@ def _affected(read: Read, which: ColumnElement[bool]) -> set[Key]:
 
 
 def _keys(read: Read, which: ColumnElement[bool]) -> set[Key]:
-    """The keys of these entries: one read of the ledger, or of its end."""
     columns = [_ENTRY.c[name] for name in (*_SCOPE, "fingerprint", "reason")]
     rows = [row._mapping for row in read.execute(select(*columns).where(which).distinct())]
     found = {_key(row, _SCOPE if row["reason"] is None else _ADDRESS) for row in rows}
@@ -152,5 +150,5 @@ def _fold_suppression(entries: Sequence[Entry], address: dict[str, Any]) -> dict
 
 
 def _row_for(kept: TableClause, row: dict[str, Any]) -> dict[str, Any]:
-    """The columns of a row that its table had then."""
+    """The columns that the table had at that revision."""
     return {name: row[name] for name in kept.c.keys()}  # noqa: SIM118 - a collection of columns, not a dict

@@ -1,7 +1,6 @@
-"""The seal of an entry: its canonical form, and the hash that chains it to the entry before.
+"""An entry's canonical form, and the hash that chains it to the previous entry. Independent of columns.
 
-Independent of tables and columns. Invariant: the canonical form of an entry never changes, so that a hash computed
-today equals the one stored years ago (`tests/ledger/golden/seal.json`).
+Invariant: the canonical form never changes, so stored hashes stay valid (`tests/ledger/golden/seal.json`).
 """
 
 from __future__ import annotations
@@ -19,14 +18,13 @@ import orjson
 from preferences.domain.records import Entry
 
 GENESIS: Final = "0" * 64
-"""The hash before the first entry."""
 
 
 def canonical(entry: Entry) -> bytes:
     """The bytes that an entry's hash covers: JSON in UTF-8 with sorted keys, no spaces, no nulls and no `hash`.
 
-    Times are UTC with six decimals. A field that is added later must be None in every earlier entry: nulls are left
-    out, so that earlier hashes stay as they are.
+    Times are UTC with six decimals. A new field must be None in all earlier entries: nulls are omitted, so their hashes
+    stay the same.
     """
     fields = {
         "actor": entry.actor,
@@ -60,10 +58,10 @@ def _instant(at: datetime | None) -> str | None:
 
 
 def canonical_template(draft: Entry, names: Collection[str]) -> tuple[str, str]:
-    """The canonical form of drafts that differ only in these fields, before and after their number.
+    """The canonical form of drafts that differ only in the named fields, before and after their number.
 
-    The first part takes the fields by `%`, as `%(name)s`: text that needs no escape in JSON. `draft` has `seq` 0. A
-    name with its quotes is found nowhere else: a quote within a text is escaped.
+    The first part is a `%` template of `%(name)s` fields, for text that JSON does not escape. `draft` has `seq` 0. A
+    quoted name cannot occur within a text, where quotes are escaped.
     """
     before, _, after = canonical(draft).decode().partition(',"seq":0')
     fields = re.compile(f'"({"|".join(names)})":"[^"]*"')
@@ -71,7 +69,6 @@ def canonical_template(draft: Entry, names: Collection[str]) -> tuple[str, str]:
 
 
 def chain_hash(previous: str, entry: Entry) -> str:
-    """SHA-256 over the previous hash and the entry, in hex."""
     return hashlib.sha256(previous.encode("ascii") + canonical(entry)).hexdigest()
 
 
@@ -81,8 +78,8 @@ def new_salt() -> str:
 
 
 def evidence_digest(salt: str, details: str) -> str:
-    """HMAC-SHA-256 of the evidence, in hex, under a salt that is stored with the evidence alone.
+    """HMAC-SHA-256 of the evidence, in hex; the salt is stored only with the evidence.
 
-    Once both are erased, nobody can find the evidence by guessing, and the entry's hash still holds.
+    With both erased, the evidence cannot be guessed, and the entry's hash stays valid.
     """
     return hmac.digest(salt.encode("ascii"), details.encode(), "sha256").hex()

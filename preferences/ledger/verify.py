@@ -1,7 +1,6 @@
-"""The proof that nothing was lost or altered: recompute the chain and the projection, and compare.
+"""Recompute the chain and the projection, and compare.
 
-Owns no state and writes nothing. Invariant: works in flat memory, so it can run on any size of ledger, and reads one
-snapshot, so it can run while people click.
+Writes nothing. Invariant: constant memory, for any size, and one snapshot, which blocks no writer.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from preferences.store.tables import evidence, ledger_entry, ledger_head, notice
 from preferences.store.transactions import Consistent, Read
 
 MOST_PROBLEMS: Final = 20
-"""Enough to see a pattern; a broken chain would otherwise name every row after the break."""
+"""A broken chain would otherwise list every later row."""
 
 
 Progress = Callable[[int], None]
@@ -34,7 +33,7 @@ Progress = Callable[[int], None]
 
 @dataclass(slots=True)
 class Report:
-    """What `verify` found. `problems` is empty when all is well; each names the entry or the row."""
+    """Each of `problems` names an entry or a row."""
 
     entries: int = 0
     preferences: int = 0
@@ -42,11 +41,10 @@ class Report:
     suppressions: int = 0
     wordings: int = 0
     evidence: int = 0
-    """Evidence that is as it was when it was recorded."""
     erased: int = 0
-    """Entries whose evidence is no longer there: their hash still proves that there was some."""
+    """The digest of erased evidence remains."""
     unsealed: int = 0
-    """Evidence from before entries held its digest: nothing says whether it was altered."""
+    """Evidence older than digests, which cannot be checked."""
     problems: list[str] = field(default_factory=list)
 
     def add(self, problem: str) -> None:
@@ -55,7 +53,6 @@ class Report:
 
 
 def verify(snapshot: Consistent, progress: Progress) -> Report:
-    """Recompute every hash and every row of the projection."""
     report = Report()
     with _unreadable_reported("the ledger", report):
         _verify_chain(snapshot, report, progress)
@@ -74,7 +71,7 @@ def verify(snapshot: Consistent, progress: Progress) -> Report:
 
 @contextmanager
 def _unreadable_reported(what: str, report: Report) -> Iterator[None]:
-    """A value that we cannot have written, such as a word that is none of ours, is a finding like any other."""
+    """Report values that we cannot have written."""
     try:
         yield
     except ValueError:
@@ -101,7 +98,7 @@ def _verify_chain(snapshot: Consistent, report: Report, progress: Progress) -> N
 def _matches_hash(row: Row[Any], previous: str) -> bool:
     try:
         return bool(row.hash == chain_hash(previous, entry_of(row)))
-    except (ValueError, TypeError):  # a value that cannot have been written by us
+    except (ValueError, TypeError):
         return False
 
 
@@ -145,7 +142,6 @@ _WORDINGS_LOST: Final = (
 
 
 def _verify_wordings(snapshot: Consistent, report: Report) -> None:
-    """An entry holds the hash of the wording that was shown, so a wording is as it was if it still has its hash."""
     for row in stream(snapshot, select(notice).order_by(notice.c.slug, notice.c.language, notice.c.version)):
         if row.hash == Notice(row.slug, row.language, row.text).hash:
             report.wordings += 1
@@ -161,8 +157,7 @@ _SUPPRESSION_KEY: Final = ("fingerprint", "channel", "reason")
 
 
 def _verify_choices(snapshot: Consistent, report: Report) -> None:
-    """Undos come first of each scope, then everything that is about `*`, which sorts before the topics: so whatever an
-    entry may be an echo of is known when it is reached."""
+    """Undos come first in a scope, then `*`, which sorts before topics: what an entry may echo is read before it."""
     entries = select(ledger_entry).where(ledger_entry.c.status.is_not(None), ledger_entry.c.contact_id.is_not(None))
     key = [bytewise(ledger_entry.c[name]) for name in _CHOICE_KEY]
     ordered = entries.order_by(*key[:3], ledger_entry.c.undoes.is_(None), key[3], ledger_entry.c.seq)
@@ -173,7 +168,7 @@ def _verify_choices(snapshot: Consistent, report: Report) -> None:
 
 
 def _counting(rows: Iterator[Row[Any]]) -> Iterator[Row[Any]]:
-    """The rows of entries that no undo has taken back."""
+    """Entries that are not undone."""
     for _, scope in groupby(rows, lambda row: _key(row, _CHOICE_KEY[:3])):
         undos: dict[int, Entry] = {}
         undone: list[Undone] = []
@@ -228,7 +223,7 @@ def _folded(
 
 
 def _compare(folded: Iterator[Any], stored: Iterator[Any], what: str, report: Report) -> int:
-    """Walk both in key order, as in a merge. Returns how many rows are stored."""
+    """Merge both in key order. Returns the number of stored rows."""
     count = 0
     ours: Any = next(folded, None)
     theirs: Any = next(stored, None)
@@ -252,7 +247,7 @@ _TRIGGERS: Final = {
     "sqlite": ("ledger_entry_no_update", "ledger_entry_no_delete", "ledger_entry_no_replace"),
     "postgresql": ("ledger_entry_no_change", "ledger_entry_no_truncate"),
 }
-# One that has the name and raises nothing is not at work either.
+# A trigger that raises nothing does not count.
 _TRIGGERS_AT_WORK: Final = {
     "sqlite": (
         "SELECT lower(name) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'ledger_entry'"
@@ -269,7 +264,7 @@ _TRIGGERS_AT_WORK: Final = {
 
 
 def missing_triggers(read: Read) -> list[str]:
-    """The triggers that keep entries from being changed, and are dropped or disabled in this database."""
+    """Missing or disabled triggers against changing entries."""
     engine = "sqlite" if read.is_sqlite else "postgresql"
     at_work = set(read.exec_driver_sql(_TRIGGERS_AT_WORK[engine]).scalars())
     return [name for name in _TRIGGERS[engine] if name not in at_work]

@@ -1,7 +1,6 @@
-"""Requests of contacts to use another address: the rows `address_request`.
+"""Requests to add an address: the rows `address_request`.
 
-Invariant: a request is open for a day, and no longer once its contact has revoked all access, since a thief may have
-made it.
+Invariant: they expire after a day, and when the contact revokes all access: a thief may have made them.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from preferences.store.transactions import Read, Save
 
 @dataclass(frozen=True, slots=True)
 class AddressRequest:
-    """What a contact asks for. `replaces` is the id of the address that the new one shall take the place of."""
+    """`replaces`: the id of the address to replace."""
 
     contact_id: UUID
     address: Address
@@ -31,7 +30,6 @@ class AddressRequest:
 
 
 def add(save: Save, request: AddressRequest, now: datetime) -> UUID:
-    """Add a request and return its id."""
     request_id = new_id(now)
     row = {
         "id": request_id,

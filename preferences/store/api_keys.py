@@ -1,7 +1,6 @@
-"""API keys.
+"""API keys: the rows `api_key`.
 
-Owns the rows `api_key`. Invariant: a key is shown once and never stored. Its SHA-256 is enough to recognise it, since a
-key is long and random.
+Invariant: a key is shown once, and only its SHA-256 is stored: keys are long and random.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ PREFIX: Final = "pref_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """What is stored of a key. Until `old_until`, the key that it replaced works too."""
+    """The key that it replaced works until `old_until`."""
 
     name: str
     scopes: frozenset[KeyScope]
@@ -35,11 +34,11 @@ class Key:
     revoked_at: datetime | None
     old_until: datetime | None
     is_old: bool = False
-    """Whether it was found by the key that it replaced."""
+    """Found by the replaced key."""
 
 
 def create_key(save: Save, name: str, now: datetime, scopes: Collection[KeyScope] = DEFAULT_SCOPES) -> str:
-    """Create a key and return it. Raises NotAllowed when the name is taken."""
+    """Raises NotAllowed when the name is taken."""
     if find_named(save, name) is not None:
         raise NotAllowed(f"there is a key named {name} already; choose another name, or rotate it")
     key = _new_key()
@@ -49,7 +48,7 @@ def create_key(save: Save, name: str, now: datetime, scopes: Collection[KeyScope
 
 
 def rotate_key(save: Save, name: str, now: datetime, overlap: timedelta) -> str:
-    """Replace the named key and return the new one. The old key works on for `overlap`. Raises NotAllowed."""
+    """Replace a key. The old one works for `overlap`. Raises NotAllowed."""
     _require_valid(save, name)
     key = _new_key()
     save.execute(
@@ -61,7 +60,7 @@ def rotate_key(save: Save, name: str, now: datetime, overlap: timedelta) -> str:
 
 
 def revoke_key(save: Save, name: str, now: datetime) -> None:
-    """Revoke a key, and the one that it replaced, at once and for good. Raises NotAllowed."""
+    """Revoke a key, and the one it replaced. Raises NotAllowed."""
     _require_valid(save, name)
     save.execute(update(api_key).where(api_key.c.name == name).values(revoked_at=now))
 
@@ -73,13 +72,13 @@ def _require_valid(read: Read, name: str) -> None:
 
 
 def find_named(read: Read, name: str) -> Key | None:
-    """The key of this name, valid or not, or None."""
+    """Valid or not."""
     row = read.execute(select(api_key).where(api_key.c.name == name)).one_or_none()
     return None if row is None else _key(row)
 
 
 def list_keys(read: Read) -> list[Key]:
-    """All keys, the oldest first, with the revoked ones."""
+    """Including revoked ones, oldest first."""
     return [_key(row) for row in read.execute(select(api_key).order_by(api_key.c.created_at, api_key.c.name))]
 
 
@@ -93,7 +92,6 @@ _VALID: Final = select(api_key).where(
 
 
 def find_key(read: Read, digest: str, now: datetime) -> Key | None:
-    """The valid key with this digest, or None."""
     row = read.execute(_VALID, {"digest": digest, "now": now}).one_or_none()
     return None if row is None else replace(_key(row), is_old=row.digest != digest)
 

@@ -1,4 +1,4 @@
-"""Reads that concurrent requests share: one statement for all that wait, a third less CPU time at 32 connections."""
+"""Reads shared by concurrent requests: one statement, a third less CPU time at 32 connections."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from preferences.store.transactions import Database
 
 
 class Reader:
-    """Reads what a contact chose, many concurrent calls to a statement."""
-
     def __init__(self, database: Database) -> None:
         self._database = database
         self._batches = Batcher(self._read)
 
     def channel_preferences(self, key: ChannelKey) -> ChannelPreferences:
-        """What a contact chose on a channel of a brand. Raises StoreBusy."""
+        """Raises StoreBusy."""
         return self._batches(key)
 
     def _read(self, take: Take[ChannelKey]) -> list[ChannelPreferences]:

@@ -1,8 +1,7 @@
 """Batching: concurrent calls of the same set-based work share one run of it.
 
-The first caller runs the work for every waiting call; calls that arrive meanwhile form the next batch. Invariants: a
-call that comes alone does not wait; no call returns before the work that includes it is done; an error caused by one
-call is raised to that call alone.
+The first caller runs the work for every waiting call; later calls form the next batch. Invariants: a single call does
+not wait; a call returns after its work; an error is raised to the call that caused it alone.
 """
 
 from __future__ import annotations
@@ -18,15 +17,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LARGEST_BATCH: Final = 200
-"""Calls in one batch: a bound on how long it takes, and holds a lock."""
+"""Calls; limits how long a batch holds a lock."""
 
 Take = Callable[[], Sequence[Item]]
-"""Returns the items of a batch. `work` calls it when it holds its lock, so that calls which arrived while it waited for
-the lock are in this batch. Called again, for a second attempt, it returns the same items and any that arrived since."""
+"""Returns the items of a batch.
+
+Called by `work` under its lock, to include calls that waited for it. A second attempt gets the same items and any new
+ones.
+"""
 
 
 class _Call(Generic[Item, Result]):
-    """A waiting call. `turn` is released when its result is there, or when its thread must run the next batch."""
+    """`turn` is released when there is a result, or when its thread must run the next batch."""
 
     __slots__ = ("done", "error", "item", "result", "turn")
 
@@ -40,9 +42,9 @@ class _Call(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Runs `work` for many concurrent calls at once: it takes a batch of items and returns a result for each, in order.
+    """Runs `work`, which takes items and returns a result for each, in order.
 
-    Batches run in the threads of the callers, so there is no thread to start, to stop, or to lose in a fork.
+    Batches run in the callers' threads: none to start, stop or lose in a fork.
     """
 
     def __init__(self, work: Callable[[Take[Item]], Sequence[Result]]) -> None:
@@ -52,7 +54,7 @@ class Batcher(Generic[Item, Result]):
         self._running = False
 
     def __call__(self, item: Item) -> Result:
-        """The result for one item. Raises what `work` raises for it."""
+        """Raises what `work` raises for the item."""
         call: _Call[Item, Result] = _Call(item)
         with self._lock:
             self._waiting.append(call)
@@ -70,7 +72,7 @@ class Batcher(Generic[Item, Result]):
         try:
             self._answer(batch)
         except BaseException:
-            # The process is being stopped: it is unknown whether the commit succeeded, so no call may report success.
+            # The process is stopping and the commit may have failed: report no success.
             for call in batch or self._fill(batch):
                 call.error = call.error or StoreBusy("the process is stopping")
             raise
@@ -81,7 +83,7 @@ class Batcher(Generic[Item, Result]):
                 call.turn.release()
 
     def _fill(self, batch: list[_Call[Item, Result]]) -> list[_Call[Item, Result]]:
-        """Add the waiting calls to the batch, up to LARGEST_BATCH. The first is the one whose thread runs it."""
+        """Add waiting calls. The first one's thread runs the batch."""
         with self._lock:
             room = LARGEST_BATCH - len(batch)
             batch += self._waiting[:room]
@@ -108,7 +110,7 @@ class Batcher(Generic[Item, Result]):
                 call.result = result
 
     def _answer_each(self, calls: Sequence[_Call[Item, Result]], error: Exception) -> None:
-        """Run each call of a failed batch alone, so that an error in one does not lose the opt-outs of the others."""
+        """Run each call of a failed batch alone, so that one error loses no other opt-out."""
         if len(calls) == 1:
             calls[0].error = error
             return

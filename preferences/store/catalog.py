@@ -1,7 +1,7 @@
-"""Brands and topics.
+"""Brands and topics: the rows `brand`, `topic` and `topic_text`.
 
-Owns the rows `brand`, `topic` and `topic_text`. Invariants: a topic's slug, brand and class never change, since links
-in old emails and entries in the ledger name them; no two brands have the same host and path.
+Invariants: a topic's slug, brand and class never change, because old links and entries name them; brands differ in host
+or path.
 """
 
 from __future__ import annotations
@@ -24,24 +24,21 @@ from preferences.store.transactions import Read, Save
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All brands and topics, by slug."""
-
     brands: Mapping[str, Brand]
     topics: Mapping[str, Topic]
 
     @property
     def first_brand(self) -> Brand:
-        """The oldest brand: its pages are at `PUBLIC_URL` itself."""
+        """The oldest brand, at `PUBLIC_URL` itself."""
         return next(iter(self.brands.values()))
 
     @property
     def marketing_channels(self) -> set[Channel]:
-        """The channels of all marketing topics."""
         marketing = (topic for topic in self.topics.values() if topic.message_class is MessageClass.MARKETING)
         return {channel for topic in marketing for channel in topic.channels}
 
     def topics_of(self, brand_slug: str, *, marketing: bool, retired: bool = False) -> list[Topic]:
-        """The brand's topics in their order: marketing topics, or the others; `retired` includes retired ones."""
+        """The brand's marketing topics, or its others, in order."""
         return [
             topic
             for topic in self.topics.values()
@@ -100,9 +97,9 @@ def _topic(row: Row[Any], texts: Sequence[tuple[str, TopicText]]) -> Topic:
 
 
 def save_brand(save: Save, new: Brand, now: datetime) -> bool:
-    """Add a brand, or change the brand of this slug. Returns whether it was added.
+    """Returns whether the brand was added.
 
-    Raises NotAllowed when another brand has its host and path. Brands with neither share `PUBLIC_URL`.
+    Raises NotAllowed when another brand has its host and path. Brands without either share `PUBLIC_URL`.
     """
     others = save.execute(
         select(brand.c.slug).where(brand.c.slug != new.slug, brand.c.host == new.host, brand.c.path == new.path)
@@ -120,14 +117,13 @@ def save_brand(save: Save, new: Brand, now: datetime) -> bool:
 INITIAL_BRAND: Final = Brand(
     slug="default", name="Our company", postal_address="", contact_email="", one_click=OneClick.EVERYTHING
 )
-"""The brand that the migrations make."""
+"""The brand that the migrations create."""
 
 
 def change_brand(save: Save, slug: str, given: Mapping[str, Any], now: datetime) -> bool:
-    """Set the given fields of a brand and keep the others; add the brand if there is none.
+    """Set fields of a brand, or add it. Returns whether it is new; the initial brand is, until its first change.
 
-    Returns whether it is new: the initial brand counts as new until it is changed. Raises NotAllowed when a new brand
-    has no name, and as `save_brand` does.
+    Raises NotAllowed when a new brand has no name, and as `save_brand` does.
     """
     known = read_catalog(save).brands.get(slug)
     if known is None and not given.get("name"):
@@ -137,7 +133,7 @@ def change_brand(save: Save, slug: str, given: Mapping[str, Any], now: datetime)
 
 
 def add_topic(save: Save, new: Topic, now: datetime) -> None:
-    """Add a topic. Raises NotAllowed when its slug is taken or its brand is unknown."""
+    """Raises NotAllowed when the slug is taken or the brand unknown."""
     known = read_catalog(save).topics
     if new.slug in known:
         retired = f", retired; `flask topic restore {new.slug}` brings it back" if known[new.slug].retired_at else ""
@@ -149,9 +145,9 @@ def add_topic(save: Save, new: Topic, now: datetime) -> None:
 
 
 def change_topic(save: Save, slug: str, given: Mapping[str, Any]) -> Topic:
-    """Set the given fields of a topic (see `topics.arranged`) and keep the others. Returns the topic as it is now.
+    """Set fields of a topic (`topics.arranged`).
 
-    Raises NotAllowed for an unknown topic, and for values that do not go together.
+    Raises NotAllowed for an unknown topic and for values that do not fit together.
     """
     changed = checked(arranged(_get_topic(save, slug), given), given.get("default"))
     save.execute(update(topic).where(topic.c.slug == slug).values(**_topic_row(changed)))
@@ -159,10 +155,7 @@ def change_topic(save: Save, slug: str, given: Mapping[str, Any]) -> Topic:
 
 
 def order_topics(save: Save, slugs: Sequence[str]) -> list[str]:
-    """Put these topics first, in this order. Returns all slugs in their order.
-
-    Raises NotAllowed for a topic that is unknown, or named twice.
-    """
+    """Put these topics first, in this order. Raises NotAllowed for an unknown or repeated topic."""
     known = list(read_catalog(save).topics)
     for slug in slugs:
         if slug not in known:
@@ -176,18 +169,12 @@ def order_topics(save: Save, slugs: Sequence[str]) -> list[str]:
 
 
 def retire_topic(save: Save, slug: str, now: datetime) -> bool:
-    """Refuse everything about a topic from now on. Preferences are kept. Returns whether something changed.
-
-    Raises NotAllowed for an unknown topic.
-    """
+    """Preferences are kept. Returns whether anything changed. Raises NotAllowed for an unknown topic."""
     return _set_retired(save, slug, now)
 
 
 def restore_topic(save: Save, slug: str) -> bool:
-    """Bring a retired topic back, with the preferences about it. Returns whether something changed.
-
-    Raises NotAllowed for an unknown topic.
-    """
+    """Returns whether anything changed. Raises NotAllowed for an unknown topic."""
     return _set_retired(save, slug, None)
 
 
@@ -207,15 +194,14 @@ def _get_topic(read: Read, slug: str) -> Topic:
 
 
 def last_position(known: Mapping[str, Topic]) -> int:
-    """The position of a new topic. Of two topics at one position, the newer comes last."""
+    """At equal positions, newer topics come last."""
     return max((topic.position for topic in known.values()), default=0)
 
 
 def save_topics(save: Save, wanted: Sequence[Topic], now: datetime) -> Catalog:
-    """Add the unknown topics, in this order, and change the texts of the others, in a few statements. Returns the new
-    catalog.
+    """Add unknown topics in this order, and change the texts of the others.
 
-    Raises NotAllowed when another transaction has added one of them with other lasting fields.
+    Raises NotAllowed if another transaction added one with other fixed fields.
     """
     known = read_catalog(save).topics
     _check_lasting(wanted, known)
@@ -224,7 +210,7 @@ def save_topics(save: Save, wanted: Sequence[Topic], now: datetime) -> Catalog:
     insert_rows(save, topic, [row for row in rows if row["slug"] not in known], on_conflict="ignore")
     insert_rows(save, topic, [row for row in rows if row["slug"] in known], on_conflict="replace")
     after = read_catalog(save)
-    # A topic that was added meanwhile was left as it is.
+    # Topics added concurrently are unchanged.
     _check_lasting(wanted, after.topics)
     return after
 
@@ -239,7 +225,7 @@ def _added_at(known: Topic | None) -> datetime | None:
 
 
 def _lasting(topic: Topic) -> tuple[object, ...]:
-    """The fields of a topic that never change."""
+    """The fields that never change."""
     return topic.slug, topic.brand, topic.message_class, topic.basis, topic.channels
 
 
@@ -263,10 +249,9 @@ def _topic_row(new: Topic) -> dict[str, Any]:
 
 
 def save_topic_text(save: Save, slug: str, language: str, *, given: Mapping[str, str]) -> TopicText:
-    """Set the given texts of a topic in a language and keep the others. Returns the texts as they are now.
+    """Set texts of a topic in a language, and return all of them.
 
-    Raises NotAllowed for an unknown topic, and for texts that say less than those of the first language, which are the
-    topic's own.
+    Raises NotAllowed for an unknown topic, and for texts that lack one that the topic has.
     """
     known = read_catalog(save).topics.get(slug)
     if known is None:
@@ -274,7 +259,7 @@ def save_topic_text(save: Save, slug: str, language: str, *, given: Mapping[str,
     first = known.text(LANGUAGES[0])
     empty = TopicText(name="", description="", frequency="")
     text = replace(first if language == LANGUAGES[0] else dict(known.texts).get(language, empty), **given)
-    # A section without a heading in this language has the English one.
+    # A section without a heading in this language uses the topic's own.
     needed = {name: value for name, value in asdict(first).items() if name != "section"}
     missing = [f"--{name}" for name, value in needed.items() if value and not getattr(text, name)]
     if missing:

@@ -1,7 +1,6 @@
-"""Entries and projections as rows and as JSON values, and back.
+"""Entries and projections as rows and JSON. Apart from the seal, only this maps an Entry's fields by name.
 
-The only place that maps the fields of an Entry by name, apart from its seal. Invariant: what is read back equals what
-was written, so a recomputed hash equals the stored one.
+Invariant: what is read equals what was written, so recomputed hashes match.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ LimitKey = tuple[UUID, str, str, str, str]
 SuppressionKey = tuple[str, str, str]
 
 ENTRY_FIELDS: Final = tuple(field.name for field in fields(Entry))
-"""The fields of an entry, which are the columns of `ledger_entry`, in the same order."""
+"""Also the columns of `ledger_entry`, in order."""
 
 _WORDS: Final[Mapping[str, type[Any]]] = {
     "verb": Verb,
@@ -36,7 +35,6 @@ _INSTANTS: Final = ("recorded_at", "occurred_at", "until")
 
 
 def entry_row(entry: Entry) -> dict[str, Any]:
-    """An entry as a row of `ledger_entry`."""
     row = {name: getattr(entry, name) for name in ENTRY_FIELDS}
     row["origin"] = str(entry.origin)
     for name in _WORDS:
@@ -46,12 +44,12 @@ def entry_row(entry: Entry) -> dict[str, Any]:
 
 
 def entry_of(row: Row[Any]) -> Entry:
-    """The entry of a row that begins with the columns of `ledger_entry`. Raises ValueError for an unknown word."""
+    """The row begins with `ledger_entry`'s columns. Raises ValueError for an unknown term."""
     return entry_of_values(dict(zip(ENTRY_FIELDS, row, strict=False)))
 
 
 def entry_of_values(values: dict[str, Any]) -> Entry:
-    """The entry of these values by field; the words among them are text. Raises ValueError and TypeError."""
+    """Terms are text. Raises ValueError and TypeError."""
     for name, kind in _WORDS.items():
         if values.get(name) is not None:
             values[name] = kind(values[name])
@@ -59,7 +57,7 @@ def entry_of_values(values: dict[str, Any]) -> Entry:
 
 
 def entry_json(entry: Entry) -> dict[str, Any]:
-    """An entry as JSON values, all fields included: times in ISO 8601."""
+    """All fields. Times in ISO 8601."""
     values = entry_row(entry)
     for name in _INSTANTS:
         if values[name] is not None:
@@ -70,7 +68,7 @@ def entry_json(entry: Entry) -> dict[str, Any]:
 
 
 def entry_of_json(values: Mapping[str, Any]) -> Entry:
-    """The entry of these JSON values; fields that are not there are null. Raises ValueError and TypeError."""
+    """Missing fields are null. Raises ValueError and TypeError."""
     entry: dict[str, Any] = {**dict.fromkeys(ENTRY_FIELDS), **values}
     for name in _INSTANTS:
         if entry[name] is not None:
@@ -81,7 +79,7 @@ def entry_of_json(values: Mapping[str, Any]) -> Entry:
 
 
 def read_instant(text: str) -> datetime:
-    """A time in ISO 8601. Raises ValueError for one without a zone."""
+    """Parse ISO 8601. Raises ValueError without a zone."""
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
         raise ValueError("a time without a zone")
@@ -124,7 +122,6 @@ def preference_row(key: PreferenceKey, preference: Preference) -> dict[str, Any]
 
 
 def limit_row(key: LimitKey, limit: SendingLimit) -> dict[str, Any]:
-    """A sending limit as a row of `pace`."""
     contact_id, channel, brand, topic, verb = key
     return {
         "contact_id": contact_id,

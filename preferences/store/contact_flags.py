@@ -1,7 +1,6 @@
-"""Flags of contacts, such as `wholesale`, which a company sets.
+"""Flags set by the company, such as `wholesale`: the rows `contact_flag`.
 
-Owns the rows `contact_flag`. Invariant: a flag decides which topics a contact is shown, and nothing about what may be
-sent.
+Invariant: a flag decides which topics are shown, never what may be sent.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _DELETE: Final = contact_flag.delete().where(
 
 
 def find_flags(read: Read, contact_ids: Collection[UUID]) -> dict[UUID, set[str]]:
-    """The flags of these contacts; contacts without flags are left out."""
+    """Contacts without flags are omitted."""
     found: dict[UUID, set[str]] = {}
     for row in read.execute(_OF, {"contact_ids": list(contact_ids)}):
         found.setdefault(row.contact_id, set()).add(row.flag)
@@ -31,7 +30,7 @@ def find_flags(read: Read, contact_ids: Collection[UUID]) -> dict[UUID, set[str]
 
 
 def set_flags(save: Save, wanted: Mapping[UUID, Collection[str]]) -> set[UUID]:
-    """Replace the flags of each contact. Returns the contacts whose flags changed."""
+    """Returns the contacts that changed."""
     held = find_flags(save, wanted)
     gone = [
         (contact_id, flag) for contact_id, flags in wanted.items() for flag in held.get(contact_id, set()) - set(flags)
@@ -42,7 +41,7 @@ def set_flags(save: Save, wanted: Mapping[UUID, Collection[str]]) -> set[UUID]:
 
 
 def add_flags(save: Save, wanted: Mapping[UUID, Collection[str]]) -> set[UUID]:
-    """Add flags to each contact. Returns the contacts whose flags changed."""
+    """Returns the contacts that changed."""
     held = find_flags(save, wanted)
     fresh = [
         (contact_id, flag) for contact_id, flags in wanted.items() for flag in set(flags) - held.get(contact_id, set())

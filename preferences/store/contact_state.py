@@ -1,4 +1,4 @@
-"""The current state of contacts: their preferences, addresses and suppressions."""
+"""The preferences, addresses and suppressions of contacts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from preferences.store.transactions import Read
 
 @dataclass(frozen=True, slots=True)
 class ChannelPreferences:
-    """A contact's preferences on one channel of one brand. `address` is None when it is no longer stored."""
+    """`address` is None if no longer stored."""
 
     address: Address | None
     preferences: Mapping[str, Preference]
@@ -43,8 +43,6 @@ class ChannelPreferences:
 
 @dataclass(frozen=True, slots=True)
 class ChannelKey:
-    """A contact, a channel and a brand."""
-
     contact_id: UUID
     channel: Channel
     brand: str
@@ -74,13 +72,13 @@ _CHANNEL_PREFERENCES_QUERY: Final = union_all(
         address.c.value,
     ).where(any_of(address.c.contact_id, "contact_ids")),
 )
-"""Preferences, and below them addresses, in one round trip."""
+"""Preferences with addresses, in one round trip."""
 
 _CHANNEL_PREFERENCES: Final = Prepared(_CHANNEL_PREFERENCES_QUERY)
 
 
 def channel_preferences(read: Read, keys: Sequence[ChannelKey]) -> list[ChannelPreferences]:
-    """The preferences for each key, in order, with one statement."""
+    """Preferences for each key, in order, by one statement."""
     values: dict[tuple[UUID, str], str] = {}
     rows: dict[tuple[UUID, str, str], list[Any]] = {}
     for row in _CHANNEL_PREFERENCES.rows(read.connection, {"contact_ids": list({key.contact_id for key in keys})}):
@@ -103,34 +101,29 @@ def _of_key(key: ChannelKey, values: Mapping[tuple[UUID, str], str], rows: Seque
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownAddress:
-    """An address of a contact, and the reasons for which it is suppressed."""
-
     id: UUID
     address: Address
     added_at: datetime
     suppressed: frozenset[SuppressionReason]
     confirmed: bool = True
-    """False for an address that a system added, until the contact confirms it. No sign-in or manage link is sent
-    there."""
+    """False for an address added by a system, until its owner confirms it: no sign-in or manage link is sent there."""
 
     @property
     def replaced(self) -> bool:
-        """Whether the contact has replaced it by another address."""
         return SuppressionReason.REPLACED in self.suppressed
 
     @property
     def cannot_be_reached(self) -> bool:
-        """Whether a suppression that no preference can lift, such as a bounce or a complaint, keeps marketing from
-        it."""
+        """Whether a suppression stops marketing that no preference lifts."""
         return bool(self.suppressed - {SuppressionReason.REPLACED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContactState:
-    """Everything that a contact's own page shows, on all channels and of all brands.
+    """Everything on a contact's page.
 
-    `preferences` by channel, brand and topic; `limits` by these and the verb. `entry_hashes` has the hash of each entry
-    that they name. `exists` is False for a contact that was deleted; links from before `revoked_at` are void.
+    `preferences` by channel, brand and topic; `limits` also by verb; `entry_hashes` of their entries. `exists` is False
+    for a deleted contact. Links from before `revoked_at` are void.
     """
 
     contact_id: UUID
@@ -145,12 +138,12 @@ class ContactState:
     entry_hashes: Mapping[int, str]
 
     def current_addresses(self, channel: Channel) -> list[KnownAddress]:
-        """The addresses on this channel that are in use, the oldest first."""
+        """Addresses in use, oldest first."""
         return [known for known in self.addresses if known.address.channel is channel and not known.replaced]
 
 
 def own_mailboxes(addresses: Iterable[KnownAddress]) -> list[Address]:
-    """The email addresses that are certainly the contact's own, the oldest first."""
+    """Confirmed email addresses in use, oldest first."""
     return [
         known.address
         for known in addresses
@@ -171,7 +164,7 @@ _ABOUT: Final = (
     .outerjoin(contact_flag, contact_flag.c.contact_id == contact.c.id)
     .where(contact.c.id == bindparam("contact_id"))
 )
-"""The contact: a row for each flag, or one row without."""
+"""One row for each flag, or one without."""
 
 
 def state_of(read: Read, contact_id: UUID) -> ContactState:
@@ -194,12 +187,12 @@ def state_of(read: Read, contact_id: UUID) -> ContactState:
 
 
 def addresses_of(read: Read, contact_id: UUID) -> list[KnownAddress]:
-    """The contact's addresses, the oldest first, with the replaced ones."""
+    """Including replaced ones, oldest first."""
     return addresses_of_all(read, [contact_id]).get(contact_id, [])
 
 
 def addresses_of_all(read: Read, contact_ids: Sequence[UUID]) -> dict[UUID, list[KnownAddress]]:
-    """`addresses_of` for many contacts; contacts without addresses are left out."""
+    """Contacts without addresses are omitted."""
     in_order = _ADDRESSES_OF.order_by(address.c.created_at, address.c.id)
     rows = read.execute(in_order, {"contact_ids": list(contact_ids)}).all()
     held = active_suppressions(read, [row.fingerprint for row in rows])
@@ -218,7 +211,7 @@ def addresses_of_all(read: Read, contact_ids: Sequence[UUID]) -> dict[UUID, list
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressState:
-    """What a provider may need to know of an address."""
+    """The facts for a provider."""
 
     contact_id: UUID
     address: Address
@@ -257,7 +250,7 @@ def address_states(read: Read, contact_ids: Sequence[UUID]) -> list[AddressState
 
 
 OptOutKey = tuple[UUID | None, Channel, str, str]
-"""The contact, channel, brand and topic of an opt-out."""
+"""Contact, channel, brand and topic."""
 
 _FIRST_OPT_OUTS: Final = (
     select(
@@ -273,13 +266,13 @@ _FIRST_OPT_OUTS: Final = (
 
 
 def first_opt_outs(read: Read, contact_ids: Sequence[UUID]) -> dict[OptOutKey, int]:
-    """The number of the first opt-out of each preference of these contacts."""
+    """The number of each preference's first opt-out."""
     rows = read.execute(_FIRST_OPT_OUTS, {"contact_ids": list(contact_ids)})
     return {(row.contact_id, Channel(row.channel), row.brand, row.topic): row.seq for row in rows}
 
 
 def occurrence_times(read: Read, seqs: Sequence[int]) -> dict[int, datetime]:
-    """When each of these entries occurred, or else was recorded."""
+    """When each entry occurred, or else was recorded."""
     if not seqs:
         return {}
     about = select(ledger_entry.c.seq, ledger_entry.c.occurred_at, ledger_entry.c.recorded_at)
@@ -288,7 +281,7 @@ def occurrence_times(read: Read, seqs: Sequence[int]) -> dict[int, datetime]:
 
 
 def active_suppressions(read: Read, fingerprints: Sequence[str]) -> dict[tuple[str, str], list[Suppression]]:
-    """Active suppressions by fingerprint and channel."""
+    """Suppressions by fingerprint and channel."""
     found: dict[tuple[str, str], list[Suppression]] = {}
     for row in read.execute(_SUPPRESSIONS_OF, {"fingerprints": list(fingerprints)}):
         found.setdefault((row.fingerprint, row.channel), []).append(suppression_of(row))

@@ -1,7 +1,6 @@
-"""Contacts and their addresses: find, create, attach.
+"""Contacts and addresses: the rows `contact` and `address`.
 
-Owns the rows `contact` and `address`. Invariant: an address belongs to one contact; the address of an erased person or
-a child is never stored again.
+Invariant: an address belongs to one contact; that of an erased person or a child is never stored again.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ BARRED_REASONS: Final = (SuppressionReason.ERASED, SuppressionReason.CHILD)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The contact of an address. `contact_id` is None for an address that must not be stored."""
+    """`contact_id` is None for an address that must not be stored."""
 
     contact_id: UUID | None
     fingerprint: str
@@ -48,14 +47,13 @@ _NEVER_AGAIN = select(suppression.c.fingerprint).where(
 
 
 def new_id(now: datetime) -> UUID:
-    """A UUID version 7 (RFC 9562 §5.7): sorts by time, 74 bits of it random."""
+    """UUID version 7 (RFC 9562 §5.7): sorts by time, with 74 random bits."""
     milliseconds = int(now.timestamp() * 1000) & (2**48 - 1)
     random = int.from_bytes(os.urandom(10), "big")
     return UUID(int=milliseconds << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & (2**62 - 1))
 
 
 def find_addresses(read: Read, addresses: Collection[Address], fingerprints: Fingerprints) -> dict[Address, Found]:
-    """The addresses that are stored, each with its contact."""
     by_fingerprint = fingerprints.by_print(addresses)
     rows = read.execute(_BY_FINGERPRINT, {"fingerprints": list(by_fingerprint)})
     return {
@@ -65,7 +63,7 @@ def find_addresses(read: Read, addresses: Collection[Address], fingerprints: Fin
 
 
 def page_of(read: Read, channel: Channel, after: str, limit: int) -> list[tuple[str, Address]]:
-    """The next addresses on a channel in the order of their fingerprints, each with its fingerprint."""
+    """Addresses in order of fingerprint, each with it."""
     statement = (
         select(address.c.fingerprint, address.c.value)
         .where(address.c.fingerprint > after, address.c.channel == channel.value)
@@ -81,7 +79,6 @@ _REACHED = select(address.c.contact_id).where(
 
 
 def reached_by(read: Read, channel: Channel, contact_ids: Collection[UUID]) -> set[UUID]:
-    """Those of the contacts who have an address on this channel."""
     parameters = {"contact_ids": list(contact_ids), "channel": channel.value}
     return set(read.execute(_REACHED, parameters).scalars())
 
@@ -100,14 +97,13 @@ _CURRENT_OWNER = (
 
 
 def find_by_fingerprint(read: Read, fingerprint: str) -> UUID | None:
-    """The contact who uses this address. None for a replaced address, and for one that a system added and nobody
-    confirmed."""
+    """None for a replaced or unconfirmed address."""
     contact_id: UUID | None = read.execute(_CURRENT_OWNER, {"fingerprint": fingerprint}).scalar_one_or_none()
     return contact_id
 
 
 def find_owner(read: Read, wanted: Address, fingerprints: Fingerprints) -> UUID | None:
-    """The contact who uses this address, whichever key its fingerprint was made with."""
+    """Finds fingerprints of any key."""
     found = find_addresses(read, [wanted], fingerprints).get(wanted)
     return find_by_fingerprint(read, found.fingerprint) if found else None
 
@@ -120,10 +116,7 @@ def find_or_create(
     *,
     strangers: Collection[Address] = (),
 ) -> dict[Address, Found]:
-    """The contact of each address, created where there is none. The ledger's lock prevents duplicates.
-
-    `strangers` are addresses that somebody typed into a form; the company itself knows the others.
-    """
+    """The ledger's lock prevents duplicates. `strangers`: addresses typed into a form, not supplied by the company."""
     wanted = list(dict.fromkeys(addresses))
     found = find_addresses(write, wanted, fingerprints)
     _become_known(write, (found[address] for address in wanted if address in found and address not in strangers))
@@ -144,13 +137,13 @@ def _become_known(write: Write, found: Iterable[Found]) -> None:
 
 
 def become_known(write: Write, contact_id: UUID) -> None:
-    """The contact has opted in from their own mailbox, so their addresses are no longer a stranger's."""
+    """Called after an opt-in from their own mailbox."""
     rows = (address.c.contact_id == contact_id) & (address.c.relation == Relation.STRANGER.value)
     write.execute(update(address).where(rows).values(relation=Relation.KNOWN.value))
 
 
 def confirm(write: Write, fingerprint: str) -> None:
-    """The contact has confirmed an address that a system added: it may be used to sign in."""
+    """The address may then be used to sign in."""
     write.execute(update(address).where(address.c.fingerprint == fingerprint).values(relation=Relation.KNOWN.value))
 
 
@@ -161,14 +154,12 @@ def _never_stored_again(read: Read, addresses: list[Address], fingerprints: Fing
 
 
 def suppressed_for(read: Read, wanted: Address, fingerprints: Fingerprints) -> set[SuppressionReason]:
-    """The reasons for which this address is suppressed."""
     held = select(suppression.c.reason).where(any_of(suppression.c.fingerprint, "fingerprints"), suppression.c.active)
     rows = read.execute(held, {"fingerprints": list(fingerprints.candidates(wanted))})
     return {SuppressionReason(reason) for reason in rows.scalars()}
 
 
 def attach(write: Write, contact_id: UUID, new: Address, fingerprints: Fingerprints, now: datetime) -> None:
-    """Give a contact an address that is not stored and may be."""
     _insert_addresses(write, {new: Found(contact_id, fingerprints.of(new))}, now)
 
 
@@ -181,10 +172,7 @@ class UpsertOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Upserted:
-    """The result for one contact. `why` says why it was refused; then there is no id.
-
-    `added` are unconfirmed email addresses that an existing contact received.
-    """
+    """`why`: the refusal. `added`: unconfirmed emails of an existing contact."""
 
     contact_id: UUID | None
     outcome: UpsertOutcome
@@ -195,10 +183,10 @@ class Upserted:
 def upsert(
     write: Write, wanted: Sequence[Sequence[Address]], fingerprints: Fingerprints, now: datetime
 ) -> list[Upserted]:
-    """Make each group of addresses one contact: create it where none of them is stored, else add the new ones to it.
+    """Make each group of addresses one contact, or add the new addresses to it.
 
-    Refused are groups whose addresses belong to several contacts, and groups with an address that is never stored
-    again. Of several email addresses, only the one that a contact is created with can sign in before it is confirmed.
+    Refused: addresses of several contacts, and those that must not be stored. Only the email that a contact is created
+    with can sign in unconfirmed.
     """
     everything = list(dict.fromkeys(chain.from_iterable(wanted)))
     found = find_addresses(write, everything, fingerprints)
@@ -228,7 +216,7 @@ def upsert(
 
 
 def _fresh(placed: Upserted, addresses: Sequence[Address], fingerprints: Fingerprints) -> dict[Address, Found]:
-    """The new addresses of a contact. The first email address of a new contact counts as confirmed."""
+    """A new contact's first email counts as confirmed."""
     by_email = [address for address in addresses if address.channel is Channel.EMAIL]
     unconfirmed = by_email[1:] if placed.outcome is UpsertOutcome.CREATED else by_email
     return {

@@ -1,7 +1,6 @@
-"""The current state of each address as rows that an import reads.
+"""The current state of each address, as importable rows.
 
-Invariant: what has no place in such a row, but lets less through, is written as the nearest opt-out, or counted as left
-out.
+Invariant: a restriction that a row cannot express is written as the nearest opt-out, or counted as left out.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ _STATUSES: Final = {
     SuppressionReason.INVALID: "invalid",
     SuppressionReason.LEGAL: "legal",
     SuppressionReason.SOFT_BOUNCES: "soft_bounces",
-    # An import has no status for it; the table of decisions treats the two alike.
+    # Imports have no such status; decisions treat both alike.
     SuppressionReason.CHILD: "legal",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateRow:
-    """An address and one fact about it; without a status where there is none."""
+    """An address and one fact, or no status."""
 
     address: str
     channel: str
@@ -56,13 +55,11 @@ class StateRow:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """How many facts have no place in such rows."""
-
     choices: int
-    """Preferences about purposes, and about topics other than marketing."""
+    """For purposes, and topics other than marketing."""
     paces: int
     fingerprints: int
-    """Suppressed addresses that are not stored, such as those of erased people."""
+    """Suppressed but not stored, as after an erasure."""
 
 
 _EXPORTED: Final = and_(
@@ -89,7 +86,7 @@ _WHERE_FROM: Final = (ledger_entry.c.origin, evidence.c.details)
 
 
 def read_state_rows(snapshot: Snapshot) -> Iterator[StateRow]:
-    """The rows of all addresses, in flat memory."""
+    """In constant memory."""
     for row in stream(snapshot, _preferences()):
         values = _row(row, status=row.status, topic_=row.topic)
         yield StateRow(**values, brand=row.brand)
@@ -101,7 +98,7 @@ def read_state_rows(snapshot: Snapshot) -> Iterator[StateRow]:
 
 
 def count_state_rows(read: Read) -> int:
-    """About how many rows there will be."""
+    """An estimate."""
     rows = (_preferences(), _suppressions(), _without_facts())
     return sum(read.execute(select(func.count()).select_from(query.subquery())).scalar_one() for query in rows)
 
@@ -124,7 +121,7 @@ def _suppressed(row: Row[Any], brands: list[str]) -> Iterator[StateRow]:
     if status is not None:
         yield StateRow(**_row(row, status=status), reason=row.reason)
         return
-    # Replaced or erased: written as an opt-out from all marketing of each brand.
+    # Replaced or erased: an opt-out of all marketing of each brand.
     for slug in brands:
         values = _row(row, status=Status.UNSUBSCRIBED.value, topic_=BLANKET)
         yield StateRow(**values, reason=row.reason, brand=slug)

@@ -1,8 +1,7 @@
-"""The position of each connector in the ledger.
+"""Connectors' positions in the ledger: the rows `connector_cursor` and `connector_rejection`.
 
-Owns the rows `connector_cursor` and `connector_rejection`. Invariants: one worker at a time holds the lease of a
-connector; only it moves the position, only forward, and only after everything before it was pushed. An operator may
-move it either way (`restart`).
+Invariants: only the worker with the lease moves the position, forward, after pushing everything before it. Only
+`restart`, for operators, moves it freely.
 """
 
 from __future__ import annotations
@@ -21,16 +20,14 @@ from preferences.store.tables import connector_cursor, connector_rejection, ledg
 from preferences.store.transactions import Read, Save
 
 FAILING_AFTER: Final = 5
-"""Failures in a row after which a connector counts as failing, and not as waiting."""
+"""Failures in a row before a connector counts as failing."""
 
 LEASE: Final = timedelta(seconds=30)
-"""Longer than any call to a provider can take (`connectors.http.TIMEOUT`); renewed before each call."""
+"""Longer than any provider call (`connectors.http.TIMEOUT`); renewed before each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """A connector's position in the ledger, and its state."""
-
     connector: str
     position: int
     failures: int
@@ -53,7 +50,7 @@ def find_cursor(read: Read, connector: str) -> Cursor | None:
 
 
 def start(save: Save, connector: str, position: int | None = None) -> None:
-    """Create the cursor of a new connector, by default at the head of the ledger: a backfill pushes what is older."""
+    """Create a cursor, by default at the head; a backfill pushes older state."""
     if find_cursor(save, connector) is None:
         at = head_seq(save) if position is None else position
         row: dict[str, Any] = {"connector": connector, "position": at, "failures": 0}
@@ -61,7 +58,7 @@ def start(save: Save, connector: str, position: int | None = None) -> None:
 
 
 def restart(save: Save, connector: str, position: int) -> None:
-    """Move to a position and end any pause, wait and lease: a push that is running does not move it any more."""
+    """Move, and end any pause, wait and lease. A running push can no longer move it."""
     start(save, connector, position)
     save.execute(
         update(connector_cursor)
@@ -71,7 +68,7 @@ def restart(save: Save, connector: str, position: int) -> None:
 
 
 def claim(save: Save, connector: str, owner: str, now: datetime) -> Cursor | None:
-    """Take or renew the lease. None while another worker holds it, or the connector is paused or not yet due."""
+    """Take or renew the lease. None if another worker has it, or the connector is paused or not due."""
     free = or_(
         connector_cursor.c.lease_until.is_(None),
         connector_cursor.c.lease_until < now,
@@ -88,10 +85,7 @@ def claim(save: Save, connector: str, owner: str, now: datetime) -> Cursor | Non
 
 
 def advance(save: Save, connector: str, owner: str, position: int, now: datetime, *, pushed: int = 0) -> bool:
-    """Move forward after `pushed` pushes, and release the lease.
-
-    False when the lease was lost meanwhile: another worker repeats the push.
-    """
+    """Move after `pushed` pushes and release the lease. False if it was lost: another worker repeats the push."""
     return _as_owner(
         save,
         connector,
@@ -109,7 +103,7 @@ def advance(save: Save, connector: str, owner: str, position: int, now: datetime
 
 
 def postpone(save: Save, connector: str, owner: str, until: datetime, why: str) -> None:
-    """Count a failure, try again at `until`, and release the lease."""
+    """Count a failure, and retry at `until`."""
     _as_owner(
         save,
         connector,
@@ -124,7 +118,6 @@ def postpone(save: Save, connector: str, owner: str, until: datetime, why: str) 
 
 
 def pause(save: Save, connector: str, owner: str, why: str) -> None:
-    """Stop until an operator resumes the connector."""
     _as_owner(
         save,
         connector,
@@ -138,12 +131,10 @@ def pause(save: Save, connector: str, owner: str, why: str) -> None:
 
 
 def release(save: Save, connector: str, owner: str) -> None:
-    """Release the lease, so that another worker need not wait until it expires."""
     _as_owner(save, connector, owner, lease_until=None, lease_owner=None)
 
 
 def resume(save: Save, connector: str) -> None:
-    """Continue a paused or postponed connector."""
     save.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector)
@@ -152,13 +143,12 @@ def resume(save: Save, connector: str) -> None:
 
 
 def reconciled(save: Save, connector: str, next_at: datetime, *, pushed: int = 0) -> None:
-    """Count the pushes of a repair, and set when to compare again."""
+    """Count a repair's pushes, and schedule the next comparison."""
     values = {"reconcile_due_at": next_at, "pushed": connector_cursor.c.pushed + pushed}
     save.execute(update(connector_cursor).where(connector_cursor.c.connector == connector).values(values))
 
 
 def compared(save: Save, connector: str, drift: int, now: datetime) -> None:
-    """Store the drift that a completed comparison found."""
     save.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector)
@@ -176,7 +166,6 @@ def comparison_failed(save: Save, connector: str, why: str) -> None:
 
 
 def reconcile_at(save: Save, connector: str, at: datetime) -> None:
-    """Set when to compare next."""
     save.execute(update(connector_cursor).where(connector_cursor.c.connector == connector).values(reconcile_due_at=at))
 
 
@@ -189,7 +178,7 @@ def reconcile_by(save: Save, connector: str, at: datetime) -> None:
 
 
 def count_pushed(save: Save, connector: str, pushed: int) -> None:
-    """Count pushes that do not move the position."""
+    """Count pushes that leave the position."""
     save.execute(
         update(connector_cursor)
         .where(connector_cursor.c.connector == connector)
@@ -198,7 +187,7 @@ def count_pushed(save: Save, connector: str, pushed: int) -> None:
 
 
 def park(save: Save, connector: str, refused: list[tuple[UUID, int, str]], now: datetime) -> None:
-    """Store the contacts that a provider rejected: id, entry and reason."""
+    """Store rejections: contact, entry and reason."""
     rows = {
         contact_id: {"connector": connector, "contact_id": contact_id, "seq": seq, "why": why, "at": now}
         for contact_id, seq, why in refused
@@ -207,21 +196,19 @@ def park(save: Save, connector: str, refused: list[tuple[UUID, int, str]], now: 
 
 
 def parked(read: Read, connector: str) -> set[UUID]:
-    """The contacts that a provider rejected."""
     statement = select(connector_rejection.c.contact_id).where(connector_rejection.c.connector == connector)
     return set(read.execute(statement).scalars())
 
 
 def unpark(save: Save, connector: str, before: datetime) -> None:
-    """Remove rejections from before a backfill: a contact that is still rejected has a newer row."""
+    """Remove rejections older than a backfill, which stored those that persist again."""
     mine = connector_rejection.c.connector == connector
     save.execute(delete(connector_rejection).where(mine, connector_rejection.c.at < before))
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectorStatus:
-    """A cursor with the entries it has not read, the age of the oldest of them, the contacts that the provider
-    rejected, and whether a worker is alive."""
+    """A cursor with its unread entries, the age of the oldest, and its rejections."""
 
     cursor: Cursor
     entries_behind: int
@@ -231,8 +218,10 @@ class ConnectorStatus:
 
     @property
     def state(self) -> str:
-        """paused (until an operator acts), failing (many times in a row), waiting (retried automatically), stopped
-        (entries wait and no worker is alive) or running."""
+        """paused: until an operator resumes it. waiting: for a retry. failing: after FAILING_AFTER failures.
+
+        stopped: entries wait and no worker is alive. Otherwise running.
+        """
         if self.cursor.paused_because:
             return "paused"
         if self.cursor.failures:
@@ -241,7 +230,6 @@ class ConnectorStatus:
 
     @property
     def words(self) -> str:
-        """The state and its reason."""
         cursor = self.cursor
         return {
             "paused": f"paused ({cursor.paused_because})",
@@ -252,14 +240,13 @@ class ConnectorStatus:
 
     @property
     def error_class(self) -> str:
-        """The class of the last error: Misconfigured, TryLater, or nothing."""
+        """Misconfigured, TryLater, or empty."""
         if self.cursor.paused_because:
             return "Misconfigured"
         return "TryLater" if self.cursor.failures else ""
 
 
 def statuses(read: Read, now: datetime) -> dict[str, ConnectorStatus]:
-    """The status of every connector that has a cursor, by name."""
     head = head_seq(read)
     parked = select(connector_rejection.c.connector, func.count()).group_by(connector_rejection.c.connector)
     counts = {row[0]: row[1] for row in read.execute(parked)}

@@ -1,6 +1,6 @@
-"""The facts for decisions about one message to many addresses; `domain.permission` decides.
+"""Facts for decisions on a message to many addresses, for `domain.permission`.
 
-Invariants: nothing here writes; the number of statements does not depend on the number of addresses.
+Invariants: read only; the number of statements is independent of the number of addresses.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _PREFERENCES: Final = union_all(
     .join(pace, pace.c.contact_id == _FOUND.c.contact_id)
     .where(pace.c.brand == bindparam("brand"), any_of(pace.c.topic, "topics")),
 )
-"""Preferences and sending limits about a topic, by address: one round trip, and no row where there are none."""
+"""By address, in one round trip."""
 
 _SENT: Final = (
     select(sending.c.contact_id, func.count())
@@ -69,8 +69,6 @@ _SENT: Final = (
 
 @dataclass(slots=True)
 class _TopicPreferences:
-    """What a contact has chosen about a topic."""
-
     contact_id: UUID | None = None
     own: Preference | None = None
     blanket: Preference | None = None
@@ -91,10 +89,9 @@ def facts_for(
     now: datetime,
     message_ref: str = "",
 ) -> dict[Address, Facts]:
-    """The facts for a message about `about` to each of the addresses.
+    """Facts for a message about `about`. Addresses without any share one `Facts`.
 
-    All addresses without any facts share one `Facts`. `message_ref` names the mailing, if it is known: messages of this
-    mailing do not count towards its own frequency limit.
+    The mailing `message_ref` does not count towards its own frequency limit.
     """
     by_fingerprint = fingerprints.by_print(addresses)
     held = _suppressed(read, by_fingerprint, channel)
@@ -116,7 +113,7 @@ def facts_for(
 def _suppressed(
     read: Read, by_fingerprint: Mapping[str, Address], channel: Channel
 ) -> dict[Address, dict[SuppressionReason, int]]:
-    """The active suppressions of these addresses: each reason with its entry."""
+    """Active suppressions by reason, with their entries."""
     found: dict[Address, dict[SuppressionReason, int]] = {}
     for (fingerprint, held_on), states in active_suppressions(read, list(by_fingerprint)).items():
         if held_on == channel:
@@ -142,7 +139,7 @@ def _facts(
 def _preferences_about(
     read: Read, by_fingerprint: Mapping[str, Address], channel: Channel, about: Topic
 ) -> dict[Address, _TopicPreferences]:
-    """A preference about a purpose, or about new topics, is stored under email for all channels."""
+    """Preferences for purposes and new topics are stored under email for all channels."""
     found: dict[Address, _TopicPreferences] = {}
     stored_under = Channel.EMAIL if about.slug in set(Purpose) else channel
     parameters = {
@@ -166,7 +163,6 @@ def _preferences_about(
 
 
 def _limited(chosen: Iterable[_TopicPreferences]) -> list[UUID]:
-    """The contacts with a frequency limit."""
     return [
         preferences.contact_id
         for preferences in chosen
@@ -183,7 +179,7 @@ def sent_this_week(
     now: datetime,
     except_ref: str = "",
 ) -> dict[UUID, int]:
-    """How many messages about the topic, apart from one mailing, these contacts received in the week before `now`."""
+    """Messages in the week before `now`, without those of `except_ref`."""
     if not contact_ids:
         return {}
     parameters = {

@@ -1,4 +1,4 @@
-"""Where SQLite and PostgreSQL differ: sets as parameters, byte order, streams, and inserts of many rows."""
+"""Differences of SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from preferences.store.transactions import Consistent, Save
 
 
 class _Json(TypeDecorator[Any]):
-    """Many values, or many rows, as one parameter: JSON text, which both engines parse in C.
+    """Many values or rows as one JSON parameter, parsed in C by both engines.
 
-    psycopg writes each item of an array in Python, which took a third of the time of a group commit.
+    psycopg writes arrays in Python, a third of the time of a group commit.
     """
 
     impl = Text
@@ -64,7 +64,7 @@ def _postgresql_text(value: UUID | datetime) -> str:
 
 class _AnyOf(FunctionElement[Any]):
     inherit_cache = True
-    # Not Boolean: SQLAlchemy would append `= 1` on SQLite, which then uses no index.
+    # With Boolean, SQLAlchemy appends `= 1` on SQLite, which then uses no index.
     type = NullType()
 
 
@@ -89,7 +89,7 @@ def _any_of_sqlite(element: _AnyOf, compiler: Any, **options: Any) -> str:
 
 
 def any_of(column: ColumnElement[Any], parameter: str) -> ColumnElement[Any]:
-    """`column` is among the values of this parameter: one statement for any number of values."""
+    """`column` is among the parameter's values: one statement for any number."""
     return _AnyOf(column, bindparam(parameter, type_=_Json()))
 
 
@@ -111,7 +111,7 @@ def _bytewise_sqlite(element: _Bytewise, compiler: Any, **options: Any) -> str:
 
 
 def bytewise(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Sort by code point, as Python does; PostgreSQL sorts text by the rules of a language."""
+    """Sort by code point as Python does, not by language as PostgreSQL does."""
     return _Bytewise(column)
 
 
@@ -119,17 +119,17 @@ ROWS_PER_FETCH: Final = 2_000
 
 
 def stream(snapshot: Consistent, statement: Any) -> Iterator[Row[Any]]:
-    """The rows of a result of any length, in flat memory."""
+    """In constant memory."""
     with snapshot.execute(statement, execution_options={"yield_per": ROWS_PER_FETCH}) as rows:
         yield from rows
 
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """Rows for one table, all with the same keys.
+    """Rows with the same keys.
 
-    `on_conflict` applies to a row with the same primary key (`ignore`: with any same unique key): `fail`, `ignore` the
-    new row, or `replace` the values of the old one.
+    `on_conflict` for an existing primary key (`ignore`: any unique key): `fail`, `ignore` the new row, or `replace` the
+    old values.
     """
 
     table: Table
@@ -138,15 +138,14 @@ class Insert:
 
 
 def insert_rows(save: Save, table: Table, rows: Sequence[Mapping[str, Any]], *, on_conflict: str = "fail") -> None:
-    """Insert rows into one table, in one round trip."""
     insert_all(save, [Insert(table, rows, on_conflict)])
 
 
 def insert_all(save: Save, inserts: Sequence[Insert]) -> None:
-    """Insert rows into several tables, on PostgreSQL in one round trip: one statement with a part for each table.
+    """Insert into several tables, on PostgreSQL by one statement.
 
-    The four tables of a click take a quarter of the CPU time and of the time of SQLAlchemy's executemany on PostgreSQL,
-    half on SQLite (one entry; for 32, a third and half).
+    One entry's four tables take a quarter of executemany's time on PostgreSQL, half on SQLite (32 entries: a third,
+    half).
     """
     wanted = [insert for insert in inserts if insert.rows]
     if not wanted:

@@ -1,6 +1,6 @@
-"""The database engine: its URL, pool, timeouts and durability.
+"""The database engine: URL, pool, timeouts and durability.
 
-Invariant: each commit is flushed to the disk before it is acknowledged.
+Invariant: a commit is flushed to disk before it is acknowledged.
 """
 
 from __future__ import annotations
@@ -22,15 +22,13 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 
 SQLITE_BUSY_SECONDS: Final = 15
-"""How long a writer waits for the write of another process. A write takes milliseconds; a block of an import, a tenth
-of a second."""
+"""Another process's write takes milliseconds, an import's block a tenth of a second."""
 
 SQLITE_RETRY_SECONDS: Final = 0.002
-"""Time between two attempts to begin a write. SQLite itself sleeps up to a tenth of a second, in which a process that
-writes continuously, such as an import, begins its next write."""
+"""SQLite itself waits up to 0.1 s, in which a continuous writer, such as an import, begins first."""
 
-# The timeouts end a process that hangs with the ledger's lock. A generic plan, made while tables were small, would keep
-# scanning them; so would the default cost of a random page, which is that of a hard disk.
+# Timeouts end a process that hangs with the ledger's lock. Generic plans, made for small tables, keep scanning; so does
+# the default random page cost, meant for hard disks.
 POSTGRESQL_OPTIONS: Final = (
     "-c timezone=UTC -c idle_in_transaction_session_timeout=10s -c lock_timeout=10s -c statement_timeout=60s"
     " -c plan_cache_mode=force_custom_plan -c random_page_cost=1.1 -c jit=off"
@@ -38,13 +36,13 @@ POSTGRESQL_OPTIONS: Final = (
 
 
 def make_engine(database_url: str, pool_size: int) -> Engine:
-    """The engine for this database. It connects when it is first used."""
+    """Connects on first use."""
     url = engine_url(database_url)
     return create_engine(url, **engine_options(url, pool_size))
 
 
 def engine_url(database_url: str) -> URL:
-    """The SQLAlchemy URL. `postgres://` and `postgresql://` both mean psycopg 3."""
+    """`postgres://` and `postgresql://` both mean psycopg 3."""
     url = make_url(database_url)
     if url.drivername in {"postgres", "postgresql"}:
         url = url.set(drivername="postgresql+psycopg")
@@ -54,7 +52,6 @@ def engine_url(database_url: str) -> URL:
 
 
 def engine_options(url: URL, threads: int) -> dict[str, Any]:
-    """The arguments of `create_engine` for this URL."""
     common = {"pool_size": threads, "pool_timeout": 5, "hide_parameters": True}
     if url.get_backend_name() == "sqlite":
         Path(url.database or ".").parent.mkdir(parents=True, exist_ok=True)
@@ -67,15 +64,14 @@ def engine_options(url: URL, threads: int) -> dict[str, Any]:
 
 
 def prepare_sqlite(engine: Engine) -> None:
-    """Configure SQLite: WAL, a disk flush at each commit, foreign keys, and transactions that we begin ourselves.
+    """Configure SQLite: WAL, flush at commit, foreign keys, explicit transactions.
 
-    The file of a new database, which holds addresses, is readable by its owner alone; SQLite gives its log the same
-    rights.
+    Only the owner may read a new database file; SQLite gives its WAL the same mode.
     """
 
     @event.listens_for(engine, "do_connect")
     def on_new_file(_dialect: Dialect, _record: object, arguments: list[Any], _options: dict[str, Any]) -> None:
-        with suppress(OSError):  # it exists, or cannot be created: then connecting fails
+        with suppress(OSError):  # it exists, or connecting will fail
             os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
     @event.listens_for(engine, "connect")

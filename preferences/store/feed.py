@@ -1,6 +1,6 @@
-"""The ledger as a feed: entries in order, each with the address that it is about.
+"""The ledger as a feed of entries with their addresses.
 
-Invariants: in order, without gaps; addresses are looked up at the time of reading, so an erased one does not appear.
+Invariants: in order, without gaps; addresses are looked up when read: erased ones do not appear.
 """
 
 from __future__ import annotations
@@ -33,13 +33,11 @@ def server_time(read: Read) -> datetime:
 
 
 def head_seq(read: Read) -> int:
-    """The number of the newest entry."""
     seq: int = read.execute(select(ledger_head.c.seq).where(ledger_head.c.id == 1)).scalar_one()
     return seq
 
 
 def entries_after(read: Read, position: int, limit: int) -> list[Entry]:
-    """The next entries in order."""
     statement = select(ledger_entry).where(ledger_entry.c.seq > position).order_by(ledger_entry.c.seq).limit(limit)
     return [entry_of(row) for row in read.execute(statement)]
 
@@ -53,13 +51,13 @@ _ENTRIES_OF: Final = (
 
 
 def entries_of(read: Read, contact_ids: Sequence[UUID], verbs: Collection[Verb]) -> list[Entry]:
-    """The entries of these contacts with one of these verbs, in order."""
+    """In ledger order."""
     values = {"contact_ids": list(contact_ids), "verbs": sorted(verb.value for verb in verbs)}
     return [entry_of(row) for row in read.execute(_ENTRIES_OF, values)]
 
 
 def opted_out_contacts(read: Read, after: UUID | None, limit: int) -> list[UUID]:
-    """The ids, in order, of contacts with an opt-out or a suppressed address: those that a provider must know of."""
+    """Ids, in order, of contacts with an opt-out or suppression, for a backfill."""
     fingerprints = select(suppression.c.fingerprint).where(suppression.c.active)
     stopped = select(preference.c.contact_id).where(preference.c.status == "unsubscribed")
     barred = select(address.c.contact_id).where(address.c.fingerprint.in_(fingerprints))
@@ -78,7 +76,7 @@ _BY_FINGERPRINT: Final = select(address.c.fingerprint, address.c.value).where(
 
 
 def feed_page(read: Read, after: int, limit: int) -> list[dict[str, Any]]:
-    """At most `limit` entries after a position, as JSON values (`entry_form`)."""
+    """JSON values (`entry_form`)."""
     entries = entries_after(read, after, min(limit, MAX_PAGE_ENTRIES))
     named = _addresses_named(read, entries)
     current = _current_addresses(read, [entry for entry in entries if entry.fingerprint not in named])
@@ -86,7 +84,7 @@ def feed_page(read: Read, after: int, limit: int) -> list[dict[str, Any]]:
 
 
 def _about(entry: Entry, named: Mapping[str, str], current: Mapping[tuple[UUID | None, Channel], str]) -> str | None:
-    """A suppression is about one address only, not about its contact's others."""
+    """A suppression concerns its own address, not the contact's others."""
     value = named.get(entry.fingerprint or "")
     if value is not None:
         return value
@@ -94,8 +92,7 @@ def _about(entry: Entry, named: Mapping[str, str], current: Mapping[tuple[UUID |
 
 
 def entry_form(entry: Entry, value: str | None) -> dict[str, Any]:
-    """An entry as JSON values. `address` is the one that the entry names, or else the contact's current one on its
-    channel."""
+    """`address`: the entry's, or else the contact's current one on its channel."""
     fields = entry_json(entry)
     return {"contact": fields.pop("contact_id"), "address": value, **fields}
 
@@ -109,7 +106,7 @@ def _addresses_named(read: Read, entries: Sequence[Entry]) -> Mapping[str, str]:
 
 
 def _current_addresses(read: Read, entries: Sequence[Entry]) -> Mapping[tuple[UUID | None, Channel], str]:
-    """The oldest address in use of each contact and channel, for entries about preferences."""
+    """The oldest address in use, for preference entries."""
     ids = {entry.contact_id for entry in entries if entry.contact_id and entry.reason is None}
     found: dict[tuple[UUID | None, Channel], str] = {}
     states = address_states(read, list(ids))

@@ -1,7 +1,6 @@
-"""Frequency limits: the messages sent to contacts who set one.
+"""Frequency limits: the rows `sending`, messages to contacts with a limit.
 
-Owns the rows `sending`. Invariants: no contact gets more messages than their limit in any seven days, however many
-senders ask at the same time; a mailing counts once, however often it asks.
+Invariants: nobody gets more than their limit in any seven days, with any number of senders; a mailing counts once.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ def reserve(
     message_ref: str,
     now: datetime,
 ) -> set[UUID]:
-    """Reserve a message of a mailing for each contact whose limit allows one, and return these contacts.
+    """Reserve a message for contacts below their limit, and return these.
 
-    `limits` is the most messages a week that each wants; `message_ref` names the mailing.
+    `limits`: messages a week; `message_ref`: the mailing.
     """
     _lock(save, list(limits), channel, topic)
     reserved = _reserved(save, list(limits), channel=channel, topic=topic, message_ref=message_ref, now=now)
@@ -54,15 +53,15 @@ def reserve(
             }
             for contact_id in granted
         ],
-        on_conflict="replace",  # an earlier mailing of the same name
+        on_conflict="replace",  # an earlier mailing of that name
     )
     return granted | reserved
 
 
 def _lock(read: Read, contact_ids: Sequence[UUID], channel: Channel, topic: str) -> None:
-    """Lock the limits, so that two senders cannot both reserve the last message.
+    """Prevent concurrent reservations of the last message.
 
-    In the order in which the ledger writes them, which prevents deadlocks.
+    Ordered as `ledger.record` writes the limits, which prevents deadlocks.
     """
     limits = select(pace.c.seq).where(
         any_of(pace.c.contact_id, "contact_ids"),
@@ -94,5 +93,4 @@ def _reserved(
 
 
 def forget_old(save: Save, now: datetime) -> None:
-    """Remove messages that no limit counts any more."""
     save.execute(delete(sending).where(sending.c.at < now - LIMIT_PERIOD))

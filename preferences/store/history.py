@@ -1,7 +1,6 @@
-"""A contact's history, for that contact to read: entries, and the wording behind each opt-in.
+"""A contact's own history: entries, and the wording behind each opt-in.
 
-Invariants: an entry of another contact, or about an address that is not the contact's, is never found; evidence is
-never read.
+Invariants: entries of other contacts or addresses are never found; evidence is never read.
 """
 
 from __future__ import annotations
@@ -35,8 +34,6 @@ from preferences.store.transactions import Read
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Everything on record about one address."""
-
     contact_id: UUID | None
     entries: list[Entry]
     evidence: Mapping[int, str]
@@ -45,7 +42,7 @@ class Timeline:
 
 
 def timeline(read: Read, address: Address, fingerprints: Fingerprints) -> Timeline:
-    """The entries, preferences and suppressions of an address and its contact, the oldest first."""
+    """Everything on record about an address and its contact, oldest first."""
     candidates = list(fingerprints.candidates(address))
     rows = read.execute(OWNERS_BY_FINGERPRINT, {"fingerprints": candidates, "channel": address.channel.value})
     contact_id = next((row.contact_id for row in rows), None)
@@ -77,12 +74,12 @@ def timeline(read: Read, address: Address, fingerprints: Fingerprints) -> Timeli
 
 
 PAGE: Final = 50
-"""Entries on one page."""
+"""Entries on a page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryOwner:
-    """A contact and their addresses, by every fingerprint that may be in the ledger."""
+    """With all fingerprints of their addresses that the ledger may have."""
 
     contact_id: UUID
     addresses: dict[str, Address]
@@ -90,7 +87,7 @@ class HistoryOwner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """An entry as its contact may see it: with the address of theirs that it is about, and the wording shown."""
+    """With its address, if the contact's, and the wording shown."""
 
     entry: Entry
     address: Address | None
@@ -98,13 +95,13 @@ class HistoryEntry:
 
     @property
     def reference(self) -> str:
-        """Its name in URLs, which is not sequential."""
+        """Identifies the entry in URLs; not sequential."""
         return reference_of(self.entry.hash)
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """One page of a history, the newest entries first. `more` says whether there are older ones."""
+    """Newest first. `more`: there are older ones."""
 
     entries: Sequence[HistoryEntry]
     more: bool
@@ -116,7 +113,7 @@ def history_owner(contact_id: UUID, addresses: Sequence[Address], fingerprints: 
 
 
 def read(read: Read, owner: HistoryOwner, before: Entry | None = None) -> HistoryPage:
-    """The entries of a contact before `before`, the newest first."""
+    """Newest first."""
     statement = select(ledger_entry).where(_mine(owner)).order_by(ledger_entry.c.seq.desc()).limit(PAGE + 1)
     if before is not None:
         statement = statement.where(ledger_entry.c.seq < before.seq)
@@ -125,7 +122,6 @@ def read(read: Read, owner: HistoryOwner, before: Entry | None = None) -> Histor
 
 
 def find(read: Read, owner: HistoryOwner, reference: str) -> HistoryEntry | None:
-    """The contact's own entry of this reference, or None."""
     prefix = hash_prefix(reference)
     if prefix is None:
         return None
@@ -136,7 +132,7 @@ def find(read: Read, owner: HistoryOwner, reference: str) -> HistoryEntry | None
 
 
 def since(read: Read, opt_in: Entry) -> list[Entry]:
-    """Later changes of the same preference, the oldest first: whether a consent still holds."""
+    """Later entries on the same preference, oldest first."""
     statement = (
         select(ledger_entry)
         .where(
@@ -154,10 +150,9 @@ def since(read: Read, opt_in: Entry) -> list[Entry]:
 
 
 def _mine(owner: HistoryOwner) -> ColumnElement[bool]:
-    """Entries of the contact, or about one of their addresses and no other contact's: an address may have had another
-    contact before."""
+    """Excludes entries of another contact: an address may have had one before."""
     found = or_(ledger_entry.c.contact_id == owner.contact_id, any_of(ledger_entry.c.fingerprint, "fingerprints"))
-    # Not "is null or theirs": the database would then scan all entries without a contact.
+    # "Is null or theirs" would scan all entries without a contact.
     nobody_elses = func.coalesce(ledger_entry.c.contact_id, owner.contact_id) == owner.contact_id
     return and_(found, nobody_elses)
 

@@ -1,6 +1,6 @@
-"""Whether the database has the tables that this version needs.
+"""Whether the database's tables are those of this version.
 
-Invariant: `HEAD` is the newest of `migrations/versions` (a test compares them).
+Invariant: `HEAD` is the newest of `migrations/versions` (tested).
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ HEAD: Final = "0013"
 
 
 def pending(read: Read) -> bool:
-    """Whether `flask db upgrade` has something to do."""
     return current(read) != HEAD
 
 
 def current(read: Read) -> str | None:
-    """The migration of the database; None for an empty one."""
+    """None for an empty database."""
     if not inspect(read.connection).has_table("alembic_version"):
         return None
     found: str | None = read.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()

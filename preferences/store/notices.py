@@ -1,6 +1,6 @@
-"""The wordings that were shown, each stored once.
+"""The wordings shown: the rows `notice`.
 
-Owns the rows `notice`. Invariant: a row never changes; a new wording is a new version.
+Invariant: a row never changes; a new wording is a new version.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from preferences.store.transactions import Read, Write
 
 
 def keep(write: Write, shown: Iterable[Notice], now: datetime) -> None:
-    """Store the wordings that are not stored yet, as new versions."""
+    """Store wordings that are new, as new versions."""
     wanted = {new.hash: new for new in shown}
     known = set(find(write, wanted))
     for digest, new in wanted.items():
@@ -37,7 +37,6 @@ def keep(write: Write, shown: Iterable[Notice], now: datetime) -> None:
 
 
 def find(read: Read, hashes: Collection[str]) -> dict[str, KeptNotice]:
-    """The notices with these hashes, by hash."""
     if not hashes:
         return {}
     rows = read.execute(select(notice).where(any_of(notice.c.hash, "hashes")), {"hashes": list(hashes)})

@@ -1,7 +1,6 @@
-"""The outbox: emails that wait to be sent, and the requests that count towards the limits.
+"""Emails to send, and requests that count towards limits: the rows `letter` and `letter_request`.
 
-Owns the rows `letter` and `letter_request`. Invariants: adding an email looks up nothing about its address; an email is
-deleted once the mail server has accepted it.
+Invariants: adding an email does not look up its address; an email is deleted once the mail server accepts it.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from preferences.store.tables import letter, letter_request
 from preferences.store.transactions import Read, Save, advisory_locks
 
 LEASE: Final = timedelta(minutes=2)
-"""How long a worker has for an email before another worker tries: well above the time-outs of the mail server."""
+"""Well above the mail server's time-outs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An email to send. `mailbox` is the fingerprint of `domain.addresses.mailbox_of` its address."""
+    """`mailbox`: the fingerprint of `domain.addresses.mailbox_of`."""
 
     kind: EmailKind
     address: str
@@ -36,15 +35,15 @@ class Order:
 
 
 def enqueue(save: Save, order: Order, now: datetime, *, after: timedelta = timedelta()) -> bool:
-    """Add an email unless its mailbox has reached a limit. Returns whether it was added.
+    """Returns False if the mailbox reached a limit.
 
-    Requests for a mailbox are counted under a lock, so that parallel ones gain nothing.
+    Requests are counted under a lock, which parallel ones cannot evade.
     """
     return bool(enqueue_all(save, [order], now, after=after))
 
 
 def enqueue_all(save: Save, orders: Sequence[Order], now: datetime, *, after: timedelta = timedelta()) -> list[Order]:
-    """The same for many, in as many statements as for one. Returns those that were added."""
+    """Uses as many statements as for one. Returns those added."""
     if not orders:
         return []
     mailboxes = {order.mailbox for order in orders}
@@ -68,7 +67,7 @@ _REQUESTS: Final = select(letter_request.c.fingerprint, letter_request.c.kind, l
 
 
 def _requests(read: Read, mailboxes: Collection[str], now: datetime) -> dict[str, list[Request]]:
-    """The requests that a limit can count, by mailbox."""
+    """Requests that limits count, by mailbox."""
     found: dict[str, list[Request]] = {}
     for row in read.execute(_REQUESTS, {"mailboxes": list(mailboxes), "since": now - REMEMBERED}):
         found.setdefault(row.fingerprint, []).append((EmailKind(row.kind), row.at))
@@ -90,7 +89,7 @@ def _row_of(order: Order, now: datetime, due_at: datetime) -> dict[str, Any]:
 
 
 def claim(save: Save, now: datetime, limit: int) -> list[QueuedEmail]:
-    """The next emails that are due, leased to the caller."""
+    """Lease the next due emails."""
     due = select(letter).where(letter.c.due_at <= now).order_by(letter.c.due_at).limit(limit)
     rows = save.execute(due.with_for_update(skip_locked=True)).all()
     if rows:
@@ -100,12 +99,11 @@ def claim(save: Save, now: datetime, limit: int) -> list[QueuedEmail]:
 
 
 def is_any_due(read: Read, now: datetime) -> bool:
-    """Without a lock, unlike `claim`."""
+    """Takes no lock, unlike `claim`."""
     return read.execute(select(letter.c.id).where(letter.c.due_at <= now).limit(1)).first() is not None
 
 
 def count_waiting(read: Read, since: datetime) -> int:
-    """The number of emails that were added before `since`."""
     count: int = read.execute(select(func.count()).where(letter.c.created_at < since)).scalar_one()
     return count
 
@@ -119,7 +117,6 @@ def postpone(save: Save, queued: QueuedEmail, until: datetime) -> None:
 
 
 def forget_old(save: Save, now: datetime) -> None:
-    """Delete requests that no limit counts any more."""
     save.execute(delete(letter_request).where(letter_request.c.at < now - REMEMBERED))
 
 

@@ -1,7 +1,4 @@
-"""The reasons that people give for leaving.
-
-Owns the rows `stated_reason`. Not part of the ledger: a reason bears on nobody's permission.
-"""
+"""Stated reasons for leaving: the rows `stated_reason`. They affect no permission."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from preferences.store.transactions import Save
 
 
 def state_reason(save: Save, seq: int, reason: str, now: datetime) -> None:
-    """Store the reason given for entry `seq`, in place of an earlier one."""
+    """Replaces an earlier reason."""
     insert_rows(
         save,
         stated_reason,

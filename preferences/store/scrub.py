@@ -1,7 +1,7 @@
-"""All decisions that differ from the default decision, in one pass: what a long file is scrubbed against.
+"""All decisions that differ from the default, in one pass, to scrub a long file.
 
-Owns the reading; `domain.permission` decides. Invariants: the decision for an address is the one that `facts_for` leads
-to (a property test compares them); memory does not grow with the number of contacts.
+Invariants: decisions equal those from `facts_for` (a property test compares them); memory is independent of the number
+of contacts.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ BLOCK: Final = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """The message that every address is checked for."""
-
     channel: Channel
     message_class: MessageClass
     about: Topic
@@ -37,23 +35,22 @@ class Question:
 
     @property
     def unlike_others(self) -> str | None:
-        """The preference about new topics, unless the message is about it: it cannot be judged by its own row alone."""
+        """The preference about new topics, whose row alone does not decide."""
         return None if self.about.slug == Purpose.NEW_TOPICS else Purpose.NEW_TOPICS.value
 
     @property
     def default_decision(self) -> Decision:
-        """The decision for an address without facts."""
+        """For an address without facts."""
         return may_send(self.message_class, facts_of(self.about, None, {}, blanket=False, now=self.now))
 
 
 Answers = Iterator[tuple[Sequence[str], Decision]]
-"""Fingerprints with the decision for their addresses, a block at a time."""
+"""Blocks of fingerprints with their decision."""
 
 
 def answers(snapshot: Snapshot, question: Question, fingerprints: Fingerprints) -> Answers:
-    """The decision for each fingerprint for which it differs from `question.default_decision`, and for some others.
-
-    A fingerprint may come twice, with different decisions: the one that refuses counts.
+    """Decisions that differ from `question.default_decision`, and some others. If a fingerprint comes twice, a refusal
+    counts.
     """
     with much_read(snapshot):
         yield from _by_preference(snapshot, question)
@@ -77,7 +74,7 @@ def _by_preference(snapshot: Snapshot, question: Question) -> Answers:
 
 
 def _answer(question: Question, topic: str, status: Status) -> Decision:
-    """The decision for a contact with this preference alone. Of a blanket preference only an opt-out counts."""
+    """For a contact with this preference alone. A blanket one counts only as an opt-out."""
     blanket = topic == BLANKET
     held = Preference(status=status, at=question.now, since=question.now, seq=0, trusted=False, basis=None)
     counts = not blanket or status is Status.UNSUBSCRIBED
@@ -86,7 +83,7 @@ def _answer(question: Question, topic: str, status: Status) -> Decision:
 
 
 def _is_about(question: Question) -> Any:
-    """Preferences about the topic. A purpose, and new topics, are stored under email."""
+    """Preferences for purposes and new topics are stored under email."""
     stored_under = Channel.EMAIL if question.about.slug in set(Purpose) else question.channel
     return and_(
         preference.c.brand == question.about.brand,
@@ -108,7 +105,7 @@ def _single_preferences(question: Question) -> Any:
 
 
 def _needing_all_facts(question: Question) -> Any:
-    """Contacts that need all facts: several preferences, a sending limit, or a preference about new topics."""
+    """Contacts with several preferences, a limit, or a preference about new topics."""
     more = select(preference.c.contact_id).where(_is_about(question)).group_by(preference.c.contact_id)
     unlike = select(preference.c.contact_id).where(_is_about(question), preference.c.topic == question.unlike_others)
     about = [question.about.slug, BLANKET, Purpose.NEW_TOPICS.value]
@@ -117,7 +114,7 @@ def _needing_all_facts(question: Question) -> Any:
 
 
 def _from_all_facts(snapshot: Snapshot, question: Question, fingerprints: Fingerprints) -> Answers:
-    """The decisions for contacts that need all facts. Their fingerprints may have been made with any key."""
+    """Fingerprints may be of any key."""
     several = _needing_all_facts(question).subquery()
     statement = (
         select(address.c.value)
@@ -135,7 +132,6 @@ def _from_all_facts(snapshot: Snapshot, question: Question, fingerprints: Finger
 
 
 def _by_suppression(snapshot: Snapshot, question: Question) -> Answers:
-    """Suppressed addresses, where the suppression refuses this class of message."""
     statement = select(suppression.c.fingerprint, suppression.c.reason).where(
         suppression.c.channel == question.channel.value, suppression.c.active
     )

@@ -1,7 +1,7 @@
-"""Sign-ins by code or link, tokens that work once, and revoked access.
+"""Sign-ins by code or link, single-use tokens, revoked access: `sign_in`, `used_token`, `contact.revoked_at`.
 
-Owns the rows `sign_in` and `used_token`, and `contact.revoked_at`. Invariants: a code can be tried three times in ten
-minutes and used once; a try is counted before it is compared, so that parallel tries gain nothing.
+Invariants: a code allows three tries in ten minutes and one use; a try is counted before the comparison, so parallel
+ones gain nothing.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from preferences.store.transactions import Read, Save, advisory_lock
 
 MAX_TRIES: Final = 3
 MAX_TRIES_PER_DAY: Final = 20
-"""Per contact, for all codes together. The link in the email still works after that."""
+"""Per contact, over all codes. The emailed link still works."""
 
 KEPT: Final = timedelta(days=1)
-"""How long a used token is kept: longer than the life of any token that works once."""
+"""Longer than any single-use token is valid."""
 
 
 class CodeOutcome(StrEnum):
     RIGHT = "right"
     WRONG = "wrong"
     OVER = "over"
-    """Too late, used, or tried too often: only a new code helps."""
+    """Request a new code."""
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """A code or a link that was used: the fingerprint of its address, and when it was requested."""
+    """The address's fingerprint, and when the code or link was requested."""
 
     fingerprint: str
     began_at: datetime
@@ -48,7 +48,7 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """`used` is set for the right code, `left` (the number of tries that remain) for a wrong one."""
+    """`used`: set for the right code. `left`: remaining tries after a wrong one."""
 
     outcome: CodeOutcome
     used: Used | None = None
@@ -56,7 +56,7 @@ class Try:
 
 
 def begin(save: Save, fingerprint: str, now: datetime) -> UUID:
-    """Add a sign-in, whether a contact has the address of this fingerprint or not. Returns its id."""
+    """Add a sign-in, whether or not a contact has the address."""
     sign_in_id = new_id(now)
     row = {"id": sign_in_id, "fingerprint": fingerprint, "code_digest": None, "created_at": now, "tries": 0}
     insert_rows(save, sign_in, [row | {"used_at": None}])
@@ -64,7 +64,7 @@ def begin(save: Save, fingerprint: str, now: datetime) -> UUID:
 
 
 def set_code(save: Save, sign_in_id: UUID, digest: str, fingerprint: str) -> None:
-    """Replace the code, and the fingerprint by that of the stored address, which may be of an older key."""
+    """The fingerprint is replaced by the stored one, which may be of an older key."""
     known = update(sign_in).where(sign_in.c.id == sign_in_id)
     save.execute(known.values(code_digest=digest, fingerprint=fingerprint))
 
@@ -89,7 +89,7 @@ def try_code(save: Save, sign_in_id: UUID, digest: str, now: datetime) -> Try:
 
 
 def _tries_today(save: Save, fingerprint: str, now: datetime) -> int:
-    """Tries with the codes of all addresses of the contact who has this one. Holds a lock until the commit."""
+    """For all addresses of this one's contact. Locks until the commit."""
     owner = select(address.c.contact_id).where(address.c.fingerprint == fingerprint)
     advisory_lock(save, f"tries {save.execute(owner).scalar() or fingerprint}")
     fingerprints = select(address.c.fingerprint).where(address.c.contact_id.in_(owner))
@@ -102,7 +102,7 @@ def _tries_today(save: Save, fingerprint: str, now: datetime) -> int:
 
 
 def use_link(save: Save, sign_in_id: UUID, now: datetime) -> Used:
-    """Raises NotAllowed when the link or its code was used before."""
+    """Raises NotAllowed if the link or its code was used."""
     used = _use(save, sign_in_id, now)
     if used is None:
         raise NotAllowed("used before")
@@ -117,7 +117,7 @@ def _use(save: Save, sign_in_id: UUID, now: datetime) -> Used | None:
 
 
 def use_once(save: Save, token: str, now: datetime) -> None:
-    """Raises NotAllowed when the token was used before."""
+    """Raises NotAllowed if the token was used."""
     row = {"digest": hashlib.sha256(token.encode()).hexdigest(), "at": now}
     advisory_lock(save, f"token {row['digest']}")
     known = select(used_token.c.at).where(used_token.c.digest == row["digest"])
@@ -127,12 +127,12 @@ def use_once(save: Save, token: str, now: datetime) -> None:
 
 
 def revoke(save: Save, contact_id: UUID, now: datetime) -> None:
-    """Void every manage link, code, sign-in link, hand-off and session of the contact, but no unsubscribe link."""
+    """Void manage links, codes, sign-in links, hand-offs and sessions, but no unsubscribe link."""
     save.execute(update(contact).where(contact.c.id == contact_id).values(revoked_at=now))
 
 
 def revoked_at(read: Read, contact_id: UUID) -> datetime | None:
-    """What was issued up to then signs the contact in no more; None if nothing was revoked."""
+    """Links, codes and sessions issued until then are void."""
     found: datetime | None = read.execute(
         select(contact.c.revoked_at).where(contact.c.id == contact_id)
     ).scalar_one_or_none()
@@ -140,6 +140,5 @@ def revoked_at(read: Read, contact_id: UUID) -> datetime | None:
 
 
 def forget_old(save: Save, now: datetime) -> None:
-    """Delete sign-ins that are over, and used tokens that have expired."""
     save.execute(delete(sign_in).where(sign_in.c.created_at < now - KEPT))
     save.execute(delete(used_token).where(used_token.c.at < now - KEPT))

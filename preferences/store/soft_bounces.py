@@ -1,7 +1,6 @@
-"""The days on which an address bounced temporarily.
+"""Days of soft bounces (`soft_bounce`), and suppressions to begin and end (`domain.suppressions`).
 
-Owns the rows `soft_bounce`, and finds the suppressions that they begin and end; `domain.suppressions` has the numbers.
-Invariant: only the keyed fingerprint is stored, for a month.
+Invariant: only the fingerprint is stored, for a month.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from preferences.store.tables import address, soft_bounce, suppression
 from preferences.store.transactions import Read, Save
 
 MAX_ENDED: Final = 500
-"""Suppressions that end in one transaction."""
+"""Suppressions ended per transaction."""
 
 _DAYS: Final = select(soft_bounce.c.fingerprint, soft_bounce.c.day).where(
     any_of(soft_bounce.c.fingerprint, "fingerprints")
@@ -35,15 +34,15 @@ _HELD: Final = select(suppression.c.fingerprint, suppression.c.active, suppressi
 def note(
     save: Save, days: Mapping[Address, Collection[str]], *, fingerprints: Fingerprints, now: datetime
 ) -> list[Address]:
-    """Count soft bounces by day, and return the addresses to suppress now."""
-    # Under the fingerprint stored with the address, which may be of an older key: `ended` looks for no other.
+    """Count by day, and return the addresses to suppress."""
+    # May be of an older key: `ended` looks for no other.
     stored = {known: found.fingerprint for known, found in find_addresses(save, days, fingerprints).items()}
     rows = [
         {"fingerprint": stored.get(bounced) or fingerprints.of(bounced), "channel": bounced.channel.value, "day": day}
         for bounced, of_address in days.items()
         for day in of_address
     ]
-    # In one order, which prevents deadlocks.
+    # Sorted, which prevents deadlocks.
     insert_rows(save, soft_bounce, sorted(rows, key=lambda row: tuple(row.values())), on_conflict="ignore")
     by_fingerprint = fingerprints.by_print(days)
     parameters = {"fingerprints": list(by_fingerprint)}
@@ -61,7 +60,7 @@ def note(
 
 
 def ended(read: Read, now: datetime) -> list[tuple[Address, int]]:
-    """Addresses whose suppression for soft bounces is over, each with the entry that began it."""
+    """Suppressions for soft bounces that are over, with their first entry."""
     recent = exists().where(soft_bounce.c.fingerprint == suppression.c.fingerprint, soft_bounce.c.day > _earliest(now))
     whose = and_(address.c.fingerprint == suppression.c.fingerprint, address.c.channel == suppression.c.channel)
     over = (
@@ -79,10 +78,9 @@ def ended(read: Read, now: datetime) -> list[tuple[Address, int]]:
 
 
 def forget_old(save: Save, now: datetime) -> None:
-    """Remove days that are not counted any more."""
     save.execute(delete(soft_bounce).where(soft_bounce.c.day <= _earliest(now)))
 
 
 def _earliest(now: datetime) -> str:
-    """The last day that is not counted any more."""
+    """The last day not counted."""
     return (now - SOFT_BOUNCE_PERIOD).date().isoformat()

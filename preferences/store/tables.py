@@ -1,8 +1,7 @@
-"""All tables, without behaviour.
+"""All tables, equal to those of `migrations/` on both engines (tested). Text columns hold `domain.vocabulary` values.
 
-`migrations/` must add up to exactly these; a test compares them on both engines. Text columns for a term of
-`domain.vocabulary` hold its value. Where an opt-out must survive the contact's row, there is no foreign key to
-`contact`: links still work after an erasure, or a restore of an older backup.
+No foreign key to `contact` where an opt-out must outlive it: links work after an erasure, or the restore of an older
+backup.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from sqlalchemy import (
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An instant, in UTC on both engines. Refuses a time without a zone."""
+    """UTC on both engines. Refuses a time without a zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -63,7 +62,7 @@ metadata: Final = MetaData(
 
 SLUG: Final = String(64)
 LANGUAGE: Final = String(16)
-# SQLite numbers rows by itself only for INTEGER; PostgreSQL needs 64 bits.
+# SQLite numbers only INTEGER rows itself; PostgreSQL needs 64 bits.
 NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -130,7 +129,7 @@ contact: Final = Table(
     Column("revoked_at", UtcDateTime),
 )
 
-# Set by the company, such as `wholesale`. A flag decides which topics a contact is shown, and nothing else.
+# Set by the company. Only decides which topics are shown.
 contact_flag: Final = Table(
     "contact_flag",
     metadata,
@@ -138,8 +137,8 @@ contact_flag: Final = Table(
     _key("flag", SLUG),
 )
 
-# No foreign key, which would cost a look-up for each row: one module writes an address with its contact, in one
-# transaction. A trigger deletes it with its contact.
+# No foreign key, which would cost a look-up per row: one transaction writes both, and a trigger deletes addresses with
+# their contact.
 address: Final = Table(
     "address",
     metadata,
@@ -204,7 +203,7 @@ ledger_entry: Final = Table(
     ),
 )
 
-# No foreign key, for the same reason. `salt` is part of the digest in the entry; old evidence has neither.
+# No foreign key, likewise. The entry's digest includes `salt`; old evidence has neither.
 evidence: Final = Table(
     "evidence",
     metadata,
@@ -250,7 +249,7 @@ pace: Final = Table(
     _not_null("seq", NUMBER),
 )
 
-# Messages to contacts with a frequency limit; others are not counted.
+# Messages to contacts with a frequency limit.
 sending: Final = Table(
     "sending",
     metadata,
@@ -273,7 +272,7 @@ suppression: Final = Table(
     _not_null("seq", NUMBER),
 )
 
-# The days of a month on which an address bounced temporarily: what `domain.suppressions` counts.
+# Days of temporary bounces within a month (`domain.suppressions`).
 soft_bounce: Final = Table(
     "soft_bounce",
     metadata,
@@ -324,7 +323,7 @@ connector_rejection: Final = Table(
     _not_null("at", UtcDateTime),
 )
 
-# `scopes` are separated by spaces; empty means the default ones. A rotated key works until `old_until`.
+# `scopes`, separated by spaces; empty means the default. A rotated key works until `old_until`.
 api_key: Final = Table(
     "api_key",
     metadata,
@@ -338,7 +337,7 @@ api_key: Final = Table(
     Column("old_until", UtcDateTime),
 )
 
-# The wordings that people agreed to. `hash` covers slug, language and text.
+# Wordings agreed to. `hash` covers slug, language and text.
 notice: Final = Table(
     "notice",
     metadata,
@@ -351,7 +350,7 @@ notice: Final = Table(
     UniqueConstraint("slug", "language", "version"),
 )
 
-# Email that waits to be sent. An address stays here for seconds: a row is deleted once its email is sent.
+# Emails to send: deleted once sent, usually in seconds.
 letter: Final = Table(
     "letter",
     metadata,
@@ -366,7 +365,7 @@ letter: Final = Table(
     _not_null("attempts", Integer),
 )
 
-# Requests for email, by fingerprint: known and unknown addresses are counted alike.
+# Requests for email by fingerprint, of known and unknown addresses alike.
 letter_request: Final = Table(
     "letter_request",
     metadata,
@@ -388,7 +387,6 @@ sign_in: Final = Table(
     Column("used_at", UtcDateTime),
 )
 
-# An address that a contact wants to add, until it is confirmed or the request expires.
 address_request: Final = Table(
     "address_request",
     metadata,
@@ -400,7 +398,7 @@ address_request: Final = Table(
     _not_null("created_at", UtcDateTime, index=True),
 )
 
-# Used tokens that work once, until they expire.
+# Kept until they expire.
 used_token: Final = Table(
     "used_token",
     metadata,

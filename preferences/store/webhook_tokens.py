@@ -1,7 +1,7 @@
-"""Signed tokens of webhooks whose signature does not cover the body.
+"""Tokens of webhooks whose signature does not cover the body: the rows `webhook_token`.
 
-Owns the rows `webhook_token`; its column `connector` holds a digest of the key that signed the token, since connectors
-may share a key. Invariant: while a token is stored, it is valid for the body it came with first, and for no other.
+`connector` holds a digest of the signing key, which connectors may share. Invariant: a token is valid only for the body
+it first came with.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from preferences.store.tables import webhook_token
 from preferences.store.transactions import Save
 
 KEPT_FOR: Final = timedelta(days=3)
-"""Longer than any connector without a signed body accepts a signed time (`Connector.freshness`)."""
+"""Longer than a signed time is accepted (`Connector.freshness`)."""
 
 
 def bind(save: Save, key: str, token: str, *, digest: str, now: datetime) -> bool:
-    """Store the body that a token of this key came with first. Returns whether this is that body."""
+    """Returns whether this is the body that the token first came with."""
     row = {"connector": key, "token": token, "digest": digest, "at": now}
     insert_rows(save, webhook_token, [row], on_conflict="ignore")
     known = select(webhook_token.c.digest).where(webhook_token.c.connector == key, webhook_token.c.token == token)
@@ -28,5 +28,4 @@ def bind(save: Save, key: str, token: str, *, digest: str, now: datetime) -> boo
 
 
 def forget_old(save: Save, now: datetime) -> None:
-    """Remove tokens that are too old to be accepted."""
     save.execute(delete(webhook_token).where(webhook_token.c.at < now - KEPT_FOR))

@@ -1,7 +1,4 @@
-"""The workers that are alive.
-
-Owns the rows `worker`. Invariant: a row says when its worker was last seen, and nothing about its work.
-"""
+"""The workers alive: the rows `worker`, which say only when each was last seen."""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ from preferences.store.tables import worker
 from preferences.store.transactions import Read, Save
 
 BEAT: Final = timedelta(seconds=10)
-"""Time between two heartbeats."""
+"""Time between heartbeats."""
 
 SILENCE: Final = timedelta(seconds=60)
-"""Time without a heartbeat after which a worker counts as dead."""
+"""Time without a heartbeat before a worker counts as dead."""
 
 REMEMBERED: Final = timedelta(days=1)
 
@@ -28,17 +25,16 @@ def beat(save: Save, name: str, now: datetime) -> None:
 
 
 def leave(save: Save, name: str) -> None:
-    """Remove a worker that stopped in good order."""
+    """For a clean stop."""
     save.execute(delete(worker).where(worker.c.name == name))
 
 
 def forget_old(save: Save, now: datetime) -> None:
-    """Remove workers that were not seen for a day."""
     save.execute(delete(worker).where(worker.c.seen_at < now - REMEMBERED))
 
 
 def last_seen(read: Read) -> datetime | None:
-    """The last heartbeat of any worker that did not stop in good order."""
+    """Of workers that did not stop cleanly."""
     seen: datetime | None = read.execute(select(func.max(worker.c.seen_at))).scalar_one()
     return seen
 

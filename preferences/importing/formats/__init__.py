@@ -1,7 +1,7 @@
-"""Exports of other tools, translated to our columns.
+"""Other tools' exports, translated to our columns.
 
-Owns which tools are known and how a file shows whose it is; records nothing. Invariants: a format never makes a yes
-that the export does not prove, never drops a no, and gives rows or BadExport, whose message holds no value.
+Invariants: a format makes no opt-in that the export does not prove, drops no opt-out, and raises only BadExport, which
+holds no value.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FORMATS: Final[Mapping[str, Format]] = {module.FORMAT.name: module.FORMAT for mo
 
 
 def kind_of(tool: str, header: Sequence[str]) -> Kind:
-    """The kind of file that `--from` names, such as `sendgrid`, or `sendgrid:blocks`. Raises BadExport."""
+    """For `--from`, such as `sendgrid` or `sendgrid:blocks`. Raises BadExport."""
     name, _, kind = tool.strip().lower().partition(":")
     found = FORMATS.get(name)
     if found is None:
@@ -48,7 +48,7 @@ def kind_of(tool: str, header: Sequence[str]) -> Kind:
 
 
 def recognise(header: Sequence[str]) -> str:
-    """The tool whose export the header is, or nothing where none or more than one fits."""
+    """The tool with this header; empty if none or several."""
     marks = {name: len(found[0].marks) for name, tool in FORMATS.items() if (found := tool.matches(header))}
     best = [name for name, count in marks.items() if count == max(marks.values())]
     return best[0] if len(best) == 1 else ""

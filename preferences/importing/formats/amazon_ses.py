@@ -26,7 +26,7 @@ FORMAT: Final = make(
             marks=("UnsubscribeAll",),
             known={"UnsubscribeAll": ("true", "false", "")},
             rules=(
-                # LastUpdatedTimestamp is of the contact, not of a choice.
+                # LastUpdatedTimestamp is the contact's, not the preference's.
                 Rule(status="unsubscribed", column="UnsubscribeAll", values=TRUE, everything=True),
                 Rule(status="unsubscribed", prefix="topicpreferences.", but=("opt_in",)),
             ),

@@ -1,8 +1,6 @@
-"""What an export of another tool is made of: kinds of files, and rules from its columns to ours.
+"""Kinds of export files, with rules from their columns to ours. Each tool has a module of tables.
 
-Owns how a rule is applied to a line; the tools' own columns stand in the modules beside this one, as tables.
-Invariants: a yes comes only from a line that has its date and its source; whatever a line holds, it gives rows or
-BadExport, and no message holds a value.
+Invariants: an opt-in needs a line with a date and a source. Any line gives rows or BadExport, which holds no value.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from preferences.domain.vocabulary import BLANKET, Channel
 from preferences.files.tables import ADDRESS_NAMES, plain_name, told_columns
 
 LONGEST: Final = 500
-"""Characters of evidence that an import keeps."""
+"""Characters of evidence kept."""
 
 _EMPTY: Final = {"", "[]", "null"}
 _MARKUP: Final = re.compile(r"<[^<>]*>")
@@ -32,7 +30,7 @@ _EMAIL: Final = ADDRESS_NAMES[Channel.EMAIL]
 
 
 class BadExport(PreferencesError):
-    """A file or a line that its format cannot take. Says the column and what to do, never the value."""
+    """Names the column and the remedy, never the value."""
 
     def __init__(self, column: str, why: str) -> None:
         self.column, self.why = column, why
@@ -44,12 +42,12 @@ def folded(name: str) -> str:
 
 
 _column_name = lru_cache(maxsize=4096)(folded)
-"""The same for names of columns, which come again with each line (values do not, and are not to be kept)."""
+"""Column names repeat on each line; values must not be cached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the export does not say: the topic of a file that is one list, and the topics of its groups by name."""
+    """The topic of a single list, and the topics of groups by name."""
 
     topic: str = ""
     mapping: Mapping[str, str] = field(default_factory=dict)
@@ -62,16 +60,15 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One thing that a line can tell: which column says so with which values, and where its details stand.
+    """What a line can state, the column and values that state it, and where its details are.
 
-    Without `column` every line of the file tells it. `holds` and `lacks` are for a column with several words in it.
-    `where` asks for one of some values of a second column, `where_not` for none of some. With `prefix` each column
-    whose name begins so is about one topic, with `others` each column but those; with `names` the column's text is the
-    topic's name there. With `if_there` a line that has no such address is not wrong.
+    Without `column` every line states it. `holds` and `lacks` match words in a column. `where` requires a value in a
+    second column, `where_not` excludes some. `prefix`: each column with it is about a topic; `others`: each column but
+    these; `names`: the column's text names the topic. `if_there`: the address may be absent.
 
-    `at` is when that was said, and nothing else: for a no never a time at which the record was made or last changed,
-    since a no that is dated too early loses to a yes. Where a line has `several` topics the time is that of one of
-    them, and a no to each has none. (A no without a time counts from the import.)
+    `at` is when it was stated; for an opt-out never when the record was created or changed: dated too early, it loses
+    to an opt-in. With `several` topics on a line the time is one topic's, so opt-outs have none and count from the
+    import.
     """
 
     status: str
@@ -107,7 +104,7 @@ class Rule:
         return not self.column or self.says(folded(_value(fields, self.column)))
 
     def reads(self, name: str) -> bool:
-        """Whether the column (its name as `folded` has it) has a part in this."""
+        """`name` must be `folded`."""
         if (self.prefix and name.startswith(self.prefix)) or (self.others and name not in self.others):
             return True
         single = (self.column, self.where[0], self.names, *self.unless, *self.at, *self.source, *self.reason)
@@ -122,13 +119,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One kind of file of a tool: the columns that show it, and what its lines tell.
+    """A tool's kind of file: the columns that identify it, and its rules.
 
-    Without `marks` a header never shows it, and it has to be named. `known` lists all the values of a column, so that a
-    new one is refused instead of passed over; `filled` names columns that always hold something. `also` has the names
-    that a column has in other versions and languages of the tool. `epoch`: its times may be seconds since 1970.
-    `is_local`: times without a zone are in its user's.
-    `nameless`: it has lines about visitors without an address, to whom nobody can write.
+    Without `marks` it must be named. `known`: all values of a column; new ones are refused; `filled`: columns never
+    empty; `also`: column names in other versions and languages. `epoch`: times may be seconds since 1970. `is_local`:
+    times without a zone are in the user's. `nameless`: has lines without an address.
     """
 
     name: str
@@ -150,7 +145,7 @@ class Kind:
         return any(rule.status != "subscribed" for rule in self.rules)
 
     def columns(self, header: Sequence[str]) -> list[str]:
-        """The header with the names that this kind knows: under which `rows` looks for values."""
+        """The header in the names that `rows` uses."""
         names = [folded(name) for name in header]
         for column, others in self.also.items():
             if folded(column) not in names:
@@ -161,7 +156,7 @@ class Kind:
         return names
 
     def check_columns(self, names: Sequence[str], options: Options) -> None:
-        """Refuse two columns of one name, as `columns` gives them, where this kind reads it. Raises BadExport."""
+        """Raises BadExport for a repeated column that this kind reads."""
         for number, name in enumerate(names, start=1):
             if name in names[: number - 1] and self._reads(name, options):
                 raise BadExport(str(number), f"{name} is there twice; take out, or rename, the wrong column")
@@ -176,7 +171,7 @@ class Kind:
         )
 
     def missing(self, header: Sequence[str]) -> str:
-        """The first column that the file should have and has not."""
+        """The first required column that is missing."""
         names = set(self.columns(header))
         absent = [name for name in (*self.marks, *self.needs) if folded(name) not in names]
         if not any(folded(name) in names for name in self.address):
@@ -184,7 +179,7 @@ class Kind:
         return absent[0] if absent else ""
 
     def rows(self, line: Mapping[str, str], options: Options) -> list[dict[str, str]]:
-        """Our rows of one line: what it tells, or else only the contact. Raises BadExport."""
+        """A line's facts, or only its contact. Raises BadExport."""
         fields = {_column_name(name): value for name, value in line.items()}
         address = _first(fields, self.address)
         self._check_values(fields)
@@ -233,7 +228,7 @@ class Kind:
             yield {name: value for name, value in row.items() if value}
 
     def _instant(self, rule: Rule, fields: Fields) -> str:
-        """The first time that is there, in UTC: of a day without a time its begin for a yes, and its end for a no."""
+        """The first time, in UTC. A date alone is its start for an opt-in, its end for an opt-out."""
         column = next((name for name in rule.at if _value(fields, name)), "")
         text = _value(fields, column)
         if not text or text.startswith(NO_DATE):
@@ -252,14 +247,12 @@ class Kind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """A tool, and the kinds of files that it exports."""
-
     name: str
     title: str
     kinds: tuple[Kind, ...]
 
     def matches(self, header: Sequence[str]) -> list[Kind]:
-        """The kinds that the header shows; of those that ask for more columns, only the ones that ask for most."""
+        """The matching kinds with the most required columns."""
         shown = [kind for kind in self._shown(header) if not self._passed_over(kind, header)]
         most = max((len(kind.marks) for kind in shown), default=0)
         return [kind for kind in shown if len(kind.marks) == most]
@@ -268,7 +261,7 @@ class Format:
         return [kind for kind in self.kinds if kind.marks and not kind.missing(header)]
 
     def _passed_over(self, kind: Kind, header: Sequence[str]) -> str:
-        """A kind whose no's `kind` would not read, although the header has all columns of it."""
+        """A kind whose columns are all there, and whose opt-outs `kind` would miss."""
         marks = set(kind.marks)
         return next(
             (
@@ -281,7 +274,7 @@ class Format:
         )
 
     def kind_of(self, header: Sequence[str], kind_name: str = "") -> Kind:
-        """The kind of file this is: the one that is named, or else the one that the header shows."""
+        """The named kind, or else the header's."""
         if kind_name:
             return self._named(header, kind_name)
         found = self.matches(header)
@@ -317,7 +310,7 @@ def _renamed(names: list[str], column: str, found: str) -> list[str]:
 
 
 def make(name: str, title: str, kinds: Iterable[Kind], *, epoch: bool = False) -> Format:
-    """A format whose kinds know the tool's title, and whether it writes times as numbers."""
+    """`epoch`: the tool writes times as numbers."""
     return Format(name=name, title=title, kinds=tuple(replace(kind, title=title, epoch=epoch) for kind in kinds))
 
 
@@ -327,7 +320,7 @@ def _value(fields: Fields, column: str) -> str:
 
 
 def _plain(fields: Fields, column: str) -> str:
-    """The column's word alone: a report of Mautic's has it within a link."""
+    """Mautic's reports wrap values in a link."""
     return folded(_MARKUP.sub("", _value(fields, column)))
 
 
@@ -336,7 +329,7 @@ def _first(fields: Fields, columns: Iterable[str]) -> str:
 
 
 def _topics(rule: Rule, fields: Fields, options: Options) -> list[str]:
-    """The topics that a rule is about; a suppression is about the address, and has none."""
+    """None for a suppression, which is about the address."""
     if rule.status not in {"subscribed", "unsubscribed"}:
         return [""]
     topics = _chosen(rule, fields, options)
@@ -368,16 +361,16 @@ def _by_column(rule: Rule, fields: Fields, options: Options) -> list[str]:
 
 
 def _is_new(rule: Rule, name: str, fields: Fields, options: Options) -> bool:
-    """Whether a topic's column holds a word that is new here: no reason to go on sending.
+    """Whether a topic's column has an unknown value, which must not allow mail.
 
-    Of the columns of `others`, only those that were given a topic are certain to be about one.
+    Of `others`, only columns mapped to a topic are known to be about one.
     """
     value = folded(_value(fields, name))
     return bool(rule.others and name in options.mapping and value and value not in rule.but)
 
 
 def _by_group(fields: Fields, options: Options) -> list[str]:
-    """A mapping's name is COLUMN/GROUP; a comma inside of a group's name is written with a backslash."""
+    """Mappings are named COLUMN/GROUP, with commas in a group's name escaped by a backslash."""
     found = []
     for name, topic in options.mapping.items():
         column, slash, group = name.partition("/")
@@ -388,7 +381,7 @@ def _by_group(fields: Fields, options: Options) -> list[str]:
 
 
 def _names(text: str) -> list[str]:
-    """The names in a column: none is everything, a list from JSON, or one and more with commas between them."""
+    """None means everything; else a JSON list, or names separated by commas."""
     if not text:
         return [BLANKET]
     if text.startswith("["):

@@ -1,4 +1,4 @@
-"""HubSpot: the export of contacts, and the export of unsubscribes and bounces. Neither has dates of a choice."""
+"""HubSpot: contacts, and unsubscribes and bounces. Preferences have no dates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BOUNCE: Final = "Email hard bounce reason"
 _PORTAL: Final = ("portal bounce", "portal unsubscribe", "portal spam report", "global bounce")
 _NO_TOPICS: Final = ("email", "email address", *_PORTAL)
 _NOT: Final = ("false", "no", "0")
-"""A no to a topic is what is anything else: a word that is new here is no reason to go on sending."""
+"""Any other value, even unknown, is an opt-out."""
 _FLAGS: Final = ("", "true", "false", "yes", "no", "1", "0")
 
 FORMAT: Final = make(

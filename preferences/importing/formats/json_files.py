@@ -1,6 +1,6 @@
-"""Exports that are JSON: the same lines as in a CSV file, under the same names.
+"""JSON exports as lines, with the CSV's column names.
 
-Owns how a value of JSON becomes text. Invariant: whatever the text holds, it gives lines or BadExport.
+Invariant: any text gives lines or BadExport.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any, Final
 from preferences.importing.formats.base import BadExport
 
 _LISTS: Final = ("items", "Suppressions", "SuppressedDestinationSummaries", "Contacts")
-"""Under which names the tools put their list, where the file is not the list itself."""
+"""Members that hold the list."""
 
 
 def read_json(text: str) -> tuple[list[str], list[dict[str, str]]]:
-    """The names of the columns, and the lines. Raises BadExport."""
+    """Column names and lines. Raises BadExport."""
     try:
         found = json.loads(text, object_pairs_hook=_record)
     except (ValueError, RecursionError):
@@ -30,7 +30,7 @@ def read_json(text: str) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def _check_whole(document: dict[str, Any]) -> None:
-    """Refuse a page after which there is another. (Mailgun names a next page on each; the last one has no records.)"""
+    """Refuse a page that is not the last. (Mailgun's last page has no records.)"""
     paging = document.get("paging")
     follows = isinstance(paging, dict) and paging.get("next") and document.get("items")
     if document.get("NextToken") or follows:
@@ -59,7 +59,7 @@ def _line(record: dict[str, Any]) -> dict[str, str]:
 
 
 def _preferences(values: list[Any]) -> dict[str, str]:
-    """Choices by topic, under the names that they have in a contact list's CSV file."""
+    """By topic, under the column names of the CSV."""
     pairs = [
         (f"topicPreferences.{preference.get('TopicName')}", _text(preference.get("SubscriptionStatus")))
         for preference in values

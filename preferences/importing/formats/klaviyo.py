@@ -9,7 +9,7 @@ from preferences.importing.formats.base import Kind, Rule, make
 _CONSENT: Final = "Email Marketing Consent"
 _HELD: Final = "Email Suppressions"
 _AT: Final = ("Email Marketing Consent Timestamp",)
-"""When consent was given; that an opt-out moves it is not documented, so no opt-out takes its date from it."""
+"""Not documented to move with an opt-out, so opt-outs do not use it."""
 
 _SMS: Final = "SMS Marketing Consent"
 _UNSUBSCRIBED: Final = ("unsubscribed", "unsubscribe")
@@ -22,7 +22,7 @@ _SUPPRESSED: Final = (
     Rule(status="complaint", column=_HELD, holds=("spam_complaint",)),
     Rule(status="invalid", column=_HELD, holds=("invalid_email",)),
     Rule(status="unsubscribed", column=_HELD, holds=_BY_HAND, everything=True, reason=(_HELD,)),
-    # For a cause that came later than this table: no marketing.
+    # An unknown cause is an opt-out of marketing.
     Rule(status="unsubscribed", column=_HELD, lacks=(*_TECHNICAL, *_BY_HAND), everything=True, reason=(_HELD,)),
 )
 

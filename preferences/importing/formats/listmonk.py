@@ -1,7 +1,6 @@
-"""listmonk: the export of its subscribers' page, and the query of subscriptions that docs/moving-in.md shows.
+"""listmonk: the subscribers export, and the query in docs/moving-in.md.
 
-No opt-out has a date: not every way in which listmonk blocks or unsubscribes somebody moves `updated_at`, and an edit
-by a colleague does.
+Opt-outs have no date: some leave `updated_at` unchanged, and edits by staff change it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Mautic: its do-not-contact entries, from the database or as a report, and an export of contacts.
+"""Mautic: do-not-contact entries, from the database (UTC) or a report, and contacts.
 
-A report has the times of whoever made it, without a zone, and the database has UTC: a no counts from the last moment
-that its time can mean. A report is also in that user's language: the words below are those of Mautic's own
-translations.
+A report is in its user's unstated zone: an opt-out takes the latest possible time. It is in that user's language: words
+below are from Mautic's own translations.
 """
 
 from __future__ import annotations
@@ -48,8 +47,7 @@ _OTHERS: Final = (
     *("page", "message", "marketing message", "marketing messages", "focus", "social", "tweet", "twitter", "whatsapp"),
     *("webbenachrichtigung", "web-benachrichtigung", "benachrichtigung"),
 )
-"""Channels on which nothing is sent from here. A word that is none of these lists may mean email or SMS in a language
-that is not known here: it counts for both."""
+"""Channels that we do not send on. Other words may mean email or SMS, and count for both."""
 
 FORMAT: Final = make(
     "mautic",
@@ -96,7 +94,7 @@ FORMAT: Final = make(
                 ),
             },
             rules=(
-                # A reason that is new here, or in another language, is no reason to go on sending.
+                # An unknown reason must not allow mail.
                 Rule(
                     status="unsubscribed",
                     column=_REASON,
@@ -147,7 +145,7 @@ FORMAT: Final = make(
             known={"doNotContact": ("", "0", "false", "no", *TRUE)},
             rules=(Rule(status="unsubscribed", column="doNotContact", values=TRUE, everything=True),),
         ),
-        # The export of its contacts' page: fields by their aliases, and nothing about what somebody wants.
+        # The contacts page: field aliases, no preferences.
         Kind(name="profiles", address=("email",), marks=("firstname", "lastname", "points"), nameless=True),
     ),
 )
