@@ -128,7 +128,7 @@ class AmazonSes(Connector):
         return SendingLimit(self.calls_per_second)
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
-        """Also raises TryLater if the certificate cannot be fetched."""
+        """Also raises TryLater if the certificate cannot be fetched, since SNS never repeats a refused message."""
         message = read_envelope(body)
         if message.get("TopicArn") not in self.options.topic_arns:
             raise BadSignature("not a topic of ours")

@@ -207,7 +207,7 @@ class Connector(ABC):
     def verify(self, headers: Mapping[str, str], body: bytes, *, url: str = "") -> None:
         """Raises only BadSignature, unless the raw bytes are authentic and fresh.
 
-        Header names are in lower case. `url` is public, with the request's query.
+        Header names are in lower case. `url` is our public URL with the request's query.
         """
 
     @abstractmethod

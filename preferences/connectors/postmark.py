@@ -50,7 +50,7 @@ TIMES: Final = {"SubscriptionChange": "ChangedAt", "Bounce": "BouncedAt", "SpamC
 class Postmark(UnsignedConnector):
     batch_size = 50
     # A bounce may include the server's answer (`Content`, client library 4.0, 2026-11-30), whose length is not
-    # published.
+    # published: this limit is a guess.
     longest_body = 2 * 1024 * 1024
     can_lift = True
     taken_off = frozenset({SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID})

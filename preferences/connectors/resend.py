@@ -187,7 +187,7 @@ def _meanings(name: str, data: Mapping[str, Any]) -> Iterator[tuple[EventKind, s
 
 
 def _bounce(details: Mapping[str, Any]) -> EventKind:
-    """Reads types of Amazon SES, passed on by Resend. Without a type, a bounce is hard unless its text is known."""
+    """Reads types of Amazon SES, passed on by Resend. Without a type, unknown texts are hard bounces."""
     if details.get("type") is not None:
         return bounce_kind(str(details["type"]), str(details.get("subType"))) or EventKind.SOFT_BOUNCE
     message = str(details.get("message", "")).lower()
