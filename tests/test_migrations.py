@@ -342,7 +342,7 @@ def test_a_database_of_0001_upgrades_to_0002_and_verifies(empty_app: Flask) -> N
     up()
     report = database.snapshot(verify.verify, lambda _entries: None)
     assert report.problems == []
-    assert (report.entries, report.preferences, report.paces) == (3, 3, 0)
+    assert (report.entries, report.preferences, report.limits) == (3, 3, 0)
 
 
 def test_new_entries_are_chained_to_those_of_0001(empty_app: Flask) -> None:

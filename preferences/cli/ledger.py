@@ -32,7 +32,7 @@ def ledger_verify() -> None:
     if report.problems:
         fail("the ledger does not verify; see above")
     click.echo(
-        f"{report.entries} entries form one chain; {report.preferences} preferences, {report.paces} pauses and caps"
+        f"{report.entries} entries form one chain; {report.preferences} preferences, {report.limits} pauses and caps"
         f" and {report.suppressions} suppressions are what they add up to."
     )
     click.echo(

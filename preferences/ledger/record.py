@@ -55,17 +55,17 @@ ScopeKey = tuple[UUID, str, str]
 class _Batch:
     """What a call of `record` has read and will write.
 
-    `choices` by scope and topic. `undone` is read only for scopes with a connector's echo.
+    `preferences` by scope and topic. `undone` is read only for scopes with a connector's echo.
     """
 
     write: Write
     now: datetime
-    choices: dict[ScopeKey, dict[str, Preference]] = field(default_factory=dict)
+    preferences: dict[ScopeKey, dict[str, Preference]] = field(default_factory=dict)
     undone: dict[ScopeKey, list[Undone]] = field(default_factory=dict)
-    paces: dict[LimitKey, SendingLimit] = field(default_factory=dict)
+    limits: dict[LimitKey, SendingLimit] = field(default_factory=dict)
     suppressions: dict[SuppressionKey, Suppression] = field(default_factory=dict)
-    touched_choices: set[PreferenceKey] = field(default_factory=set)
-    touched_paces: set[LimitKey] = field(default_factory=set)
+    touched_preferences: set[PreferenceKey] = field(default_factory=set)
+    touched_limits: set[LimitKey] = field(default_factory=set)
     touched_suppressions: set[SuppressionKey] = field(default_factory=set)
     entries: list[Entry] = field(default_factory=list)
     evidence: list[dict[str, Any]] = field(default_factory=list)
@@ -105,9 +105,9 @@ def _holds_no_more(batch: _Batch, act: Act, found: Mapping[Address, Found]) -> b
         return held is None or not held.active
     if draft.contact_id is None:
         return False
-    choices = batch.choices.get(_scope(draft), {})
-    own, new = choices.get(draft.topic), consent.apply(choices.get(draft.topic), draft)
-    return new is not None and (own is None or own.status is not new.status or _alters(choices, draft.topic, new))
+    preferences = batch.preferences.get(_scope(draft), {})
+    own, new = preferences.get(draft.topic), consent.apply(preferences.get(draft.topic), draft)
+    return new is not None and (own is None or own.status is not new.status or _alters(preferences, draft.topic, new))
 
 
 def record_edits(
@@ -134,11 +134,13 @@ def _whose(edit: Edit) -> UUID:
 def _is_stale(batch: _Batch, edit: Edit, contact_id: UUID) -> bool:
     act = edit.act
     key = (contact_id, act.channel.value, act.brand)
-    choices = batch.choices.get(key, {})
-    held: list[Preference | SendingLimit] = [choices[topic] for topic in (act.topic, BLANKET) if topic in choices]
+    preferences = batch.preferences.get(key, {})
+    held: list[Preference | SendingLimit] = [
+        preferences[topic] for topic in (act.topic, BLANKET) if topic in preferences
+    ]
     if act.verb in LIMIT_VERBS:
-        pace_now = batch.paces.get((*key, act.topic, act.verb.value))
-        held = [] if pace_now is None else [pace_now]
+        limit_now = batch.limits.get((*key, act.topic, act.verb.value))
+        held = [] if limit_now is None else [limit_now]
     if edit.seen is not None and any(newer.seq > edit.seen for newer in held):
         return True
     asked_at = edit.asked_at
@@ -176,7 +178,7 @@ def undo(write: Write, seq: int, *, contact_id: UUID, now: datetime, details: Ma
     if find_recorded(write, [act]):
         raise NotAllowed("undone already")
     batch = _read_state(write, [act], {}, now)
-    current = batch.choices.get(_scope(target), {}).get(target.topic)
+    current = batch.preferences.get(_scope(target), {}).get(target.topic)
     if current is None or current.status is not Status.UNSUBSCRIBED:
         raise NotAllowed("something newer counts")
     entries = _entries_of(write, target)
@@ -200,24 +202,24 @@ def _append_undo(batch: _Batch, act: Act, target: Entry, entries: Sequence[Entry
     back = after.get(target.topic)
     status, basis = (back.status, back.basis) if back else (Status.NEVER_ASKED, None)
     scope = _scope(target)
-    before = batch.choices.get(scope, {})
+    before = batch.preferences.get(scope, {})
     topics = before.keys() | after.keys()
-    batch.touched_choices |= {(*scope, topic) for topic in topics if before.get(topic) != after.get(topic)}
-    batch.choices[scope] = after
+    batch.touched_preferences |= {(*scope, topic) for topic in topics if before.get(topic) != after.get(topic)}
+    batch.preferences[scope] = after
     changed = any(_status(before, topic) is not _status(after, topic) for topic in topics)
     return _seal(batch, replace(draft, status=status, basis=basis, changed=changed))
 
 
-def _alters(choices: Mapping[str, Preference], topic: str, new: Preference) -> bool:
+def _alters(preferences: Mapping[str, Preference], topic: str, new: Preference) -> bool:
     """Whether a preference changes the status of its topic, or for `*` of any."""
-    after = {**choices, topic: new}
+    after = {**preferences, topic: new}
     covered = after if topic == BLANKET else (topic,)
-    return any(_status(choices, name) is not _status(after, name) for name in covered)
+    return any(_status(preferences, name) is not _status(after, name) for name in covered)
 
 
-def _status(choices: Mapping[str, Preference], topic: str) -> Status | None:
-    choice = consent.effective(choices.get(topic), choices.get(BLANKET))
-    return None if choice is None else choice.status
+def _status(preferences: Mapping[str, Preference], topic: str) -> Status | None:
+    current = consent.effective(preferences.get(topic), preferences.get(BLANKET))
+    return None if current is None else current.status
 
 
 def find_entry(read: Read, seq: int) -> Entry | None:
@@ -236,7 +238,7 @@ def _contacts_of(write: Write, acts: Sequence[Act], fingerprints: Fingerprints, 
 _PREFERENCES = Prepared(select(preference).where(any_of(preference.c.contact_id, "contact_ids")))
 _UNDOS = select(ledger_entry).where(any_of(ledger_entry.c.contact_id, "contact_ids"), ledger_entry.c.verb == Verb.UNDO)
 _TARGETS = select(ledger_entry).where(ledger_entry.c.seq.in_(bindparam("seqs", expanding=True)))
-_PACES = select(pace).where(any_of(pace.c.contact_id, "contact_ids"))
+_LIMITS = select(pace).where(any_of(pace.c.contact_id, "contact_ids"))
 _SUPPRESSIONS = select(suppression).where(any_of(suppression.c.fingerprint, "fingerprints"))
 
 
@@ -245,14 +247,14 @@ def _read_state(write: Write, acts: Sequence[Act], found: Mapping[Address, Found
     contact_ids = {_contact_id(act, found) for act in acts if act.reason is None} - {None}
     if contact_ids:
         for row in _PREFERENCES.rows(write.connection, {"contact_ids": list(contact_ids)}):
-            batch.choices.setdefault((row.contact_id, row.channel, row.brand), {})[row.topic] = preference_of(row)
+            batch.preferences.setdefault((row.contact_id, row.channel, row.brand), {})[row.topic] = preference_of(row)
     told_of = {_contact_id(act, found) for act in acts if act.actor is Actor.SYSTEM and is_connector(act.origin)}
     if told_of - {None}:
         batch.undone = _undone(write, list(told_of - {None}))
-    paced = {_contact_id(act, found) for act in acts if act.verb in LIMIT_VERBS} - {None}
-    if paced:
-        rows = write.execute(_PACES, {"contact_ids": list(paced)})
-        batch.paces = {(row.contact_id, row.channel, row.brand, row.topic, row.verb): limit_of(row) for row in rows}
+    limited = {_contact_id(act, found) for act in acts if act.verb in LIMIT_VERBS} - {None}
+    if limited:
+        rows = write.execute(_LIMITS, {"contact_ids": list(limited)})
+        batch.limits = {(row.contact_id, row.channel, row.brand, row.topic, row.verb): limit_of(row) for row in rows}
     prints = {found[act.who].fingerprint for act in acts if act.reason and isinstance(act.who, Address)}
     if prints:
         rows = write.execute(_SUPPRESSIONS, {"fingerprints": list(prints)})
@@ -346,19 +348,19 @@ def _seal(batch: _Batch, draft: Entry) -> Entry:
 def _project(batch: _Batch, entry: Entry) -> bool:
     if entry.reason is not None:
         return _project_suppression(batch, entry)
-    return _project_pace(batch, entry) if entry.verb in LIMIT_VERBS else _project_choice(batch, entry)
+    return _project_limit(batch, entry) if entry.verb in LIMIT_VERBS else _project_preference(batch, entry)
 
 
-def _project_pace(batch: _Batch, entry: Entry) -> bool:
+def _project_limit(batch: _Batch, entry: Entry) -> bool:
     if entry.contact_id is None:
         return False
     key = (*_scope(entry), entry.topic, entry.verb.value)
-    old = batch.paces.get(key)
+    old = batch.limits.get(key)
     new = consent.apply_limit(old, entry)
     if new is None or new == old:
         return False
-    batch.paces[key] = new
-    batch.touched_paces.add(key)
+    batch.limits[key] = new
+    batch.touched_limits.add(key)
     before = (None, None) if old is None else (old.until, old.per_week)
     return before != (new.until, new.per_week)
 
@@ -369,20 +371,20 @@ def _scope(entry: Entry) -> ScopeKey:
     return (entry.contact_id, entry.channel.value, entry.brand)
 
 
-def _project_choice(batch: _Batch, entry: Entry) -> bool:
+def _project_preference(batch: _Batch, entry: Entry) -> bool:
     if entry.contact_id is None:
         return False
     scope = _scope(entry)
-    choices = batch.choices.setdefault(scope, {})
-    old = choices.get(entry.topic)
+    preferences = batch.preferences.setdefault(scope, {})
+    old = preferences.get(entry.topic)
     if not consent.counts(entry, batch.undone.get(scope, ())):
         return False
     new = consent.apply(old, entry)
     if new is None or new == old:
         return False
-    changed = _alters(choices, entry.topic, new)
-    choices[entry.topic] = new
-    batch.touched_choices.add((*scope, entry.topic))
+    changed = _alters(preferences, entry.topic, new)
+    preferences[entry.topic] = new
+    batch.touched_preferences.add((*scope, entry.topic))
     return changed
 
 
@@ -399,33 +401,33 @@ def _project_suppression(batch: _Batch, entry: Entry) -> bool:
     return new.active if old is None else old.active is not new.active
 
 
-_CHOICE_KEY: Final = tuple(column.name for column in preference.primary_key)
-_NO_CHOICE: Final = delete(preference).where(*(preference.c[name] == bindparam(name) for name in _CHOICE_KEY))
+_ROW_KEY: Final = tuple(column.name for column in preference.primary_key)
+_DELETE_PREFERENCE: Final = delete(preference).where(*(preference.c[name] == bindparam(name) for name in _ROW_KEY))
 
 
 def _flush(batch: _Batch) -> None:
     if not batch.entries:
         return
     newest = batch.entries[-1]
-    choices, gone = [], []
-    for key in batch.touched_choices:
-        choice = batch.choices[key[:3]].get(key[3])
-        if choice is None:
-            gone.append(dict(zip(_CHOICE_KEY, key, strict=True)))
+    preferences, gone = [], []
+    for key in batch.touched_preferences:
+        current = batch.preferences[key[:3]].get(key[3])
+        if current is None:
+            gone.append(dict(zip(_ROW_KEY, key, strict=True)))
         else:
-            choices.append(preference_row(key, choice))
+            preferences.append(preference_row(key, current))
     if gone:
-        batch.write.execute(_NO_CHOICE, gone)
+        batch.write.execute(_DELETE_PREFERENCE, gone)
     # Sorted as `store.frequency.reserve` locks these rows, which prevents deadlocks.
-    paces = [limit_row(key, batch.paces[key]) for key in sorted(batch.touched_paces)]
+    limits = [limit_row(key, batch.limits[key]) for key in sorted(batch.touched_limits)]
     suppressions = [suppression_row(key, batch.suppressions[key]) for key in batch.touched_suppressions]
     insert_all(
         batch.write,
         [
             Insert(ledger_entry, [entry_row(entry) for entry in batch.entries]),
             Insert(evidence, batch.evidence),
-            Insert(preference, choices, "replace"),
-            Insert(pace, paces, "replace"),
+            Insert(preference, preferences, "replace"),
+            Insert(pace, limits, "replace"),
             Insert(suppression, suppressions, "replace"),
             Insert(ledger_head, [{"id": 1, "seq": newest.seq, "hash": newest.hash}], "replace"),
         ],

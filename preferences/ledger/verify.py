@@ -37,7 +37,7 @@ class Report:
 
     entries: int = 0
     preferences: int = 0
-    paces: int = 0
+    limits: int = 0
     suppressions: int = 0
     wordings: int = 0
     evidence: int = 0
@@ -61,9 +61,9 @@ def verify(snapshot: Consistent, progress: Progress) -> Report:
     with _unreadable_reported("a wording", report):
         _verify_wordings(snapshot, report)
     with _unreadable_reported("a preference or its entry", report):
-        _verify_choices(snapshot, report)
+        _verify_preferences(snapshot, report)
     with _unreadable_reported("a pause or a cap, or its entry,", report):
-        _verify_paces(snapshot, report)
+        _verify_limits(snapshot, report)
     with _unreadable_reported("a suppression or its entry", report):
         _verify_suppressions(snapshot, report)
     return report
@@ -151,25 +151,25 @@ def _verify_wordings(snapshot: Consistent, report: Report) -> None:
         report.add(f"the wording that entry {seq[0]} names is not there: it was removed, or its hash was altered")
 
 
-_CHOICE_KEY: Final = ("contact_id", "channel", "brand", "topic")
-_PACE_KEY: Final = (*_CHOICE_KEY, "verb")
+_PREFERENCE_KEY: Final = ("contact_id", "channel", "brand", "topic")
+_PACE_KEY: Final = (*_PREFERENCE_KEY, "verb")
 _SUPPRESSION_KEY: Final = ("fingerprint", "channel", "reason")
 
 
-def _verify_choices(snapshot: Consistent, report: Report) -> None:
+def _verify_preferences(snapshot: Consistent, report: Report) -> None:
     """Undos come first in a scope, then `*`, which sorts before topics: what an entry may echo is read before it."""
     entries = select(ledger_entry).where(ledger_entry.c.status.is_not(None), ledger_entry.c.contact_id.is_not(None))
-    key = [bytewise(ledger_entry.c[name]) for name in _CHOICE_KEY]
+    key = [bytewise(ledger_entry.c[name]) for name in _PREFERENCE_KEY]
     ordered = entries.order_by(*key[:3], ledger_entry.c.undoes.is_(None), key[3], ledger_entry.c.seq)
-    folded = _folded(_counting(stream(snapshot, ordered)), _CHOICE_KEY, consent.apply)
-    rows = stream(snapshot, _ordered(select(preference), preference, _CHOICE_KEY))
-    stored = ((_key(row, _CHOICE_KEY), preference_of(row)) for row in rows)
+    folded = _folded(_counting(stream(snapshot, ordered)), _PREFERENCE_KEY, consent.apply)
+    rows = stream(snapshot, _ordered(select(preference), preference, _PREFERENCE_KEY))
+    stored = ((_key(row, _PREFERENCE_KEY), preference_of(row)) for row in rows)
     report.preferences = _compare(folded, stored, "preference", report)
 
 
 def _counting(rows: Iterator[Row[Any]]) -> Iterator[Row[Any]]:
     """Entries that are not undone."""
-    for _, scope in groupby(rows, lambda row: _key(row, _CHOICE_KEY[:3])):
+    for _, scope in groupby(rows, lambda row: _key(row, _PREFERENCE_KEY[:3])):
         undos: dict[int, Entry] = {}
         undone: list[Undone] = []
         for row in scope:
@@ -182,12 +182,12 @@ def _counting(rows: Iterator[Row[Any]]) -> Iterator[Row[Any]]:
                 yield row
 
 
-def _verify_paces(snapshot: Consistent, report: Report) -> None:
+def _verify_limits(snapshot: Consistent, report: Report) -> None:
     entries = select(ledger_entry).where(ledger_entry.c.verb.in_(LIMIT_VERBS), ledger_entry.c.contact_id.is_not(None))
     folded = _folded(stream(snapshot, _ordered(entries, ledger_entry, _PACE_KEY)), _PACE_KEY, consent.apply_limit)
     rows = stream(snapshot, _ordered(select(pace), pace, _PACE_KEY))
     stored = ((_key(row, _PACE_KEY), limit_of(row)) for row in rows)
-    report.paces = _compare(folded, stored, "pause or cap", report)
+    report.limits = _compare(folded, stored, "pause or cap", report)
 
 
 def _verify_suppressions(snapshot: Consistent, report: Report) -> None:

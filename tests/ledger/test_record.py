@@ -585,7 +585,7 @@ def test_a_pause_and_a_cap_are_chained_and_proven_like_any_entry(services: Servi
     assert services.database.read(feed.entries_after, 0, 10) == entries
     report = services.database.snapshot(verify.verify, lambda _entries: None)
     assert report.problems == []
-    assert (report.entries, report.preferences, report.paces) == (4, 2, 2)
+    assert (report.entries, report.preferences, report.limits) == (4, 2, 2)
 
 
 def test_a_pause_and_a_cap_stand_beside_each_other_and_leave_the_wish_alone(services: Services) -> None:
