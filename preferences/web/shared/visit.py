@@ -51,5 +51,5 @@ def spoken_in(request: Request, brand: Brand | None) -> Spoken:
 @lru_cache(maxsize=1_000)
 def _choose(asked: str | None, accepted: str, usual: str) -> Spoken:
     """Cached: few distinct headers exist."""
-    tags = (tag for tag, quality in parse_accept_header(accepted, LanguageAccept) if quality > 0)
+    tags = [tag for tag, quality in parse_accept_header(accepted, LanguageAccept) if quality > 0]
     return choose(asked, tags, usual)
