@@ -179,6 +179,11 @@ def effective(own: Preference | None, blanket: Preference | None) -> Preference 
     return own if own_weight[:3] > (True, blanket.at, True) else blanket
 
 
+def in_force(preferences: Mapping[str, Preference], topic: str) -> Preference | None:
+    """The effective preference among those of a brand and channel."""
+    return effective(preferences.get(topic), preferences.get(BLANKET))
+
+
 def is_stopped(choices: Mapping[str, Preference], topic: str) -> bool:
     """Whether another opt-out of this topic, or of everything, would change nothing. `choices` are those of a brand and
     channel; `*` covers purposes too."""

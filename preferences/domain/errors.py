@@ -6,18 +6,25 @@ Invariant: no message contains an address, a token or a request body; attributes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 
 class PreferencesError(Exception):
     """Base class of this package's errors."""
 
 
-class BadFields(PreferencesError):
-    """Invalid values. `faults` are pairs of field name and correction, without the value."""
+Fault = tuple[str, str]
+"""A field's name and how to correct it, without the value."""
 
-    def __init__(self, faults: Sequence[tuple[str, str]]) -> None:
+MOST_FAULTS: Final = 100
+
+
+class BadFields(PreferencesError):
+    """Invalid values; the first MOST_FAULTS of them."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(f"{field}: {detail}" for field, detail in faults[:3]))
-        self.faults = tuple(faults)
+        self.faults = tuple(faults[:MOST_FAULTS])
 
 
 class BadAddress(PreferencesError):

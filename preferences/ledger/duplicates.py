@@ -95,7 +95,8 @@ def _lets_more_through(act: Act) -> bool:
     return act.verb not in OPT_OUTS
 
 
-def _meaning(of: Act | Entry) -> tuple[object, ...]:
+def meaning(of: Act | Entry) -> tuple[object, ...]:
+    """What an act or its entry says, without who, when and how."""
     return (of.verb, of.channel, of.brand, of.topic, of.reason, of.until, of.per_week)
 
 
@@ -103,7 +104,7 @@ def _content(act: Act, fingerprints: Fingerprints) -> tuple[str, ...]:
     """The act as text, with a fingerprint for its address."""
     who = fingerprints.of(act.who) if isinstance(act.who, Address) else act.who
     at = consent.known_time(act.occurred_at) if is_reported(act.origin) else None
-    return tuple(map(str, (who, at, *_meaning(act))))
+    return tuple(map(str, (who, at, *meaning(act))))
 
 
 def _is_duplicate(act: Act, entry: Entry, fingerprints: Fingerprints, now: datetime) -> bool:
@@ -111,7 +112,7 @@ def _is_duplicate(act: Act, entry: Entry, fingerprints: Fingerprints, now: datet
         is_theirs = entry.fingerprint in fingerprints.candidates(act.who)
     else:
         is_theirs = entry.contact_id == act.who
-    if not is_theirs or _meaning(act) != _meaning(entry):
+    if not is_theirs or meaning(act) != meaning(entry):
         return False
     if not is_reported(act.origin):
         return True

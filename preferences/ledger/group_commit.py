@@ -31,7 +31,7 @@ class Writer:
 
     def record(self, acts: Sequence[Act]) -> list[Entry]:
         """Record acts, all or none, and return durable entries. Raises StoreBusy if none was recorded."""
-        return self._batches(acts)
+        return self._batches(acts) if acts else []
 
     def record_many(self, acts: Sequence[Act]) -> list[Entry]:
         """Record acts in transactions of at most BLOCK.

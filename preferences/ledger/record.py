@@ -218,7 +218,7 @@ def _alters(preferences: Mapping[str, Preference], topic: str, new: Preference) 
 
 
 def _status(preferences: Mapping[str, Preference], topic: str) -> Status | None:
-    current = consent.effective(preferences.get(topic), preferences.get(BLANKET))
+    current = consent.in_force(preferences, topic)
     return None if current is None else current.status
 
 

@@ -16,7 +16,7 @@ from preferences import metrics
 from preferences.address_parsing import read_address
 from preferences.domain import acts
 from preferences.domain.addresses import mask
-from preferences.domain.consent import effective, is_stopped
+from preferences.domain.consent import in_force, is_stopped
 from preferences.domain.errors import BadAddress, BadLink, StoreBusy, TooOften
 from preferences.domain.records import Address, Brand, Entry, Preference, Topic
 from preferences.domain.references import reference_of
@@ -112,13 +112,12 @@ def read_state(services: Services, link: UnsubscribeLink) -> LinkState:
     """Raises StoreBusy."""
     subject = read_subject(services, link)
     state = _state(services, link, link.brand)
-    blanket = state.preferences.get(BLANKET)
-    everything = _stopped(state, blanket)
+    everything = _stopped(state, state.preferences.get(BLANKET))
     return LinkState(
         subject,
         _masked(state),
         everything,
-        _stopped(state, effective(state.preferences.get(link.topic), blanket)),
+        _stopped(state, in_force(state.preferences, link.topic)),
         everything is not None and _is_stopped_everywhere(services, subject),
     )
 
@@ -170,7 +169,7 @@ def undo(services: Services, link: UnsubscribeLink, tokens: Sequence[str], evide
     entries = services.writer.run(_undo_all, undos, now=now, evidence=evidence)
     metrics.RECORDED.labels(Origin.UNDO).inc(len(undos))
     state, topic = _state_after(services, link, link.brand), entries[0].topic
-    choice = effective(state.preferences.get(topic), state.preferences.get(BLANKET))
+    choice = in_force(state.preferences, topic)
     return Outcome(
         subject=subject,
         entry=entries[0],
@@ -185,8 +184,7 @@ def undo(services: Services, link: UnsubscribeLink, tokens: Sequence[str], evide
 def give_reason(services: Services, link: UnsubscribeLink, reason: str, undo_tokens: Sequence[str]) -> list[str]:
     """Record the reason of an opt-out in force. Returns the undo tokens that still work."""
     state = _state(services, link, link.brand)
-    blanket = state.preferences.get(BLANKET)
-    choice = _opt_out(effective(state.preferences.get(link.topic), blanket)) or _opt_out(blanket)
+    choice = _opt_out(in_force(state.preferences, link.topic)) or _opt_out(state.preferences.get(BLANKET))
     if choice is None:
         return []
     now = datetime.now(UTC)
@@ -232,9 +230,8 @@ def stop_addresses(
         for brand in brands
         if not _is_address_repetition(services, address, brand, found.get(address))
     ]
-    entries = services.writer.record(opt_outs) if opt_outs else []
-    repeats.count(entries)
-    metrics.RECORDED.labels(Origin.ADDRESS_BOX).inc(len(entries))
+    entries = services.writer.record(opt_outs)
+    count_recorded(entries, Origin.ADDRESS_BOX)
     return accepts_new
 
 
@@ -262,16 +259,19 @@ def _record(
                 origin=origin,
                 now=now,
                 evidence=evidence,
-                ref=acts.press_ref(submission, link.contact_id, link.channel, brand=brand, topic=topic)
-                if submission
-                else None,
+                ref=acts.press_ref(submission, link.contact_id, link.channel, brand=brand, topic=topic),
             )
             for brand in brands
         ]
     )
+    count_recorded(entries, origin)
+    return entries
+
+
+def count_recorded(entries: Sequence[Entry], origin: Origin) -> None:
+    """For the repeat limit and the metrics."""
     repeats.count(entries)
     metrics.RECORDED.labels(origin).inc(len(entries))
-    return entries
 
 
 def _is_repetition(services: Services, link: UnsubscribeLink, topic: str, brands: Sequence[str]) -> bool:
@@ -328,7 +328,7 @@ def _undoes_for(services: Services, token: str, link: UnsubscribeLink, now: date
 
 def _hash_in_force(services: Services, link: UnsubscribeLink, topic: str) -> str:
     state = _state(services, link, link.brand)
-    choice = effective(state.preferences.get(topic), state.preferences.get(BLANKET))
+    choice = in_force(state.preferences, topic)
     return state.entry_hashes[choice.seq] if choice else ""
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
-from preferences import metrics
 from preferences.domain import acts
 from preferences.domain.consent import effective, is_stopped
 from preferences.domain.errors import StaleLink, TooOften
@@ -46,8 +45,9 @@ from preferences.ledger import record as ledger
 from preferences.ledger.duplicates import find_by_refs
 from preferences.people.consent_text import notice_for
 from preferences.people.emails import order_email
-from preferences.people.opt_outs import Stopped
+from preferences.people.opt_outs import Stopped, count_recorded
 from preferences.people.rate_limits import opt_ins, repeats
+from preferences.people.sign_in import is_revoked
 from preferences.services import Services
 from preferences.store import contact_state, contacts, notices
 from preferences.store.contact_state import ContactState, own_mailboxes
@@ -176,7 +176,7 @@ def read_page(services: Services, contact_id: UUID, *, brand: Brand, spoken: Spo
 def read_linked_page(services: Services, link: ManageLink, *, brand: Brand, spoken: Spoken) -> Page:
     """Raises StaleLink for a revoked link."""
     page = read_page(services, link.contact_id, brand=brand, spoken=spoken)
-    if _is_revoked(page, link.issued_at):
+    if is_revoked(link.issued_at, page.contact.revoked_at):
         raise StaleLink("revoked by its owner")
     return page
 
@@ -186,7 +186,7 @@ def read_confirmation(
 ) -> Confirmation:
     """Raises StaleLink for a revoked link or a missing contact."""
     page = read_page(services, link.contact_id, brand=brand, spoken=spoken)
-    if not page.contact.exists or _is_revoked(page, link.issued_at):
+    if not page.contact.exists or is_revoked(link.issued_at, page.contact.revoked_at):
         raise StaleLink("revoked, or of a contact that no longer exists")
     ref = services.links.confirm_ref(token)
     changes = list(_offered_changes(page, link))
@@ -237,7 +237,7 @@ def stop_all(services: Services, page: Page, *, by: Provenance, everywhere: bool
             for channel, brand in scopes
         ]
     )
-    _count(entries, by.origin)
+    count_recorded(entries, by.origin)
     return Saved(stopped_all=True, everywhere=everywhere, entries=entries)
 
 
@@ -261,11 +261,6 @@ def fresh_manage_path(services: Services, page: Page) -> str:
     """A manage link with the rights of those in every email."""
     link = ManageLink(page.contact.contact_id, Channel.EMAIL, page.brand.slug, datetime.now(UTC))
     return f"{services.root_of(page.brand)}/p/{services.links.sign_manage(link)}"
-
-
-def _is_revoked(page: Page, issued_at: datetime) -> bool:
-    revoked_at = page.contact.revoked_at
-    return revoked_at is not None and issued_at <= revoked_at
 
 
 def _offered_changes(page: Page, link: ConfirmLink) -> Iterator[Change]:
@@ -321,7 +316,7 @@ def _record(services: Services, page: Page, changes: Sequence[Change], by: Prove
         edits.append(edit_for(change, by, more=more, notice=notice.hash if notice else None, now=now, ref=origin_ref))
     confirmed = by.contact_id if ref else None
     entries, stale_edits = services.writer.run(_record_edits, edits, wordings, services, now=now, confirmed=confirmed)
-    _count(entries, by.origin)
+    count_recorded(entries, by.origin)
     stale_ids = {id(edit) for edit in stale_edits}
     stale = [change for change, edit in zip(changes, edits, strict=True) if id(edit) in stale_ids]
     return Saved(recorded=[change for change in changes if change not in stale], stale=stale, entries=entries)
@@ -341,11 +336,6 @@ def _record_edits(
         contacts.become_known(write, confirmed)
     notices.keep(write, wordings, now)
     return ledger.record_edits(write, edits, fingerprints=services.fingerprints, now=now)
-
-
-def _count(entries: Sequence[Entry], origin: Origin) -> None:
-    repeats.count(entries)
-    metrics.RECORDED.labels(origin).inc(len(entries))
 
 
 def _ref_of(ref: str, control_name: str) -> str:

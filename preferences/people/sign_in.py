@@ -150,5 +150,9 @@ def _signed_in(services: Services, used: Used, way: str) -> SignedIn:
 
 
 def _is_revoked(read: Read, contact_id: UUID, issued_at: datetime) -> bool:
-    revoked_at = sign_ins.revoked_at(read, contact_id)
+    return is_revoked(issued_at, sign_ins.revoked_at(read, contact_id))
+
+
+def is_revoked(issued_at: datetime, revoked_at: datetime | None) -> bool:
+    """Whether a link, code or session dates from before its contact revoked all access."""
     return revoked_at is not None and issued_at <= revoked_at

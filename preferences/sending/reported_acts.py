@@ -14,7 +14,7 @@ from typing import Final
 from preferences.address_parsing import read_address
 from preferences.domain import consent
 from preferences.domain.acts import ReportedAct, reported
-from preferences.domain.errors import BadAddress, BadFields
+from preferences.domain.errors import BadAddress, BadFields, Fault
 from preferences.domain.records import Act, Address, Entry
 from preferences.domain.suppressions import BECAUSE, NOT_LIFTED, lift
 from preferences.domain.vocabulary import (
@@ -37,8 +37,6 @@ from preferences.store.transactions import Read
 MOST_SHARED: Final = 20
 """Calls with at most this many acts share transactions."""
 
-MOST_FAULTS: Final = 100
-
 ABOUT_ADDRESS: Final = frozenset({Verb.SUPPRESS, Verb.LIFT})
 """Verbs about an address instead of a preference."""
 
@@ -48,8 +46,6 @@ REPORTED_REASONS: Final = (
     SuppressionReason.INVALID,
     SuppressionReason.LEGAL,
 )
-
-Fault = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,24 +112,22 @@ def _check_references(services: Services, acts: Sequence[Act], entries: Sequence
         index
         for index, (act, entry) in enumerate(zip(acts, entries, strict=True))
         if (entry is not None and not _is_of(services, entry, act))
-        or _meaning(first.setdefault(act.origin_ref, act)) != _meaning(act)
+        or not _is_same(first.setdefault(act.origin_ref, act), act)
     ]
     if taken:
         detail = f"this reference is another act's, so the act was not recorded; give it one of its own ({rest})"
-        raise ReferenceTaken([(f"[{index}].origin_ref", detail) for index in taken[:MOST_FAULTS]])
+        raise ReferenceTaken([(f"[{index}].origin_ref", detail) for index in taken])
 
 
-def _meaning(act: Act) -> tuple[object, ...]:
-    return (act.who, act.verb, act.channel, act.brand, act.topic, act.reason, act.until, act.per_week)
+def _is_same(first: Act, act: Act) -> bool:
+    return first.who == act.who and duplicates.meaning(first) == duplicates.meaning(act)
 
 
 def _is_of(services: Services, entry: Entry, act: Act) -> bool:
-    same = (entry.verb, entry.channel, entry.brand, entry.topic, entry.reason, entry.until, entry.per_week)
-    address = act.who
     return (
-        isinstance(address, Address)
-        and entry.fingerprint in services.fingerprints.candidates(address)
-        and same == (act.verb, act.channel, act.brand, act.topic, act.reason, act.until, act.per_week)
+        isinstance(act.who, Address)
+        and entry.fingerprint in services.fingerprints.candidates(act.who)
+        and duplicates.meaning(entry) == duplicates.meaning(act)
     )
 
 
@@ -147,7 +141,7 @@ def _acts(services: Services, reports: Sequence[Report], *, key_name: str, trust
         except BadFields as error:
             faults += [(f"[{index}].{name}", detail) for name, detail in error.faults]
     if faults:
-        raise BadFields(faults[:MOST_FAULTS])
+        raise BadFields(faults)
     return acts
 
 

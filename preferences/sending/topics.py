@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 
-from preferences.domain.errors import BadFields
+from preferences.domain.errors import BadFields, Fault
 from preferences.domain.records import Topic
 from preferences.domain.topics import arranged, faults_of
 from preferences.domain.vocabulary import Basis, Channel, Default, MessageClass
@@ -19,10 +18,6 @@ from preferences.services import Services
 from preferences.store import catalog as store
 from preferences.store.catalog import Catalog, last_position, read_catalog
 from preferences.store.transactions import Save
-
-MOST_FAULTS: Final = 100
-
-Fault = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +52,7 @@ def save_topics(services: Services, changes: Sequence[TopicChange]) -> Catalog:
     """
     faults = list(_faults(changes, services.database.read(read_catalog)))
     if faults:
-        raise BadFields(faults[:MOST_FAULTS])
+        raise BadFields(faults)
     return services.database.save(_save, changes, datetime.now(UTC))
 
 

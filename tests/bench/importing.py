@@ -103,7 +103,7 @@ class Clicks:
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        threads = [threading.Thread(target=self._click, args=(one,)) for one in range(CLICKERS)]
+        threads = [threading.Thread(target=self._click, args=(number,)) for number in range(CLICKERS)]
         for thread in threads:
             thread.start()
         try:
@@ -171,7 +171,7 @@ def measure(path: Path, rows: int, *, url: str, environment: Mapping[str, str], 
 def _memory_of(pid: int) -> int:
     try:
         main = psutil.Process(pid)
-        return sum(pss(one) for one in [main, *main.children(recursive=True)])
+        return sum(pss(process) for process in [main, *main.children(recursive=True)])
     except psutil.NoSuchProcess:
         return 0
 

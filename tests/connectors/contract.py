@@ -425,16 +425,16 @@ class ConnectorContract:
         for name, body in self.payloads.items():
             events = self.connector().parse(self.sign(body), body).events
             found = [
-                [one.kind.value, one.address.value, *([one.topic] if one.kind in PREFERENCE_VERBS else [])]
-                for one in events
+                [event.kind.value, event.address.value, *([event.topic] if event.kind in PREFERENCE_VERBS else [])]
+                for event in events
             ]
             assert found == expected[name], name
 
     def test_a_genuine_report_is_understood(self) -> None:
         parsed = [self.connector().parse(self.sign(body), body) for body in self.genuine]
-        assert any(event.kind in RECORDED for one in parsed for event in one.events)
-        for one in parsed:
-            assert_can_be_recorded(one)
+        assert any(event.kind in RECORDED for report in parsed for event in report.events)
+        for report in parsed:
+            assert_can_be_recorded(report)
 
     @given(data=st.data())
     @examples
@@ -465,7 +465,7 @@ class ConnectorContract:
     @given(junk=st.lists(ANY_JSON, min_size=1, max_size=4), data=st.data())
     @examples
     def test_an_odd_row_takes_no_other_with_it(self, junk: Sequence[Any], data: st.DataObject) -> None:
-        batches = [one for one in self.genuine if not self.form and self.with_junk(json.loads(one), []) is not None]
+        batches = [body for body in self.genuine if not self.form and self.with_junk(json.loads(body), []) is not None]
         if not batches:
             pytest.skip("this provider sends one report at a time")
         body = data.draw(st.sampled_from(batches))
@@ -474,7 +474,7 @@ class ConnectorContract:
         assert_can_be_recorded(found)
         genuine = self._meant_by(body)
         among = [(event.kind, event.address, event.topic, event.occurred_at) for event in found.events]
-        assert [one for one in among if one in genuine] == genuine
+        assert [event for event in among if event in genuine] == genuine
 
     def with_junk(self, document: Any, junk: Sequence[Any]) -> Any:
         """The report with odd rows before its own, or None where this provider sends one thing at a time."""
@@ -549,7 +549,7 @@ class ConnectorContract:
             calls += [lambda: list(connector.list_suppressed())] if connector.can_list else []
             for call in calls:
                 try:
-                    said = repr([(type(one), getattr(one, "why", "")) for one in call() or ()])  # type: ignore[attr-defined]
+                    said = repr([(type(row), getattr(row, "why", "")) for row in call() or ()])  # type: ignore[attr-defined]
                     assert "Refusal" in said or status in self.nothing_to_do
                 except PreferencesError as error:
                     said = as_printed(error)
@@ -579,7 +579,7 @@ class ConnectorContract:
                 for _ in range(3):
                     assert self.post(client, body, headers) == 200
             parsed = [self.connector().parse(self.sign(body), body) for body in self.genuine]
-            events = [event for one in parsed for event in one.events if bears_on_permission(event)]
+            events = [event for report in parsed for event in report.events if bears_on_permission(event)]
             expected = len({event.event_id for event in events})
             assert None not in {event.event_id for event in events}, "what has no identity is recorded twice"
             database = services_of(client.application).database
@@ -644,9 +644,9 @@ class ConnectorContract:
 
     def test_without_the_database_the_provider_s_busy_code_is_answered(self, tmp_path: Path) -> None:
         body = next(
-            one
-            for one in self.genuine
-            if any(bears_on_permission(event) for event in self.connector().parse(self.sign(one), one).events)
+            report
+            for report in self.genuine
+            if any(bears_on_permission(event) for event in self.connector().parse(self.sign(report), report).events)
         )
         with self.door(tmp_path, f"postgresql://nobody@127.0.0.1:{free_port()}/none") as client:
             body = self.travelling(body)
@@ -660,7 +660,9 @@ class ConnectorContract:
             @given(data=st.data())
             @few_examples
             def holds(data: st.DataObject) -> None:
-                body = data.draw(self.variations() | ANY_JSON.map(lambda one: json.dumps(one).encode()) | st.binary())
+                body = data.draw(
+                    self.variations() | ANY_JSON.map(lambda value: json.dumps(value).encode()) | st.binary()
+                )
                 with suppress(ValueError, AttributeError, TypeError, LookupError):  # unsigned then
                     body = self.travelling(body)
                 assert self.post(client, body, self.sign(body)) in allowed

@@ -444,7 +444,7 @@ class Ses(Provider):
         }
 
     def topics(self, address: str) -> dict[str, str]:
-        return {one["TopicName"]: one["SubscriptionStatus"] for one in self.contacts[address]["TopicPreferences"]}
+        return {topic["TopicName"]: topic["SubscriptionStatus"] for topic in self.contacts[address]["TopicPreferences"]}
 
     def answer(self, asked: Asked) -> Answer:
         told = super().answer(asked)

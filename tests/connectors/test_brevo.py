@@ -80,7 +80,8 @@ class Fake(Provider):
                 return Answer(404, b'{"code":"document_not_found","message":"Contact does not exist"}')
         contact = self.contacts[name]
         contact["listIds"] = sorted({*contact["listIds"], *document.pop("listIds", [])})
-        contact["listIds"] = [one for one in contact["listIds"] if one not in document.pop("unlinkListIds", [])]
+        unlinked = document.pop("unlinkListIds", [])
+        contact["listIds"] = [list_id for list_id in contact["listIds"] if list_id not in unlinked]
         contact.update(document)
         return Answer(204)
 

@@ -94,7 +94,7 @@ class Fake(Provider):
             return Answer(404, b'{"title":"Resource Not Found"}')
         members = self.lists[audience]
         if asked.method == "GET":
-            found = [one for one in members.values() if one["status"] == asked.query["status"]]
+            found = [member for member in members.values() if member["status"] == asked.query["status"]]
             offset = int(asked.query["offset"])
             return Answer(200, json.dumps({"members": found[offset : offset + 2], "total_items": len(found)}).encode())
         document = json.loads(asked.body)

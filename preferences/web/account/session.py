@@ -12,7 +12,7 @@ from uuid import UUID
 
 from flask import session
 
-from preferences.people.sign_in import SignedIn, Subject, SubjectKind
+from preferences.people.sign_in import SignedIn, Subject, SubjectKind, is_revoked
 from preferences.store.contact_state import ContactState
 
 SESSION_LIFE: Final = timedelta(minutes=30)
@@ -61,4 +61,4 @@ def _subject() -> Subject | None:
 
 def is_void(current: Session, contact: ContactState) -> bool:
     """Whether the contact is gone, or has revoked access since the sign-in."""
-    return not contact.exists or (contact.revoked_at is not None and current.since <= contact.revoked_at)
+    return not contact.exists or is_revoked(current.since, contact.revoked_at)

@@ -19,7 +19,7 @@ from preferences import metrics
 from preferences.current import current_services
 from preferences.domain.vocabulary import MOST_ADDRESSES, Basis, Channel, KeyScope, SuppressionReason, Verb
 from preferences.sending.reported_acts import Recorded, ReferenceTaken, Report, record_reports
-from preferences.web.api.bodies import MOST_FIELDS, AddressText, Slug, Strict, read_body
+from preferences.web.api.bodies import AddressText, Slug, Strict, read_body
 from preferences.web.api.operations import MissingScope, blueprint, operation, problem
 
 MOST_PER_WEEK: Final = 100
@@ -129,7 +129,7 @@ def _check_lifts(acts: Sequence[ActOf], scopes: frozenset[KeyScope]) -> None:
     lifts = [index for index, act in enumerate(acts) if act.verb is ToldVerb.LIFT]
     if lifts and KeyScope.UNSUPPRESS not in scopes:
         detail = f"the key has no scope {KeyScope.UNSUPPRESS}, which a lift needs"
-        raise MissingScope([(f"[{index}].verb", detail) for index in lifts[:MOST_FIELDS]])
+        raise MissingScope([(f"[{index}].verb", detail) for index in lifts])
 
 
 def _report(act: ActOf) -> Report:

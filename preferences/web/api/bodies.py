@@ -26,9 +26,6 @@ from preferences.domain.vocabulary import MOST_ADDRESSES, Channel
 from preferences.tokens import MESSAGE_REF
 
 MOST_BODY: Final = 4 * 1024 * 1024
-MOST_FIELDS: Final = 100
-"""Wrong fields named in an answer."""
-
 EXTRA: Final = "an extra field, which this call does not know; leave it out"
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_]{1,64}")
@@ -92,7 +89,7 @@ def read_query(model: type[Body]) -> Body:
     """Raises BadFields."""
     twice = [name for name, values in request.args.lists() if len(values) > 1]
     if twice:
-        raise BadFields([(_name(name), "is there more than once") for name in twice[:MOST_FIELDS]])
+        raise BadFields([(_name(name), "is there more than once") for name in twice])
     return _checked(lambda: model.model_validate_strings(request.args.to_dict()))
 
 
@@ -101,7 +98,7 @@ def _checked(read: Callable[[], Body]) -> Body:
         return read()
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False, include_context=False)
-        raise BadFields([_field(detail) for detail in details[:MOST_FIELDS]]) from None
+        raise BadFields([_field(detail) for detail in details]) from None
 
 
 def _field(detail: Mapping[str, Any]) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from preferences.people import contacts
 from preferences.people.contacts import NewContact, SavedContact
 from preferences.store.contact_state import ContactState
 from preferences.store.contacts import UpsertOutcome
-from preferences.web.api.bodies import MOST_FIELDS, AddressText, Strict, read_body, read_or_none, read_query
+from preferences.web.api.bodies import AddressText, Strict, read_body, read_or_none, read_query
 from preferences.web.api.operations import blueprint, operation
 
 MOST_OF_ONE: Final = 20
@@ -171,7 +171,7 @@ def _new_contacts(body: ContactsRequest) -> list[NewContact]:
         ]
         wanted.append(NewContact([address for address in read if address is not None], group.flags))
     if faults:
-        raise BadFields(faults[:MOST_FIELDS])
+        raise BadFields(faults)
     return wanted
 
 

@@ -13,7 +13,7 @@ from preferences.domain.records import Address
 from preferences.domain.vocabulary import BLANKET, Channel, KeyScope
 from preferences.sending.links import MessageLinks, make_links
 from preferences.sending.scope import catalog_for, resolve
-from preferences.web.api.bodies import MOST_FIELDS, Addresses, MessageRef, Slug, Strict, read_body, read_or_none
+from preferences.web.api.bodies import Addresses, MessageRef, Slug, Strict, read_body, read_or_none
 from preferences.web.api.operations import blueprint, operation
 
 BAD_ADDRESS: Final = "not an address of this channel; remove it or correct it. No link was made"
@@ -63,7 +63,7 @@ def _addresses(body: LinksRequest) -> list[Address]:
     read = [read_or_none(body.channel, text) for text in body.addresses]
     bad = [index for index, address in enumerate(read) if address is None]
     if bad:
-        raise BadFields([(f"addresses[{index}]", BAD_ADDRESS) for index in bad[:MOST_FIELDS]])
+        raise BadFields([(f"addresses[{index}]", BAD_ADDRESS) for index in bad])
     return [address for address in read if address is not None]
 
 
