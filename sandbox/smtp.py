@@ -5,6 +5,7 @@ Invariant: a message is accepted (250) only after it is stored.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ class SmtpServer(Controller):
     """Listens on 127.0.0.1 and gives each message to `deliver`, once for each recipient."""
 
     def __init__(self, port: int, deliver: Deliver) -> None:
+        logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd logs every command, with its addresses
         super().__init__(
             _Handler(deliver), hostname="127.0.0.1", port=port, data_size_limit=LARGEST_MESSAGE, enable_SMTPUTF8=True
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import smtplib
 from datetime import UTC, datetime
@@ -253,6 +254,18 @@ class TestSmtp:
                     smtp.sendmail("a@example.com", [ADA], b"x\r\n" * (LARGEST_MESSAGE // 3 + 1))
                 assert refused.value.smtp_code == 552
             assert server.sandbox.mailbox.mails() == []
+
+    def test_the_log_names_nobody(self, caplog: pytest.LogCaptureFixture) -> None:
+        port, received = free_port(), list[str]()
+        server = SmtpServer(port, lambda recipient, _message: received.append(recipient))
+        server.start()
+        try:
+            with caplog.at_level(logging.INFO), smtplib.SMTP("127.0.0.1", port, timeout=10) as smtp:
+                smtp.sendmail("hello@example.com", [ADA], b"Subject: Hello\r\n\r\nHello\r\n")
+        finally:
+            server.stop()
+        assert received == [ADA]
+        assert "@" not in caplog.text
 
     def test_a_message_that_cannot_be_stored_is_not_accepted(self, center: StubCenter) -> None:
         port = free_port()
